@@ -1,0 +1,1 @@
+//! Takes an evaluation of a snapshot, decides, saves, promotes, prunes. Knows no engine: any loop can use it.

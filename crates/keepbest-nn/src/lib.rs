@@ -1,0 +1,1 @@
+//! Model specs, zoo, shape inference, plan, forward and backward, optimizers, snapshots.

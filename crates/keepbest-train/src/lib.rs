@@ -1,0 +1,1 @@
+//! Trainer and evaluator: data to the best model, step by step.

@@ -1,0 +1,1 @@
+//! Train a CNN, keep the best model of every run, and put it to use.

@@ -1,0 +1,2 @@
+//! The `keepbest` command.
+fn main() {}
