@@ -1,0 +1,368 @@
+//! A run's settings with every one decided, as `run.toml` in the run's directory records them.
+
+use std::path::PathBuf;
+
+use crate::settings::{
+    Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, SaveKind, ScheduleKind,
+    Settings, SettingsError, to_toml,
+};
+use crate::suggest::nearest;
+
+/// What this build can compute on.
+pub const DEVICES: &[&str] = &["cpu"];
+
+/// Everything a run depends on besides the data itself.
+///
+/// ```
+/// use keepbest_train::{Config, DataDefaults, Settings};
+/// let given = Settings::from_toml("epochs = 3\noptimizer = \"adamw\"").unwrap();
+/// let config = Config::resolve(given, &DataDefaults::default()).unwrap();
+/// assert_eq!((config.epochs, config.lr), (3, 0.002));
+/// // What it writes reruns it.
+/// let again = Settings::from_toml(&config.to_toml("")).unwrap();
+/// assert_eq!(Config::resolve(again, &DataDefaults::default()).unwrap(), config);
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// A known set's name, or a folder.
+    pub data: String,
+    /// Where a named set lies, when not at its usual place.
+    pub data_dir: Option<PathBuf>,
+    /// Size of the network's input.
+    pub image_size: ImageSize,
+    /// Part of the training images that becomes the val split, where the data has none.
+    pub val_fraction: f64,
+    /// Random changes to training images.
+    pub augment: Augment,
+    /// The network's name.
+    pub model: String,
+    /// The model whose weights it starts from.
+    pub from: Option<String>,
+    /// Passes over the training images.
+    pub epochs: u64,
+    /// Images a step.
+    pub batch_size: usize,
+    /// The optimizer.
+    pub optimizer: OptimizerKind,
+    /// Highest learning rate.
+    pub lr: f64,
+    /// Of SGD; absent for others.
+    pub momentum: Option<f64>,
+    /// Of SGD; absent for others.
+    pub nesterov: Option<bool>,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// How the learning rate changes.
+    pub schedule: ScheduleKind,
+    /// Epochs of rising learning rate.
+    pub warmup: f64,
+    /// Epochs between drops of schedule `step`; absent for others.
+    pub lr_step: Option<f64>,
+    /// Factor of a drop of schedules `step` and `plateau`; absent for others.
+    pub lr_gamma: Option<f64>,
+    /// Evaluations before a drop of schedule `plateau`; absent for others.
+    pub lr_patience: Option<u32>,
+    /// Part of the target spread over all classes.
+    pub label_smoothing: f64,
+    /// Weight of each class in the loss.
+    pub class_weights: ClassWeights,
+    /// Longest gradient; `None` leaves it alone.
+    pub clip_grad_norm: Option<f64>,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Threads; `None` for one a core.
+    pub threads: Option<usize>,
+    /// What computes; one of [`DEVICES`].
+    pub device: String,
+    /// The metric, or expression of metrics, that decides.
+    pub monitor: String,
+    /// Whether larger or smaller is better.
+    pub mode: Mode,
+    /// Least improvement that counts: `0.001` or `0.1%`.
+    pub min_delta: String,
+    /// The metric that decides between equals.
+    pub tie_break: Option<String>,
+    /// What a best model must fulfil.
+    pub constraint: Vec<String>,
+    /// When to measure.
+    pub eval_every: EvalEvery,
+    /// Evaluations without a better one before stopping.
+    pub patience: Option<u32>,
+    /// What a checkpoint holds.
+    pub save: SaveKind,
+    /// Checkpoints to keep besides best and last.
+    pub keep: Vec<String>,
+}
+
+/// Defaults that depend on the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataDefaults {
+    /// Size of the network's input.
+    pub image_size: ImageSize,
+    /// Random changes that keep an image of its class.
+    pub augment: Augment,
+}
+
+impl Default for DataDefaults {
+    fn default() -> Self {
+        Self {
+            image_size: ImageSize {
+                height: 28,
+                width: 28,
+            },
+            augment: Augment::default(),
+        }
+    }
+}
+
+/// The data set trained on when none is named: it ships inside the program.
+pub const DEFAULT_DATA: &str = "fashion-mnist-mini";
+
+/// The network trained when none is named.
+pub const DEFAULT_MODEL: &str = "simple-cnn";
+
+impl Config {
+    /// Decides every setting that is not given. `name` and `runs-dir` say where a run is, not what: they are left out.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for values out of range, unknown names, and settings that do not go together.
+    pub fn resolve(given: Settings, data: &DataDefaults) -> Result<Self, SettingsError> {
+        given.check()?;
+        let optimizer = given.optimizer.unwrap_or(OptimizerKind::Sgd);
+        let schedule = given.schedule.unwrap_or(ScheduleKind::OneCycle);
+        let sgd = optimizer == OptimizerKind::Sgd;
+        let (stepped, plateau) = (
+            schedule == ScheduleKind::Step,
+            schedule == ScheduleKind::Plateau,
+        );
+        for (name, is_given, holds, owner) in [
+            ("momentum", given.momentum.is_some(), sgd, "optimizer sgd"),
+            ("nesterov", given.nesterov.is_some(), sgd, "optimizer sgd"),
+            ("lr-step", given.lr_step.is_some(), stepped, "schedule step"),
+            (
+                "lr-gamma",
+                given.lr_gamma.is_some(),
+                stepped || plateau,
+                "schedules step and plateau",
+            ),
+            (
+                "lr-patience",
+                given.lr_patience.is_some(),
+                plateau,
+                "schedule plateau",
+            ),
+        ] {
+            if is_given && !holds {
+                return Err(SettingsError::Conflict {
+                    message: format!(
+                        "{name} is a setting of {owner}; this run has optimizer {optimizer} and schedule {schedule}"
+                    ),
+                    hint: None,
+                });
+            }
+        }
+        let epochs = given.epochs.unwrap_or(12);
+        let config = Self {
+            data: given.data.unwrap_or_else(|| DEFAULT_DATA.into()),
+            data_dir: given.data_dir.flatten(),
+            image_size: given.image_size.unwrap_or(data.image_size),
+            val_fraction: given.val_fraction.unwrap_or(0.1),
+            augment: given.augment.unwrap_or(data.augment),
+            model: given.model.unwrap_or_else(|| DEFAULT_MODEL.into()),
+            from: given.from.flatten(),
+            epochs,
+            batch_size: given.batch_size.unwrap_or(64),
+            optimizer,
+            lr: given.lr.unwrap_or(if sgd { 0.05 } else { 0.002 }),
+            momentum: sgd.then(|| given.momentum.unwrap_or(0.9)),
+            nesterov: sgd.then(|| given.nesterov.unwrap_or(true)),
+            weight_decay: given.weight_decay.unwrap_or(match optimizer {
+                OptimizerKind::Sgd => 5e-4,
+                OptimizerKind::Adam => 0.0,
+                OptimizerKind::AdamW => 0.01,
+            }),
+            schedule,
+            warmup: given.warmup.unwrap_or(match schedule {
+                ScheduleKind::OneCycle => 0.25 * epochs as f64,
+                _ => 0.0,
+            }),
+            lr_step: stepped.then(|| given.lr_step.unwrap_or(epochs as f64 / 3.0)),
+            lr_gamma: (stepped || plateau).then(|| given.lr_gamma.unwrap_or(0.1)),
+            lr_patience: plateau.then(|| given.lr_patience.unwrap_or(3)),
+            label_smoothing: given.label_smoothing.unwrap_or(0.0),
+            class_weights: given.class_weights.unwrap_or(ClassWeights::None),
+            clip_grad_norm: given.clip_grad_norm.flatten(),
+            seed: given.seed.unwrap_or(1),
+            threads: given.threads.flatten(),
+            device: given.device.unwrap_or_else(|| DEVICES[0].into()),
+            monitor: given.monitor.unwrap_or_else(|| "val/accuracy".into()),
+            mode: given.mode.unwrap_or(Mode::Auto),
+            min_delta: given.min_delta.unwrap_or_else(|| "0".into()),
+            tie_break: given.tie_break.flatten(),
+            constraint: given.constraint.unwrap_or_default(),
+            eval_every: given.eval_every.unwrap_or(EvalEvery::Epoch),
+            patience: given.patience.flatten(),
+            save: given.save.unwrap_or(SaveKind::Full),
+            keep: given.keep.unwrap_or_default(),
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), SettingsError> {
+        if self.warmup > self.epochs as f64 {
+            return Err(SettingsError::Conflict {
+                message: format!(
+                    "warmup is {} epochs, longer than the whole run of {}",
+                    self.warmup, self.epochs
+                ),
+                hint: None,
+            });
+        }
+        check_device(&self.device)
+    }
+
+    /// The same as settings, all that apply given.
+    pub fn to_settings(&self) -> Settings {
+        let this = self.clone();
+        Settings {
+            data: Some(this.data),
+            data_dir: this.data_dir.map(Some),
+            image_size: Some(this.image_size),
+            val_fraction: Some(this.val_fraction),
+            augment: Some(this.augment),
+            model: Some(this.model),
+            from: Some(this.from),
+            epochs: Some(this.epochs),
+            batch_size: Some(this.batch_size),
+            optimizer: Some(this.optimizer),
+            lr: Some(this.lr),
+            momentum: this.momentum,
+            nesterov: this.nesterov,
+            weight_decay: Some(this.weight_decay),
+            schedule: Some(this.schedule),
+            warmup: Some(this.warmup),
+            lr_step: this.lr_step,
+            lr_gamma: this.lr_gamma,
+            lr_patience: this.lr_patience,
+            label_smoothing: Some(this.label_smoothing),
+            class_weights: Some(this.class_weights),
+            clip_grad_norm: Some(this.clip_grad_norm),
+            seed: Some(this.seed),
+            threads: Some(this.threads),
+            device: Some(this.device),
+            monitor: Some(this.monitor),
+            mode: Some(this.mode),
+            min_delta: Some(this.min_delta),
+            tie_break: Some(this.tie_break),
+            constraint: Some(this.constraint),
+            eval_every: Some(this.eval_every),
+            patience: Some(this.patience),
+            save: Some(this.save),
+            keep: Some(this.keep),
+            name: None,
+            runs_dir: None,
+        }
+    }
+
+    /// The text of `run.toml`, with `preface` as a comment above.
+    pub fn to_toml(&self, preface: &str) -> String {
+        to_toml(&self.to_settings(), preface)
+    }
+}
+
+/// Accepts the devices that this build has.
+///
+/// # Errors
+/// [`SettingsError::Conflict`] listing them.
+pub fn check_device(device: &str) -> Result<(), SettingsError> {
+    if DEVICES.contains(&device) {
+        return Ok(());
+    }
+    let hint = match nearest(device, DEVICES.iter().copied()) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("this build computes on: {}", DEVICES.join(", ")),
+    };
+    Err(SettingsError::Conflict {
+        message: format!(
+            "no device {device} in this build; it has: {}",
+            DEVICES.join(", ")
+        ),
+        hint: Some(hint),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(text: &str) -> Result<Config, SettingsError> {
+        Config::resolve(Settings::from_toml(text).unwrap(), &DataDefaults::default())
+    }
+
+    #[test]
+    fn every_setting_but_the_place_is_written() {
+        for text in [
+            "",
+            "optimizer = \"adam\"\nschedule = \"plateau\"",
+            "schedule = \"step\"",
+        ] {
+            let config = resolve(text).unwrap();
+            let given = config.to_settings().given();
+            for key in Settings::KEYS {
+                let applies = match key.name {
+                    "name" | "runs-dir" | "data-dir" => false,
+                    "momentum" | "nesterov" => config.optimizer == OptimizerKind::Sgd,
+                    "lr-step" => config.schedule == ScheduleKind::Step,
+                    "lr-gamma" => config.lr_gamma.is_some(),
+                    "lr-patience" => config.schedule == ScheduleKind::Plateau,
+                    _ => true,
+                };
+                assert_eq!(given.contains(&key.name), applies, "{}", key.name);
+            }
+            assert_eq!(resolve(&config.to_toml("x")).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn settings_that_do_not_apply_are_errors() {
+        let told = |text: &str| resolve(text).unwrap_err().to_string();
+        assert!(
+            told("optimizer = \"adam\"\nmomentum = 0.9")
+                .starts_with("momentum is a setting of optimizer sgd")
+        );
+        assert!(
+            told("lr-gamma = 0.5")
+                .starts_with("lr-gamma is a setting of schedules step and plateau")
+        );
+        assert!(told("epochs = 2\nwarmup = 3").starts_with("warmup is 3 epochs"));
+        assert_eq!(
+            told("device = \"cuda\""),
+            "no device cuda in this build; it has: cpu"
+        );
+    }
+
+    #[test]
+    fn values_made_in_code_are_checked_too() {
+        let given = Settings {
+            lr: Some(f64::NAN),
+            ..Settings::default()
+        };
+        let error = Config::resolve(given, &DataDefaults::default())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "lr must be a finite number above 0, found \"nan\"");
+        let given = Settings {
+            val_fraction: Some(1.0),
+            ..Settings::default()
+        };
+        let error = Config::resolve(given, &DataDefaults::default())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "val-fraction must be a number between 0 and 1, found \"1.0\""
+        );
+    }
+}

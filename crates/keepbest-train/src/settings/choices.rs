@@ -1,0 +1,196 @@
+//! Settings that are one of a few words, and small structured ones.
+
+use std::fmt;
+
+use super::value::{Value, choice};
+
+choice! {
+    /// The optimizer.
+    OptimizerKind {
+        /// Stochastic gradient descent with momentum.
+        Sgd = "sgd",
+        /// Adam (Kingma and Ba, 2015).
+        Adam = "adam",
+        /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
+        AdamW = "adamw",
+    }
+}
+
+choice! {
+    /// How the learning rate changes over a run.
+    ScheduleKind {
+        /// Always the same.
+        Constant = "constant",
+        /// Multiplied by `lr-gamma` every `lr-step` epochs.
+        Step = "step",
+        /// Half a cosine down to nothing.
+        Cosine = "cosine",
+        /// Up to the full rate and down again (Smith, 2018).
+        OneCycle = "one-cycle",
+        /// Multiplied by `lr-gamma` after `lr-patience` evaluations without a better one.
+        Plateau = "plateau",
+    }
+}
+
+choice! {
+    /// What a better value of the monitored metric is.
+    Mode {
+        /// As the metric itself says.
+        Auto = "auto",
+        /// Larger is better.
+        Max = "max",
+        /// Smaller is better.
+        Min = "min",
+    }
+}
+
+choice! {
+    /// What a checkpoint holds.
+    SaveKind {
+        /// All it takes to predict or to go on training.
+        Full = "full",
+        /// The weights alone.
+        Params = "params",
+    }
+}
+
+/// When to evaluate: after every epoch, or every so many steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EvalEvery {
+    /// At the end of every epoch.
+    Epoch,
+    /// After every N optimizer steps, and at the very end.
+    Steps(u64),
+}
+
+impl Value for EvalEvery {
+    fn read(text: &str) -> Result<Self, String> {
+        match (text, text.parse::<u64>()) {
+            ("epoch", _) => Ok(Self::Epoch),
+            (_, Ok(steps)) if steps > 0 => Ok(Self::Steps(steps)),
+            _ => Err("\"epoch\" or a number of steps".into()),
+        }
+    }
+    fn write(&self) -> toml::Value {
+        match self {
+            Self::Epoch => "epoch".into(),
+            Self::Steps(steps) => Value::write(steps),
+        }
+    }
+}
+
+/// Random changes to training images, never to those a model is measured on: `none`, `flip`, `shift:2`, `flip,shift:2`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Augment {
+    /// Mirrors half of the images left to right.
+    pub flip: bool,
+    /// Moves the image by up to this many pixels each way.
+    pub shift: u32,
+}
+
+impl fmt::Display for Augment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.flip, self.shift) {
+            (false, 0) => f.write_str("none"),
+            (true, 0) => f.write_str("flip"),
+            (false, pixels) => write!(f, "shift:{pixels}"),
+            (true, pixels) => write!(f, "flip,shift:{pixels}"),
+        }
+    }
+}
+
+impl Value for Augment {
+    fn read(text: &str) -> Result<Self, String> {
+        let expected = || String::from("none, or flip and shift:PIXELS joined by commas");
+        let mut augment = Self::default();
+        if text == "none" {
+            return Ok(augment);
+        }
+        for part in text.split(',').map(str::trim) {
+            match part.split_once(':') {
+                None if part == "flip" => augment.flip = true,
+                Some(("shift", pixels)) => {
+                    augment.shift = pixels.parse().map_err(|_| expected())?
+                }
+                _ => return Err(expected()),
+            }
+        }
+        Ok(augment)
+    }
+    fn write(&self) -> toml::Value {
+        self.to_string().into()
+    }
+}
+
+/// How much each class counts in the loss.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClassWeights {
+    /// All the same.
+    None,
+    /// In inverse proportion to the class's share of the training images (scikit-learn's `balanced`:
+    /// `n / (classes * count)`).
+    Balanced,
+    /// One weight a class, in class order.
+    List(Vec<f64>),
+}
+
+impl Value for ClassWeights {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "balanced" => Ok(Self::Balanced),
+            _ => text
+                .split(',')
+                .map(|weight| {
+                    weight
+                        .trim()
+                        .parse::<f64>()
+                        .ok()
+                        .filter(|w| w.is_finite() && *w >= 0.0)
+                })
+                .collect::<Option<Vec<f64>>>()
+                .filter(|weights| weights.iter().any(|w| *w > 0.0))
+                .map(Self::List)
+                .ok_or_else(|| "none, balanced, or one weight a class joined by commas".into()),
+        }
+    }
+    fn write(&self) -> toml::Value {
+        match self {
+            Self::None => "none".into(),
+            Self::Balanced => "balanced".into(),
+            Self::List(weights) => weights.clone().into(),
+        }
+    }
+}
+
+/// Height and width that images are brought to: `28` or `24x32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ImageSize {
+    /// In pixels.
+    pub height: usize,
+    /// In pixels.
+    pub width: usize,
+}
+
+impl fmt::Display for ImageSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.height, self.width)
+    }
+}
+
+impl Value for ImageSize {
+    fn read(text: &str) -> Result<Self, String> {
+        let (height, width) = text.split_once('x').unwrap_or((text, text));
+        match (height.parse(), width.parse()) {
+            (Ok(height), Ok(width))
+                if (1..=4096).contains(&height) && (1..=4096).contains(&width) =>
+            {
+                Ok(Self { height, width })
+            }
+            _ => Err("a size in pixels such as 32 or 24x32 (height x width, up to 4096)".into()),
+        }
+    }
+    fn write(&self) -> toml::Value {
+        self.to_string().into()
+    }
+}

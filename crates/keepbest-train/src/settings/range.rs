@@ -1,0 +1,52 @@
+//! Which numbers make sense for a setting.
+
+/// What a setting's number must be, in words, and the test of it.
+type Range = (&'static str, &'static str, fn(f64) -> bool);
+
+const RANGES: &[Range] = &[
+    ("epochs", "a whole number of 1 or more", |n| n >= 1.0),
+    ("batch-size", "a whole number of 1 or more", |n| n >= 1.0),
+    ("lr", "a finite number above 0", |x| x > 0.0),
+    ("momentum", "a number from 0 to below 1", |x| {
+        (0.0..1.0).contains(&x)
+    }),
+    ("weight-decay", "a number of 0 or more", |x| x >= 0.0),
+    ("warmup", "a number of epochs, 0 or more", |x| x >= 0.0),
+    ("lr-step", "a number of epochs above 0", |x| x > 0.0),
+    ("lr-gamma", "a number above 0, up to 1", |x| {
+        x > 0.0 && x <= 1.0
+    }),
+    ("lr-patience", "a whole number", |n| n >= 0.0),
+    ("label-smoothing", "a number from 0 to below 1", |x| {
+        (0.0..1.0).contains(&x)
+    }),
+    ("clip-grad-norm", "a number above 0, or none", |x| x > 0.0),
+    ("val-fraction", "a number between 0 and 1", |x| {
+        x > 0.0 && x < 1.0
+    }),
+    ("threads", "a whole number of 1 or more, or none", |n| {
+        n >= 1.0
+    }),
+    ("patience", "a whole number of 1 or more, or none", |n| {
+        n >= 1.0
+    }),
+];
+
+/// What the setting's number must be, when it is more than a number.
+pub(super) fn expected(name: &str) -> Option<&'static str> {
+    RANGES
+        .iter()
+        .find(|(key, ..)| *key == name)
+        .map(|(_, expected, _)| *expected)
+}
+
+/// Whether the text, if it is a number, lies in the setting's range.
+pub(super) fn holds(name: &str, text: &str) -> bool {
+    match (
+        RANGES.iter().find(|(key, ..)| *key == name),
+        text.replace('_', "").parse::<f64>(),
+    ) {
+        (Some((_, _, test)), Ok(number)) => number.is_finite() && test(number),
+        _ => true,
+    }
+}
