@@ -1,0 +1,458 @@
+//! Takes in batches.
+
+use super::{
+    averages::ClassCounts,
+    calibration::Calibration,
+    confusion::ConfusionMatrix,
+    options::ClassificationOptions,
+    ranking::Scores,
+    report::{ClassificationReport, Parts},
+    softmax::softmax_into,
+    sum::Sum,
+};
+
+/// Takes in batches of probabilities with their labels, and gives the report.
+///
+/// ```
+/// use keepbest_core::ClassificationAccumulator;
+///
+/// let mut accumulator = ClassificationAccumulator::new(3);
+/// accumulator.update(&[0.7, 0.2, 0.1, 0.3, 0.3, 0.4], &[0, 1])?;
+/// accumulator.update(&[0.0, 0.0, 1.0], &[2])?;
+/// let report = accumulator.finish()?;
+/// assert_eq!(report.count(), 3);
+/// assert_eq!(report.metrics("val").get("val/accuracy"), Some(2.0 / 3.0));
+/// # Ok::<(), keepbest_core::classification::ClassificationError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ClassificationAccumulator {
+    classes: usize,
+    options: ClassificationOptions,
+    non_finite: u64,
+    confusion: ConfusionMatrix,
+    /// How many labels are among the k highest, for each k of the options.
+    top_k_hits: Vec<u64>,
+    log_loss: Sum,
+    calibration: Calibration,
+    scores: Scores,
+    /// The labels that go with `scores`.
+    labels: Vec<u32>,
+    softmax: Vec<f64>,
+}
+
+/// A batch does not fit, or there was none. The accumulator is as it was before.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClassificationError {
+    /// There are not `classes` values for each label.
+    #[error("{labels} labels of {classes} classes need {} values, found {found}", labels.saturating_mul(*classes))]
+    Length {
+        /// How many labels.
+        labels: usize,
+        /// How many classes.
+        classes: usize,
+        /// How many values.
+        found: usize,
+    },
+    /// A label is not a class.
+    #[error("example {example} has the label {label}, but there are {classes} classes")]
+    Label {
+        /// Its place in the batch.
+        example: usize,
+        /// Its label.
+        label: u32,
+        /// How many classes.
+        classes: usize,
+    },
+    /// A value is finite, but no probability.
+    #[error("example {example} has {value} for class {class}, which is no probability")]
+    NotAProbability {
+        /// Its place in the batch.
+        example: usize,
+        /// The class.
+        class: usize,
+        /// The value.
+        value: f64,
+    },
+    /// Probabilities of an example do not sum to 1.
+    #[error("the probabilities of example {example} sum to {sum}, not to 1")]
+    NotADistribution {
+        /// Its place in the batch.
+        example: usize,
+        /// Their sum.
+        sum: f64,
+    },
+    /// There was no example.
+    #[error("there are no examples to compute metrics of")]
+    NoExamples,
+}
+
+/// How far a probability may exceed 1, and a sum of them miss 1: room for probabilities computed in half precision.
+const ROUNDING: f64 = 1e-2;
+
+impl ClassificationAccumulator {
+    /// For so many classes, with the default options.
+    #[must_use]
+    pub fn new(classes: usize) -> Self {
+        Self::with_options(classes, ClassificationOptions::default())
+    }
+
+    /// For so many classes.
+    #[must_use]
+    pub fn with_options(classes: usize, options: ClassificationOptions) -> Self {
+        Self {
+            classes,
+            non_finite: 0,
+            confusion: ConfusionMatrix::new(classes),
+            top_k_hits: vec![0; options.top_k().len()],
+            log_loss: Sum::default(),
+            calibration: Calibration::new(options.calibration_bins()),
+            scores: Scores::new(),
+            labels: Vec::new(),
+            softmax: Vec::new(),
+            options,
+        }
+    }
+
+    /// The number of classes.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Takes in a batch: probabilities `[n, classes]`, row-major, and n labels.
+    ///
+    /// # Errors
+    /// When the lengths do not match, a label is not a class, or a row of finite values is no distribution (negative, above
+    /// 1, or with a sum other than 1, by more than 0.01). Then nothing of the batch is taken in. A row with a NaN or an
+    /// infinity is no error, see the [module](super).
+    pub fn update(
+        &mut self,
+        probabilities: &[f64],
+        labels: &[u32],
+    ) -> Result<(), ClassificationError> {
+        self.check_shape(probabilities.len(), labels)?;
+        for (example, row) in self.rows(probabilities).enumerate() {
+            check_row(example, row)?;
+        }
+        // `rows` borrows self, and recording changes it.
+        for (row, label) in probabilities.chunks_exact(self.classes.max(1)).zip(labels) {
+            self.record(row, *label);
+        }
+        Ok(())
+    }
+
+    /// Takes in a batch of logits `[n, classes]`, row-major: the [softmax](softmax_into) of each row is its probabilities.
+    ///
+    /// # Errors
+    /// When the lengths do not match, or a label is not a class. Then nothing of the batch is taken in.
+    pub fn update_logits(
+        &mut self,
+        logits: &[f32],
+        labels: &[u32],
+    ) -> Result<(), ClassificationError> {
+        self.check_shape(logits.len(), labels)?;
+        let mut probabilities = std::mem::take(&mut self.softmax);
+        probabilities.clear();
+        softmax_into(logits, self.classes, &mut probabilities);
+        for (row, label) in probabilities.chunks_exact(self.classes.max(1)).zip(labels) {
+            self.record(row, *label);
+        }
+        self.softmax = probabilities;
+        Ok(())
+    }
+
+    fn rows<'a>(&self, values: &'a [f64]) -> impl Iterator<Item = &'a [f64]> + use<'a> {
+        values.chunks_exact(self.classes.max(1))
+    }
+
+    fn check_shape(&self, values: usize, labels: &[u32]) -> Result<(), ClassificationError> {
+        let classes = self.classes;
+        if labels.len().checked_mul(classes) != Some(values) {
+            return Err(ClassificationError::Length {
+                labels: labels.len(),
+                classes,
+                found: values,
+            });
+        }
+        match labels.iter().position(|label| *label as usize >= classes) {
+            Some(example) => Err(ClassificationError::Label {
+                example,
+                label: labels[example],
+                classes,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes in one checked example.
+    fn record(&mut self, row: &[f64], label: u32) {
+        if !row.iter().all(|p| p.is_finite()) {
+            self.non_finite += 1;
+            return;
+        }
+        let truth = row[label as usize];
+        let (prediction, confidence) = first_highest(row);
+        self.confusion.record(label, prediction);
+        self.calibration.record(confidence, prediction == label);
+        self.log_loss
+            .add(-libm::log(truth.clamp(f64::EPSILON, 1.0 - f64::EPSILON)));
+        for (k, hits) in self.options.top_k().iter().zip(&mut self.top_k_hits) {
+            *hits += u64::from(is_among_highest(row, label as usize, *k));
+        }
+        if self.options.ranking() {
+            self.scores.extend(row);
+            self.labels.push(label);
+        }
+    }
+
+    /// The report on everything taken in. Sorting for the ranking metrics happens here: O(classes * n log n).
+    ///
+    /// # Errors
+    /// [`ClassificationError::NoExamples`] when nothing was taken in.
+    pub fn finish(&self) -> Result<ClassificationReport, ClassificationError> {
+        let finite = self.confusion.total();
+        if finite + self.non_finite == 0 {
+            return Err(ClassificationError::NoExamples);
+        }
+        let top_k = self.options.top_k().iter().zip(&self.top_k_hits);
+        Ok(ClassificationReport::assemble(Parts {
+            options: &self.options,
+            non_finite: self.non_finite,
+            counts: ClassCounts::of(&self.confusion),
+            confusion: self.confusion.clone(),
+            // With as many classes as k or fewer it could only be 1.
+            top_k: top_k
+                .filter(|(k, _)| **k < self.classes)
+                .map(|(k, hits)| (*k, *hits))
+                .collect(),
+            log_loss: self.log_loss.value() / finite as f64,
+            calibration: &self.calibration,
+            ranking: self
+                .options
+                .ranking()
+                .then(|| self.scores.one_vs_rest(self.classes, &self.labels)),
+        }))
+    }
+}
+
+fn check_row(example: usize, row: &[f64]) -> Result<(), ClassificationError> {
+    if !row.iter().all(|p| p.is_finite()) {
+        return Ok(());
+    }
+    if let Some(class) = row.iter().position(|p| !(0.0..=1.0 + ROUNDING).contains(p)) {
+        return Err(ClassificationError::NotAProbability {
+            example,
+            class,
+            value: row[class],
+        });
+    }
+    let sum: f64 = row.iter().copied().collect::<Sum>().value();
+    if (sum - 1.0).abs() > ROUNDING {
+        return Err(ClassificationError::NotADistribution { example, sum });
+    }
+    Ok(())
+}
+
+/// The first of the highest values and its place: numpy's `argmax`.
+fn first_highest(row: &[f64]) -> (u32, f64) {
+    let mut best = (0, f64::NEG_INFINITY);
+    for (class, p) in (0..).zip(row) {
+        if *p > best.1 {
+            best = (class, *p);
+        }
+    }
+    best
+}
+
+/// Whether the class is among the k highest, the higher class first among equals: scikit-learn's
+/// `top_k_accuracy_score`, which sorts upwards, stably, and takes the end; with two classes and k = 1 it compares the
+/// probability of class 1 with one half.
+fn is_among_highest(row: &[f64], class: usize, k: usize) -> bool {
+    if let ([_, second], 1) = (row, k) {
+        return (*second > 0.5) == (class == 1);
+    }
+    let own = row[class];
+    let before = row
+        .iter()
+        .enumerate()
+        .filter(|(other, p)| **p > own || **p == own && *other > class)
+        .count();
+    before < k
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accumulator() -> ClassificationAccumulator {
+        ClassificationAccumulator::new(3)
+    }
+
+    #[test]
+    fn wrong_batches_are_refused_and_leave_nothing_behind() {
+        let mut acc = accumulator();
+        let good = [0.2, 0.3, 0.5];
+        let cases: [(&[f64], &[u32], ClassificationError); 7] = [
+            (
+                &[0.5, 0.5],
+                &[0],
+                ClassificationError::Length {
+                    labels: 1,
+                    classes: 3,
+                    found: 2,
+                },
+            ),
+            (
+                &good,
+                &[],
+                ClassificationError::Length {
+                    labels: 0,
+                    classes: 3,
+                    found: 3,
+                },
+            ),
+            (
+                &good,
+                &[3],
+                ClassificationError::Label {
+                    example: 0,
+                    label: 3,
+                    classes: 3,
+                },
+            ),
+            (
+                &[0.2, 0.3, 0.5, 1.2, -0.1, -0.1],
+                &[0, 0],
+                ClassificationError::NotAProbability {
+                    example: 1,
+                    class: 0,
+                    value: 1.2,
+                },
+            ),
+            (
+                &[0.6, -0.1, 0.5],
+                &[0],
+                ClassificationError::NotAProbability {
+                    example: 0,
+                    class: 1,
+                    value: -0.1,
+                },
+            ),
+            (
+                &[0.25, 0.25, 0.25],
+                &[0],
+                ClassificationError::NotADistribution {
+                    example: 0,
+                    sum: 0.75,
+                },
+            ),
+            (
+                &[0.0; 3],
+                &[0],
+                ClassificationError::NotADistribution {
+                    example: 0,
+                    sum: 0.0,
+                },
+            ),
+        ];
+        for (probabilities, labels, error) in cases {
+            assert_eq!(acc.update(probabilities, labels), Err(error));
+        }
+        assert_eq!(
+            acc.update_logits(&[1.0], &[0]),
+            Err(ClassificationError::Length {
+                labels: 1,
+                classes: 3,
+                found: 1
+            })
+        );
+        assert_eq!(acc.finish(), Err(ClassificationError::NoExamples));
+        acc.update(&[], &[]).unwrap();
+        assert_eq!(acc.finish(), Err(ClassificationError::NoExamples));
+        acc.update(&good, &[2]).unwrap();
+        assert_eq!(acc.finish().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn no_classes_is_no_panic() {
+        let mut acc = ClassificationAccumulator::new(0);
+        assert!(matches!(
+            acc.update(&[], &[0]),
+            Err(ClassificationError::Label { .. })
+        ));
+        assert!(matches!(
+            acc.update(&[1.0], &[0]),
+            Err(ClassificationError::Length { .. })
+        ));
+        assert!(matches!(
+            acc.update_logits(&[], &[0]),
+            Err(ClassificationError::Label { .. })
+        ));
+        acc.update(&[], &[]).unwrap();
+        assert_eq!(acc.finish(), Err(ClassificationError::NoExamples));
+    }
+
+    #[test]
+    fn a_diverged_model_gives_nan_everywhere() {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let mut acc = accumulator();
+            acc.update(&[0.2, 0.3, 0.5, 0.0, bad, 0.5], &[2, 1])
+                .unwrap();
+            let report = acc.finish().unwrap();
+            assert_eq!((report.count(), report.non_finite()), (2, 1));
+            let metrics = report.metrics("val");
+            assert!(metrics.len() > 15);
+            assert!(
+                metrics.iter().all(|(_, value)| value.is_nan()),
+                "{metrics:?}"
+            );
+            assert_eq!(report.confusion().total(), 1);
+        }
+        let mut acc = accumulator();
+        acc.update_logits(&[f32::NAN, 0.0, 0.0], &[0]).unwrap();
+        assert!(
+            acc.finish()
+                .unwrap()
+                .metrics("")
+                .iter()
+                .all(|(_, value)| value.is_nan())
+        );
+    }
+
+    #[test]
+    fn batches_do_not_matter() {
+        let n = 97;
+        let logits: Vec<f32> = (0..n * 3)
+            .map(|i| ((i * 7919 % 1013) as f32 / 200.0).sin() * 3.0)
+            .collect();
+        let labels: Vec<u32> = (0..n as u32).map(|i| i * 31 % 3).collect();
+        let mut whole = accumulator();
+        whole.update_logits(&logits, &labels).unwrap();
+        let whole = serde_json::to_string(&whole.finish().unwrap()).unwrap();
+        for size in [1, 2, 10, 64] {
+            let mut acc = accumulator();
+            for (logits, labels) in logits.chunks(size * 3).zip(labels.chunks(size)) {
+                acc.update_logits(logits, labels).unwrap();
+            }
+            assert_eq!(
+                serde_json::to_string(&acc.finish().unwrap()).unwrap(),
+                whole
+            );
+        }
+    }
+
+    #[test]
+    fn ties_of_top_k_go_to_the_higher_class() {
+        let row = [0.3, 0.3, 0.2, 0.2];
+        let among = |k| {
+            (0..4)
+                .map(|class| is_among_highest(&row, class, k))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(among(1), [false, true, false, false]);
+        assert_eq!(among(2), [true, true, false, false]);
+        assert_eq!(among(3), [true, true, false, true]);
+        assert_eq!(first_highest(&row).0, 0);
+    }
+}

@@ -1,0 +1,159 @@
+//! Metrics that follow from the confusion matrix.
+
+use super::{
+    confusion::ConfusionMatrix,
+    sum::{Sum, mean},
+};
+
+/// Counts of one class against the rest.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClassCounts {
+    /// Examples with this label.
+    pub(super) support: u64,
+    /// Examples given this prediction.
+    pub(super) predicted: u64,
+    /// Both.
+    pub(super) hits: u64,
+}
+
+/// scikit-learn's `zero_division=0`.
+fn ratio(numerator: f64, denominator: f64) -> f64 {
+    if denominator == 0.0 {
+        0.0
+    } else {
+        numerator / denominator
+    }
+}
+
+impl ClassCounts {
+    pub(super) fn of(matrix: &ConfusionMatrix) -> Vec<Self> {
+        let labels = matrix.label_counts();
+        let predictions = matrix.prediction_counts();
+        let classes = labels.into_iter().zip(predictions).zip(0..);
+        classes
+            .map(|((support, predicted), class)| Self {
+                support,
+                predicted,
+                hits: matrix.count(class, class),
+            })
+            .collect()
+    }
+
+    /// Whether the class occurs at all. scikit-learn averages over those that do.
+    pub(super) fn occurs(self) -> bool {
+        self.support > 0 || self.predicted > 0
+    }
+
+    pub(super) fn precision(self) -> f64 {
+        ratio(self.hits as f64, self.predicted as f64)
+    }
+
+    pub(super) fn recall(self) -> f64 {
+        ratio(self.hits as f64, self.support as f64)
+    }
+
+    pub(super) fn f_beta(self, beta: f64) -> f64 {
+        let weight = beta * beta;
+        // A weight beyond the doubles is the limit: recall alone.
+        if weight.is_infinite() {
+            return self.recall();
+        }
+        ratio(
+            (1.0 + weight) * self.hits as f64,
+            weight * self.support as f64 + self.predicted as f64,
+        )
+    }
+}
+
+/// Macro, micro and weighted average of a per-class metric.
+pub(super) fn averages(
+    classes: &[ClassCounts],
+    metric: impl Fn(ClassCounts) -> f64,
+) -> [(&'static str, f64); 3] {
+    let occurring: Vec<ClassCounts> = classes
+        .iter()
+        .copied()
+        .filter(|class| class.occurs())
+        .collect();
+    let all = ClassCounts {
+        support: occurring.iter().map(|class| class.support).sum(),
+        predicted: occurring.iter().map(|class| class.predicted).sum(),
+        hits: occurring.iter().map(|class| class.hits).sum(),
+    };
+    let weighted: Sum = occurring
+        .iter()
+        .map(|class| metric(*class) * class.support as f64)
+        .collect();
+    [
+        ("macro", mean(occurring.iter().map(|class| metric(*class)))),
+        ("micro", metric(all)),
+        ("weighted", weighted.value() / all.support as f64),
+    ]
+}
+
+/// Mean recall over the classes that occur as labels.
+pub(super) fn balanced_accuracy(classes: &[ClassCounts]) -> f64 {
+    let labelled: Vec<f64> = classes
+        .iter()
+        .filter(|class| class.support > 0)
+        .map(|class| class.recall())
+        .collect();
+    mean(labelled.into_iter())
+}
+
+/// Sums of products of counts, exact: what Matthews and kappa are made of.
+struct Products {
+    total: u128,
+    correct: u128,
+    /// Sum over classes of support times predicted.
+    mixed: u128,
+    labels_squared: u128,
+    predictions_squared: u128,
+}
+
+impl Products {
+    fn of(classes: &[ClassCounts]) -> Self {
+        let sum = |term: &dyn Fn(&ClassCounts) -> u128| classes.iter().map(term).sum::<u128>();
+        Self {
+            total: sum(&|class| class.support.into()),
+            correct: sum(&|class| class.hits.into()),
+            mixed: sum(&|class| u128::from(class.support) * u128::from(class.predicted)),
+            labels_squared: sum(&|class| u128::from(class.support).pow(2)),
+            predictions_squared: sum(&|class| u128::from(class.predicted).pow(2)),
+        }
+    }
+}
+
+/// a - b as a double.
+fn difference(a: u128, b: u128) -> f64 {
+    if a >= b {
+        (a - b) as f64
+    } else {
+        -((b - a) as f64)
+    }
+}
+
+/// Matthews' correlation for any number of classes: Gorodkin, "Comparing two K-category assignments by a K-category
+/// correlation coefficient", 2004. 0 where labels or predictions do not vary.
+pub(super) fn matthews(classes: &[ClassCounts]) -> f64 {
+    let p = Products::of(classes);
+    let covariance = difference(p.correct * p.total, p.mixed);
+    let labels = difference(p.total * p.total, p.labels_squared);
+    let predictions = difference(p.total * p.total, p.predictions_squared);
+    let product = labels * predictions;
+    if product == 0.0 {
+        0.0
+    } else {
+        covariance / product.sqrt()
+    }
+}
+
+/// Cohen, "A coefficient of agreement for nominal scales", 1960. NaN where chance alone agrees always.
+pub(super) fn cohen_kappa(classes: &[ClassCounts]) -> f64 {
+    let p = Products::of(classes);
+    let expected_disagreement = difference(p.total * p.total, p.mixed);
+    if expected_disagreement == 0.0 {
+        return f64::NAN;
+    }
+    1.0 - ((p.total - p.correct) * p.total) as f64 / expected_disagreement
+}

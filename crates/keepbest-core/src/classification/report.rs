@@ -1,0 +1,207 @@
+//! The results.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    averages::{ClassCounts, averages, balanced_accuracy, cohen_kappa, matthews},
+    calibration::{Calibration, CalibrationBin},
+    confusion::ConfusionMatrix,
+    options::ClassificationOptions,
+    ranking::Ranking,
+    sum::mean,
+};
+use crate::metrics::{Metrics, nonfinite};
+
+/// All metrics of a classifier on a set of examples. See the [module](super) for what each is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassificationReport {
+    count: u64,
+    non_finite: u64,
+    metrics: Metrics,
+    classes: Vec<ClassMetrics>,
+    confusion: ConfusionMatrix,
+    calibration: Vec<CalibrationBin>,
+}
+
+/// The metrics of one class against the rest. They cover the examples with finite probabilities.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassMetrics {
+    /// Examples with this label.
+    pub support: u64,
+    /// Examples given this prediction.
+    pub predicted: u64,
+    /// The share of its predictions that are right; 0 when it is never predicted.
+    pub precision: f64,
+    /// The share of its examples that are found; 0 when it has none.
+    pub recall: f64,
+    /// The harmonic mean of the two; 0 when the class does not occur.
+    pub f1: f64,
+    /// Beta and F-beta, for each beta of the options.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub f_beta: Vec<(f64, f64)>,
+    /// NaN when there is no example of the class, or none of another; `None` when ranking is off.
+    #[serde(
+        default,
+        with = "nonfinite::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub roc_auc: Option<f64>,
+    /// 0 when there is no example of the class; `None` when ranking is off.
+    #[serde(
+        default,
+        with = "nonfinite::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub average_precision: Option<f64>,
+}
+
+/// What the accumulator has gathered.
+pub(super) struct Parts<'a> {
+    pub(super) options: &'a ClassificationOptions,
+    pub(super) non_finite: u64,
+    pub(super) counts: Vec<ClassCounts>,
+    pub(super) confusion: ConfusionMatrix,
+    pub(super) top_k: Vec<(usize, u64)>,
+    pub(super) log_loss: f64,
+    pub(super) calibration: &'a Calibration,
+    pub(super) ranking: Option<Vec<Ranking>>,
+}
+
+impl ClassificationReport {
+    pub(super) fn assemble(parts: Parts<'_>) -> Self {
+        let Parts {
+            options,
+            non_finite,
+            counts,
+            confusion,
+            top_k,
+            log_loss,
+            calibration,
+            ranking,
+        } = parts;
+        let finite = confusion.total();
+        let share = |count: u64| count as f64 / finite as f64;
+
+        let mut metrics = Metrics::new();
+        metrics.insert("accuracy", share(confusion.correct()));
+        for (k, hits) in top_k {
+            metrics.insert(format!("top{k}_accuracy"), share(hits));
+        }
+        metrics.insert("balanced_accuracy", balanced_accuracy(&counts));
+        metrics.insert("log_loss", log_loss);
+        for (average, value) in averages(&counts, ClassCounts::precision) {
+            metrics.insert(format!("precision_{average}"), value);
+        }
+        for (average, value) in averages(&counts, ClassCounts::recall) {
+            metrics.insert(format!("recall_{average}"), value);
+        }
+        for (average, value) in averages(&counts, |class| class.f_beta(1.0)) {
+            metrics.insert(format!("f1_{average}"), value);
+        }
+        for beta in options.betas() {
+            for (average, value) in averages(&counts, |class| class.f_beta(*beta)) {
+                metrics.insert(format!("fbeta{beta}_{average}"), value);
+            }
+        }
+        metrics.insert("matthews", matthews(&counts));
+        metrics.insert("cohen_kappa", cohen_kappa(&counts));
+        if let Some(ranking) = &ranking {
+            metrics.insert(
+                "roc_auc_ovr",
+                mean(ranking.iter().map(|class| class.roc_auc)),
+            );
+            metrics.insert(
+                "average_precision",
+                mean(ranking.iter().map(|class| class.average_precision)),
+            );
+        }
+        metrics.insert("ece", calibration.error());
+        if non_finite > 0 {
+            metrics = metrics
+                .names()
+                .map(|name| (name.to_owned(), f64::NAN))
+                .collect();
+        }
+
+        let classes = counts
+            .iter()
+            .enumerate()
+            .map(|(i, class)| {
+                let ranking = ranking.as_ref().and_then(|ranking| ranking.get(i));
+                ClassMetrics {
+                    support: class.support,
+                    predicted: class.predicted,
+                    precision: class.precision(),
+                    recall: class.recall(),
+                    f1: class.f_beta(1.0),
+                    f_beta: options
+                        .betas()
+                        .iter()
+                        .map(|beta| (*beta, class.f_beta(*beta)))
+                        .collect(),
+                    roc_auc: ranking.map(|ranking| ranking.roc_auc),
+                    average_precision: ranking.map(|ranking| ranking.average_precision),
+                }
+            })
+            .collect();
+        let count = finite + non_finite;
+        Self {
+            count,
+            non_finite,
+            metrics,
+            classes,
+            confusion,
+            calibration: calibration.bins(),
+        }
+    }
+
+    /// How many examples there are, with finite probabilities or not.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// How many examples have probabilities that are not finite. If any, all metrics are NaN.
+    #[must_use]
+    pub fn non_finite(&self) -> u64 {
+        self.non_finite
+    }
+
+    /// The metrics by name, each with `prefix` and a `/` before it (unless the prefix is empty or ends with one).
+    #[must_use]
+    pub fn metrics(&self, prefix: &str) -> Metrics {
+        let slash = if prefix.is_empty() || prefix.ends_with('/') {
+            ""
+        } else {
+            "/"
+        };
+        self.metrics
+            .iter()
+            .map(|(name, value)| (format!("{prefix}{slash}{name}"), value))
+            .collect()
+    }
+
+    /// One metric by its bare name.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        self.metrics.get(name)
+    }
+
+    /// The metrics of each class.
+    #[must_use]
+    pub fn classes(&self) -> &[ClassMetrics] {
+        &self.classes
+    }
+
+    /// Which class is taken for which.
+    #[must_use]
+    pub fn confusion(&self) -> &ConfusionMatrix {
+        &self.confusion
+    }
+
+    /// The bins of the calibration error, from confidence 0 to 1: the reliability diagram.
+    #[must_use]
+    pub fn calibration(&self) -> &[CalibrationBin] {
+        &self.calibration
+    }
+}

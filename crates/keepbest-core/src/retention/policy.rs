@@ -1,0 +1,144 @@
+//! Policies and their text form.
+
+use std::{
+    fmt,
+    num::{NonZeroU64, NonZeroUsize},
+    str::FromStr,
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A reason to keep checkpoints. Shown, parsed and serialised as text: `best:3`, `last:2`, `every:1000` (steps),
+/// `epochs:5`, `bytes:2GiB`.
+///
+/// ```
+/// use keepbest_core::retention::Policy;
+///
+/// let policy: Policy = "bytes:1.5GiB".parse()?;
+/// assert_eq!(policy, Policy::Bytes(1_610_612_736));
+/// assert_eq!(policy.to_string(), "bytes:1536MiB");
+/// # Ok::<(), keepbest_core::retention::ParsePolicyError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Policy {
+    /// The best K by the objective's total order; of equal ones, the earlier.
+    Best(NonZeroUsize),
+    /// The latest N.
+    Last(NonZeroUsize),
+    /// The first at or after each multiple of N steps.
+    EverySteps(NonZeroU64),
+    /// The latest of the first epoch at or after each multiple of N epochs.
+    EveryEpochs(NonZeroU64),
+    /// As many as fit into so many bytes together with all that is kept for another reason: the best first, then those
+    /// without a score, the latest first; the first that does not fit ends it.
+    Bytes(u64),
+}
+
+/// The text is not a retention policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{text}` is not a retention policy: use `best:K`, `last:N`, `every:STEPS`, `epochs:N` or `bytes:SIZE` such as `bytes:2GiB`, with numbers above 0"
+)]
+#[non_exhaustive]
+pub struct ParsePolicyError {
+    /// What was given.
+    pub text: String,
+}
+
+/// Units of sizes, the largest first of each kind.
+const UNITS: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+
+fn parse_size(text: &str) -> Option<u64> {
+    let (number, unit) = UNITS
+        .iter()
+        .find_map(|(suffix, unit)| {
+            text.strip_suffix(suffix)
+                .map(|number| (number.trim_end(), *unit))
+        })
+        .unwrap_or((text, 1));
+    // Decimal digits and at most one point; the fraction of the unit is cut down to whole bytes.
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty()
+        || fraction.len() > 12
+        || !number.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+    {
+        return None;
+    }
+    let whole = whole.parse::<u64>().ok()?.checked_mul(unit)?;
+    let fraction = if fraction.is_empty() {
+        0
+    } else {
+        let scale = 10u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+        u64::try_from(fraction.parse::<u128>().ok()? * u128::from(unit) / scale).ok()?
+    };
+    whole.checked_add(fraction).filter(|bytes| *bytes > 0)
+}
+
+/// A size in the largest unit that gives a whole number.
+pub(super) fn format_size(bytes: u64) -> String {
+    let unit = UNITS
+        .iter()
+        .find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
+    match unit {
+        Some((suffix, unit)) if *unit > 1 => format!("{}{suffix}", bytes / unit),
+        _ => format!("{bytes}"),
+    }
+}
+
+impl FromStr for Policy {
+    type Err = ParsePolicyError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePolicyError> {
+        let policy = text.trim().split_once(':').and_then(|(kind, number)| {
+            let number = number.trim();
+            match kind.trim_end() {
+                "best" => number.parse().ok().map(Self::Best),
+                "last" => number.parse().ok().map(Self::Last),
+                "every" => number.parse().ok().map(Self::EverySteps),
+                "epochs" => number.parse().ok().map(Self::EveryEpochs),
+                "bytes" => parse_size(number).map(Self::Bytes),
+                _ => None,
+            }
+        });
+        policy.ok_or_else(|| ParsePolicyError {
+            text: text.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Best(count) => write!(f, "best:{count}"),
+            Self::Last(count) => write!(f, "last:{count}"),
+            Self::EverySteps(steps) => write!(f, "every:{steps}"),
+            Self::EveryEpochs(epochs) => write!(f, "epochs:{epochs}"),
+            Self::Bytes(bytes) => write!(f, "bytes:{}", format_size(*bytes)),
+        }
+    }
+}
+
+impl Serialize for Policy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Policy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
