@@ -1,1 +1,23 @@
 //! State dicts to bytes and back: safetensors and keepbest's full-model schema, hostile input first.
+//!
+//! - [`StateDict`], [`Tensor`], [`Dtype`]: weights as data, sharing bytes rather than owning them.
+//! - [`weights_digest`]: the identity of a state dict.
+//! - [`safetensors`]: the container, read strictly and without a copy.
+//! - [`model_file`]: keepbest's files, full and params-only, with every byte under a digest.
+//! - [`sniff`]: what a file holds that is something else.
+
+mod digest;
+mod dtype;
+mod map;
+pub mod model_file;
+pub mod safetensors;
+pub mod sniff;
+mod state_dict;
+mod tensor;
+
+pub use digest::{ParseDigestError, TensorDigest, weights_digest};
+pub use dtype::Dtype;
+pub use keepbest_core::WeightsDigest;
+pub use map::map_file;
+pub use state_dict::{DuplicateTensor, StateDict};
+pub use tensor::{Tensor, TensorError};

@@ -1,0 +1,162 @@
+//! Making the image of a model file.
+
+use std::io::{self, Write};
+
+use keepbest_core::WeightsDigest;
+
+use super::{HEADER_DIGEST_KEY, Kind, METADATA_KEY, ModelMetadata, SCHEMA, Seal, TRAINING_PREFIX};
+use super::{metadata, seal};
+use crate::digest::{combine, digest_tensors};
+use crate::safetensors::{Layout, LayoutError};
+use crate::{StateDict, Tensor};
+
+/// Who this build says it is in the files that it writes.
+const PRODUCER: &str = concat!("keepbest ", env!("CARGO_PKG_VERSION"));
+
+/// Why a model cannot be encoded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// There are no weights.
+    #[error("a model without weights cannot be written")]
+    NoWeights,
+    /// A weight's name starts with what marks training state.
+    #[error(
+        "weight `{tensor}` cannot be written: names under `{TRAINING_PREFIX}` are training state"
+    )]
+    ReservedName {
+        /// The weight.
+        tensor: String,
+    },
+    /// What only a full model has was given for a params-only file.
+    #[error("a params-only file cannot hold {what}")]
+    NotOnlyParams {
+        /// What was given.
+        what: &'static str,
+    },
+    /// The metadata cannot be put into JSON.
+    #[error("the metadata cannot be written as JSON")]
+    Metadata(#[source] serde_json::Error),
+    /// The tensors or names do not fit into a safetensors file.
+    #[error("the model does not fit into a safetensors file")]
+    Layout(#[from] LayoutError),
+}
+
+/// A model file ready to be written. It shares the tensors' bytes: making one costs a header, and
+/// one pass over the tensors for their digests.
+#[derive(Debug, Clone)]
+pub struct ModelImage {
+    layout: Layout,
+    seal: Seal,
+}
+
+impl ModelImage {
+    /// The model's identity.
+    #[must_use]
+    pub fn weights_digest(&self) -> WeightsDigest {
+        self.seal.weights_digest
+    }
+
+    /// The digests that the file will carry.
+    #[must_use]
+    pub fn seal(&self) -> &Seal {
+        &self.seal
+    }
+
+    /// Bytes of the whole file.
+    #[must_use]
+    pub fn total_len(&self) -> u64 {
+        self.layout.total_len()
+    }
+
+    /// Writes the file from first to last byte, without copying tensors. It may be called again:
+    /// the bytes are the same each time.
+    ///
+    /// # Errors
+    /// What `writer` returns.
+    pub fn write_to(&self, writer: &mut (impl Write + ?Sized)) -> io::Result<()> {
+        self.layout.write_to(writer)
+    }
+}
+
+/// Makes the image of a model file of `weights` and `training` (optimizer state, its names without
+/// [`TRAINING_PREFIX`]).
+///
+/// The same input gives the same bytes. Large models are hashed on a few threads.
+///
+/// # Errors
+/// When there are no weights, a name is reserved, the metadata asks for what its kind cannot hold,
+/// or the whole does not fit into a safetensors file.
+pub fn encode(
+    weights: &StateDict,
+    training: &StateDict,
+    metadata: &ModelMetadata,
+) -> Result<ModelImage, EncodeError> {
+    check(weights, training, metadata)?;
+    let training_names: Vec<String> = training
+        .names()
+        .map(|name| format!("{TRAINING_PREFIX}{name}"))
+        .collect();
+    let tensors: Vec<(&str, &Tensor)> = weights
+        .iter()
+        .chain(
+            training_names
+                .iter()
+                .map(String::as_str)
+                .zip(training.iter().map(|(_, tensor)| tensor)),
+        )
+        .collect();
+    let digests = digest_tensors(
+        &tensors
+            .iter()
+            .map(|&(_, tensor)| tensor)
+            .collect::<Vec<_>>(),
+    );
+    let seal = Seal {
+        schema: SCHEMA,
+        producer: PRODUCER.into(),
+        weights_digest: combine(weights, &digests[..weights.len()]),
+        tensors: tensors
+            .iter()
+            .map(|&(name, _)| name.to_owned())
+            .zip(digests)
+            .collect(),
+    };
+    let json = metadata::to_json(metadata, &seal).map_err(EncodeError::Metadata)?;
+    let mut layout = Layout::new(
+        &tensors,
+        &[
+            (HEADER_DIGEST_KEY, seal::BLANK),
+            // Some loaders refuse a file that does not say which framework's layout it has.
+            ("format", "pt"),
+            (METADATA_KEY, &json),
+        ],
+    )?;
+    seal::sign(&mut layout.head[8..]);
+    Ok(ModelImage { layout, seal })
+}
+
+fn check(
+    weights: &StateDict,
+    training: &StateDict,
+    metadata: &ModelMetadata,
+) -> Result<(), EncodeError> {
+    if weights.is_empty() {
+        return Err(EncodeError::NoWeights);
+    }
+    if let Some(name) = weights
+        .names()
+        .find(|name| name.starts_with(TRAINING_PREFIX))
+    {
+        return Err(EncodeError::ReservedName {
+            tensor: name.into(),
+        });
+    }
+    match metadata.kind {
+        Kind::Full => Ok(()),
+        Kind::Params => match metadata.beyond_params(training) {
+            None => Ok(()),
+            Some(what) => Err(EncodeError::NotOnlyParams { what }),
+        },
+    }
+}

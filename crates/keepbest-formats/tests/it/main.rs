@@ -1,0 +1,10 @@
+//! The crate from outside: malformed and damaged files, round trips, golden files.
+
+mod damage;
+mod golden;
+mod malformed;
+mod other_kinds;
+mod python;
+mod round_trip;
+mod support;
+mod versions;
