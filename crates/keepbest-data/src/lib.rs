@@ -1,1 +1,61 @@
 //! Datasets, preprocessing, augmentation, splits and the loader.
+//!
+//! ```text
+//! open("fashion-mnist-mini" | "fashion-mnist" | path) -> DataBundle { train, val?, test? }
+//!     -> prepare (seeded stratified split, preprocessing computed on train, decoded cache) -> Prepared
+//!     -> Loader (own thread: shuffle, augment, normalise) -> Batch [n, height, width, channels] f32
+//! ```
+//!
+//! Images are `u8`, rows first, channels last (HWC) until the loader normalises them to `f32`. Everything random is a
+//! pure function of numbers (seed, epoch, image index), so neither the thread count, nor the prefetch depth, nor the
+//! order in which images are asked for changes a bit.
+//!
+//! ```
+//! use keepbest_data::{Augmentation, Loader, LoaderConfig, PrepareOptions, open};
+//!
+//! let bundle = open("fashion-mnist-mini", None)?;
+//! let data = bundle.prepare(&PrepareOptions::default())?;
+//! assert_eq!((data.train.len(), data.val.len()), (5400, 600));
+//!
+//! let config = LoaderConfig::training(64, 1).with_augmentation(Augmentation { flip: true, shift: 2 });
+//! let loader = Loader::new(data.train.clone(), &data.preprocessing, config)?;
+//! let mut seen = 0;
+//! for batch in loader.epoch(1, 0) {
+//!     seen += batch?.labels.len();
+//! }
+//! assert_eq!(seen, 5400);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod augment;
+mod bundle;
+mod cache;
+mod dataset;
+pub mod embedded;
+mod error;
+mod fingerprint;
+mod image;
+mod input;
+mod loader;
+mod normalise;
+mod open;
+mod prepare;
+mod preprocessing;
+pub mod readers;
+mod resize;
+pub mod rng;
+pub mod split;
+
+pub use augment::Augmentation;
+pub use bundle::DataBundle;
+pub use cache::{CacheBudget, Cached, DEFAULT_CACHE_BYTES};
+pub use dataset::{Dataset, MemoryDataset, Subset};
+pub use error::{DataError, LoadError, PrepareError, PreprocessingError, SplitError};
+pub use fingerprint::Fingerprint;
+pub use image::{Image, ImageShape};
+pub use input::{decode_image, list_images, load_image};
+pub use loader::{Batch, Epoch, Loader, LoaderConfig, Order, batch_ranges};
+pub use normalise::Normaliser;
+pub use open::{DEFAULT_SOURCE, Listing, list, open};
+pub use prepare::{PrepareOptions, Prepared};
+pub use preprocessing::{ChannelRule, Preprocessing, ResizeRule};

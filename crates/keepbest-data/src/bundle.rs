@@ -1,0 +1,77 @@
+//! What a reader finds: a training set, and validation and test sets where the source has its own.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{Dataset, PrepareError};
+
+/// The sets of one source. All have the same classes in the same order.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct DataBundle {
+    /// The source's name: as asked for, or the folder.
+    pub name: String,
+    /// How it is stored: `embedded`, `idx`, `cifar10`, `folders` or `memory`.
+    pub kind: &'static str,
+    /// The training set.
+    pub train: Arc<dyn Dataset>,
+    /// The source's own validation set; without one, [`DataBundle::prepare`] takes it out of the training set.
+    pub val: Option<Arc<dyn Dataset>>,
+    /// The source's own test set.
+    pub test: Option<Arc<dyn Dataset>>,
+    /// What the user should know, such as files that were left out.
+    pub notes: Vec<String>,
+}
+
+impl DataBundle {
+    /// A bundle of data sets of one's own.
+    pub fn new(
+        name: impl Into<String>,
+        train: Arc<dyn Dataset>,
+        val: Option<Arc<dyn Dataset>>,
+        test: Option<Arc<dyn Dataset>>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            kind: "memory",
+            train,
+            val,
+            test,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Names of the classes.
+    pub fn classes(&self) -> &[String] {
+        self.train.classes()
+    }
+
+    /// Checks that the classes are those a model was trained on, in the same order.
+    ///
+    /// # Errors
+    /// [`PrepareError::Classes`] when they are not.
+    pub fn check_classes(&self, expected: &[String]) -> Result<(), PrepareError> {
+        if self.classes() == expected {
+            return Ok(());
+        }
+        Err(PrepareError::Classes {
+            expected: expected.to_vec(),
+            found: self.classes().to_vec(),
+        })
+    }
+}
+
+impl fmt::Debug for DataBundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let len = |set: &Option<Arc<dyn Dataset>>| set.as_ref().map(|set| set.len());
+        f.debug_struct("DataBundle")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("classes", &self.classes().len())
+            .field("train", &self.train.len())
+            .field("val", &len(&self.val))
+            .field("test", &len(&self.test))
+            .field("notes", &self.notes)
+            .finish()
+    }
+}

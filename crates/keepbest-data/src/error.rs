@@ -1,0 +1,436 @@
+//! What can go wrong, one type an operation. Hints are apart from the messages: see the `hint` methods.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::ImageShape;
+
+/// A data set or an image could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The path does not exist.
+    #[error("{}: no such file or folder", path.display())]
+    NotFound {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// Neither a known name nor a folder.
+    #[error("no data set is called `{spec}`, and there is no folder of that name")]
+    UnknownSource {
+        /// What was asked for.
+        spec: String,
+        /// The names there are.
+        known: Vec<&'static str>,
+    },
+    /// The four files of Fashion-MNIST are in none of the folders looked at.
+    #[error(
+        "the full Fashion-MNIST is not on this machine (looked in {})",
+        join(looked)
+    )]
+    FashionMnistMissing {
+        /// The folders looked at, in order.
+        looked: Vec<PathBuf>,
+    },
+    /// The folder holds none of the layouts that can be read.
+    #[error("{}: not a data set: found {found}", path.display())]
+    Unrecognised {
+        /// The folder.
+        path: PathBuf,
+        /// What is in it, in words.
+        found: String,
+    },
+    /// The folder holds no image at all.
+    #[error("{}: the folder holds no images", path.display())]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A class folder of the training set holds no image.
+    #[error("{}: class `{class}` has no images", path.display())]
+    EmptyClass {
+        /// The class folder.
+        path: PathBuf,
+        /// Its name.
+        class: String,
+    },
+    /// A file that belongs to the data set is missing.
+    #[error("{}: missing; {needed_by} needs it", path.display())]
+    MissingFile {
+        /// The missing file.
+        path: PathBuf,
+        /// The file or layout it belongs to.
+        needed_by: String,
+    },
+    /// A file or folder could not be read.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's word on it.
+        source: io::Error,
+    },
+    /// The file is of another kind.
+    #[error("{}: magic number {found:#010x}, expected {expected:#010x} ({kind})", path.display())]
+    WrongMagic {
+        /// The file.
+        path: PathBuf,
+        /// The number that was expected.
+        expected: u32,
+        /// The number in the file.
+        found: u32,
+        /// What a file with the expected number holds.
+        kind: &'static str,
+    },
+    /// The file ends too early.
+    #[error("{}: truncated: expected {expected} bytes, found {found}", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Bytes (uncompressed) that its header declares or its format needs.
+        expected: u64,
+        /// Bytes (uncompressed) there are.
+        found: u64,
+    },
+    /// The file goes on after its declared end.
+    #[error("{}: bytes after the end: expected {expected} bytes, found {}{found}", path.display(), if *at_least { "at least " } else { "" })]
+    TrailingBytes {
+        /// The file.
+        path: PathBuf,
+        /// Bytes (uncompressed) that its header declares.
+        expected: u64,
+        /// Bytes (uncompressed) found.
+        found: u64,
+        /// Whether reading stopped before the real end was known.
+        at_least: bool,
+    },
+    /// A header declares more than such a file can hold.
+    #[error("{}: the header declares {dimensions:?}, more than this file can hold", path.display())]
+    ImplausibleSize {
+        /// The file.
+        path: PathBuf,
+        /// The dimensions declared.
+        dimensions: Vec<u64>,
+    },
+    /// Images and labels do not go together.
+    #[error("{} has {images} images, {} has {labels} labels", images_path.display(), labels_path.display())]
+    CountMismatch {
+        /// The file of images.
+        images_path: PathBuf,
+        /// How many it has.
+        images: u64,
+        /// The file of labels.
+        labels_path: PathBuf,
+        /// How many it has.
+        labels: u64,
+    },
+    /// A label is not one of the classes.
+    #[error("{origin}: label {label} at index {index} is out of range: there are {classes} classes (0 to {})", classes.saturating_sub(1))]
+    LabelOutOfRange {
+        /// The file or set that holds the label.
+        origin: String,
+        /// Position in that file or set, from 0.
+        index: usize,
+        /// The label.
+        label: u32,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// An image file could not be decoded.
+    #[error("cannot decode {}{}", path.display(), more(*others))]
+    Image {
+        /// The file (the first one, where several were found).
+        path: PathBuf,
+        /// How many further files could not be decoded either.
+        others: usize,
+        /// The decoder's word on it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The images of a set differ in size and no rule says what to do about it.
+    #[error("images differ in size: {first} is {first_shape}, {other} is {other_shape}")]
+    MixedSizes {
+        /// The first image.
+        first: String,
+        /// Its shape.
+        first_shape: ImageShape,
+        /// The first that differs.
+        other: String,
+        /// Its shape.
+        other_shape: ImageShape,
+    },
+    /// A set to evaluate on has a class that the training set does not have.
+    #[error("{}: class `{class}` is unknown to the training set", path.display())]
+    UnknownClass {
+        /// The class folder.
+        path: PathBuf,
+        /// Its name.
+        class: String,
+    },
+    /// A folder or class name is not valid: not UTF-8, empty, or twice there.
+    #[error("{}: bad class name: {reason}", path.display())]
+    ClassName {
+        /// The folder, or the file of class names.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no image with this index.
+    #[error("{origin}: no image {index}: there are {len}")]
+    NoSuchImage {
+        /// The file or set.
+        origin: String,
+        /// The index asked for, from 0.
+        index: usize,
+        /// How many images there are.
+        len: usize,
+    },
+    /// Pixels, labels and shape given in memory do not go together.
+    #[error("{origin}: {bytes} bytes of pixels for {labels} labels of {shape} images")]
+    InconsistentMemory {
+        /// The set's name.
+        origin: String,
+        /// Bytes of pixels.
+        bytes: usize,
+        /// Number of labels.
+        labels: usize,
+        /// Shape of one image.
+        shape: ImageShape,
+    },
+}
+
+impl DataError {
+    /// What to do about it, where there is something to say; shown apart, as `hint: ...`.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownSource { known, .. } => Some(format!("give one of {}, or a folder: {ACCEPTED}", known.join(", "))),
+            Self::FashionMnistMissing { .. } => Some(
+                "on Debian or Ubuntu `apt install dataset-fashion-mnist`; elsewhere pass --data-dir with the four IDX files \
+                 (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz)"
+                    .to_owned(),
+            ),
+            Self::Unrecognised { .. } | Self::Empty { .. } => Some(format!("accepted: {ACCEPTED}")),
+            Self::MixedSizes { .. } => Some("give the size to train at, such as --image-size 64".to_owned()),
+            Self::EmptyClass { .. } => Some("remove the folder or put images into it".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// The layouts that [`crate::open`] reads, in words.
+pub(crate) const ACCEPTED: &str = "IDX files (train-images-idx3-ubyte[.gz] and its labels), CIFAR-10 binary \
+    (data_batch_1.bin ...), train/<class>/*.png|jpg|jpeg with val/ and test/ beside it, or <class>/*.png|jpg|jpeg";
+
+/// A split could not be made.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SplitError {
+    /// The fraction is not between 0 and 1.
+    #[error("split fraction {fraction} is not between 0 and 1 (both excluded)")]
+    Fraction {
+        /// The fraction.
+        fraction: f64,
+    },
+    /// A class has too few images to be in every part.
+    #[error("class {} has {images} image{}: a split needs at least {needed}", class_name(*class, name), plural(*images))]
+    ClassTooSmall {
+        /// The class's number.
+        class: u32,
+        /// The class's name, where known.
+        name: Option<String>,
+        /// How many images it has.
+        images: usize,
+        /// How many it takes.
+        needed: usize,
+    },
+    /// There is nothing to split.
+    #[error("there are no images to split")]
+    Empty,
+}
+
+impl SplitError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        matches!(self, Self::ClassTooSmall { .. }).then(|| {
+            "add images to the class, or bring a validation set of your own (a val/ folder)"
+                .to_owned()
+        })
+    }
+
+    pub(crate) fn named(self, classes: &[String]) -> Self {
+        match self {
+            Self::ClassTooSmall {
+                class,
+                images,
+                needed,
+                ..
+            } => Self::ClassTooSmall {
+                class,
+                name: classes.get(class as usize).cloned(),
+                images,
+                needed,
+            },
+            other => other,
+        }
+    }
+}
+
+/// An image does not fit the preprocessing, or the preprocessing makes no sense.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PreprocessingError {
+    /// Another size or number of channels, and no rule recorded that would convert it.
+    #[error("image is {found}, the model expects {expected}")]
+    Shape {
+        /// The image's shape.
+        found: ImageShape,
+        /// The shape the model takes.
+        expected: ImageShape,
+    },
+    /// The output slice has the wrong length.
+    #[error("output has {found} values, one image has {expected}")]
+    OutputLength {
+        /// Values in an image of the model's input shape.
+        expected: usize,
+        /// Values in the slice.
+        found: usize,
+    },
+    /// A field has a value that makes no sense.
+    #[error("preprocessing: `{field}` {reason}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Statistics of no images.
+    #[error("there are no images to compute the normalisation on")]
+    NoImages,
+}
+
+/// A data set could not be made ready for training.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrepareError {
+    /// Reading failed.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Splitting failed.
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    /// The options or the preprocessing make no sense.
+    #[error(transparent)]
+    Preprocessing(#[from] PreprocessingError),
+    /// One image does not fit.
+    #[error("{origin}")]
+    Image {
+        /// The image: a path, or a set and an index.
+        origin: String,
+        /// Why it does not fit.
+        source: PreprocessingError,
+    },
+    /// A model that was trained on other classes meets this data.
+    #[error("the data has classes {found:?}, the model was trained on {expected:?}")]
+    Classes {
+        /// The classes of the model.
+        expected: Vec<String>,
+        /// The classes of the data.
+        found: Vec<String>,
+    },
+}
+
+impl PrepareError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Data(error) => error.hint(),
+            Self::Split(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// The loader could not deliver a batch.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// Reading an image failed.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// One image does not fit the preprocessing.
+    #[error("{origin}")]
+    Image {
+        /// The image: a path, or a set and an index.
+        origin: String,
+        /// Why it does not fit.
+        source: PreprocessingError,
+    },
+    /// The preprocessing makes no sense.
+    #[error(transparent)]
+    Preprocessing(#[from] PreprocessingError),
+    /// A batch of no images.
+    #[error("the batch size is 0")]
+    EmptyBatch,
+    /// There are no images.
+    #[error("there are no images to load")]
+    NoImages,
+    /// Fewer images than one batch takes.
+    #[error("the batch size {batch_size} is larger than the training set ({images} images)")]
+    BatchLargerThanData {
+        /// The batch size.
+        batch_size: usize,
+        /// Images in the set.
+        images: usize,
+    },
+    /// The loader's thread could not be started.
+    #[error("cannot start the loader's thread")]
+    Thread {
+        /// The operating system's word on it.
+        source: io::Error,
+    },
+    /// The loader's thread ended before the epoch did: a data set's own code panicked.
+    #[error("the loader's thread stopped: {message}")]
+    Stopped {
+        /// The panic's message.
+        message: String,
+    },
+}
+
+impl LoadError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Data(error) => error.hint(),
+            Self::BatchLargerThanData { images, .. } => {
+                Some(format!("use a batch size of at most {images}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn join(paths: &[PathBuf]) -> String {
+    paths
+        .iter()
+        .map(|p| p.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn more(others: usize) -> String {
+    if others == 0 {
+        String::new()
+    } else {
+        format!(" (and {others} more)")
+    }
+}
+
+fn plural(n: usize) -> &'static str {
+    if n == 1 { "" } else { "s" }
+}
+
+fn class_name(class: u32, name: &Option<String>) -> String {
+    match name {
+        Some(name) => format!("`{name}`"),
+        None => class.to_string(),
+    }
+}

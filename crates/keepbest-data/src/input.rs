@@ -1,0 +1,230 @@
+//! Decoding image files: for class folders, and for single images at predict.
+//!
+//! Everything becomes 8-bit grey or RGB: a 16-bit value `v` becomes `(v + 128) / 257`, an alpha channel is dropped (as
+//! Pillow's `convert("RGB")` does), palettes and CMYK become RGB, and EXIF's orientation is applied. The kind of file is
+//! told by its first bytes, not by its name.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::path::{Path, PathBuf};
+
+use ::image::metadata::Orientation;
+use ::image::{ColorType, DynamicImage, ImageDecoder, ImageReader, Limits};
+
+use crate::image::MAX_DECODED_BYTES;
+use crate::readers::{idx, io_error, read_file, read_folder};
+use crate::{DataError, Image, ImageShape};
+
+/// Extensions of the image files that are read, lower case.
+pub(crate) const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
+
+pub(crate) fn has_image_extension(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| {
+        EXTENSIONS
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(extension))
+    })
+}
+
+/// Loads one image: a PNG or JPEG file, or image number `n` (from 0) of an IDX file as `FILE#n`, such as
+/// `t10k-images-idx3-ubyte.gz#17`.
+///
+/// # Errors
+/// When the file is missing, cannot be read, or is not a whole image.
+pub fn load_image(path: &Path) -> Result<Image, DataError> {
+    if !path.exists()
+        && let Some((file, index)) = idx_reference(path)
+    {
+        return idx::read_image(&file, index);
+    }
+    decode_image(&read_file(path)?, path)
+}
+
+fn idx_reference(path: &Path) -> Option<(PathBuf, usize)> {
+    let (file, index) = path.to_str()?.rsplit_once('#')?;
+    Some((PathBuf::from(file), index.parse().ok()?))
+}
+
+/// Decodes a PNG or JPEG image. `origin` names it in errors.
+///
+/// # Errors
+/// When it is not a whole image of these kinds, or takes more than 512 MiB decoded.
+pub fn decode_image(bytes: &[u8], origin: &Path) -> Result<Image, DataError> {
+    let failed = |source| failed(origin, source);
+    let mut decoder = decoder(Cursor::new(bytes)).map_err(failed)?;
+    if bytes.starts_with(JPEG_START) {
+        check_jpeg_end(bytes).map_err(failed)?;
+    }
+    let orientation = decoder
+        .orientation()
+        .map_err(|error| failed(error.into()))?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| failed(error.into()))?;
+    image.apply_orientation(orientation);
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let (channels, pixels) = to_grey_or_rgb(image);
+    Image::new(ImageShape::new(height, width, channels), pixels).ok_or_else(|| {
+        failed("the decoder delivered another number of pixels than it announced".into())
+    })
+}
+
+/// The shape that [`decode_image`] will give, from the header alone.
+pub(crate) fn probe_image(path: &Path) -> Result<ImageShape, DataError> {
+    let file = File::open(path).map_err(|source| io_error(path, source))?;
+    let probed = decoder(BufReader::new(file)).and_then(|mut decoder| {
+        let (width, height) = decoder.dimensions();
+        let channels = if is_grey(decoder.color_type()) { 1 } else { 3 };
+        let (width, height) = (width as usize, height as usize);
+        Ok(match decoder.orientation()? {
+            Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH => ImageShape::new(width, height, channels),
+            _ => ImageShape::new(height, width, channels),
+        })
+    });
+    probed.map_err(|source| failed(path, source))
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+fn failed(path: &Path, source: BoxError) -> DataError {
+    DataError::Image {
+        path: path.to_owned(),
+        others: 0,
+        source,
+    }
+}
+
+fn decoder<'a>(mut reader: impl BufRead + Seek + 'a) -> Result<impl ImageDecoder + 'a, BoxError> {
+    if reader.fill_buf()?.is_empty() {
+        return Err("the file is empty".into());
+    }
+    let mut reader = ImageReader::new(reader).with_guessed_format()?;
+    if reader.format().is_none() {
+        return Err("not a PNG or JPEG image".into());
+    }
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_DECODED_BYTES);
+    reader.limits(limits);
+    let decoder = reader.into_decoder()?;
+    if decoder.total_bytes() > MAX_DECODED_BYTES {
+        let (width, height) = decoder.dimensions();
+        return Err(format!(
+            "{height}x{width} takes more than {} MiB decoded",
+            MAX_DECODED_BYTES >> 20
+        )
+        .into());
+    }
+    Ok(decoder)
+}
+
+fn is_grey(color: ColorType) -> bool {
+    matches!(
+        color,
+        ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16
+    )
+}
+
+/// Number of channels (1 or 3) and the pixels.
+fn to_grey_or_rgb(image: DynamicImage) -> (usize, Vec<u8>) {
+    fn kept<T: Copy>(values: &[T], from: usize, keep: usize, convert: impl Fn(T) -> u8) -> Vec<u8> {
+        values
+            .chunks_exact(from)
+            .flat_map(|pixel| pixel[..keep].iter().map(|&value| convert(value)))
+            .collect()
+    }
+    let same = |value: u8| value;
+    let narrow = |value: u16| ((u32::from(value) + 128) / 257) as u8;
+    match image {
+        DynamicImage::ImageLuma8(pixels) => (1, pixels.into_raw()),
+        DynamicImage::ImageRgb8(pixels) => (3, pixels.into_raw()),
+        DynamicImage::ImageLumaA8(pixels) => (1, kept(pixels.as_raw(), 2, 1, same)),
+        DynamicImage::ImageRgba8(pixels) => (3, kept(pixels.as_raw(), 4, 3, same)),
+        DynamicImage::ImageLuma16(pixels) => (1, kept(pixels.as_raw(), 1, 1, narrow)),
+        DynamicImage::ImageLumaA16(pixels) => (1, kept(pixels.as_raw(), 2, 1, narrow)),
+        DynamicImage::ImageRgb16(pixels) => (3, kept(pixels.as_raw(), 3, 3, narrow)),
+        DynamicImage::ImageRgba16(pixels) => (3, kept(pixels.as_raw(), 4, 3, narrow)),
+        other => (3, other.into_rgb8().into_raw()),
+    }
+}
+
+const JPEG_START: &[u8] = &[0xff, 0xd8];
+
+/// The decoder fills up a JPEG file that breaks off with grey, without a word; so look for its end marker first. Segments
+/// (which may hold whole thumbnails) are passed over up to the first scan; in scans `FF D9` can only be the end.
+fn check_jpeg_end(bytes: &[u8]) -> Result<(), BoxError> {
+    let truncated = || BoxError::from("the JPEG file is truncated: it has no end marker");
+    let mut at = 2;
+    loop {
+        match bytes.get(at..at + 2) {
+            Some([0xff, 0xff]) => at += 1,
+            Some([0xff, 0xda]) => break,
+            Some([0xff, 0x01 | 0xd0..=0xd7]) => at += 2,
+            Some([0xff, _]) => {
+                let length = bytes.get(at + 2..at + 4).ok_or_else(truncated)?;
+                at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+            }
+            // Something else: for the decoder to judge.
+            Some(_) => return Ok(()),
+            None => return Err(truncated()),
+        }
+    }
+    if bytes[at..].windows(2).any(|pair| pair == [0xff, 0xd9]) {
+        Ok(())
+    } else {
+        Err(truncated())
+    }
+}
+
+/// The image files in a folder and the folders below it (links to folders are not followed), each folder's entries in the
+/// order of their names.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn list_images(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut images = Vec::new();
+    for entry in read_folder(folder)? {
+        if entry.is_dir {
+            if !entry.path.is_symlink() {
+                images.extend(list_images(&entry.path)?);
+            }
+        } else if has_image_extension(&entry.path) {
+            images.push(entry.path);
+        }
+    }
+    Ok(images)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idx_references() {
+        assert_eq!(
+            idx_reference(Path::new("a/b.gz#17")),
+            Some((PathBuf::from("a/b.gz"), 17))
+        );
+        assert_eq!(
+            idx_reference(Path::new("a#b#0")),
+            Some((PathBuf::from("a#b"), 0))
+        );
+        assert_eq!(idx_reference(Path::new("a#")), None);
+        assert_eq!(idx_reference(Path::new("a#-1")), None);
+        assert_eq!(idx_reference(Path::new("a")), None);
+    }
+
+    #[test]
+    fn extensions_in_any_case() {
+        for (name, expected) in [
+            ("a.PNG", true),
+            ("a.jpeg", true),
+            ("a.Jpg", true),
+            ("a.gif", false),
+            ("png", false),
+        ] {
+            assert_eq!(has_image_extension(Path::new(name)), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! Batches, made ahead of the engine on a thread of their own.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::rng::{CounterRng, Stream};
+use crate::{Augmentation, LoadError, Normaliser, Preprocessing, Subset};
+
+/// In which order an epoch goes through the images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// As they are.
+    Sequential,
+    /// Shuffled anew in every epoch, as a pure function of this seed and the epoch.
+    Shuffled {
+        /// The seed.
+        seed: u64,
+    },
+}
+
+/// How to make batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoaderConfig {
+    /// Images in a batch.
+    pub batch_size: usize,
+    /// Order of the images.
+    pub order: Order,
+    /// What is done to the images at random; with the seed of [`Order::Shuffled`], or 0.
+    pub augmentation: Augmentation,
+    /// Finished batches that may wait for the engine; one more is always being made. Changes no bit.
+    pub prefetch: usize,
+}
+
+impl LoaderConfig {
+    /// Shuffled by `seed`, four batches ahead, no augmentation.
+    pub fn training(batch_size: usize, seed: u64) -> Self {
+        Self {
+            order: Order::Shuffled { seed },
+            ..Self::evaluation(batch_size)
+        }
+    }
+
+    /// In order, four batches ahead, no augmentation.
+    pub fn evaluation(batch_size: usize) -> Self {
+        Self {
+            batch_size,
+            order: Order::Sequential,
+            augmentation: Augmentation::default(),
+            prefetch: 4,
+        }
+    }
+
+    /// The same with another augmentation.
+    pub fn with_augmentation(mut self, augmentation: Augmentation) -> Self {
+        self.augmentation = augmentation;
+        self
+    }
+
+    /// The same with another prefetch depth.
+    pub fn with_prefetch(mut self, prefetch: usize) -> Self {
+        self.prefetch = prefetch;
+        self
+    }
+}
+
+/// Which positions of an epoch make up each batch: `batch_size` at a time, and what is left over last. Batch norm cannot
+/// train on a single value, so a last batch of exactly one image takes one from the batch before it (for a batch size of
+/// 3 or more); no image is left out or repeated.
+///
+/// ```
+/// use keepbest_data::batch_ranges;
+/// assert_eq!(batch_ranges(10, 4), [0..4, 4..8, 8..10]);
+/// assert_eq!(batch_ranges(9, 4), [0..4, 4..7, 7..9]);
+/// ```
+pub fn batch_ranges(images: usize, batch_size: usize) -> Vec<Range<usize>> {
+    let batch_size = batch_size.max(1);
+    let mut ranges: Vec<Range<usize>> = (0..images)
+        .step_by(batch_size)
+        .map(|start| start..images.min(start + batch_size))
+        .collect();
+    if batch_size >= 3
+        && let [.., before, last] = &mut ranges[..]
+        && last.len() == 1
+    {
+        before.end -= 1;
+        last.start -= 1;
+    }
+    ranges
+}
+
+/// Makes the batches of any epoch of a [`Subset`]. Buffers go round between loader and consumer.
+#[derive(Debug)]
+pub struct Loader {
+    subset: Subset,
+    normaliser: Arc<Normaliser>,
+    config: LoaderConfig,
+    pool: Arc<Pool>,
+}
+
+impl Loader {
+    /// A loader over `subset`.
+    ///
+    /// # Errors
+    /// When the batch size is 0, there are no images, the preprocessing makes no sense, or (shuffled order only, as in
+    /// training) a batch takes more images than there are. In sequential order a larger batch is one of all images.
+    pub fn new(
+        subset: Subset,
+        preprocessing: &Preprocessing,
+        config: LoaderConfig,
+    ) -> Result<Self, LoadError> {
+        let images = subset.len();
+        if config.batch_size == 0 {
+            return Err(LoadError::EmptyBatch);
+        }
+        if images == 0 {
+            return Err(LoadError::NoImages);
+        }
+        if config.batch_size > images && config.order != Order::Sequential {
+            return Err(LoadError::BatchLargerThanData {
+                batch_size: config.batch_size,
+                images,
+            });
+        }
+        let normaliser = Arc::new(Normaliser::new(preprocessing)?);
+        // One more than can be in flight: waiting, being made, and in the consumer's hands.
+        let pool = Arc::new(Pool {
+            idle: Mutex::new(Vec::new()),
+            capacity: config.prefetch.saturating_add(3),
+        });
+        Ok(Self {
+            subset,
+            normaliser,
+            config,
+            pool,
+        })
+    }
+
+    /// The images.
+    pub fn subset(&self) -> &Subset {
+        &self.subset
+    }
+
+    /// Number of batches in an epoch.
+    pub fn batches_per_epoch(&self) -> usize {
+        batch_ranges(self.subset.len(), self.config.batch_size).len()
+    }
+
+    /// Starts the thread that makes the batches of `epoch`, without the first `skip_batches` (to go on in the middle of
+    /// an epoch: batch `k` is the same whether those before it were made or not).
+    pub fn epoch(&self, epoch: u64, skip_batches: usize) -> Epoch {
+        let mut ranges = batch_ranges(self.subset.len(), self.config.batch_size);
+        ranges.drain(..skip_batches.min(ranges.len()));
+        let remaining = ranges.len();
+        let (sender, receiver) = sync_channel(self.config.prefetch);
+        let worker = Worker {
+            subset: self.subset.clone(),
+            normaliser: self.normaliser.clone(),
+            config: self.config,
+            pool: self.pool.clone(),
+            epoch,
+        };
+        let spawned = if remaining == 0 {
+            Ok(None)
+        } else {
+            let builder = std::thread::Builder::new().name("keepbest-loader".to_owned());
+            builder
+                .spawn(move || worker.run(&ranges, &sender))
+                .map(Some)
+        };
+        match spawned {
+            Ok(thread) => Epoch {
+                receiver: Some(receiver),
+                thread,
+                remaining,
+                failed: None,
+            },
+            Err(source) => Epoch {
+                receiver: None,
+                thread: None,
+                remaining,
+                failed: Some(LoadError::Thread { source }),
+            },
+        }
+    }
+}
+
+/// The order in which an epoch goes through `images` images.
+fn epoch_order(images: usize, order: Order, epoch: u64) -> Vec<usize> {
+    let mut positions: Vec<usize> = (0..images).collect();
+    if let Order::Shuffled { seed } = order {
+        CounterRng::new(seed, Stream::Shuffle, &[epoch]).shuffle(&mut positions);
+    }
+    positions
+}
+
+/// What the loader's thread works with.
+struct Worker {
+    subset: Subset,
+    normaliser: Arc<Normaliser>,
+    config: LoaderConfig,
+    pool: Arc<Pool>,
+    epoch: u64,
+}
+
+impl Worker {
+    /// Makes and sends batches until they are done, one fails, or nobody takes them any more.
+    fn run(&self, ranges: &[Range<usize>], sender: &SyncSender<Result<Batch, LoadError>>) {
+        let order = epoch_order(self.subset.len(), self.config.order, self.epoch);
+        for range in ranges {
+            let made = catch_unwind(AssertUnwindSafe(|| self.make(&order[range.clone()])))
+                .unwrap_or_else(|panic| {
+                    Err(LoadError::Stopped {
+                        message: panic_message(&*panic),
+                    })
+                });
+            let failed = made.is_err();
+            if sender.send(made).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    fn make(&self, positions: &[usize]) -> Result<Batch, LoadError> {
+        let shape = self.normaliser.preprocessing().input;
+        let seed = match self.config.order {
+            Order::Shuffled { seed } => seed,
+            Order::Sequential => 0,
+        };
+        let dataset = self.subset.dataset();
+        let mut buffers = self.pool.take();
+        buffers.images.resize(positions.len() * shape.size(), 0.0);
+        for (&position, out) in positions
+            .iter()
+            .zip(buffers.images.chunks_exact_mut(shape.size()))
+        {
+            let index = self.subset.indices()[position];
+            let image = dataset.image(index)?;
+            let placement = self.config.augmentation.draw(seed, self.epoch, index);
+            self.normaliser
+                .apply_placed(&image, placement, out)
+                .map_err(|source| LoadError::Image {
+                    origin: dataset.source(index),
+                    source,
+                })?;
+            buffers.labels.push(dataset.label(index));
+            buffers.indices.push(index);
+        }
+        let Buffers {
+            images,
+            labels,
+            indices,
+        } = buffers;
+        Ok(Batch {
+            images,
+            labels,
+            indices,
+            pool: self.pool.clone(),
+        })
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "it panicked".to_owned())
+}
+
+/// A batch. Dropping it gives its buffers back to the loader.
+#[derive(Debug)]
+pub struct Batch {
+    /// The network's input: `[n, height, width, channels]`, dense, normalised.
+    pub images: Vec<f32>,
+    /// The labels, `[n]`.
+    pub labels: Vec<u32>,
+    /// Each image's index in the data set under the [`Subset`].
+    pub indices: Vec<usize>,
+    pool: Arc<Pool>,
+}
+
+impl Batch {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are no images; never so for what a loader delivers.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.pool.give(Buffers {
+            images: std::mem::take(&mut self.images),
+            labels: std::mem::take(&mut self.labels),
+            indices: std::mem::take(&mut self.indices),
+        });
+    }
+}
+
+#[derive(Debug, Default)]
+struct Buffers {
+    images: Vec<f32>,
+    labels: Vec<u32>,
+    indices: Vec<usize>,
+}
+
+/// Buffers that nobody uses at the moment.
+#[derive(Debug)]
+struct Pool {
+    idle: Mutex<Vec<Buffers>>,
+    capacity: usize,
+}
+
+impl Pool {
+    fn take(&self) -> Buffers {
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .unwrap_or_default()
+    }
+
+    fn give(&self, mut buffers: Buffers) {
+        buffers.labels.clear();
+        buffers.indices.clear();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.capacity {
+            idle.push(buffers);
+        }
+    }
+}
+
+/// The batches of one epoch, in order. After an error it ends. Dropping it stops the thread.
+#[derive(Debug)]
+pub struct Epoch {
+    receiver: Option<Receiver<Result<Batch, LoadError>>>,
+    thread: Option<JoinHandle<()>>,
+    remaining: usize,
+    failed: Option<LoadError>,
+}
+
+impl Epoch {
+    /// Waits for the thread to end; it does so after the batch in hand once nobody receives.
+    fn stop(&mut self) -> std::thread::Result<()> {
+        self.receiver = None;
+        self.remaining = 0;
+        self.thread.take().map_or(Ok(()), JoinHandle::join)
+    }
+}
+
+impl Iterator for Epoch {
+    type Item = Result<Batch, LoadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(error) = self.failed.take() {
+            self.remaining = 0;
+            return Some(Err(error));
+        }
+        if self.remaining == 0 {
+            return None;
+        }
+        let received = self
+            .receiver
+            .as_ref()
+            .and_then(|receiver| receiver.recv().ok());
+        match received {
+            Some(Ok(batch)) => {
+                self.remaining -= 1;
+                Some(Ok(batch))
+            }
+            Some(Err(error)) => {
+                // Its panics are caught and sent, so there is nothing more to learn from joining.
+                let _ = self.stop();
+                Some(Err(error))
+            }
+            None => {
+                let message = self.stop().map_or_else(
+                    |panic| panic_message(&*panic),
+                    |()| "it ended early".to_owned(),
+                );
+                Some(Err(LoadError::Stopped { message }))
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        // An error ends the epoch early.
+        (usize::from(self.remaining > 0), Some(self.remaining))
+    }
+}
+
+impl Drop for Epoch {
+    fn drop(&mut self) {
+        let _ = self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_cover_every_image_once_and_none_is_alone() {
+        for images in 0..60 {
+            for batch_size in 1..20 {
+                let ranges = batch_ranges(images, batch_size);
+                assert!(ranges.iter().cloned().flatten().eq(0..images));
+                assert_eq!(ranges.len(), images.div_ceil(batch_size));
+                assert!(ranges.iter().all(|range| range.len() <= batch_size));
+                if batch_size >= 3 && images > 1 {
+                    assert!(
+                        ranges.iter().all(|range| range.len() > 1),
+                        "{images} {batch_size}: {ranges:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_an_epoch_never_changes() {
+        let order = |seed, epoch| epoch_order(8, Order::Shuffled { seed }, epoch);
+        assert_eq!(order(1, 1), [7, 2, 0, 1, 5, 4, 3, 6]);
+        assert_ne!(order(1, 1), order(1, 2));
+        assert_ne!(order(1, 1), order(2, 1));
+        assert_eq!(epoch_order(3, Order::Sequential, 9), [0, 1, 2]);
+    }
+}

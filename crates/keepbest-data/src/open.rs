@@ -1,0 +1,185 @@
+//! Finding a data set by name or path.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::readers::cifar::{self, CifarFiles};
+use crate::readers::folder::{self, Layout};
+use crate::readers::idx::{self, IdxFiles};
+use crate::readers::read_folder;
+use crate::{DataBundle, DataError, ImageShape, embedded};
+
+/// The data set that is used when none is named.
+pub const DEFAULT_SOURCE: &str = embedded::NAME;
+
+/// The name of the full Fashion-MNIST.
+const FASHION_MNIST: &str = "fashion-mnist";
+
+/// Where Debian's `dataset-fashion-mnist` puts it.
+const SYSTEM_FOLDER: &str = "/usr/share/datasets/fashion-mnist";
+
+/// Opens a data set: `fashion-mnist-mini` (inside the binary), `fashion-mnist` (the full set, from `data_dir`, a folder
+/// `fashion-mnist` in it, or where Debian's package puts it), or a folder in one of the layouts of [`crate::readers`],
+/// told apart by what is in it.
+///
+/// # Errors
+/// When there is no such set, or it is damaged; [`DataError::hint`] says what to do about it.
+///
+/// ```
+/// let bundle = keepbest_data::open("fashion-mnist-mini", None)?;
+/// assert_eq!((bundle.train.len(), bundle.classes().len()), (6000, 10));
+/// # Ok::<(), keepbest_data::DataError>(())
+/// ```
+pub fn open(spec: &str, data_dir: Option<&Path>) -> Result<DataBundle, DataError> {
+    match spec {
+        embedded::NAME => embedded::fashion_mnist(),
+        FASHION_MNIST => {
+            let (folder, files) = find_fashion_mnist(data_dir)?;
+            let bundle = idx::open_files(&files, &folder, Some(embedded::class_names()))?;
+            Ok(DataBundle {
+                name: FASHION_MNIST.to_owned(),
+                ..bundle
+            })
+        }
+        path => open_path(path),
+    }
+}
+
+fn fashion_mnist_folders(data_dir: Option<&Path>) -> Vec<PathBuf> {
+    let given = data_dir
+        .into_iter()
+        .flat_map(|dir| [dir.to_owned(), dir.join(FASHION_MNIST)]);
+    given.chain([PathBuf::from(SYSTEM_FOLDER)]).collect()
+}
+
+fn find_fashion_mnist(data_dir: Option<&Path>) -> Result<(PathBuf, IdxFiles), DataError> {
+    let looked = fashion_mnist_folders(data_dir);
+    for folder in &looked {
+        if folder.is_dir()
+            && let Some(files) = IdxFiles::find(folder)?
+        {
+            return Ok((folder.clone(), files));
+        }
+    }
+    Err(DataError::FashionMnistMissing { looked })
+}
+
+fn open_path(spec: &str) -> Result<DataBundle, DataError> {
+    let path = Path::new(spec);
+    if !path.exists() {
+        // A bare word is meant as a name.
+        return Err(
+            if path.components().count() == 1 && !spec.starts_with('.') {
+                DataError::UnknownSource {
+                    spec: spec.to_owned(),
+                    known: vec![embedded::NAME, FASHION_MNIST],
+                }
+            } else {
+                DataError::NotFound {
+                    path: path.to_owned(),
+                }
+            },
+        );
+    }
+    if !path.is_dir() {
+        return Err(DataError::Unrecognised {
+            path: path.to_owned(),
+            found: "a file, not a folder".to_owned(),
+        });
+    }
+    if let Some(files) = IdxFiles::find(path)? {
+        return idx::open_files(&files, path, None);
+    }
+    if let Some(files) = CifarFiles::find(path)? {
+        return cifar::open_files(&files, path);
+    }
+    if let Some(layout) = Layout::find(path)? {
+        return folder::open_layout(&layout, path);
+    }
+    let entries = read_folder(path)?;
+    if entries.is_empty() {
+        return Err(DataError::Empty {
+            path: path.to_owned(),
+        });
+    }
+    Err(DataError::Unrecognised {
+        path: path.to_owned(),
+        found: describe(&entries),
+    })
+}
+
+/// What is in a folder, in words: `2 folders (a, b) and 5 files (x.txt, ...)`.
+fn describe(entries: &[crate::readers::Entry]) -> String {
+    let part = |is_dir: bool, what: &str| {
+        let names: Vec<&str> = entries
+            .iter()
+            .filter(|e| e.is_dir == is_dir)
+            .map(|e| e.name.as_str())
+            .collect();
+        let shown = names[..names.len().min(3)].join(", ");
+        let more = if names.len() > 3 { ", ..." } else { "" };
+        let plural = if names.len() == 1 { "" } else { "s" };
+        (!names.is_empty()).then(|| format!("{} {what}{plural} ({shown}{more})", names.len()))
+    };
+    [part(true, "folder"), part(false, "file")]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(" and ")
+}
+
+/// A data set that can be asked for by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Listing {
+    /// The name for [`open`].
+    pub name: &'static str,
+    /// One line about it.
+    pub description: &'static str,
+    /// Number of training images.
+    pub train: usize,
+    /// Number of test images.
+    pub test: usize,
+    /// Number of classes.
+    pub classes: usize,
+    /// Shape of every image.
+    pub shape: ImageShape,
+    /// Who made it, and under which licence.
+    pub licence: &'static str,
+    /// Where it is on this machine: `embedded`, or a folder; `None` when it is not there.
+    pub location: Option<String>,
+    /// How to get it, when it is not there.
+    pub hint: Option<String>,
+}
+
+/// The data sets that have a name, and whether they are on this machine. Folders of one's own are opened by path.
+pub fn list(data_dir: Option<&Path>) -> Vec<Listing> {
+    let licence = "Copyright 2017 Zalando SE, MIT";
+    let shape = ImageShape::new(28, 28, 1);
+    let full = find_fashion_mnist(data_dir);
+    vec![
+        Listing {
+            name: embedded::NAME,
+            description: "clothing, balanced cut of Fashion-MNIST, inside the binary (default)",
+            train: 6_000,
+            test: 1_000,
+            classes: 10,
+            shape,
+            licence,
+            location: Some("embedded".to_owned()),
+            hint: None,
+        },
+        Listing {
+            name: FASHION_MNIST,
+            description: "clothing, the full set",
+            train: 60_000,
+            test: 10_000,
+            classes: 10,
+            shape,
+            licence,
+            hint: full.as_ref().err().and_then(DataError::hint),
+            location: full.ok().map(|(folder, _)| folder.display().to_string()),
+        },
+    ]
+}

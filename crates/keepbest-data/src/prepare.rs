@@ -1,0 +1,290 @@
+//! From a bundle to what a run needs: split, preprocessing, cache.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::split::{ThreeParts, stratified, stratified_three};
+use crate::{
+    CacheBudget, Cached, ChannelRule, DEFAULT_CACHE_BYTES, DataBundle, DataError, Dataset,
+    Fingerprint, ImageShape, PrepareError, Preprocessing, PreprocessingError, ResizeRule, Subset,
+};
+
+/// How to split and preprocess.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PrepareOptions {
+    /// Share of the images that becomes the validation set, where the source has none of its own.
+    pub val_fraction: f64,
+    /// Share of the images that becomes the test set, where the source has none of its own; 0: no test set.
+    pub test_fraction: f64,
+    /// Seed of the split.
+    pub seed: u64,
+    /// Height and width to train at. Without it the images' own, which then must be the same for all.
+    pub image_size: Option<(usize, usize)>,
+    /// Channels to train with, 1 or 3. Without it the images' own, or 3 where both occur in a folder.
+    pub channels: Option<usize>,
+    /// How to bring images to `image_size`; without it, [`ResizeRule::Crop`] where `image_size` is given and some differ.
+    pub resize: Option<ResizeRule>,
+    /// Memory for decoded images, in bytes, shared by all splits.
+    pub cache_bytes: u64,
+}
+
+impl Default for PrepareOptions {
+    fn default() -> Self {
+        Self {
+            val_fraction: 0.1,
+            test_fraction: 0.1,
+            seed: 0,
+            image_size: None,
+            channels: None,
+            resize: None,
+            cache_bytes: DEFAULT_CACHE_BYTES,
+        }
+    }
+}
+
+/// Ready to train on: the images come out of `train`, `val` and `test` in the model's shape (still `u8`).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Prepared {
+    /// The source's name.
+    pub name: String,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// The training set.
+    pub train: Subset,
+    /// The validation set: what selection uses.
+    pub val: Subset,
+    /// The test set; touched once, by the best.
+    pub test: Option<Subset>,
+    /// The way from an image to the network's input; goes into the model file.
+    pub preprocessing: Preprocessing,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+impl Prepared {
+    /// The split of that name: `train`, `val` or `test`; `None` when there is no such split.
+    pub fn split(&self, name: &str) -> Option<&Subset> {
+        match name {
+            "train" => Some(&self.train),
+            "val" => Some(&self.val),
+            "test" => self.test.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The identity of a split; reads every image once.
+    ///
+    /// # Errors
+    /// When an image cannot be read.
+    pub fn fingerprint(&self, split: &Subset) -> Result<Fingerprint, DataError> {
+        Fingerprint::of(split)
+    }
+}
+
+impl DataBundle {
+    /// Splits, decides the model's input shape, checks every image whose shape is known against it, and computes the
+    /// normalisation on the training images (which decodes them, into the cache while the budget lasts).
+    ///
+    /// # Errors
+    /// When the split is not possible, images differ in size without a size to bring them to, or an image cannot be
+    /// read.
+    pub fn prepare(&self, options: &PrepareOptions) -> Result<Prepared, PrepareError> {
+        let preprocessing = self.infer_preprocessing(options)?;
+        let mut prepared = self.prepare_with(options, preprocessing)?;
+        prepared.preprocessing = prepared.preprocessing.computed_on(&prepared.train)?;
+        Ok(prepared)
+    }
+
+    /// As [`prepare`](Self::prepare), with the recorded preprocessing of a model, for evaluating or training it further.
+    /// The same split comes out for the same fractions and seed.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare); also when an image does not fit the preprocessing.
+    pub fn prepare_with(
+        &self,
+        options: &PrepareOptions,
+        preprocessing: Preprocessing,
+    ) -> Result<Prepared, PrepareError> {
+        preprocessing.validate()?;
+        let (train, val, test) = self.split(options)?;
+        let budget = CacheBudget::new(options.cache_bytes);
+        let mut wrapped: Vec<(Arc<dyn Dataset>, Arc<dyn Dataset>)> = Vec::new();
+        // Splits of one set share one cache.
+        let mut wrap = |subset: Subset| -> Result<Subset, PrepareError> {
+            let inner = subset.dataset().clone();
+            let outer = match wrapped.iter().find(|(known, _)| Arc::ptr_eq(known, &inner)) {
+                Some((_, outer)) => outer.clone(),
+                None => {
+                    let outer = fitted(inner.clone(), &preprocessing, &budget)?;
+                    wrapped.push((inner, outer.clone()));
+                    outer
+                }
+            };
+            Ok(Subset::new(outer, subset.indices().to_vec())?)
+        };
+        Ok(Prepared {
+            name: self.name.clone(),
+            classes: self.classes().to_vec(),
+            train: wrap(train)?,
+            val: wrap(val)?,
+            test: test.map(&mut wrap).transpose()?,
+            preprocessing,
+            notes: self.notes.clone(),
+        })
+    }
+
+    /// The split alone: the source's own sets where it has them, else taken out of the training set.
+    ///
+    /// # Errors
+    /// When a fraction makes no sense or a class is too small.
+    pub fn split(
+        &self,
+        options: &PrepareOptions,
+    ) -> Result<(Subset, Subset, Option<Subset>), PrepareError> {
+        let labels = || Subset::all(self.train.clone()).labels();
+        let part = |indices| Subset::new(self.train.clone(), indices);
+        let named = |error: crate::SplitError| error.named(self.classes());
+        let own = |set: &Arc<dyn Dataset>| Subset::all(set.clone());
+        let PrepareOptions {
+            val_fraction,
+            test_fraction,
+            seed,
+            ..
+        } = *options;
+        let splits = match (&self.val, &self.test) {
+            (Some(val), Some(test)) => (own(&self.train), own(val), Some(own(test))),
+            (Some(val), None) => (own(&self.train), own(val), None),
+            (None, Some(test)) => {
+                let (train, val) = stratified(&labels(), val_fraction, seed).map_err(named)?;
+                (part(train)?, part(val)?, Some(own(test)))
+            }
+            (None, None) if test_fraction == 0.0 => {
+                let (train, val) = stratified(&labels(), val_fraction, seed).map_err(named)?;
+                (part(train)?, part(val)?, None)
+            }
+            (None, None) => {
+                let ThreeParts { train, val, test } =
+                    stratified_three(&labels(), val_fraction, test_fraction, seed)
+                        .map_err(named)?;
+                (
+                    part(train)?,
+                    part(val)?,
+                    (!test.is_empty()).then(|| part(test)).transpose()?,
+                )
+            }
+        };
+        Ok(splits)
+    }
+
+    /// The model's input shape and the rules that bring the images there; no normalisation yet.
+    fn infer_preprocessing(&self, options: &PrepareOptions) -> Result<Preprocessing, PrepareError> {
+        let sets = [Some(&self.train), self.val.as_ref(), self.test.as_ref()];
+        let shapes = Shapes::of(sets.into_iter().flatten())?;
+        let (height, width) = match (options.image_size, &shapes.other_size) {
+            (Some(size), _) => size,
+            (None, None) => (shapes.first.1.height, shapes.first.1.width),
+            (None, Some((other, other_shape))) => {
+                return Err(PrepareError::Data(DataError::MixedSizes {
+                    first: shapes.first.0.clone(),
+                    first_shape: shapes.first.1,
+                    other: other.clone(),
+                    other_shape: *other_shape,
+                }));
+            }
+        };
+        let same_size = shapes.other_size.is_none()
+            && (height, width) == (shapes.first.1.height, shapes.first.1.width);
+        let resize = options.resize.unwrap_or(if same_size {
+            ResizeRule::None
+        } else {
+            ResizeRule::Crop
+        });
+        let channels = options
+            .channels
+            .unwrap_or(if shapes.colour { 3 } else { 1 });
+        let channel_rule = match channels {
+            3 if shapes.grey => ChannelRule::ToRgb,
+            1 if shapes.colour => ChannelRule::ToGrey,
+            _ => ChannelRule::None,
+        };
+        let preprocessing = Preprocessing::new(ImageShape::new(height, width, channels))
+            .with_resize(resize)
+            .with_channels(channel_rule);
+        preprocessing.validate()?;
+        Ok(preprocessing)
+    }
+}
+
+/// What the images of some sets have in common.
+struct Shapes {
+    first: (String, ImageShape),
+    /// The first image of another height or width.
+    other_size: Option<(String, ImageShape)>,
+    grey: bool,
+    colour: bool,
+}
+
+impl Shapes {
+    fn of<'a>(sets: impl Iterator<Item = &'a Arc<dyn Dataset>>) -> Result<Self, PrepareError> {
+        let mut found: Option<Self> = None;
+        for set in sets {
+            // A set of one shape needs one look.
+            let looks = if set.shape().is_some() {
+                set.len().min(1)
+            } else {
+                set.len()
+            };
+            for index in 0..looks {
+                let shape = match set.image_shape(index) {
+                    Some(shape) => shape,
+                    None => set.image(index)?.shape(),
+                };
+                let shapes = found.get_or_insert_with(|| Self {
+                    first: (set.source(index), shape),
+                    other_size: None,
+                    grey: false,
+                    colour: false,
+                });
+                shapes.grey |= shape.channels == 1;
+                shapes.colour |= shape.channels == 3;
+                let first = shapes.first.1;
+                if shapes.other_size.is_none()
+                    && (shape.height, shape.width) != (first.height, first.width)
+                {
+                    shapes.other_size = Some((set.source(index), shape));
+                }
+            }
+        }
+        found.ok_or(PrepareError::Preprocessing(PreprocessingError::NoImages))
+    }
+}
+
+/// `inner` with its images in the model's shape: itself where they are already, else cached.
+fn fitted(
+    inner: Arc<dyn Dataset>,
+    preprocessing: &Preprocessing,
+    budget: &CacheBudget,
+) -> Result<Arc<dyn Dataset>, PrepareError> {
+    let looks = if inner.shape().is_some() {
+        inner.len().min(1)
+    } else {
+        inner.len()
+    };
+    for index in 0..looks {
+        if let Some(shape) = inner.image_shape(index) {
+            preprocessing
+                .accepts(shape)
+                .map_err(|source| PrepareError::Image {
+                    origin: inner.source(index),
+                    source,
+                })?;
+        }
+    }
+    if inner.in_memory() && inner.shape() == Some(preprocessing.input) {
+        return Ok(inner);
+    }
+    Ok(Arc::new(Cached::new(inner, preprocessing, budget.clone())?))
+}

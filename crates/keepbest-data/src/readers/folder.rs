@@ -1,0 +1,288 @@
+//! Folders of images, one folder a class: `train/<class>/*.png|jpg|jpeg` with `val/` and `test/` beside it, or one folder
+//! of classes.
+//!
+//! Classes are the folder names of the training set, sorted by their bytes; images are sorted by their names. Hidden files
+//! are ignored; files of other kinds, and folders inside class folders, are left out and counted in the notes. Opening
+//! reads the header of every image; decoding happens when an image is asked for.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Entry, read_file, read_folder};
+use crate::input::{decode_image, has_image_extension, probe_image};
+use crate::{DataBundle, DataError, Dataset, Image, ImageShape};
+
+/// Labelled image files, decoded at each request.
+#[derive(Debug)]
+pub struct FolderDataset {
+    classes: Arc<[String]>,
+    files: Vec<File>,
+    shape: Option<ImageShape>,
+}
+
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    label: u32,
+    shape: ImageShape,
+}
+
+impl Dataset for FolderDataset {
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.files[index].label
+    }
+
+    fn image(&self, index: usize) -> Result<Image, DataError> {
+        let file = self
+            .files
+            .get(index)
+            .ok_or_else(|| DataError::NoSuchImage {
+                origin: "image folder".to_owned(),
+                index,
+                len: self.files.len(),
+            })?;
+        decode_image(&read_file(&file.path)?, &file.path)
+    }
+
+    fn shape(&self) -> Option<ImageShape> {
+        self.shape
+    }
+
+    fn image_shape(&self, index: usize) -> Option<ImageShape> {
+        self.files.get(index).map(|file| file.shape)
+    }
+
+    fn source(&self, index: usize) -> String {
+        self.files[index].path.display().to_string()
+    }
+}
+
+/// The folders of a data set, by split.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    train: PathBuf,
+    val: Option<PathBuf>,
+    test: Option<PathBuf>,
+}
+
+const TRAIN: &[&str] = &["train"];
+const VAL: &[&str] = &["val", "valid", "validation"];
+const TEST: &[&str] = &["test"];
+
+impl Layout {
+    /// Looks for class folders in `folder`; `None` when there are none with an image in them.
+    pub fn find(folder: &Path) -> Result<Option<Self>, DataError> {
+        let entries = read_folder(folder)?;
+        // A folder called `train` that holds images itself is a class (of vehicles, say), not a split.
+        let split = |names: &[&str]| -> Result<Option<PathBuf>, DataError> {
+            for entry in entries
+                .iter()
+                .filter(|entry| entry.is_dir && names.contains(&entry.name.as_str()))
+            {
+                if read_folder(&entry.path)?.iter().any(|inner| inner.is_dir) {
+                    return Ok(Some(entry.path.clone()));
+                }
+            }
+            Ok(None)
+        };
+        if let Some(train) = split(TRAIN)? {
+            return Ok(Some(Self {
+                train,
+                val: split(VAL)?,
+                test: split(TEST)?,
+            }));
+        }
+        for entry in entries.iter().filter(|entry| entry.is_dir) {
+            if read_folder(&entry.path)?.iter().any(is_image) {
+                return Ok(Some(Self {
+                    train: folder.to_owned(),
+                    val: None,
+                    test: None,
+                }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn is_image(entry: &Entry) -> bool {
+    !entry.is_dir && has_image_extension(&entry.path)
+}
+
+/// Opens a folder of images.
+///
+/// # Errors
+/// When there are no class folders, one of the training set is empty, an image's header cannot be read (the first is
+/// named), or another split has a class that the training set does not have.
+pub fn open(folder: &Path) -> Result<DataBundle, DataError> {
+    let layout = Layout::find(folder)?.ok_or_else(|| DataError::Empty {
+        path: folder.to_owned(),
+    })?;
+    open_layout(&layout, folder)
+}
+
+pub(crate) fn open_layout(layout: &Layout, folder: &Path) -> Result<DataBundle, DataError> {
+    let mut left_out = LeftOut::default();
+    let classes: Arc<[String]> = class_folders(&layout.train)?
+        .into_iter()
+        .map(|entry| entry.name)
+        .collect();
+    if classes.is_empty() {
+        return Err(DataError::Empty {
+            path: layout.train.clone(),
+        });
+    }
+    let train = read_split(&layout.train, &classes, true, &mut left_out)?;
+    let mut other = |path: &Option<PathBuf>| -> Result<Option<Arc<dyn Dataset>>, DataError> {
+        let Some(path) = path else { return Ok(None) };
+        let set = read_split(path, &classes, false, &mut left_out)?;
+        if set.is_empty() {
+            return Err(DataError::Empty { path: path.clone() });
+        }
+        Ok(Some(Arc::new(set)))
+    };
+    let (val, test) = (other(&layout.val)?, other(&layout.test)?);
+    Ok(DataBundle {
+        kind: "folders",
+        notes: left_out.notes(),
+        ..DataBundle::new(folder.display().to_string(), Arc::new(train), val, test)
+    })
+}
+
+/// The class folders of a split, their names checked.
+fn class_folders(split: &Path) -> Result<Vec<Entry>, DataError> {
+    let folders: Vec<Entry> = read_folder(split)?
+        .into_iter()
+        .filter(|entry| entry.is_dir)
+        .collect();
+    match folders.iter().find(|entry| {
+        entry
+            .path
+            .file_name()
+            .is_some_and(|name| name.to_str().is_none())
+    }) {
+        Some(entry) => Err(DataError::ClassName {
+            path: entry.path.clone(),
+            reason: "the folder's name is not UTF-8".to_owned(),
+        }),
+        None => Ok(folders),
+    }
+}
+
+fn read_split(
+    split: &Path,
+    classes: &[String],
+    every_class: bool,
+    left_out: &mut LeftOut,
+) -> Result<FolderDataset, DataError> {
+    let mut files = Vec::new();
+    let mut broken: Vec<DataError> = Vec::new();
+    for folder in class_folders(split)? {
+        let label = classes.iter().position(|class| *class == folder.name);
+        let mut images = 0;
+        for entry in read_folder(&folder.path)? {
+            if !is_image(&entry) {
+                left_out.count(&entry);
+                continue;
+            }
+            images += 1;
+            let Some(label) = label else { continue };
+            match probe_image(&entry.path) {
+                Ok(shape) => files.push(File {
+                    path: entry.path,
+                    label: label as u32,
+                    shape,
+                }),
+                Err(error) => broken.push(error),
+            }
+        }
+        if label.is_none() && images > 0 {
+            return Err(DataError::UnknownClass {
+                path: folder.path,
+                class: folder.name,
+            });
+        }
+        if every_class && images == 0 {
+            return Err(DataError::EmptyClass {
+                path: folder.path,
+                class: folder.name,
+            });
+        }
+    }
+    let others = broken.len().saturating_sub(1);
+    match broken.into_iter().next() {
+        Some(DataError::Image { path, source, .. }) => {
+            return Err(DataError::Image {
+                path,
+                others,
+                source,
+            });
+        }
+        Some(error) => return Err(error),
+        None => {}
+    }
+    let first = files.first().map(|file| file.shape);
+    let shape = first.filter(|first| files.iter().all(|file| file.shape == *first));
+    Ok(FolderDataset {
+        classes: classes.into(),
+        files,
+        shape,
+    })
+}
+
+/// What was found in class folders and is no image.
+#[derive(Default)]
+struct LeftOut {
+    folders: usize,
+    /// By extension, lower case.
+    files: BTreeMap<String, usize>,
+}
+
+impl LeftOut {
+    fn count(&mut self, entry: &Entry) {
+        if entry.is_dir {
+            self.folders += 1;
+        } else {
+            let extension = entry
+                .path
+                .extension()
+                .map(|extension| extension.to_string_lossy().to_lowercase());
+            *self.files.entry(extension.unwrap_or_default()).or_default() += 1;
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let total: usize = self.files.values().sum();
+        if total > 0 {
+            let kinds: Vec<String> = self
+                .files
+                .iter()
+                .map(|(extension, count)| match extension.as_str() {
+                    "" => format!("{count} without extension"),
+                    extension => format!("{count} .{extension}"),
+                })
+                .collect();
+            notes.push(format!(
+                "left out {total} files that are not PNG or JPEG images: {}",
+                kinds.join(", ")
+            ));
+        }
+        if self.folders > 0 {
+            notes.push(format!(
+                "left out {} folders inside class folders",
+                self.folders
+            ));
+        }
+        notes
+    }
+}
