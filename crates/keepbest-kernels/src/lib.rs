@@ -1,1 +1,46 @@
 //! SIMD compute kernels with run-time dispatch, and the thread pool they run on.
+//!
+//! Everything is `f32`, channels-last, and **bit-identical** for every thread count and every instruction set: each output
+//! element adds its products with fused multiply-add in one order that depends on shapes alone, and reductions run over
+//! chunks whose size depends on shapes alone. All `unsafe` compute code of the project lives in this crate, behind functions
+//! that check the length of every slice they are given.
+//!
+//! # Layout
+//!
+//! Activations are `[n][h][w][c]` with images [`ActShape::image_stride`] floats apart; the few floats between the end of an
+//! image and the start of the next hold nothing and may be overwritten. Weights are PyTorch's `[out][in/groups][kh][kw]`.
+//!
+//! # Panics
+//!
+//! A slice shorter than its shape requires is a mistake of the caller, and every kernel panics on it before it touches
+//! memory. Shapes that come from outside are checked where they enter, by the constructors that return [`ShapeError`].
+
+#[macro_use]
+mod isa;
+mod buffer;
+mod chunks;
+mod context;
+mod disjoint;
+mod gemm;
+mod pool;
+mod shape;
+
+pub mod activation;
+pub mod add;
+pub mod avg_pool;
+pub mod batch_norm;
+mod conv;
+pub mod dropout;
+pub mod loss;
+pub mod max_pool;
+pub mod optim;
+pub mod reduce;
+pub mod relu;
+
+pub use avg_pool::global as global_avg_pool;
+pub use buffer::Buffer;
+pub use context::Context;
+pub use conv::{ConvPlan, ConvShape};
+pub use isa::{Isa, IsaError};
+pub use pool::Pool;
+pub use shape::{ActShape, PoolShape, ShapeError};

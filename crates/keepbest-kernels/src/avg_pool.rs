@@ -1,0 +1,205 @@
+//! Average pooling over windows, and over the whole map.
+
+use crate::chunks::check_activation;
+use crate::disjoint::Disjoint;
+use crate::max_pool::run_rows;
+use crate::{ActShape, Context, PoolShape};
+
+#[derive(Clone, Copy)]
+struct Geometry {
+    input: ActShape,
+    output: ActShape,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 2],
+    count_include_pad: bool,
+}
+
+impl Geometry {
+    fn new(shape: &PoolShape, count_include_pad: bool) -> Geometry {
+        let output = shape.output().expect("pooling shape was not checked");
+        assert!(shape.dilation == [1, 1], "average pooling has no dilation");
+        Geometry {
+            input: shape.input,
+            output,
+            kernel: shape.kernel,
+            stride: shape.stride,
+            padding: shape.padding,
+            count_include_pad,
+        }
+    }
+
+    /// Input coordinates the window at `at` covers, and the size it counts for the mean.
+    #[inline(always)]
+    fn window(&self, axis: usize, at: usize) -> (std::ops::Range<usize>, usize) {
+        let size = if axis == 0 {
+            self.input.h
+        } else {
+            self.input.w
+        };
+        let padding = self.padding[axis];
+        let start = at * self.stride[axis];
+        let end = (start + self.kernel[axis]).min(size + 2 * padding);
+        let inside = start.saturating_sub(padding)..(end.saturating_sub(padding)).min(size);
+        let counted = if self.count_include_pad {
+            end - start
+        } else {
+            inside.len()
+        };
+        (inside, counted)
+    }
+}
+
+multiversion! {
+    fn forward_row(g: &Geometry, image: &[f32], oy: usize, y: &mut [f32]) {
+        let c = g.input.c;
+        let (rows, high) = g.window(0, oy);
+        for (ox, y) in y.chunks_exact_mut(c).enumerate() {
+            let (columns, wide) = g.window(1, ox);
+            y.fill(0.0);
+            for iy in rows.clone() {
+                for ix in columns.clone() {
+                    let at = (iy * g.input.w + ix) * c;
+                    for (y, &x) in y.iter_mut().zip(&image[at..at + c]) {
+                        *y += x;
+                    }
+                }
+            }
+            let divisor = (high * wide) as f32;
+            for y in y {
+                *y /= divisor;
+            }
+        }
+    }
+}
+
+multiversion! {
+    fn backward_row(g: &Geometry, dy: &[f32], iy: usize, dx: &mut [f32]) {
+        let c = g.input.c;
+        dx.fill(0.0);
+        let first = (iy + g.padding[0] + 1).saturating_sub(g.kernel[0]).div_ceil(g.stride[0]);
+        let last = ((iy + g.padding[0]) / g.stride[0]).min(g.output.h - 1);
+        for oy in first..last + 1 {
+            let (_, high) = g.window(0, oy);
+            for ox in 0..g.output.w {
+                let (columns, wide) = g.window(1, ox);
+                let divisor = (high * wide) as f32;
+                let at = (oy * g.output.w + ox) * c;
+                let dy = &dy[at..at + c];
+                for dx in dx[columns.start * c..columns.end.max(columns.start) * c].chunks_exact_mut(c) {
+                    for (dx, &dy) in dx.iter_mut().zip(dy) {
+                        *dx += dy / divisor;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Mean of each window; with `count_include_pad` (PyTorch's default) the padding counts as zeros.
+///
+/// # Panics
+///
+/// When a slice is too short, `shape.output()` is an error, or `shape.dilation` is not 1.
+pub fn forward(
+    ctx: &Context,
+    n: usize,
+    shape: &PoolShape,
+    count_include_pad: bool,
+    x: &[f32],
+    y: &mut [f32],
+) {
+    let g = Geometry::new(shape, count_include_pad);
+    check_activation("x", x, n, g.input);
+    check_activation("y", y, n, g.output);
+    let row = g.output.w * g.output.c;
+    let y = Disjoint::new(y);
+    run_rows(
+        ctx,
+        n,
+        g.output.h,
+        row * shape.cells().min(64),
+        &|image, oy| {
+            // SAFETY: rows are disjoint.
+            let y = unsafe { y.part(image * g.output.image_stride() + oy * row, row) };
+            forward_row(
+                ctx.isa(),
+                &g,
+                &x[image * g.input.image_stride()..][..g.input.values()],
+                oy,
+                y,
+            );
+        },
+    );
+}
+
+/// Gradient of [`forward`]; overwrites `dx`.
+///
+/// # Panics
+///
+/// As [`forward`].
+pub fn backward(
+    ctx: &Context,
+    n: usize,
+    shape: &PoolShape,
+    count_include_pad: bool,
+    dy: &[f32],
+    dx: &mut [f32],
+) {
+    let g = Geometry::new(shape, count_include_pad);
+    check_activation("dy", dy, n, g.output);
+    check_activation("dx", dx, n, g.input);
+    let row = g.input.w * g.input.c;
+    let dx = Disjoint::new(dx);
+    run_rows(
+        ctx,
+        n,
+        g.input.h,
+        row * shape.cells().min(64),
+        &|image, iy| {
+            // SAFETY: rows are disjoint.
+            let dx = unsafe { dx.part(image * g.input.image_stride() + iy * row, row) };
+            backward_row(
+                ctx.isa(),
+                &g,
+                &dy[image * g.output.image_stride()..][..g.output.values()],
+                iy,
+                dx,
+            );
+        },
+    );
+}
+
+/// Mean over all pixels of each channel.
+pub mod global {
+    use super::*;
+
+    /// `y[n][c]` = mean over the map, as an activation of shape `1 x 1 x c`.
+    ///
+    /// # Panics
+    ///
+    /// When a slice is too short.
+    pub fn forward(ctx: &Context, n: usize, shape: ActShape, x: &[f32], y: &mut [f32]) {
+        super::forward(ctx, n, &whole(shape), true, x, y);
+    }
+
+    /// Gradient of [`forward`]; overwrites `dx`.
+    ///
+    /// # Panics
+    ///
+    /// When a slice is too short.
+    pub fn backward(ctx: &Context, n: usize, shape: ActShape, dy: &[f32], dx: &mut [f32]) {
+        super::backward(ctx, n, &whole(shape), true, dy, dx);
+    }
+
+    fn whole(shape: ActShape) -> PoolShape {
+        let kernel = [shape.h, shape.w];
+        PoolShape {
+            input: shape,
+            kernel,
+            stride: kernel,
+            padding: [0, 0],
+            dilation: [1, 1],
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Aligned memory for activations, weights and scratch.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+/// Fixed-length `f32` memory, aligned to 64 bytes (2 MiB when large, so that the kernel can back it with huge pages).
+///
+/// ```
+/// let mut buffer = keepbest_kernels::Buffer::zeroed(100);
+/// buffer[3] = 1.0;
+/// assert_eq!(buffer.as_ptr() as usize % 64, 0);
+/// assert_eq!(buffer.as_bytes()[12..16], 1.0f32.to_ne_bytes());
+/// ```
+pub struct Buffer {
+    base: NonNull<u8>,
+    data: NonNull<f32>,
+    len: usize,
+    layout: Layout,
+}
+
+// SAFETY: a buffer owns its memory alone, as a `Vec<f32>` does.
+unsafe impl Send for Buffer {}
+// SAFETY: shared access is read-only.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    /// `len` zeros. Large buffers take memory only when first touched.
+    ///
+    /// # Panics
+    ///
+    /// When `len` floats do not fit the address space. Aborts when memory is exhausted, as `Vec` does.
+    pub fn zeroed(len: usize) -> Buffer {
+        let bytes = len
+            .checked_mul(4)
+            .expect("buffer length overflows the address space");
+        let align = if bytes >= 4 << 20 { 2 << 20 } else { 64 };
+        // Over-allocated and aligned by hand: `alloc_zeroed` with a large alignment would write the zeros itself and so
+        // touch every page.
+        let layout = bytes
+            .checked_add(align)
+            .and_then(|size| Layout::from_size_align(size, 16).ok())
+            .expect("buffer length overflows the address space");
+        // SAFETY: the layout is not empty, `align` being added to its size.
+        let pointer = unsafe { alloc_zeroed(layout) };
+        let Some(base) = NonNull::new(pointer) else {
+            handle_alloc_error(layout)
+        };
+        let offset = base.as_ptr().align_offset(align);
+        assert!(offset <= align, "allocation cannot be aligned");
+        // SAFETY: `offset <= align`, so `bytes` bytes from there lie within the allocation.
+        let data = unsafe { base.add(offset) }.cast::<f32>();
+        Buffer {
+            base,
+            data,
+            len,
+            layout,
+        }
+    }
+
+    /// A buffer holding a copy of `values`.
+    pub fn from_slice(values: &[f32]) -> Buffer {
+        let mut buffer = Buffer::zeroed(values.len());
+        buffer.copy_from_slice(values);
+        buffer
+    }
+
+    /// The floats as bytes, in the machine's order.
+    pub fn as_bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(self)
+    }
+
+    /// The floats as bytes to write to, in the machine's order.
+    pub fn as_bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(self)
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: `len` initialised (zeroed) floats from `data` are ours.
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as in `deref`, and we are borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: `base` came from `alloc_zeroed` with this layout.
+        unsafe { dealloc(self.base.as_ptr(), self.layout) }
+    }
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Buffer {
+        Buffer::from_slice(self)
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aligned_zeroed_and_cloned() {
+        for len in [0, 1, 17, 4096, (4 << 20) / 4 + 3] {
+            let mut buffer = Buffer::zeroed(len);
+            assert_eq!(buffer.as_ptr() as usize % 64, 0);
+            assert_eq!(buffer.len(), len);
+            assert!(buffer.iter().all(|&v| v == 0.0));
+            if let Some(last) = buffer.last_mut() {
+                *last = 2.0;
+            }
+            assert_eq!(*buffer.clone(), *buffer);
+            assert_eq!(buffer.as_bytes().len(), 4 * len);
+        }
+    }
+}

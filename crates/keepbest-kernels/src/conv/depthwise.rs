@@ -1,0 +1,336 @@
+//! Depthwise convolution: every channel on its own, channels as vector lanes.
+
+use super::ConvShape;
+use super::axis::{Axis, Run};
+use crate::disjoint::Disjoint;
+use crate::max_pool::run_rows;
+use crate::{ActShape, Context};
+
+/// Partial sums of the weight gradient.
+const SECTIONS: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Depthwise {
+    input: ActShape,
+    output: ActShape,
+    kernel: [usize; 2],
+    /// Destination row (column) to (run, index within the run).
+    forward: [Lookup; 2],
+    backward: [Lookup; 2],
+}
+
+/// For each destination coordinate along an axis, its taps and their source coordinates.
+#[derive(Debug)]
+struct Lookup {
+    taps: Vec<(u32, u32)>,
+    /// Start of each coordinate's taps, and the end.
+    starts: Vec<u32>,
+}
+
+impl Lookup {
+    fn new(size: usize, runs: &[Run]) -> Lookup {
+        let mut all = vec![Vec::new(); size];
+        for run in runs {
+            for j in 0..run.count {
+                all[run.dst + j * run.dst_step] = run
+                    .taps
+                    .iter()
+                    .map(|&(tap, src)| (tap as u32, (src + j * run.src_step) as u32))
+                    .collect();
+            }
+        }
+        let mut starts = vec![0];
+        let mut taps = Vec::new();
+        for list in all {
+            taps.extend(list);
+            starts.push(taps.len() as u32);
+        }
+        Lookup { taps, starts }
+    }
+
+    #[inline(always)]
+    fn at(&self, coordinate: usize) -> &[(u32, u32)] {
+        &self.taps[self.starts[coordinate] as usize..self.starts[coordinate + 1] as usize]
+    }
+}
+
+#[inline(always)]
+fn pixel<const L: usize>(
+    rows: &[(u32, u32)],
+    columns: &[(u32, u32)],
+    (kernel_w, src_w, c, reverse): (usize, usize, usize, Option<usize>),
+    channel: usize,
+    src: &[f32],
+    weights: &[f32],
+    bias: Option<&[f32]>,
+    dst: &mut [f32],
+) {
+    let mut acc = [0.0f32; L];
+    for &(ky, sy) in rows {
+        for &(kx, sx) in columns {
+            let tap = ky as usize * kernel_w + kx as usize;
+            let tap = reverse.map_or(tap, |last| last - tap);
+            let x: &[f32; L] = src[(sy as usize * src_w + sx as usize) * c + channel..]
+                .first_chunk()
+                .expect("a block of channels");
+            let w: &[f32; L] = weights[tap * c + channel..]
+                .first_chunk()
+                .expect("a block of channels");
+            for lane in 0..L {
+                acc[lane] = x[lane].mul_add(w[lane], acc[lane]);
+            }
+        }
+    }
+    if let Some(bias) = bias {
+        for lane in 0..L {
+            acc[lane] += bias[channel + lane];
+        }
+    }
+    dst[channel..channel + L].copy_from_slice(&acc);
+}
+
+multiversion! {
+    /// One destination row.
+    fn row(
+        rows: &[(u32, u32)],
+        columns: &Lookup,
+        sizes: (usize, usize, usize, Option<usize>),
+        src: &[f32],
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        dst: &mut [f32],
+    ) {
+        let c = sizes.2;
+        for (at, dst) in dst.chunks_exact_mut(c).enumerate() {
+            let columns = columns.at(at);
+            let mut channel = 0;
+            while channel + 16 <= c {
+                pixel::<16>(rows, columns, sizes, channel, src, weights, bias, dst);
+                channel += 16;
+            }
+            while channel < c {
+                pixel::<1>(rows, columns, sizes, channel, src, weights, bias, dst);
+                channel += 1;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn gradient_row<const L: usize>(
+    columns: &Lookup,
+    kx: usize,
+    c: usize,
+    channel: usize,
+    x: &[f32],
+    dy: &[f32],
+    sum: &mut [f32],
+) {
+    let mut acc = [0.0f32; L];
+    for (ox, dy) in dy.chunks_exact(c).enumerate() {
+        let taps = columns.at(ox);
+        let Some(first) = taps.first() else { continue };
+        // Valid taps are consecutive.
+        let Some(&(_, sx)) = (kx as u32)
+            .checked_sub(first.0)
+            .and_then(|index| taps.get(index as usize))
+        else {
+            continue;
+        };
+        let x: &[f32; L] = x[sx as usize * c + channel..]
+            .first_chunk()
+            .expect("a block of channels");
+        let dy: &[f32; L] = dy[channel..].first_chunk().expect("a block of channels");
+        for lane in 0..L {
+            acc[lane] = x[lane].mul_add(dy[lane], acc[lane]);
+        }
+    }
+    for lane in 0..L {
+        sum[channel + lane] += acc[lane];
+    }
+}
+
+multiversion! {
+    /// Adds to `sum` the gradient of one tap from one row.
+    fn tap_row(columns: &Lookup, kx: usize, c: usize, x: &[f32], dy: &[f32], sum: &mut [f32]) {
+        let mut channel = 0;
+        while channel + 32 <= c {
+            gradient_row::<32>(columns, kx, c, channel, x, dy, sum);
+            channel += 32;
+        }
+        while channel < c {
+            gradient_row::<1>(columns, kx, c, channel, x, dy, sum);
+            channel += 1;
+        }
+    }
+}
+
+impl Depthwise {
+    pub(crate) fn new(shape: &ConvShape, output: ActShape, axes: &[Axis; 2]) -> Depthwise {
+        let input = shape.input;
+        let forward = [
+            Lookup::new(output.h, &axes[0].forward_runs()),
+            Lookup::new(output.w, &axes[1].forward_runs()),
+        ];
+        let backward = [
+            Lookup::new(input.h, &axes[0].backward_runs()),
+            Lookup::new(input.w, &axes[1].backward_runs()),
+        ];
+        Depthwise {
+            input,
+            output,
+            kernel: shape.kernel,
+            forward,
+            backward,
+        }
+    }
+
+    fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    pub(crate) fn packed_len(&self) -> usize {
+        self.taps() * self.input.c
+    }
+
+    fn sections(n: usize) -> usize {
+        n.clamp(1, SECTIONS)
+    }
+
+    pub(crate) fn scratch_len(&self, n: usize) -> usize {
+        Self::sections(n) * self.packed_len()
+    }
+
+    /// `[channel][tap]` to `[tap][channel]`.
+    pub(crate) fn pack(&self, weights: &[f32], packed: &mut [f32]) {
+        let (taps, c) = (self.taps(), self.input.c);
+        for channel in 0..c {
+            for tap in 0..taps {
+                packed[tap * c + channel] = weights[channel * taps + tap];
+            }
+        }
+    }
+
+    pub(crate) fn forward(
+        &self,
+        ctx: &Context,
+        n: usize,
+        x: &[f32],
+        packed: &[f32],
+        bias: Option<&[f32]>,
+        y: &mut [f32],
+    ) {
+        self.run(
+            ctx,
+            n,
+            (self.input, x),
+            packed,
+            bias,
+            (self.output, y),
+            &self.forward,
+            None,
+        );
+    }
+
+    pub(crate) fn backward_data(
+        &self,
+        ctx: &Context,
+        n: usize,
+        dy: &[f32],
+        packed: &[f32],
+        dx: &mut [f32],
+    ) {
+        let last = Some(self.taps() - 1);
+        self.run(
+            ctx,
+            n,
+            (self.output, dy),
+            packed,
+            None,
+            (self.input, dx),
+            &self.backward,
+            last,
+        );
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn run(
+        &self,
+        ctx: &Context,
+        n: usize,
+        (src_shape, src): (ActShape, &[f32]),
+        packed: &[f32],
+        bias: Option<&[f32]>,
+        (dst_shape, dst): (ActShape, &mut [f32]),
+        lookups: &[Lookup; 2],
+        reverse: Option<usize>,
+    ) {
+        let len = dst_shape.w * dst_shape.c;
+        let dst = Disjoint::new(dst);
+        let sizes = (self.kernel[1], src_shape.w, src_shape.c, reverse);
+        run_rows(ctx, n, dst_shape.h, len * self.taps(), &|image, y| {
+            // SAFETY: rows are disjoint.
+            let dst = unsafe { dst.part(image * dst_shape.image_stride() + y * len, len) };
+            let src = &src[image * src_shape.image_stride()..][..src_shape.values()];
+            row(
+                ctx.isa(),
+                lookups[0].at(y),
+                &lookups[1],
+                sizes,
+                src,
+                packed,
+                bias,
+                dst,
+            );
+        });
+    }
+
+    pub(crate) fn backward_weights(
+        &self,
+        ctx: &Context,
+        n: usize,
+        x: &[f32],
+        dy: &[f32],
+        scratch: &mut [f32],
+        dw: &mut [f32],
+    ) {
+        let (taps, c) = (self.taps(), self.input.c);
+        let sections = Self::sections(n);
+        let len = self.packed_len();
+        let sums = Disjoint::new(scratch);
+        ctx.pool().run(sections, &|section, _| {
+            // SAFETY: one section a task.
+            let sums = unsafe { sums.part(section * len, len) };
+            sums.fill(0.0);
+            for image in n * section / sections..n * (section + 1) / sections {
+                let x = &x[image * self.input.image_stride()..][..self.input.values()];
+                let dy = &dy[image * self.output.image_stride()..][..self.output.values()];
+                for (oy, dy) in dy.chunks_exact(self.output.w * c).enumerate() {
+                    for &(ky, sy) in self.forward[0].at(oy) {
+                        let x = &x[sy as usize * self.input.w * c..][..self.input.w * c];
+                        for kx in 0..self.kernel[1] {
+                            let tap = ky as usize * self.kernel[1] + kx;
+                            tap_row(
+                                ctx.isa(),
+                                &self.forward[1],
+                                kx,
+                                c,
+                                x,
+                                dy,
+                                &mut sums[tap * c..(tap + 1) * c],
+                            );
+                        }
+                    }
+                }
+            }
+        });
+        for channel in 0..c {
+            for tap in 0..taps {
+                let parts = scratch.chunks_exact(len).take(sections);
+                dw[channel * taps + tap] = parts
+                    .map(|part| f64::from(part[tap * c + channel]))
+                    .sum::<f64>() as f32;
+            }
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! Forward and data gradient: direct convolution over shifted channels-last rows.
+//!
+//! Destination pixels that meet the same taps form regions (the inside of the map, its edges, its corners). A tile of the
+//! product takes pixels along a row, along a column, or the same pixel of several images, whichever fills the registers best;
+//! taps that fall on padding are simply not in the list, so there is neither a padded copy nor wasted work.
+
+use super::axis::Run;
+use crate::disjoint::Disjoint;
+use crate::gemm::{self, Pair, Side, Split, Tile};
+use crate::{ActShape, Context};
+
+/// Products summed in registers before they are added to the destination: bounds the rounding error of long sums, and the
+/// panel of weights a stage needs in the second-level cache (1152 x 32 floats = 144 KiB).
+const STAGE: usize = 1152;
+/// Fewest channels a stage is cut to.
+const MIN_DEPTH: usize = 64;
+/// Images of one tile along images.
+const IMAGE_TILE: usize = 14;
+
+/// One direction of a convolution.
+#[derive(Debug)]
+pub(crate) struct Direct {
+    src: ActShape,
+    dst: ActShape,
+    groups: usize,
+    /// Channels of a group summed over.
+    depth: usize,
+    /// Channels of a group produced.
+    width: usize,
+    taps: usize,
+    /// Widths 32, then 16 for a rest of at most 16.
+    panels: Vec<Panel>,
+    group_len: usize,
+    depths: Split,
+    segments: usize,
+    regions: Vec<Region>,
+    /// Average uses of a weight in one image.
+    reuse: f64,
+}
+
+/// Weights of some output channels: `[depth block][tap][depth][stride]`.
+#[derive(Clone, Copy, Debug)]
+struct Panel {
+    first: usize,
+    columns: usize,
+    stride: usize,
+    offset: usize,
+}
+
+#[derive(Debug)]
+struct Region {
+    y: Line,
+    x: Line,
+    /// Valid taps, `a` the source offset for the region's first pixel, `b` and `k` in taps.
+    pairs: Vec<Pair>,
+    /// End of each segment in `pairs`.
+    segment_ends: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    dst: usize,
+    dst_step: usize,
+    count: usize,
+    src_step: usize,
+}
+
+impl Line {
+    fn new(run: &Run) -> Line {
+        Line {
+            dst: run.dst,
+            dst_step: run.dst_step,
+            count: run.count,
+            src_step: run.src_step,
+        }
+    }
+
+    /// The `j` whose destination lies in `rows`.
+    fn within(&self, rows: &std::ops::Range<usize>) -> std::ops::Range<usize> {
+        let index = |at: usize| {
+            at.saturating_sub(self.dst)
+                .div_ceil(self.dst_step)
+                .min(self.count)
+        };
+        index(rows.start)..index(rows.end)
+    }
+}
+
+/// What the rows of a tile are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Along {
+    X,
+    Y,
+    Images,
+}
+
+/// How a run is cut into tasks.
+#[derive(Debug)]
+struct Partition {
+    images: Split,
+    panels: Split,
+    bands: Split,
+    /// Whether tiles along images are used where they are better.
+    mixed: bool,
+}
+
+impl Direct {
+    pub(crate) fn new(
+        src: ActShape,
+        dst: ActShape,
+        groups: usize,
+        depth: usize,
+        width: usize,
+        kernel: [usize; 2],
+        runs: &[Vec<Run>; 2],
+    ) -> Direct {
+        let taps = kernel[0] * kernel[1];
+        let depths = Split::new(depth, (STAGE / taps).max(MIN_DEPTH));
+        let block = depths.piece(0).1;
+        let segment = (STAGE / block).max(1);
+        let segments = taps.div_ceil(segment);
+        // Where a tap's channels are followed by the next tap's, both in the source row and in the panel, they are one sum.
+        let mergeable = depths.pieces == 1 && groups == 1;
+        let mut regions = Vec::new();
+        let mut uses = 0;
+        for y in &runs[0] {
+            for x in &runs[1] {
+                let mut pairs: Vec<Pair> = Vec::new();
+                let mut segment_ends = Vec::with_capacity(segments);
+                for index in 0..segments {
+                    let start = pairs.len();
+                    for &(ty, sy) in &y.taps {
+                        for &(tx, sx) in &x.taps {
+                            let tap = ty * kernel[1] + tx;
+                            if tap / segment != index {
+                                continue;
+                            }
+                            let a = (sy * src.w + sx) * src.c;
+                            match pairs[start..].last_mut() {
+                                Some(last)
+                                    if mergeable
+                                        && last.b as usize + last.k as usize == tap
+                                        && last.a as usize + last.k as usize * src.c == a =>
+                                {
+                                    last.k += 1;
+                                }
+                                _ => pairs.push(Pair {
+                                    a: a as u32,
+                                    b: tap as u32,
+                                    k: 1,
+                                }),
+                            }
+                            uses += y.count * x.count;
+                        }
+                    }
+                    segment_ends.push(pairs.len());
+                }
+                regions.push(Region {
+                    y: Line::new(y),
+                    x: Line::new(x),
+                    pairs,
+                    segment_ends,
+                });
+            }
+        }
+        let mut panels = Vec::new();
+        let (mut first, mut offset) = (0, 0);
+        while first < width {
+            let columns = (width - first).min(gemm::MAX_N);
+            let stride = if columns > 16 { 32 } else { 16 };
+            panels.push(Panel {
+                first,
+                columns,
+                stride,
+                offset,
+            });
+            offset += taps * depth * stride;
+            first += columns;
+        }
+        let reuse = uses as f64 / taps as f64;
+        Direct {
+            src,
+            dst,
+            groups,
+            depth,
+            width,
+            taps,
+            panels,
+            group_len: offset,
+            depths,
+            segments,
+            regions,
+            reuse,
+        }
+    }
+
+    pub(crate) fn packed_len(&self) -> usize {
+        self.groups * self.group_len
+    }
+
+    /// Fills the panels: column `o` of a group, channel `i`, tap `t` is `weights[o * column_stride + i * depth_stride + t]`,
+    /// taps reversed when `flip`. Groups follow each other in `weights`.
+    pub(crate) fn pack(
+        &self,
+        ctx: &Context,
+        weights: &[f32],
+        column_stride: usize,
+        depth_stride: usize,
+        flip: bool,
+        packed: &mut [f32],
+    ) {
+        const SLICE: usize = 16;
+        let slices = self.depths.pieces * self.depths.piece(0).1.div_ceil(SLICE);
+        let per_block = slices / self.depths.pieces;
+        let out = Disjoint::new(packed);
+        let group_weights = self.depth * self.width * self.taps;
+        ctx.pool()
+            .run(self.groups * self.panels.len() * slices, &|task, _| {
+                let (unit, slice) = (task / slices, task % slices);
+                let (group, panel) = (
+                    unit / self.panels.len(),
+                    &self.panels[unit % self.panels.len()],
+                );
+                let (start, depth) = self.depths.piece(slice / per_block);
+                let first = slice % per_block * SLICE;
+                if first >= depth {
+                    return;
+                }
+                let rows = SLICE.min(depth - first);
+                let weights = &weights[group * group_weights..(group + 1) * group_weights];
+                let block =
+                    group * self.group_len + panel.offset + self.taps * start * panel.stride;
+                for tap in 0..self.taps {
+                    // SAFETY: each task fills its own channels of its own panel, for every tap.
+                    let part = unsafe {
+                        out.part(
+                            block + (tap * depth + first) * panel.stride,
+                            rows * panel.stride,
+                        )
+                    };
+                    let from = if flip { self.taps - 1 - tap } else { tap };
+                    for (row, part) in part.chunks_exact_mut(panel.stride).enumerate() {
+                        let from = panel.first * column_stride
+                            + (start + first + row) * depth_stride
+                            + from;
+                        for (column, value) in part[..panel.columns].iter_mut().enumerate() {
+                            *value = weights[from + column * column_stride];
+                        }
+                        part[panel.columns..].fill(0.0);
+                    }
+                }
+            });
+    }
+
+    /// Cycles, roughly, that a row of a tile costs per step of k when `count` rows are cut into tiles.
+    fn row_cost(count: usize, max_rows: usize) -> f64 {
+        let split = Split::new(count, max_rows);
+        let tile = |rows: usize| (2 * rows).max(4) as f64 + 4.0;
+        let cost: f64 = (0..split.pieces)
+            .map(|piece| tile(split.piece(piece).1))
+            .sum();
+        cost / count as f64
+    }
+
+    fn along(region: &Region, mixed: bool, images: usize, max_rows: usize) -> Along {
+        let x = Self::row_cost(region.x.count, max_rows);
+        let y = Self::row_cost(region.y.count, max_rows);
+        if mixed && 1.1 * Self::row_cost(images, max_rows) < x.min(y) {
+            Along::Images
+        } else if y < x {
+            Along::Y
+        } else {
+            Along::X
+        }
+    }
+
+    fn partition(&self, n: usize, threads: usize, max_rows: usize) -> Partition {
+        let image_cost = 1.1 * Self::row_cost(n.min(IMAGE_TILE), max_rows);
+        let (mut spatial, mut mixed) = (0.0, 0.0);
+        for region in &self.regions {
+            let work = (region.x.count
+                * region.y.count
+                * region.pairs.iter().map(|p| p.k as usize).sum::<usize>())
+                as f64;
+            let cost = Self::row_cost(region.x.count, max_rows)
+                .min(Self::row_cost(region.y.count, max_rows));
+            spatial += work * cost;
+            mixed += work * cost.min(image_cost);
+        }
+        let mixed = spatial > 1.03 * mixed;
+        let wanted = if threads == 1 { 1 } else { 4 * threads };
+        // A group of images is small enough to stay in the cache while all weights pass by, and large enough that each weight
+        // fetched is used some 256 times.
+        let image_bytes = 4 * self.src.values().max(self.dst.values());
+        let small = if mixed {
+            IMAGE_TILE
+        } else {
+            (128 * 1024 / image_bytes).max(1)
+        };
+        let group = small.max((256.0 / self.reuse.max(1e-9)).ceil().min(1e9) as usize);
+        let images = Split::new(n, group);
+        let units = self.groups * self.panels.len();
+        let mut bands = 1;
+        if !mixed && self.panels.len() > 1 {
+            bands = (image_bytes / (512 * 1024)).clamp(1, self.dst.h);
+        }
+        let panels = wanted.div_ceil(images.pieces * bands).clamp(1, units);
+        let missing = wanted.div_ceil(images.pieces * bands * panels);
+        bands = (bands * missing).min(self.dst.h);
+        Partition {
+            images,
+            panels: Split::new(units, units.div_ceil(panels)),
+            bands: Split::new(self.dst.h, self.dst.h.div_ceil(bands)),
+            mixed,
+        }
+    }
+
+    /// Computes `dst` for `n` images. The caller has checked the lengths of all slices.
+    pub(crate) fn run(
+        &self,
+        ctx: &Context,
+        n: usize,
+        src: &[f32],
+        packed: &[f32],
+        bias: Option<&[f32]>,
+        dst: &mut [f32],
+    ) {
+        if n == 0 {
+            return;
+        }
+        let max_rows = gemm::max_rows(ctx.isa());
+        let partition = self.partition(n, ctx.pool().threads(), max_rows);
+        let dst = Disjoint::new(dst);
+        let tasks = partition.images.pieces * partition.panels.pieces * partition.bands.pieces;
+        ctx.pool().run(tasks, &|task, _| {
+            let (rest, panels) = (
+                task / partition.panels.pieces,
+                task % partition.panels.pieces,
+            );
+            let (images, band) = (rest / partition.bands.pieces, rest % partition.bands.pieces);
+            let (first_image, images) = partition.images.piece(images);
+            let (first_row, rows) = partition.bands.piece(band);
+            let (first_unit, units) = partition.panels.piece(panels);
+            let work = Work {
+                plan: self,
+                ctx,
+                src,
+                packed,
+                bias,
+                dst: dst.pointer(),
+                first_image,
+                images,
+                rows: first_row..first_row + rows,
+                mixed: partition.mixed,
+                max_rows,
+            };
+            for unit in first_unit..first_unit + units {
+                let (group, panel) = (
+                    unit / self.panels.len(),
+                    &self.panels[unit % self.panels.len()],
+                );
+                for block in 0..self.depths.pieces {
+                    for segment in 0..self.segments {
+                        // SAFETY: lengths were checked by the caller; tasks differ in images, rows or panel, so no two write
+                        // the same element.
+                        unsafe { work.stage(group, panel, block, segment) };
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// One task: some images, some destination rows.
+struct Work<'a> {
+    plan: &'a Direct,
+    ctx: &'a Context,
+    src: &'a [f32],
+    packed: &'a [f32],
+    bias: Option<&'a [f32]>,
+    dst: *mut f32,
+    first_image: usize,
+    images: usize,
+    rows: std::ops::Range<usize>,
+    mixed: bool,
+    max_rows: usize,
+}
+
+impl Work<'_> {
+    /// Adds one block of channels and one segment of taps to the task's destination, for the columns of one panel.
+    ///
+    /// # Safety
+    ///
+    /// `src` and `dst` hold the task's images, `packed` and `bias` what the plan says, and nobody else touches the panel's
+    /// columns of the task's destination rows.
+    unsafe fn stage(&self, group: usize, panel: &Panel, block: usize, segment: usize) {
+        let plan = self.plan;
+        let (src, dst) = (plan.src, plan.dst);
+        let (start, depth) = plan.depths.piece(block);
+        let first_stage = block == 0 && segment == 0;
+        let channel = group * plan.width + panel.first;
+        let b = self.packed
+            [group * plan.group_len + panel.offset + plan.taps * start * panel.stride..]
+            .as_ptr();
+        let bias = self
+            .bias
+            .map_or(std::ptr::null(), |bias| bias[channel..].as_ptr());
+        let src_base = self
+            .src
+            .as_ptr()
+            .wrapping_add(self.first_image * src.image_stride() + group * plan.depth + start);
+        let dst_base = self
+            .dst
+            .wrapping_add(self.first_image * dst.image_stride() + channel);
+        for region in &plan.regions {
+            let from = if segment == 0 {
+                0
+            } else {
+                region.segment_ends[segment - 1]
+            };
+            let pairs = &region.pairs[from..region.segment_ends[segment]];
+            if pairs.is_empty() && !first_stage {
+                continue;
+            }
+            let (y, x) = (region.y, region.x);
+            let rows = y.within(&self.rows);
+            if rows.is_empty() {
+                continue;
+            }
+            let step = |line: &Line, shape: ActShape, vertical: bool, along_src: bool| {
+                let step = if along_src {
+                    line.src_step
+                } else {
+                    line.dst_step
+                };
+                step * shape.c * if vertical { shape.w } else { 1 }
+            };
+            let (src_y, src_x) = (step(&y, src, true, true), step(&x, src, false, true));
+            let (dst_y, dst_x) = (step(&y, dst, true, false), step(&x, dst, false, false));
+            let a = src_base.wrapping_add(rows.start * src_y);
+            let c = dst_base.wrapping_add((y.dst * dst.w + x.dst) * dst.c + rows.start * dst_y);
+            // (count, source step, destination step) of the rows of a tile, and of the two loops around.
+            let lines = [
+                (self.images, src.image_stride(), dst.image_stride()),
+                (rows.len(), src_y, dst_y),
+                (x.count, src_x, dst_x),
+            ];
+            let [outer, inner, tiled] =
+                match Direct::along(region, self.mixed, self.images, self.max_rows) {
+                    Along::X => [lines[0], lines[1], lines[2]],
+                    Along::Y => [lines[0], lines[2], lines[1]],
+                    Along::Images => [lines[1], lines[2], lines[0]],
+                };
+            let split = Split::new(tiled.0, self.max_rows);
+            for i in 0..outer.0 {
+                for j in 0..inner.0 {
+                    let a = a.wrapping_add(i * outer.1 + j * inner.1);
+                    let c = c.wrapping_add(i * outer.2 + j * inner.2);
+                    for piece in 0..split.pieces {
+                        let (first, m) = split.piece(piece);
+                        let c = c.wrapping_add(first * tiled.2);
+                        let (add, add_stride) = if first_stage {
+                            (bias, 0)
+                        } else {
+                            (c.cast_const(), tiled.2)
+                        };
+                        let tile = Tile {
+                            a: a.wrapping_add(first * tiled.1),
+                            a_stride: tiled.1,
+                            b,
+                            b_stride: panel.stride,
+                            c,
+                            c_stride: tiled.2,
+                            add,
+                            add_stride,
+                            pairs: pairs.as_ptr(),
+                            pair_count: pairs.len(),
+                            b_unit: depth * panel.stride,
+                            k_unit: depth,
+                            repetitions: 1,
+                            a_repetition: 0,
+                            b_repetition: 0,
+                            n: panel.columns,
+                        };
+                        // SAFETY: regions pair destination pixels only with source pixels inside the image, the panel holds
+                        // `taps * depth` rows of `stride` floats, and all lengths were checked against the shapes.
+                        unsafe { gemm::run(self.ctx.isa(), Side::Rows, m, &tile) };
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Convolution: forward, data, weight and bias gradients.
+
+use keepbest_kernels::{ActShape, Buffer, Context, ConvPlan, ConvShape, ShapeError};
+use proptest::prelude::*;
+
+use crate::support::{Random, assert_close, contexts, dense, fastest, same_everywhere, unwritten};
+
+struct Problem {
+    shape: ConvShape,
+    output: ActShape,
+    n: usize,
+    x: Buffer,
+    dy: Buffer,
+    weights: Vec<f32>,
+    bias: Option<Vec<f32>>,
+}
+
+impl Problem {
+    fn new(shape: ConvShape, n: usize, bias: bool, seed: u64) -> Problem {
+        let mut random = Random::new(seed);
+        let output = shape.output().unwrap();
+        Problem {
+            shape,
+            output,
+            n,
+            x: random.activation(n, shape.input),
+            dy: random.activation(n, output),
+            weights: random.values(shape.weight_len()),
+            bias: bias.then(|| random.values(shape.out_channels)),
+        }
+    }
+
+    /// Calls `visit(image, output pixel, output channel, input pixel, input channel, weight index)` for every product.
+    fn products(&self, mut visit: impl FnMut(usize, usize, usize, usize, usize, usize)) {
+        let s = &self.shape;
+        let (depth, width) = (s.input.c / s.groups, s.out_channels / s.groups);
+        for oy in 0..self.output.h {
+            for ox in 0..self.output.w {
+                for ky in 0..s.kernel[0] {
+                    for kx in 0..s.kernel[1] {
+                        let iy = (oy * s.stride[0] + ky * s.dilation[0]) as isize
+                            - s.padding[0] as isize;
+                        let ix = (ox * s.stride[1] + kx * s.dilation[1]) as isize
+                            - s.padding[1] as isize;
+                        if iy < 0 || ix < 0 || iy as usize >= s.input.h || ix as usize >= s.input.w
+                        {
+                            continue;
+                        }
+                        let from = iy as usize * s.input.w + ix as usize;
+                        let to = oy * self.output.w + ox;
+                        for image in 0..self.n {
+                            for o in 0..s.out_channels {
+                                let group = o / width;
+                                for i in 0..depth {
+                                    let weight =
+                                        ((o * depth + i) * s.kernel[0] + ky) * s.kernel[1] + kx;
+                                    visit(image, to, o, from, group * depth + i, weight);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn reference(&self) -> [Vec<f64>; 4] {
+        let (s, out) = (&self.shape, self.output);
+        let x: Vec<f64> = dense(self.n, s.input, &self.x)
+            .into_iter()
+            .map(f64::from)
+            .collect();
+        let dy: Vec<f64> = dense(self.n, out, &self.dy)
+            .into_iter()
+            .map(f64::from)
+            .collect();
+        let mut y = vec![0.0; dy.len()];
+        let mut dx = vec![0.0; x.len()];
+        let mut dw = vec![0.0; self.weights.len()];
+        let mut db = vec![0.0; out.c];
+        for (index, y) in y.iter_mut().enumerate() {
+            *y = self
+                .bias
+                .as_ref()
+                .map_or(0.0, |bias| f64::from(bias[index % out.c]));
+            db[index % out.c] += dy[index];
+        }
+        self.products(|image, to, o, from, i, weight| {
+            let at_x = image * s.input.values() + from * s.input.c + i;
+            let at_y = image * out.values() + to * out.c + o;
+            let w = f64::from(self.weights[weight]);
+            y[at_y] += w * x[at_x];
+            dx[at_x] += w * dy[at_y];
+            dw[weight] += x[at_x] * dy[at_y];
+        });
+        [y, dx, dw, db]
+    }
+
+    /// Forward, data gradient, weight gradient, bias gradient.
+    fn run(&self, ctx: &Context, max_batch: usize) -> [Vec<f32>; 4] {
+        let plan = ConvPlan::new(&self.shape, max_batch, ctx).unwrap();
+        let mut packed = vec![f32::NAN; plan.packed_forward_len()];
+        plan.pack_forward(ctx, &self.weights, &mut packed);
+        let mut y = unwritten(self.n, self.output);
+        plan.forward(ctx, self.n, &self.x, &packed, self.bias.as_deref(), &mut y);
+        let mut packed = vec![f32::NAN; plan.packed_backward_len()];
+        plan.pack_backward(ctx, &self.weights, &mut packed);
+        let mut dx = unwritten(self.n, self.shape.input);
+        plan.backward_data(ctx, self.n, &self.dy, &packed, &mut dx);
+        let mut scratch = vec![f32::NAN; plan.weight_gradient_scratch_len(ctx.pool().threads())];
+        let mut dw = vec![f32::NAN; self.weights.len()];
+        plan.backward_weights(ctx, self.n, &self.x, &self.dy, &mut scratch, &mut dw);
+        let mut db = vec![f32::NAN; self.output.c];
+        plan.backward_bias(ctx, self.n, &self.dy, &mut scratch, &mut db);
+        [
+            dense(self.n, self.output, &y),
+            dense(self.n, self.shape.input, &dx),
+            dw,
+            db,
+        ]
+    }
+
+    fn check(&self, ctx: &Context) {
+        let names = [
+            "forward",
+            "data gradient",
+            "weight gradient",
+            "bias gradient",
+        ];
+        let results = self.run(ctx, self.n + 2);
+        for ((name, actual), expected) in names.iter().zip(results).zip(self.reference()) {
+            assert_close(
+                &format!("{name} of {:?}, n {}", self.shape, self.n),
+                &actual,
+                &expected,
+                1e-6,
+            );
+        }
+    }
+}
+
+fn conv(
+    input: [usize; 3],
+    out_channels: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+) -> ConvShape {
+    ConvShape {
+        input: ActShape::new(input[0], input[1], input[2]),
+        out_channels,
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        padding: [padding; 2],
+        dilation: [1; 2],
+        groups: 1,
+    }
+}
+
+/// The layers the nets are made of, small batches.
+fn layers() -> Vec<(ConvShape, usize)> {
+    vec![
+        (conv([32, 32, 64], 64, 3, 1, 1), 2),
+        (conv([16, 16, 128], 128, 3, 1, 1), 2),
+        (conv([8, 8, 256], 64, 3, 1, 1), 3),
+        (conv([4, 4, 512], 96, 3, 1, 1), 17),
+        (conv([32, 32, 3], 64, 3, 1, 1), 3),
+        (conv([32, 32, 64], 128, 3, 2, 1), 2),
+        (conv([32, 32, 64], 128, 1, 2, 0), 2),
+        (conv([28, 28, 1], 32, 3, 1, 1), 5),
+        (conv([14, 14, 32], 64, 3, 1, 1), 3),
+        (conv([7, 7, 64], 128, 7, 1, 0), 16),
+        (conv([1, 1, 512], 10, 1, 1, 0), 16),
+        (conv([28, 28, 1], 6, 5, 1, 2), 3),
+        (conv([14, 14, 6], 16, 5, 1, 0), 3),
+        (conv([56, 56, 3], 64, 7, 2, 3), 2),
+        (conv([2, 2, 40], 40, 3, 1, 1), 9),
+    ]
+}
+
+#[test]
+fn layers_of_the_nets_agree_with_f64() {
+    let ctx = fastest();
+    for (seed, (shape, n)) in layers().into_iter().enumerate() {
+        Problem::new(shape, n, seed % 2 == 0, seed as u64).check(&ctx);
+    }
+}
+
+#[test]
+fn bits_are_the_same_on_every_instruction_set_and_thread_count() {
+    let contexts = contexts();
+    let mut shapes = vec![
+        (conv([9, 17, 40], 50, 3, 1, 1), 3),
+        (conv([12, 12, 3], 33, 3, 2, 1), 15),
+        (conv([4, 4, 160], 40, 3, 1, 1), 17),
+        (conv([5, 5, 20], 70, 5, 1, 0), 31),
+        (conv([1, 1, 70], 10, 1, 1, 0), 16),
+        (conv([28, 28, 1], 8, 3, 1, 1), 4),
+        (conv([24, 24, 16], 16, 3, 1, 1), 1),
+        (conv([8, 8, 300], 12, 3, 2, 1), 2),
+        (conv([2, 2, 12], 20, 3, 1, 1), 9),
+    ];
+    shapes.push((
+        ConvShape {
+            groups: 4,
+            ..conv([10, 10, 8], 12, 3, 1, 1)
+        },
+        4,
+    ));
+    shapes.push((
+        ConvShape {
+            groups: 40,
+            ..conv([10, 10, 40], 40, 3, 2, 1)
+        },
+        4,
+    ));
+    shapes.push((
+        ConvShape {
+            dilation: [2, 3],
+            ..conv([14, 14, 5], 7, 3, 2, 3)
+        },
+        4,
+    ));
+    for (seed, (shape, n)) in shapes.into_iter().enumerate() {
+        let problem = Problem::new(shape, n, true, 100 + seed as u64);
+        same_everywhere(&format!("{shape:?}"), &contexts, |ctx| {
+            problem.run(ctx, n).concat()
+        });
+    }
+}
+
+#[test]
+fn the_planned_batch_does_not_change_bits() {
+    let ctx = fastest();
+    for (shape, n) in [
+        (conv([32, 32, 8], 8, 3, 1, 1), 3),
+        (conv([4, 4, 64], 40, 3, 1, 1), 5),
+    ] {
+        let problem = Problem::new(shape, n, true, 7);
+        assert_eq!(problem.run(&ctx, n), problem.run(&ctx, 200));
+    }
+}
+
+#[test]
+fn an_image_gives_the_same_bits_in_any_batch() {
+    let ctx = fastest();
+    let problem = Problem::new(conv([8, 8, 48], 40, 3, 1, 1), 17, true, 9);
+    let [all, dx, ..] = problem.run(&ctx, 17);
+    let one = Problem { n: 1, ..problem };
+    let [y, one_dx, ..] = one.run(&ctx, 1);
+    assert_eq!(y, all[..y.len()]);
+    assert_eq!(one_dx, dx[..one_dx.len()]);
+}
+
+#[test]
+fn bad_shapes_are_errors() {
+    let good = conv([8, 8, 6], 4, 3, 1, 1);
+    assert!(matches!(
+        ConvShape { groups: 4, ..good }.output(),
+        Err(ShapeError::Groups { .. })
+    ));
+    assert!(matches!(
+        ConvShape { groups: 0, ..good }.output(),
+        Err(ShapeError::Zero { what: "groups" })
+    ));
+    assert!(matches!(
+        ConvShape {
+            kernel: [3, 11],
+            ..good
+        }
+        .output(),
+        Err(ShapeError::Window { .. })
+    ));
+    assert!(matches!(
+        ConvShape {
+            stride: [0, 1],
+            ..good
+        }
+        .output(),
+        Err(ShapeError::Zero { what: "stride" })
+    ));
+    let huge = ConvShape {
+        input: ActShape::new(1 << 20, 1 << 20, 6),
+        ..good
+    };
+    assert!(matches!(huge.output(), Err(ShapeError::TooLarge { .. })));
+    assert!(matches!(
+        ConvPlan::new(&good, 0, &fastest()),
+        Err(ShapeError::Zero { what: "batch" })
+    ));
+}
+
+#[test]
+#[should_panic(expected = "x: ")]
+fn a_short_slice_panics() {
+    let ctx = fastest();
+    let shape = conv([8, 8, 6], 4, 3, 1, 1);
+    let plan = ConvPlan::new(&shape, 2, &ctx).unwrap();
+    let packed = vec![0.0; plan.packed_forward_len()];
+    let mut y = unwritten(2, plan.output());
+    plan.forward(
+        &ctx,
+        2,
+        &vec![0.0; shape.input.len(1)],
+        &packed,
+        None,
+        &mut y,
+    );
+}
+
+prop_compose! {
+    fn any_conv()(
+        h in 1usize..14, w in 1usize..20, depth in 1usize..40, width in 1usize..40,
+        kernel in [1usize..8, 1usize..8], stride in [1usize..4, 1usize..4], padding in [0usize..4, 0usize..4],
+        dilation in [1usize..3, 1usize..3], groups in 1usize..5, mode in 0..4,
+    ) -> Option<ConvShape> {
+        let (depth, width, groups) = match mode {
+            0 => (1, 1, depth),
+            1 => (depth.min(5), width.min(5), groups),
+            _ => (depth, width, 1),
+        };
+        let input = ActShape::new(h, w, depth * groups);
+        let shape = ConvShape { input, out_channels: width * groups, kernel, stride, padding, dilation, groups };
+        shape.output().is_ok().then_some(shape)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_shape_agrees_with_f64(shape in any_conv(), n in 1usize..18, bias: bool, seed: u64) {
+        let Some(shape) = shape else { return Ok(()) };
+        Problem::new(shape, n, bias, seed).check(&fastest());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_shape_has_the_same_bits_everywhere(shape in any_conv(), n in 1usize..18, seed: u64) {
+        let Some(shape) = shape else { return Ok(()) };
+        let problem = Problem::new(shape, n, true, seed);
+        same_everywhere(&format!("{shape:?}"), &contexts(), |ctx| problem.run(ctx, n).concat());
+    }
+}
