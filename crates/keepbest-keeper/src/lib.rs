@@ -1,1 +1,31 @@
-//! Takes an evaluation of a snapshot, decides, saves, promotes, prunes. Knows no engine: any loop can use it.
+//! The heart of keepbest: takes an evaluation of a snapshot, decides, saves, promotes, prunes. Knows no engine, so any training
+//! loop can use it.
+//!
+//! - [`Keeper`]: the only way to save. [`Snapshot`] is what a training loop implements, [`Evaluation`] what it offers.
+//! - [`RunView`]: reading a run; [`Selector`]: one of its checkpoints.
+//! - [`fsck`]: finding and mending what a crash left behind.
+
+mod background;
+mod config;
+mod error;
+mod evaluation;
+mod event;
+mod keeper;
+mod prune;
+mod queue;
+mod save;
+mod snapshot;
+mod verify;
+mod view;
+
+pub use config::{KeeperConfig, ModelConstants, ParseSaveModeError, SaveMode};
+pub use error::{CreateError, FinishError, OfferError, ResumeError, SelectError};
+pub use evaluation::Evaluation;
+pub use event::{BestRecord, KeeperEvent, KeeperSummary, SaveFailure};
+pub use keeper::{Keeper, ResumePoint, Resumed};
+pub use prune::retention_plan;
+pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle};
+pub use verify::{fsck, verify_checkpoint};
+pub use view::{RunView, Selector};
+
+pub use keepbest_store as store;

@@ -1,1 +1,45 @@
 //! Run directories: staged write, commit, refs, journal, locks, fsck. Knows bytes, not tensors.
+//!
+//! ```text
+//! runs/<name>/
+//!   run.toml            resolved configuration, written once
+//!   journal.jsonl       append-only, one checksummed event a line
+//!   best.safetensors    hard link to a checkpoint (a copy where links are not possible)
+//!   last.safetensors    the resume point, likewise
+//!   checkpoints/        <step>-<digest8>[.<copy>][.params].safetensors, never written again once named
+//!   lock                held while someone writes; names the owner
+//! ```
+//!
+//! [`RunWriter`] says in which order things are written and what that guarantees.
+
+mod error;
+mod fs;
+mod fsck;
+mod journal;
+mod layout;
+mod lock;
+mod reader;
+mod refs;
+mod staged;
+mod state;
+mod writer;
+
+pub use error::{
+    BoxError, CommitError, CreateError, IoError, JournalError, OpenError, PromoteError, PruneError,
+};
+pub use fs::{FileSystem, RealFileSystem, SharedFileSystem, Stat, WritableFile};
+pub use fsck::{Depth, Finding, FindingKind, FsckReport, Verified, Verifier, fsck, fsck_on};
+pub use journal::{
+    Entry, Event, FinishedEvent, InterruptedEvent, Journal, OtherEvent, PinnedEvent, PromotedEvent,
+    PrunedEvent, RejectedEvent, RepairedEvent, ResumedEvent, SaveFailedEvent, SavedEvent,
+    StartedEvent, SupersededEvent, TornTail,
+};
+pub use layout::{
+    CHECKPOINTS_DIR, CONFIG_FILE, CheckpointKind, CheckpointName, CheckpointNameError,
+    DAMAGED_SUFFIX, JOURNAL_FILE, LOCK_FILE, RefName, STAGED_PREFIX,
+};
+pub use lock::{LockError, Owner, active_writer};
+pub use reader::RunReader;
+pub use staged::{Committed, StagedCheckpoint};
+pub use state::{CheckpointState, RefState, RunState, RunStatus};
+pub use writer::{RunDir, RunWriter, ensure_space};

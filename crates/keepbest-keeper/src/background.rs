@@ -1,0 +1,429 @@
+//! The writer thread: journals, saves, promotes, prunes, in the order of the offers.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use keepbest_core::{History, WeightsDigest};
+use keepbest_formats::weights_digest;
+use keepbest_store::{
+    Committed, Event, FinishedEvent, InterruptedEvent, PromoteError, PromotedEvent, RefName,
+    RejectedEvent, RunWriter, SaveFailedEvent, SupersededEvent,
+};
+use serde_json::Value;
+
+use crate::config::{KeeperConfig, SaveMode};
+use crate::error::with_causes;
+use crate::event::{KeeperEvent, SaveFailure};
+use crate::prune::prune;
+use crate::queue::{EvaluatedJob, Job, LastJob, Queue};
+use crate::save::{Content, Written, write};
+use crate::snapshot::SnapshotHandle;
+use crate::view::best_record;
+
+/// Starts the thread, which owns the run from now on.
+pub(crate) fn start(
+    queue: &Arc<Queue>,
+    run: RunWriter,
+    config: KeeperConfig,
+    history: History,
+) -> std::io::Result<JoinHandle<()>> {
+    let queue = Arc::clone(queue);
+    thread::Builder::new()
+        .name("keepbest-writer".to_owned())
+        .spawn(move || {
+            let ended = Ended(&queue);
+            let mut background = Background {
+                queue: &queue,
+                run,
+                config,
+                history,
+                last_training: None,
+            };
+            while let Some(job) = queue.next() {
+                background.process(job);
+            }
+            drop(background);
+            drop(ended);
+        })
+}
+
+/// Tells the queue that the thread has ended, whatever ended it.
+struct Ended<'a>(&'a Queue);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
+}
+
+struct Background<'a> {
+    queue: &'a Queue,
+    run: RunWriter,
+    config: KeeperConfig,
+    // What the journal has, for the metadata of the files.
+    history: History,
+    // Trainer state in what last points at.
+    last_training: Option<Value>,
+}
+
+/// What a file is to become.
+struct Target {
+    mode: SaveMode,
+    refs: Vec<RefName>,
+}
+
+impl Background<'_> {
+    fn process(&mut self, job: Job) {
+        match job {
+            Job::Evaluated(job) => self.evaluated(*job),
+            Job::Last(job) => self.last(*job),
+            Job::Interrupted => {
+                let resume_step = self.run.state().last.as_ref().map(|last| last.step);
+                self.end(Event::Interrupted(InterruptedEvent { resume_step }));
+            }
+            Job::Finished(summary) => self.end(Event::Finished(FinishedEvent { summary })),
+        }
+    }
+
+    fn end(&mut self, event: Event) {
+        // A ref whose move failed before gets one more try while the run is still open.
+        let settled = self.run.settle_refs().map_err(|error| with_causes(&error));
+        let journalled = self.run.append(event).map_err(|error| with_causes(&error));
+        if let Err(error) = settled.and(journalled.map(drop)) {
+            self.queue.lock().end_error = Some(error);
+        }
+    }
+
+    fn evaluated(&mut self, mut job: EvaluatedJob) {
+        let snapshot = job.snapshot.take();
+        let mut written = Vec::new();
+        let mut failures: Vec<Failed> = Vec::new();
+        let mut digest = None;
+        if let Some(snapshot) = snapshot {
+            let targets = self.targets(&job);
+            // Foreign code runs inside: a panic there costs this save, not the run.
+            let result = catch_unwind(AssertUnwindSafe(|| self.write(&job, snapshot, targets)));
+            match result {
+                Ok(outcome) => {
+                    digest = outcome.digest;
+                    written = outcome.written;
+                    failures = outcome.failures;
+                }
+                Err(panic) => failures.push((job.refs.clone(), panic_text(&*panic))),
+            }
+        }
+        job.record.digest = digest;
+        if let Some(digest) = digest {
+            self.queue.lock().digests.push((job.index, digest));
+        }
+        self.history.push(job.record.clone());
+        if let Err(error) = self.journal_evaluation(&job) {
+            // What the journal does not know cannot be promoted: the staged files go.
+            failures.push((job.refs.clone(), error));
+            written.clear();
+        }
+        for file in written {
+            failures.extend(self.commit(file, &job));
+        }
+        for (refs, error) in failures {
+            if let (true, Some(score)) = (refs.contains(&RefName::Best), job.record.score) {
+                let on_disk = self.run.state().best.as_ref();
+                if on_disk.is_none_or(|best| best.step != job.record.step) {
+                    self.queue.lock().failed_best(&self.config.objective, score);
+                }
+            }
+            self.failed(refs, job.record.step, job.record.epoch, error);
+        }
+        self.queue.lock().settled(job.index);
+        self.prune();
+    }
+
+    fn targets(&self, job: &EvaluatedJob) -> Vec<Target> {
+        let refs = &job.refs;
+        match self.config.save {
+            SaveMode::Full if !refs.is_empty() || job.candidate => vec![Target {
+                mode: SaveMode::Full,
+                refs: refs.clone(),
+            }],
+            SaveMode::Full => Vec::new(),
+            SaveMode::Params => {
+                let of = |reference: RefName| refs.iter().copied().filter(move |&r| r == reference);
+                let mut targets = Vec::new();
+                if refs.contains(&RefName::Best) || job.candidate {
+                    targets.push(Target {
+                        mode: SaveMode::Params,
+                        refs: of(RefName::Best).collect(),
+                    });
+                }
+                if refs.contains(&RefName::Last) {
+                    targets.push(Target {
+                        mode: SaveMode::Full,
+                        refs: of(RefName::Last).collect(),
+                    });
+                }
+                targets
+            }
+        }
+    }
+
+    /// Writes the files, then lets go of the snapshot.
+    fn write(&self, job: &EvaluatedJob, snapshot: SnapshotHandle, targets: Vec<Target>) -> Outcome {
+        let weights = snapshot.weights();
+        if targets.is_empty() {
+            return Outcome {
+                digest: Some(weights_digest(&weights)),
+                ..Outcome::default()
+            };
+        }
+        let training_state = snapshot.training_state();
+        let mut outcome = Outcome::default();
+        for target in targets {
+            let content = Content {
+                step: job.record.step,
+                epoch: job.record.epoch,
+                weights: &weights,
+                training_state: &training_state,
+                record: Some(&job.record),
+                history: &self.history,
+                training: &job.training,
+            };
+            match write(
+                &self.run,
+                &self.config.constants,
+                target.mode,
+                &content,
+                target.refs.clone(),
+            ) {
+                Ok(written) => {
+                    outcome.digest = Some(written.weights);
+                    outcome.written.push(written);
+                }
+                Err(error) => outcome.failures.push((target.refs, with_causes(&error))),
+            }
+        }
+        if outcome.digest.is_none() {
+            // The evaluation is recorded with its identity even if nothing could be written.
+            outcome.digest = Some(weights_digest(&weights));
+        }
+        outcome
+    }
+
+    fn journal_evaluation(&mut self, job: &EvaluatedJob) -> Result<(), String> {
+        let record = &job.record;
+        let append = |run: &mut RunWriter, event| {
+            run.append(event)
+                .map(drop)
+                .map_err(|error| with_causes(&error))
+        };
+        append(&mut self.run, Event::Evaluated(record.clone()))?;
+        if record.verdict.is_rejected() {
+            append(
+                &mut self.run,
+                Event::Rejected(RejectedEvent {
+                    step: record.step,
+                    epoch: record.epoch,
+                    reason: record.verdict.reason().to_owned(),
+                }),
+            )?;
+        }
+        for (reference, reason) in &job.superseded {
+            append(
+                &mut self.run,
+                Event::Superseded(SupersededEvent {
+                    step: record.step,
+                    epoch: record.epoch,
+                    refs: vec![*reference],
+                    reason: reason.clone(),
+                }),
+            )?;
+            self.event(KeeperEvent::Superseded {
+                reference: *reference,
+                step: record.step,
+                epoch: record.epoch,
+                reason: reason.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Commits a file and moves its refs. Returns what failed.
+    fn commit(&mut self, file: Written, job: &EvaluatedJob) -> Vec<Failed> {
+        let refs = file.refs.clone();
+        let record = &job.record;
+        let committed = match self.commit_file(file, record.step, record.epoch) {
+            Ok(committed) => committed,
+            Err(error) => return vec![(refs, error)],
+        };
+        let mut failures = Vec::new();
+        for reference in refs {
+            let mut event = PromotedEvent::new(reference, &committed, record.step, record.epoch);
+            let mut reason = None;
+            if let (RefName::Best, Some(score)) = (reference, record.score) {
+                let was = self.run.state().best.as_ref().and_then(|best| best.score);
+                event = event.with_score(score, was.map(|score| score.value));
+                reason = Some(record.verdict.reason().to_owned());
+            }
+            if let Err(error) = self.promote(&committed, event, reason) {
+                failures.push((vec![reference], error));
+            } else if reference == RefName::Last {
+                self.last_training = Some(job.training.clone());
+            }
+        }
+        failures
+    }
+
+    fn commit_file(&mut self, file: Written, step: u64, epoch: u64) -> Result<Committed, String> {
+        let weights = file.weights;
+        let committed = file.commit().map_err(|error| with_causes(&error))?;
+        self.run
+            .record_saved(&committed, step, epoch, weights)
+            .map_err(|error| with_causes(&error))?;
+        self.event(KeeperEvent::Saved {
+            path: committed.name().path(self.run.path()),
+            step,
+            epoch,
+            bytes: committed.bytes(),
+        });
+        Ok(committed)
+    }
+
+    fn promote(
+        &mut self,
+        committed: &Committed,
+        event: PromotedEvent,
+        reason: Option<String>,
+    ) -> Result<(), String> {
+        let reference = event.reference;
+        let promoted = KeeperEvent::Promoted {
+            reference,
+            path: reference.path(self.run.path()),
+            step: event.step,
+            epoch: event.epoch,
+            score: event.score,
+            was: event.was,
+            reason,
+        };
+        let result = self.run.promote(committed, event);
+        if reference == RefName::Best && !matches!(result, Err(PromoteError::Journal(_))) {
+            // The journal is what counts, even where the ref could not be moved yet.
+            let best = best_record(self.run.path(), self.run.state());
+            self.queue
+                .lock()
+                .promoted_best(&self.config.objective, best);
+        }
+        match result {
+            Ok(_) => {
+                self.event(promoted);
+                Ok(())
+            }
+            Err(error) => Err(with_causes(&error)),
+        }
+    }
+
+    fn last(&mut self, job: LastJob) {
+        let LastJob {
+            snapshot,
+            epoch,
+            training,
+        } = job;
+        let step = snapshot.step();
+        let is_there = self
+            .run
+            .state()
+            .last
+            .as_ref()
+            .is_some_and(|last| last.step == step)
+            && self.last_training.as_ref() == Some(&training);
+        if is_there {
+            return;
+        }
+        let write_last = || {
+            let weights = snapshot.weights();
+            let training_state = snapshot.training_state();
+            let content = Content {
+                step,
+                epoch,
+                weights: &weights,
+                training_state: &training_state,
+                record: None,
+                history: &self.history,
+                training: &training,
+            };
+            write(
+                &self.run,
+                &self.config.constants,
+                SaveMode::Full,
+                &content,
+                vec![RefName::Last],
+            )
+        };
+        let written = match catch_unwind(AssertUnwindSafe(write_last)) {
+            Ok(written) => written.map_err(|error| with_causes(&error)),
+            Err(panic) => Err(panic_text(&*panic)),
+        };
+        drop(snapshot);
+        let result = written
+            .and_then(|file| self.commit_file(file, step, epoch))
+            .and_then(|committed| {
+                let event = PromotedEvent::new(RefName::Last, &committed, step, epoch);
+                self.promote(&committed, event, None)
+            });
+        match result {
+            Ok(()) => self.last_training = Some(training),
+            Err(error) => self.failed(vec![RefName::Last], step, epoch, error),
+        }
+        self.prune();
+    }
+
+    fn failed(&mut self, refs: Vec<RefName>, step: u64, epoch: u64, error: String) {
+        // On a full disk this may fail too; the training loop hears of it all the same.
+        let _ = self.run.append(Event::SaveFailed(SaveFailedEvent {
+            step,
+            epoch,
+            refs: refs.clone(),
+            error: error.clone(),
+        }));
+        let failure = SaveFailure {
+            refs,
+            step,
+            epoch,
+            error,
+        };
+        let mut state = self.queue.lock();
+        state.failures.push(failure.clone());
+        state.events.push(KeeperEvent::SaveFailed(failure));
+    }
+
+    fn prune(&mut self) {
+        // Before anything is removed: a ref that still points at an older file would keep it from being removed anyway.
+        if self.run.settle_refs().is_err() {
+            return;
+        }
+        let events = prune(&mut self.run, &self.config);
+        self.queue.lock().events.extend(events);
+    }
+
+    fn event(&self, event: KeeperEvent) {
+        self.queue.lock().events.push(event);
+    }
+}
+
+/// What was not saved, and why.
+type Failed = (Vec<RefName>, String);
+
+#[derive(Default)]
+struct Outcome {
+    digest: Option<WeightsDigest>,
+    written: Vec<Written>,
+    failures: Vec<Failed>,
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    format!("the snapshot panicked: {text}")
+}

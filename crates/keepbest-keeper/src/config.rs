@@ -1,0 +1,108 @@
+//! What a keeper is told at the start.
+
+use std::fmt;
+use std::str::FromStr;
+
+use keepbest_core::retention::Policy;
+use keepbest_core::{EarlyStoppingConfig, Objective};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+/// What best holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SaveMode {
+    /// Everything needed to predict or to go on training. When best and last are the same step, they are one file.
+    #[default]
+    Full,
+    /// The state dict alone. Last is a full model all the same: it is the resume point.
+    Params,
+}
+
+impl fmt::Display for SaveMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "full",
+            Self::Params => "params",
+        })
+    }
+}
+
+/// A save mode that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{text:?} is not a save mode: full or params")]
+#[non_exhaustive]
+pub struct ParseSaveModeError {
+    /// The text as given.
+    pub text: String,
+}
+
+impl FromStr for SaveMode {
+    type Err = ParseSaveModeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "full" => Ok(Self::Full),
+            "params" => Ok(Self::Params),
+            _ => Err(ParseSaveModeError {
+                text: text.to_owned(),
+            }),
+        }
+    }
+}
+
+/// What is the same in every file of a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelConstants {
+    /// The architecture as data.
+    pub model: Option<Value>,
+    /// Class names, by label.
+    pub classes: Vec<String>,
+    /// How images become input.
+    pub preprocessing: Option<Value>,
+    /// Where the model comes from.
+    pub provenance: Option<Value>,
+}
+
+/// The keeper's settings.
+#[derive(Clone, Debug)]
+pub struct KeeperConfig {
+    /// What best means.
+    pub objective: Objective,
+    /// When to stop before the planned end.
+    pub early_stopping: EarlyStoppingConfig,
+    /// What best holds.
+    pub save: SaveMode,
+    /// Which checkpoints stay beside best and last. None by default, so that a run's disk space is bounded.
+    pub retention: Vec<Policy>,
+    /// What is the same in every file.
+    pub constants: ModelConstants,
+    /// Whether every evaluation saves the resume point. On by default.
+    pub keep_last: bool,
+}
+
+impl KeeperConfig {
+    /// The defaults: no early stopping but divergence, full models, best and last and no others.
+    #[must_use]
+    pub fn new(objective: Objective) -> Self {
+        Self {
+            objective,
+            early_stopping: EarlyStoppingConfig::default(),
+            save: SaveMode::default(),
+            retention: Vec::new(),
+            constants: ModelConstants::default(),
+            keep_last: true,
+        }
+    }
+
+    /// What the journal says of the settings, beside the objective.
+    pub(crate) fn settings(&self) -> Value {
+        json!({
+            "early_stopping": self.early_stopping,
+            "save": self.save,
+            "retention": self.retention,
+            "keep_last": self.keep_last,
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! What the keeper reports to the training loop.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use keepbest_core::{Metrics, Score, WeightsDigest};
+use keepbest_store::{CheckpointName, RefName};
+
+/// Something the keeper did, or failed to do, in the background. Delivered by [`Keeper::events`](crate::Keeper::events).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum KeeperEvent {
+    /// A checkpoint is durable and was read back.
+    Saved {
+        /// Its path.
+        path: PathBuf,
+        /// Step of the snapshot.
+        step: u64,
+        /// Epoch of the snapshot.
+        epoch: u64,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Best or last points at a new checkpoint.
+    Promoted {
+        /// Which.
+        reference: RefName,
+        /// The path of the ref.
+        path: PathBuf,
+        /// Step of the snapshot.
+        step: u64,
+        /// Epoch of the snapshot.
+        epoch: u64,
+        /// For best: its score.
+        score: Option<Score>,
+        /// For best: the value of the one before.
+        was: Option<f64>,
+        /// For best: the verdict's reason, such as `val/accuracy 0.8912, was 0.8875`.
+        reason: Option<String>,
+    },
+    /// A save was not begun, or not promoted, because something better or newer took its place.
+    Superseded {
+        /// What it would have become.
+        reference: RefName,
+        /// Step of the snapshot.
+        step: u64,
+        /// Epoch of the snapshot.
+        epoch: u64,
+        /// What took its place.
+        reason: String,
+    },
+    /// A save failed. What was best or last before still is, and the next evaluation saves anew.
+    SaveFailed(SaveFailure),
+    /// A checkpoint was removed.
+    Pruned {
+        /// Its path.
+        path: PathBuf,
+        /// Why it is not kept.
+        reason: String,
+    },
+    /// A checkpoint that is not kept could not be removed.
+    PruneFailed {
+        /// Its path.
+        path: PathBuf,
+        /// The error with its causes.
+        error: String,
+    },
+}
+
+/// A save that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SaveFailure {
+    /// What it would have become; empty when only the journal was to be written.
+    pub refs: Vec<RefName>,
+    /// Step of the snapshot.
+    pub step: u64,
+    /// Epoch of the snapshot.
+    pub epoch: u64,
+    /// The error with its causes.
+    pub error: String,
+}
+
+impl fmt::Display for SaveFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let refs: Vec<String> = self.refs.iter().map(ToString::to_string).collect();
+        let refs = if refs.is_empty() {
+            "the journal".to_owned()
+        } else {
+            refs.join(" and ")
+        };
+        write!(
+            f,
+            "saving {refs} of epoch {} (step {}) failed: {}",
+            self.epoch, self.step, self.error
+        )
+    }
+}
+
+impl fmt::Display for KeeperEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Saved { path, bytes, .. } => {
+                write!(f, "saved {} ({bytes} bytes)", path.display())
+            }
+            Self::Promoted {
+                reference,
+                path,
+                epoch,
+                reason: Some(reason),
+                ..
+            } => write!(
+                f,
+                "{reference}: saved {} ({reason}, epoch {epoch})",
+                path.display()
+            ),
+            Self::Promoted {
+                reference,
+                path,
+                epoch,
+                ..
+            } => write!(f, "{reference}: saved {} (epoch {epoch})", path.display()),
+            Self::Superseded {
+                reference,
+                epoch,
+                reason,
+                ..
+            } => write!(f, "{reference} of epoch {epoch} was not saved: {reason}"),
+            Self::SaveFailed(failure) => failure.fmt(f),
+            Self::Pruned { path, reason } => {
+                write!(f, "removed {}: {reason}", path.display())
+            }
+            Self::PruneFailed { path, error } => {
+                write!(f, "cannot remove {}: {error}", path.display())
+            }
+        }
+    }
+}
+
+/// The best model of a run, as it is on disk.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct BestRecord {
+    /// `best.safetensors` of the run.
+    pub path: PathBuf,
+    /// The checkpoint it points at.
+    pub checkpoint: CheckpointName,
+    /// Optimizer steps behind it.
+    pub step: u64,
+    /// Epochs behind it.
+    pub epoch: u64,
+    /// What is compared.
+    pub score: Score,
+    /// What was measured on exactly these weights.
+    pub metrics: Metrics,
+    /// The identity of its weights.
+    pub weights: WeightsDigest,
+}
+
+/// How a run ended, from the keeper's view.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct KeeperSummary {
+    /// The best model on disk.
+    pub best: Option<BestRecord>,
+    /// The resume point on disk.
+    pub last: Option<PathBuf>,
+    /// Every save that failed in this session. When best was among them and nothing better was saved later, the best ever measured
+    /// is not the best on disk: see [`best_is_saved`](Self::best_is_saved).
+    pub failures: Vec<SaveFailure>,
+    /// Whether the best ever measured is the best on disk.
+    pub best_is_saved: bool,
+    /// Evaluations in the history.
+    pub evaluations: usize,
+    /// Events that were not fetched before.
+    pub events: Vec<KeeperEvent>,
+}

@@ -1,0 +1,495 @@
+//! The front: what the training loop calls.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use keepbest_core::{
+    EarlyStopping, EvaluationRecord, History, Judgement, Objective, Score, StopReason, Verdict,
+};
+use keepbest_formats::model_file::ModelFile;
+use keepbest_store::{
+    CommitError, Depth, Event, FsckReport, RealFileSystem, RefName, ResumedEvent, RunDir,
+    RunWriter, SharedFileSystem, StartedEvent,
+};
+use serde_json::Value;
+
+use crate::background;
+use crate::config::{KeeperConfig, SaveMode};
+use crate::error::{CreateError, FinishError, OfferError, ResumeError};
+use crate::evaluation::Evaluation;
+use crate::event::{BestRecord, KeeperEvent, KeeperSummary};
+use crate::queue::{EvaluatedJob, Job, LastJob, Queue};
+use crate::snapshot::SnapshotHandle;
+use crate::verify::verify_checkpoint;
+use crate::view::{RunView, best_record};
+
+/// Version of the run directory's format.
+const FORMAT: u32 = 1;
+
+/// Keeps the best model of a run, and the point to resume it from.
+///
+/// [`offer`](Self::offer) judges an evaluation at once and returns; encoding, writing, reading back, promoting and pruning happen
+/// on one background thread. What became of it is told by [`events`](Self::events) and by [`finish`](Self::finish). A save that
+/// fails costs that save and nothing else: best and last stay what they were, and the next evaluation saves anew.
+///
+/// Dropping a keeper waits for the saves under way.
+///
+/// ```
+/// use keepbest_core::{Metrics, Objective};
+/// use keepbest_formats::{StateDict, Tensor};
+/// use keepbest_keeper::{Evaluation, Keeper, KeeperConfig, OwnedSnapshot, SnapshotHandle};
+/// use serde_json::json;
+///
+/// # let runs = tempfile::tempdir()?;
+/// # let run = runs.path().join("run");
+/// let config = KeeperConfig::new(Objective::new("val/accuracy")?);
+/// let mut keeper = Keeper::create(&run, "seed = 1\n", config)?;
+/// for (epoch, accuracy) in [(1, 0.81), (2, 0.88), (3, 0.86)] {
+///     // ... train an epoch, then:
+///     let mut weights = StateDict::new();
+///     weights.insert("fc.bias", Tensor::from_f32(&[1], &[epoch as f32])?)?;
+///     let snapshot = SnapshotHandle::new(OwnedSnapshot {
+///         step: epoch * 100,
+///         weights,
+///         training_state: StateDict::new(),
+///     });
+///     let metrics = Metrics::from_iter([("val/accuracy", accuracy)]);
+///     let verdict = keeper.offer(Evaluation::of(&snapshot, epoch, metrics), json!({"epoch": epoch}))?;
+///     println!("epoch {epoch}: {}", verdict.reason());
+/// }
+/// let summary = keeper.finish(json!({"stopped": "planned end"}))?;
+/// let best = summary.best.expect("there is a best");
+/// assert_eq!((best.epoch, best.score.value), (2, 0.88));
+/// assert!(best.path.ends_with("best.safetensors"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Keeper {
+    run: PathBuf,
+    queue: Arc<Queue>,
+    thread: Option<JoinHandle<()>>,
+    objective: Objective,
+    save: SaveMode,
+    keep_last: bool,
+    keep_candidates: bool,
+    stopping: EarlyStopping,
+    stop: Option<StopReason>,
+    history: History,
+    replay: Option<Replay>,
+}
+
+/// After a resume, until the step of a best that was found on disk beyond the resume point.
+///
+/// Those evaluations are repeated. They are judged as they were the first time, so that early stopping goes the same way as
+/// without the interruption; but only what is not worse than the best on disk is saved as best.
+#[derive(Clone, Copy, Debug)]
+struct Replay {
+    on_disk: Score,
+    on_disk_step: u64,
+    best: Option<Score>,
+}
+
+/// A keeper that goes on where an earlier one stopped.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Resumed {
+    /// The keeper.
+    pub keeper: Keeper,
+    /// The best model on disk.
+    pub best: Option<BestRecord>,
+    /// The evaluations up to the resume point.
+    pub history: History,
+    /// Where training goes on; `None` when nothing had been saved yet: it then begins anew.
+    pub point: Option<ResumePoint>,
+    /// What the interruption left behind, and what was done about it.
+    pub repairs: FsckReport,
+}
+
+/// Where training goes on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ResumePoint {
+    /// The checkpoint; it is not removed while this run goes on.
+    pub path: PathBuf,
+    /// Optimizer steps behind it.
+    pub step: u64,
+    /// Epochs behind it.
+    pub epoch: u64,
+    /// The model, verified: weights, optimizer state, trainer state.
+    pub model: ModelFile,
+}
+
+impl Keeper {
+    /// Begins a run: creates its directory, writes `run.toml`, journals the start.
+    ///
+    /// # Errors
+    /// [`CreateError`]: the name is taken, or the directory cannot be written.
+    pub fn create(run: &Path, run_toml: &str, config: KeeperConfig) -> Result<Self, CreateError> {
+        Self::create_on(RealFileSystem::shared(), run, run_toml, config)
+    }
+
+    /// Begins a run on a given file system.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_on(
+        fs: SharedFileSystem,
+        run: &Path,
+        run_toml: &str,
+        config: KeeperConfig,
+    ) -> Result<Self, CreateError> {
+        let mut writer = RunDir::create_on(fs, run)?;
+        writer.write_config(run_toml)?;
+        writer.append(started(&config))?;
+        Self::start(writer, config, History::new(), None).map_err(CreateError::Thread)
+    }
+
+    /// Goes on with a run: mends what an interruption left, then rebuilds best, history and patience from the journal.
+    ///
+    /// # Errors
+    /// [`ResumeError`]: there is no run, another process writes to it, its journal is damaged, or `config` has another objective
+    /// than the run.
+    pub fn resume(run: &Path, config: KeeperConfig) -> Result<Resumed, ResumeError> {
+        Self::resume_on(RealFileSystem::shared(), run, config)
+    }
+
+    /// Goes on with a run on a given file system.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume).
+    pub fn resume_on(
+        fs: SharedFileSystem,
+        run: &Path,
+        config: KeeperConfig,
+    ) -> Result<Resumed, ResumeError> {
+        let mut writer = RunWriter::open_on(fs, run)?;
+        match &writer.state().started {
+            Some(begun) if begun.objective != config.objective => {
+                return Err(ResumeError::ObjectiveDiffers {
+                    path: run.to_owned(),
+                    stored: begun.objective.to_string(),
+                    given: config.objective.to_string(),
+                });
+            }
+            Some(_) => {}
+            // Killed between the first file and the first event.
+            None => {
+                writer.append(started(&config))?;
+            }
+        }
+        let repairs = writer.recover(Depth::Refs, &verify_checkpoint)?;
+        let point = resume_point(&writer);
+        let (step, epoch) = point
+            .as_ref()
+            .map_or((0, 0), |point| (point.step, point.epoch));
+        writer.append(Event::Resumed(ResumedEvent {
+            step,
+            epoch,
+            checkpoint: point
+                .as_ref()
+                .and_then(|point| point.path.file_name()?.to_str()?.parse().ok()),
+        }))?;
+        let history = writer.state().history.clone();
+        let best = best_record(run, writer.state());
+        let replay = best
+            .as_ref()
+            .filter(|best| best.step > step)
+            .map(|best| Replay {
+                on_disk: best.score,
+                on_disk_step: best.step,
+                best: history.best().and_then(|record| record.score),
+            });
+        let keeper =
+            Self::start(writer, config, history.clone(), replay).map_err(ResumeError::Thread)?;
+        Ok(Resumed {
+            keeper,
+            best,
+            history,
+            point,
+            repairs,
+        })
+    }
+
+    fn start(
+        writer: RunWriter,
+        config: KeeperConfig,
+        history: History,
+        replay: Option<Replay>,
+    ) -> std::io::Result<Self> {
+        let run = writer.path().to_owned();
+        let queue = Arc::new(Queue::new(best_record(&run, writer.state())));
+        let mut stopping = EarlyStopping::new(config.early_stopping.clone());
+        let mut stop = None;
+        for record in &history {
+            let judgement = Judgement {
+                verdict: record.verdict.clone(),
+                score: record.score,
+                value: record.value,
+            };
+            stop = stopping.observe(&config.objective, &judgement, record.epoch);
+        }
+        let objective = config.objective.clone();
+        let save = config.save;
+        let keep_last = config.keep_last;
+        let keep_candidates = !config.retention.is_empty();
+        let thread = background::start(&queue, writer, config, history.clone())?;
+        Ok(Self {
+            run,
+            queue,
+            thread: Some(thread),
+            objective,
+            save,
+            keep_last,
+            keep_candidates,
+            stopping,
+            stop,
+            history,
+            replay,
+        })
+    }
+
+    /// Takes an evaluation: judges it now, saves its snapshot in the background. `training` is the state of the trainer that a
+    /// resumed run needs beside the optimizer's; it goes into full models.
+    ///
+    /// Returns in microseconds. At most one save is in flight and one waits; one that waits and is overtaken (a best that is
+    /// beaten, a last that is older) is journalled as superseded and its snapshot let go of.
+    ///
+    /// # Errors
+    /// [`OfferError::Objective`] when a metric that the objective needs is missing: nothing is saved, best stays what it is.
+    pub fn offer(
+        &mut self,
+        evaluation: Evaluation,
+        training: Value,
+    ) -> Result<Verdict, OfferError> {
+        let step = evaluation.step();
+        if let Some(previous) = self.history.last().map(|record| record.step)
+            && step < previous
+        {
+            return Err(OfferError::OutOfOrder { step, previous });
+        }
+        let to_beat = {
+            let state = self.queue.lock();
+            if state.ended {
+                return Err(OfferError::WriterGone);
+            }
+            state.to_beat()
+        };
+        self.replay.take_if(|replay| step > replay.on_disk_step);
+        let to_beat = match &self.replay {
+            Some(replay) => replay.best,
+            None => to_beat,
+        };
+        let judgement = self
+            .objective
+            .judge(to_beat.as_ref(), evaluation.metrics())?;
+        let mut superseded = Vec::new();
+        let mut best = judgement.verdict.is_improved();
+        if let (true, Some(replay), Some(score)) = (best, &mut self.replay, judgement.score) {
+            replay.best = Some(score);
+            if self
+                .objective
+                .compare_total(&score, &replay.on_disk)
+                .is_lt()
+            {
+                best = false;
+                let kept = replay.on_disk_step;
+                superseded.push((
+                    RefName::Best,
+                    format!("the best on disk, of step {kept}, is better"),
+                ));
+            }
+        }
+
+        let (snapshot, epoch, metrics) = evaluation.into_parts();
+        self.stop = self.stopping.observe(&self.objective, &judgement, epoch);
+        let verdict = judgement.verdict.clone();
+        let record = EvaluationRecord::new(step, epoch, metrics, judgement);
+        let index = self.history.len();
+        self.history.push(record.clone());
+        let mut refs = Vec::new();
+        if best {
+            refs.push(RefName::Best);
+        }
+        if self.keep_last {
+            refs.push(RefName::Last);
+        }
+        self.queue.offer(EvaluatedJob {
+            index,
+            record,
+            snapshot: Some(snapshot),
+            refs,
+            candidate: self.keep_candidates,
+            superseded,
+            training,
+        });
+        Ok(verdict)
+    }
+
+    /// Saves the resume point without an evaluation, as when training is interrupted in the middle of an epoch. Waits for a save
+    /// that is waiting to begin. Does nothing when last is this snapshot with this state already.
+    pub fn save_last(&mut self, snapshot: &SnapshotHandle, epoch: u64, training: Value) {
+        self.queue.push_when_free(Job::Last(Box::new(LastJob {
+            snapshot: snapshot.clone(),
+            epoch,
+            training,
+        })));
+    }
+
+    /// What happened in the background since the last call.
+    pub fn events(&mut self) -> Vec<KeeperEvent> {
+        std::mem::take(&mut self.queue.lock().events)
+    }
+
+    /// Waits until everything offered is saved, or has failed.
+    pub fn wait(&self) {
+        self.queue.wait_idle();
+    }
+
+    /// Whether training should stop, and why.
+    #[must_use]
+    pub fn should_stop(&self) -> Option<StopReason> {
+        self.stop.clone()
+    }
+
+    /// Whether training should stop because of the loss of a step.
+    #[must_use]
+    pub fn should_stop_by_loss(&self, step: u64, loss: f64) -> Option<StopReason> {
+        self.stopping.observe_loss(step, loss)
+    }
+
+    /// Whether training should stop because of the time since it began.
+    #[must_use]
+    pub fn should_stop_by_time(&self, elapsed: Duration) -> Option<StopReason> {
+        self.stopping.observe_elapsed(elapsed)
+    }
+
+    /// The best model on disk.
+    #[must_use]
+    pub fn best(&self) -> Option<BestRecord> {
+        self.queue.lock().best.clone()
+    }
+
+    /// The evaluations so far. Digests are there for those whose snapshot has been read.
+    #[must_use]
+    pub fn history(&self) -> History {
+        let digests = self.queue.lock().digests.clone();
+        let mut records: Vec<EvaluationRecord> = self.history.records().to_vec();
+        for (index, digest) in digests {
+            if let Some(record) = records.get_mut(index) {
+                record.digest = Some(digest);
+            }
+        }
+        records.into_iter().collect()
+    }
+
+    /// The run directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.run
+    }
+
+    /// The objective.
+    #[must_use]
+    pub fn objective(&self) -> &Objective {
+        &self.objective
+    }
+
+    /// Checks that the files which this run holds at once, for snapshots of this size, fit on the disk: to be called before
+    /// training.
+    ///
+    /// # Errors
+    /// [`CommitError::NoSpace`].
+    pub fn ensure_space(&self, snapshot: &SnapshotHandle) -> Result<(), CommitError> {
+        let params = snapshot.weights().total_bytes();
+        let full = params + snapshot.training_state().total_bytes();
+        // Best, last, and the new one before an old one goes.
+        let needed = match (self.save, self.keep_last) {
+            (SaveMode::Full, true) => 3 * full,
+            (SaveMode::Full, false) => 2 * full,
+            (SaveMode::Params, true) => 2 * (params + full),
+            (SaveMode::Params, false) => 2 * params,
+        };
+        keepbest_store::ensure_space(&*RealFileSystem::shared(), &self.run, needed)
+    }
+
+    /// Waits for the saves under way and journals the end of the run with `summary`.
+    ///
+    /// # Errors
+    /// [`FinishError`] when the end cannot be journalled. Saves that failed are in the summary, not an error.
+    pub fn finish(self, summary: Value) -> Result<KeeperSummary, FinishError> {
+        self.end(Job::Finished(summary))
+    }
+
+    /// Waits for the saves under way and journals that training was stopped from outside.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn interrupt(self) -> Result<KeeperSummary, FinishError> {
+        self.end(Job::Interrupted)
+    }
+
+    fn end(mut self, job: Job) -> Result<KeeperSummary, FinishError> {
+        self.queue.push_when_free(job);
+        let in_order = self.queue.wait_idle();
+        self.join();
+        if !in_order {
+            return Err(FinishError::WriterGone);
+        }
+        let mut state = self.queue.lock();
+        if let Some(error) = state.end_error.take() {
+            return Err(FinishError::Journal { error });
+        }
+        Ok(KeeperSummary {
+            best: state.best.clone(),
+            last: RunView::open(&self.run).ok().and_then(|view| view.last()),
+            failures: std::mem::take(&mut state.failures),
+            best_is_saved: state.unsaved.is_none(),
+            evaluations: self.history.len(),
+            events: std::mem::take(&mut state.events),
+        })
+    }
+
+    fn join(&mut self) {
+        self.queue.close();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread shows as a queue that is not empty.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+fn started(config: &KeeperConfig) -> Event {
+    Event::Started(StartedEvent {
+        keepbest: env!("CARGO_PKG_VERSION").to_owned(),
+        format: FORMAT,
+        objective: config.objective.clone(),
+        settings: config.settings(),
+    })
+}
+
+/// The newest full model that verifies.
+fn resume_point(writer: &RunWriter) -> Option<ResumePoint> {
+    writer
+        .state()
+        .resume_points()
+        .into_iter()
+        .find_map(|checkpoint| {
+            let path = checkpoint.saved.checkpoint.path(writer.path());
+            let model = ModelFile::open(&path).ok()?;
+            let metadata = model.metadata.as_ref()?;
+            Some(ResumePoint {
+                step: metadata.step,
+                epoch: metadata.epoch,
+                path,
+                model,
+            })
+        })
+}

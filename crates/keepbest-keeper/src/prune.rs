@@ -1,0 +1,75 @@
+//! Retention, applied: what no policy keeps and nothing protects is removed.
+
+use std::collections::BTreeSet;
+
+use keepbest_core::retention::{Checkpoint, Plan, Policy, Protections, plan};
+use keepbest_store::{CheckpointKind, RunState, RunWriter};
+
+use crate::config::{KeeperConfig, SaveMode};
+use crate::error::with_causes;
+use crate::event::KeeperEvent;
+
+/// What retention says about the checkpoints of a run. Policies are about files of the kind that the run saves its best as;
+/// the full models that a params-only run keeps as resume points stay only while something protects them.
+#[must_use]
+pub fn retention_plan(state: &RunState, policies: &[Policy], save: SaveMode) -> Plan {
+    let Some(started) = &state.started else {
+        return Plan::default();
+    };
+    let wanted = match save {
+        SaveMode::Full => CheckpointKind::Full,
+        SaveMode::Params => CheckpointKind::Params,
+    };
+    let protections = Protections {
+        best: state.best.as_ref().map(|best| best.checkpoint.to_string()),
+        last: state.last.as_ref().map(|last| last.checkpoint.to_string()),
+        pinned: state.pinned.iter().map(ToString::to_string).collect(),
+        resumed_from: state.resumed_from.iter().map(ToString::to_string).collect(),
+        in_use: BTreeSet::new(),
+    };
+    let of_kind = |wanted: bool, kind: CheckpointKind| -> Vec<Checkpoint> {
+        state
+            .present()
+            .filter(|checkpoint| (checkpoint.saved.kind == kind) == wanted)
+            .map(|checkpoint| Checkpoint {
+                name: checkpoint.saved.checkpoint.to_string(),
+                step: checkpoint.saved.step,
+                epoch: checkpoint.saved.epoch,
+                score: checkpoint
+                    .evaluation
+                    .as_ref()
+                    .and_then(|record| record.score),
+                bytes: checkpoint.saved.bytes,
+            })
+            .collect()
+    };
+    let objective = &started.objective;
+    let mut result = plan(&of_kind(true, wanted), policies, &protections, objective);
+    let others = plan(&of_kind(false, wanted), &[], &protections, objective);
+    result.kept.extend(others.kept);
+    result.dropped.extend(others.dropped);
+    result
+}
+
+/// Removes what is not kept.
+pub(crate) fn prune(run: &mut RunWriter, config: &KeeperConfig) -> Vec<KeeperEvent> {
+    let plan = retention_plan(run.state(), &config.retention, config.save);
+    let mut events = Vec::new();
+    for dropped in plan.dropped {
+        // The names come from the state.
+        let Ok(name) = dropped.name.parse() else {
+            continue;
+        };
+        let reasons: Vec<String> = dropped.reasons.iter().map(ToString::to_string).collect();
+        let reason = reasons.join("; ");
+        let path = keepbest_store::CheckpointName::path(&name, run.path());
+        events.push(match run.prune(&name, &reason) {
+            Ok(_) => KeeperEvent::Pruned { path, reason },
+            Err(error) => KeeperEvent::PruneFailed {
+                path,
+                error: with_causes(&error),
+            },
+        });
+    }
+    events
+}

@@ -1,0 +1,83 @@
+//! The weights at one step, as the keeper sees them.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use keepbest_formats::StateDict;
+
+/// All weights at one step, immutable while held.
+///
+/// The keeper reads a snapshot on its own thread while training goes on, so an implementation must not show later weights:
+/// it shares memory that the next step does not write to, or it is a copy ([`OwnedSnapshot`]).
+pub trait Snapshot: Send + Sync {
+    /// Optimizer steps taken.
+    fn step(&self) -> u64;
+
+    /// Parameters and buffers, by PyTorch's names and in its layouts.
+    fn weights(&self) -> StateDict;
+
+    /// What the optimizer needs to go on, under names without the `optimizer.` that they have in a file. Empty by default.
+    fn training_state(&self) -> StateDict {
+        StateDict::new()
+    }
+}
+
+/// A shared snapshot. Cloning counts references, and copies nothing.
+#[derive(Clone)]
+pub struct SnapshotHandle(Arc<dyn Snapshot>);
+
+impl SnapshotHandle {
+    /// Shares a snapshot.
+    #[must_use]
+    pub fn new(snapshot: impl Snapshot + 'static) -> Self {
+        Self(Arc::new(snapshot))
+    }
+}
+
+impl From<Arc<dyn Snapshot>> for SnapshotHandle {
+    fn from(snapshot: Arc<dyn Snapshot>) -> Self {
+        Self(snapshot)
+    }
+}
+
+impl Deref for SnapshotHandle {
+    type Target = dyn Snapshot;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl fmt::Debug for SnapshotHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SnapshotHandle")
+            .field("step", &self.step())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A snapshot that owns its tensors, for training loops that copy their weights.
+#[derive(Clone, Debug)]
+pub struct OwnedSnapshot {
+    /// Optimizer steps taken.
+    pub step: u64,
+    /// Parameters and buffers.
+    pub weights: StateDict,
+    /// Optimizer state.
+    pub training_state: StateDict,
+}
+
+impl Snapshot for OwnedSnapshot {
+    fn step(&self) -> u64 {
+        self.step
+    }
+
+    fn weights(&self) -> StateDict {
+        self.weights.clone()
+    }
+
+    fn training_state(&self) -> StateDict {
+        self.training_state.clone()
+    }
+}

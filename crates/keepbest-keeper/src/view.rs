@@ -1,0 +1,285 @@
+//! Reading a run: what it keeps and why. Takes no lock.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use keepbest_core::History;
+use keepbest_store::{
+    CheckpointState, Entry, IoError, JournalError, OpenError, Owner, RefName, RunReader, RunState,
+    TornTail, active_writer,
+};
+
+use crate::error::SelectError;
+use crate::event::BestRecord;
+
+/// A run as its journal stood when it was opened.
+#[derive(Clone, Debug)]
+pub struct RunView {
+    reader: RunReader,
+    entries: Vec<Entry>,
+    torn: Option<TornTail>,
+    state: RunState,
+}
+
+impl RunView {
+    /// Opens a run.
+    ///
+    /// # Errors
+    /// When there is no run at `path`, or its journal is damaged before its last line.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        let reader = RunReader::open(path)?;
+        let journal = reader.journal()?;
+        let state = RunState::from_entries(&journal.entries);
+        Ok(Self {
+            reader,
+            entries: journal.entries,
+            torn: journal.torn,
+            state,
+        })
+    }
+
+    /// Every run in a directory, by name, with those that cannot be opened as errors. What is not a run is left out.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn all_in(directory: &Path) -> std::io::Result<Vec<(String, Result<Self, OpenError>)>> {
+        let mut runs = Vec::new();
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            match Self::open(entry.path()) {
+                Err(OpenError::NotARun { .. } | OpenError::NotFound { .. }) => {}
+                view => runs.push((name, view)),
+            }
+        }
+        runs.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(runs)
+    }
+
+    /// The run directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.reader.path()
+    }
+
+    /// The run's name: the last part of its path.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.reader.name()
+    }
+
+    /// The text of `run.toml`.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn config(&self) -> Result<String, IoError> {
+        self.reader.config()
+    }
+
+    /// The journal's events.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// An incomplete last line of the journal, if there is one.
+    #[must_use]
+    pub fn torn_tail(&self) -> Option<&TornTail> {
+        self.torn.as_ref()
+    }
+
+    /// What the journal amounts to.
+    #[must_use]
+    pub fn state(&self) -> &RunState {
+        &self.state
+    }
+
+    /// The evaluations.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.state.history
+    }
+
+    /// The best model.
+    #[must_use]
+    pub fn best(&self) -> Option<BestRecord> {
+        best_record(self.path(), &self.state)
+    }
+
+    /// The resume point.
+    #[must_use]
+    pub fn last(&self) -> Option<PathBuf> {
+        self.state
+            .last
+            .as_ref()
+            .map(|_| RefName::Last.path(self.path()))
+    }
+
+    /// The checkpoints that are on disk, by step.
+    pub fn checkpoints(&self) -> impl Iterator<Item = &CheckpointState> {
+        self.state.present()
+    }
+
+    /// Who writes to the run at this moment.
+    ///
+    /// # Errors
+    /// When the lock cannot be examined.
+    pub fn active_writer(&self) -> Result<Option<Owner>, keepbest_store::LockError> {
+        active_writer(self.path())
+    }
+
+    /// Bytes on disk of all checkpoints together; links are counted once.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn checkpoint_bytes(&self) -> Result<u64, IoError> {
+        Ok(self
+            .reader
+            .checkpoints()?
+            .iter()
+            .map(|(_, bytes)| bytes)
+            .sum())
+    }
+
+    /// The path of the file a selector means.
+    ///
+    /// # Errors
+    /// [`SelectError`], which says what there is, or why it was removed.
+    pub fn select(&self, selector: Selector) -> Result<PathBuf, SelectError> {
+        let run = self.path();
+        let reference = |reference: RefName| match self.state.reference(reference) {
+            Some(_) => Ok(reference.path(run)),
+            None => Err(SelectError::None {
+                run: run.to_owned(),
+                what: reference.to_string(),
+            }),
+        };
+        let matches: Box<dyn Fn(&CheckpointState) -> bool> = match selector {
+            Selector::Best => return reference(RefName::Best),
+            Selector::Last => return reference(RefName::Last),
+            Selector::Step(step) => Box::new(move |c| c.saved.step == step),
+            Selector::Epoch(epoch) => Box::new(move |c| c.saved.epoch == epoch),
+        };
+        // The latest of several, and of one step the full model: its kind sorts first.
+        let found = self.state.present().filter(|c| matches(c)).max_by(|a, b| {
+            (a.saved.step, b.saved.kind, &a.saved.checkpoint).cmp(&(
+                b.saved.step,
+                a.saved.kind,
+                &b.saved.checkpoint,
+            ))
+        });
+        if let Some(found) = found {
+            return Ok(found.saved.checkpoint.path(run));
+        }
+        let pruned = self.state.checkpoints.values().rev().find(|c| matches(c));
+        if let Some(reason) = pruned.and_then(|c| c.pruned.clone()) {
+            return Err(SelectError::Pruned {
+                run: run.to_owned(),
+                what: selector.to_string(),
+                reason,
+            });
+        }
+        let mut available: Vec<String> = self
+            .state
+            .present()
+            .map(|c| match selector {
+                Selector::Epoch(_) => format!("epoch:{}", c.saved.epoch),
+                _ => format!("step:{}", c.saved.step),
+            })
+            .collect();
+        available.dedup();
+        if available.is_empty() {
+            return Err(SelectError::None {
+                run: run.to_owned(),
+                what: "checkpoint".to_owned(),
+            });
+        }
+        Err(SelectError::Missing {
+            run: run.to_owned(),
+            what: selector.to_string(),
+            available,
+        })
+    }
+
+    /// Reads the journal again.
+    ///
+    /// # Errors
+    /// When it is damaged before its last line.
+    pub fn refresh(&mut self) -> Result<(), JournalError> {
+        let journal = self.reader.journal()?;
+        self.state = RunState::from_entries(&journal.entries);
+        self.entries = journal.entries;
+        self.torn = journal.torn;
+        Ok(())
+    }
+}
+
+/// Which checkpoint of a run.
+///
+/// ```
+/// use keepbest_keeper::Selector;
+///
+/// assert_eq!("step:1200".parse::<Selector>()?, Selector::Step(1200));
+/// # Ok::<(), keepbest_keeper::SelectError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Selector {
+    /// The best.
+    #[default]
+    Best,
+    /// The resume point.
+    Last,
+    /// The one of a step.
+    Step(u64),
+    /// The latest of an epoch.
+    Epoch(u64),
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Best => f.write_str("best"),
+            Self::Last => f.write_str("last"),
+            Self::Step(step) => write!(f, "step:{step}"),
+            Self::Epoch(epoch) => write!(f, "epoch:{epoch}"),
+        }
+    }
+}
+
+impl FromStr for Selector {
+    type Err = SelectError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |text: &str| text.parse().ok();
+        let parsed = match text.split_once(':') {
+            None if text == "best" => Some(Self::Best),
+            None if text == "last" => Some(Self::Last),
+            Some(("step", value)) => number(value).map(Self::Step),
+            Some(("epoch", value)) => number(value).map(Self::Epoch),
+            _ => None,
+        };
+        parsed.ok_or_else(|| SelectError::Parse {
+            text: text.to_owned(),
+        })
+    }
+}
+
+/// Best, as the journal has it.
+pub(crate) fn best_record(run: &Path, state: &RunState) -> Option<BestRecord> {
+    let best = state.best.as_ref()?;
+    let checkpoint = state.checkpoints.get(&best.checkpoint)?;
+    Some(BestRecord {
+        path: RefName::Best.path(run),
+        checkpoint: best.checkpoint.clone(),
+        step: best.step,
+        epoch: best.epoch,
+        score: best.score?,
+        metrics: checkpoint
+            .evaluation
+            .as_ref()
+            .map(|record| record.metrics.clone())
+            .unwrap_or_default(),
+        weights: checkpoint.saved.weights,
+    })
+}

@@ -1,0 +1,201 @@
+//! The file system as the store needs it: a small trait, and the real one.
+//!
+//! Everything the store changes on disk goes through [`FileSystem`], one call a system call, so that a test can record the
+//! calls, stop between any two of them, or make any one fail.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A shared handle on a file system.
+pub type SharedFileSystem = Arc<dyn FileSystem>;
+
+/// What the store does to files. Paths are used as given; nothing is retried.
+///
+/// # Errors
+/// Every method returns the operating system's error.
+pub trait FileSystem: fmt::Debug + Send + Sync {
+    /// Creates a file that must not exist, with permissions `0666` less the umask.
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn WritableFile>>;
+    /// Opens a file for appending, creating it if it is missing.
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn WritableFile>>;
+    /// Creates one directory.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Renames a file, replacing the target atomically.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name, which must be free.
+    fn hard_link(&self, original: &Path, link: &Path) -> io::Result<()>;
+    /// Removes a name.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Makes creations, renames and removals in a directory durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Reads a whole file.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// The names in a directory, sorted.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+    /// Length and identity of what a path names; `None` when there is nothing.
+    fn stat(&self, path: &Path) -> io::Result<Option<Stat>>;
+    /// Bytes an unprivileged process may still write to the file system that holds `path`.
+    fn available_space(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// A file open for writing.
+pub trait WritableFile: Write + Send {
+    /// Makes the contents and the length durable (`fdatasync`).
+    ///
+    /// # Errors
+    /// The operating system's error. What was written since the last success may be lost for good even if a later call
+    /// succeeds, so the file must be abandoned.
+    fn sync_data(&mut self) -> io::Result<()>;
+    /// Cuts the file to `len` bytes.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn truncate(&mut self, len: u64) -> io::Result<()>;
+}
+
+/// Length and identity of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Length in bytes.
+    pub len: u64,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// Device and inode: equal for two names of one file.
+    pub identity: (u64, u64),
+}
+
+/// The operating system's file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealFileSystem;
+
+impl RealFileSystem {
+    /// The real file system, shared.
+    #[must_use]
+    pub fn shared() -> SharedFileSystem {
+        Arc::new(Self)
+    }
+}
+
+impl FileSystem for RealFileSystem {
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
+        Ok(Box::new(RealFile(
+            OpenOptions::new().write(true).create_new(true).open(path)?,
+        )))
+    }
+
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
+        Ok(Box::new(RealFile(
+            OpenOptions::new().append(true).create(true).open(path)?,
+        )))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn hard_link(&self, original: &Path, link: &Path) -> io::Result<()> {
+        fs::hard_link(original, link)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path)? {
+            // A name that is not UTF-8 is not one of ours.
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
+        use std::os::unix::fs::MetadataExt;
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(Stat {
+                len: metadata.len(),
+                is_dir: metadata.is_dir(),
+                identity: (metadata.dev(), metadata.ino()),
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn available_space(&self, path: &Path) -> io::Result<u64> {
+        let space = rustix::fs::statvfs(path)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+}
+
+#[derive(Debug)]
+struct RealFile(File);
+
+impl Write for RealFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.0.write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl WritableFile for RealFile {
+    fn sync_data(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+}
+
+/// Creates `path` and the parents it lacks, each made durable in its own parent. The last one must not exist.
+pub(crate) fn create_dir_durable(
+    fs: &dyn FileSystem,
+    path: &Path,
+) -> Result<(), (PathBuf, io::Error)> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if fs
+        .stat(parent)
+        .map_err(|error| (parent.to_owned(), error))?
+        .is_none()
+    {
+        match create_dir_durable(fs, parent) {
+            // Another run may have made it at the same moment.
+            Err((_, error)) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+    }
+    fs.create_dir(path)
+        .map_err(|error| (path.to_owned(), error))?;
+    fs.sync_dir(parent)
+        .map_err(|error| (parent.to_owned(), error))
+}

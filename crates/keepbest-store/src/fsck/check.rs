@@ -1,0 +1,626 @@
+//! The examination. With a writer every finding is mended as it is found; without one it is only reported.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::report::{FindingKind, FsckReport};
+use super::{Depth, Verified, Verifier};
+use crate::error::{IoError, JournalError, OpenError, PromoteError};
+use crate::fs::SharedFileSystem;
+use crate::journal::{Event, PromotedEvent, PrunedEvent, RepairedEvent, SavedEvent};
+use crate::layout::{
+    CHECKPOINTS_DIR, CheckpointName, DAMAGED_SUFFIX, JOURNAL_FILE, RefName, STAGED_PREFIX,
+};
+use crate::reader::RunReader;
+use crate::refs;
+use crate::staged::Committed;
+use crate::state::RunState;
+use crate::writer::RunWriter;
+
+/// Examines without touching anything.
+pub(super) fn examine(
+    fs: &SharedFileSystem,
+    reader: &RunReader,
+    verify: Verifier<'_>,
+    report: &mut FsckReport,
+) -> Result<(), OpenError> {
+    let journal = match reader.journal() {
+        Ok(journal) => journal,
+        Err(error @ JournalError::Damaged { .. }) => {
+            report.add(
+                FindingKind::DamagedJournal,
+                JOURNAL_FILE,
+                error.to_string(),
+                None,
+            );
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(torn) = &journal.torn
+        && report.active_writer.is_none()
+    {
+        report.add(
+            FindingKind::TornJournal,
+            JOURNAL_FILE,
+            format!("line {} is incomplete: {}", torn.line, torn.problem),
+            None,
+        );
+    }
+    let state = RunState::from_entries(&journal.entries);
+    let mut check = Check {
+        fs: SharedFileSystem::clone(fs),
+        run: reader.path().to_owned(),
+        hand: Hand::Examine(Box::new(state)),
+        verify,
+        results: BTreeMap::new(),
+        report,
+    };
+    check.run(Depth::All)
+}
+
+/// Examines and mends.
+pub(super) fn mend(
+    writer: &mut RunWriter,
+    depth: Depth,
+    verify: Verifier<'_>,
+    report: &mut FsckReport,
+) -> Result<(), OpenError> {
+    let mut check = Check {
+        fs: SharedFileSystem::clone(&writer.fs),
+        run: writer.path.clone(),
+        hand: Hand::Mend(writer),
+        verify,
+        results: BTreeMap::new(),
+        report,
+    };
+    check.run(depth)
+}
+
+enum Hand<'a> {
+    Examine(Box<RunState>),
+    Mend(&'a mut RunWriter),
+}
+
+struct Check<'a> {
+    fs: SharedFileSystem,
+    run: PathBuf,
+    hand: Hand<'a>,
+    verify: Verifier<'a>,
+    // What reading each checkpoint gave, so that none is read twice.
+    results: BTreeMap<CheckpointName, Result<Verified, String>>,
+    report: &'a mut FsckReport,
+}
+
+impl Check<'_> {
+    fn run(&mut self, depth: Depth) -> Result<(), OpenError> {
+        self.leftovers()?;
+        let on_disk = self.on_disk()?;
+        self.half_pruned(&on_disk)?;
+        self.missing(&on_disk)?;
+        self.orphans(&on_disk)?;
+        self.damaged(depth)?;
+        self.unfinished_promotions()?;
+        for reference in RefName::ALL {
+            self.reference(reference)?;
+        }
+        let mut verified: Vec<_> = self
+            .results
+            .iter()
+            .filter(|(_, result)| result.is_ok())
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.report.verified.append(&mut verified);
+        Ok(())
+    }
+
+    fn state(&self) -> &RunState {
+        match &self.hand {
+            Hand::Examine(state) => state,
+            Hand::Mend(writer) => &writer.state,
+        }
+    }
+
+    fn mends(&self) -> bool {
+        matches!(self.hand, Hand::Mend(_))
+    }
+
+    /// Reports a finding; when mending, journals what will be done about it first.
+    fn found(
+        &mut self,
+        kind: FindingKind,
+        subject: impl std::fmt::Display,
+        problem: impl Into<String>,
+        action: &str,
+    ) -> Result<bool, OpenError> {
+        let (subject, problem) = (subject.to_string(), problem.into());
+        if let Hand::Mend(writer) = &mut self.hand {
+            writer.append(Event::Repaired(RepairedEvent {
+                finding: format!("{subject}: {problem}"),
+                action: action.to_owned(),
+            }))?;
+        }
+        let mends = self.mends();
+        self.report
+            .add(kind, subject, problem, mends.then_some(action));
+        Ok(mends)
+    }
+
+    fn append(&mut self, event: Event) -> Result<(), OpenError> {
+        if let Hand::Mend(writer) = &mut self.hand {
+            writer.append(event)?;
+        }
+        Ok(())
+    }
+
+    fn verified(&mut self, name: &CheckpointName) -> Result<Verified, String> {
+        if let Some(result) = self.results.get(name) {
+            return result.clone();
+        }
+        let result = (self.verify)(&name.path(&self.run))
+            .map_err(|error| with_causes(&*error))
+            .and_then(|verified| consistent(name, verified));
+        self.results.insert(name.clone(), result.clone());
+        result
+    }
+
+    fn leftovers(&mut self) -> Result<(), OpenError> {
+        if self.report.active_writer.is_some() {
+            return Ok(());
+        }
+        for directory in [self.run.clone(), self.run.join(CHECKPOINTS_DIR)] {
+            for name in self.list(&directory)? {
+                if !name.starts_with(STAGED_PREFIX) {
+                    continue;
+                }
+                let path = directory.join(&name);
+                let subject = path.strip_prefix(&self.run).unwrap_or(&path).to_owned();
+                if self.found(
+                    FindingKind::StagedLeftover,
+                    subject.display(),
+                    "was never finished",
+                    "removed",
+                )? {
+                    self.fs
+                        .remove_file(&path)
+                        .map_err(IoError::at("remove", &path))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, directory: &Path) -> Result<Vec<String>, IoError> {
+        self.fs
+            .list(directory)
+            .map_err(IoError::at("list", directory))
+    }
+
+    fn on_disk(&self) -> Result<BTreeSet<CheckpointName>, IoError> {
+        let names = self.list(&self.run.join(CHECKPOINTS_DIR))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    fn half_pruned(&mut self, on_disk: &BTreeSet<CheckpointName>) -> Result<(), OpenError> {
+        for name in on_disk {
+            let pruned = self
+                .state()
+                .checkpoints
+                .get(name)
+                .is_some_and(|checkpoint| checkpoint.pruned.is_some());
+            if pruned
+                && self.found(
+                    FindingKind::HalfPruned,
+                    name,
+                    "the journal says it was removed",
+                    "removed",
+                )?
+            {
+                let path = name.path(&self.run);
+                self.fs
+                    .remove_file(&path)
+                    .map_err(IoError::at("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn missing(&mut self, on_disk: &BTreeSet<CheckpointName>) -> Result<(), OpenError> {
+        let missing: Vec<SavedEvent> = self
+            .state()
+            .present()
+            .filter(|checkpoint| !on_disk.contains(&checkpoint.saved.checkpoint))
+            .map(|checkpoint| checkpoint.saved.clone())
+            .collect();
+        for saved in missing {
+            if self.restore_from_ref(
+                &saved,
+                FindingKind::MissingCheckpoint,
+                "is not in checkpoints",
+            )? {
+                continue;
+            }
+            self.found(
+                FindingKind::MissingCheckpoint,
+                &saved.checkpoint,
+                "is not on disk",
+                "noted as removed",
+            )?;
+            self.append(Event::Pruned(PrunedEvent {
+                checkpoint: saved.checkpoint,
+                reason: "missing from disk when the run was checked".to_owned(),
+            }))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a checkpoint its file back when a ref still has the same weights, whole.
+    fn restore_from_ref(
+        &mut self,
+        saved: &SavedEvent,
+        kind: FindingKind,
+        problem: &str,
+    ) -> Result<bool, OpenError> {
+        let target = saved.checkpoint.path(&self.run);
+        for reference in RefName::ALL {
+            let points_here = self
+                .state()
+                .reference(reference)
+                .is_some_and(|state| state.checkpoint == saved.checkpoint);
+            let path = reference.path(&self.run);
+            if !points_here || refs::same_file(&self.fs, &path, &target)? {
+                continue;
+            }
+            let Ok(verified) = (self.verify)(&path) else {
+                continue;
+            };
+            if verified.weights != saved.weights || verified.kind != saved.kind {
+                continue;
+            }
+            let action = format!("restored from {reference}");
+            if self.found(kind, &saved.checkpoint, problem, &action)? {
+                refs::replace_by_link(&self.fs, &path, &target)?;
+                let directory = self.run.join(CHECKPOINTS_DIR);
+                self.fs
+                    .sync_dir(&directory)
+                    .map_err(IoError::at("sync", &directory))?;
+            }
+            self.results.insert(saved.checkpoint.clone(), Ok(verified));
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn orphans(&mut self, on_disk: &BTreeSet<CheckpointName>) -> Result<(), OpenError> {
+        if self.report.active_writer.is_some() {
+            // Named, and about to be journalled.
+            return Ok(());
+        }
+        for name in on_disk {
+            if self.state().checkpoints.contains_key(name) {
+                continue;
+            }
+            match self.verified(name) {
+                Ok(verified) => {
+                    self.found(
+                        FindingKind::Orphan,
+                        name,
+                        "the journal does not know it",
+                        "it verifies: noted as saved",
+                    )?;
+                    let path = name.path(&self.run);
+                    let stat = self.fs.stat(&path).map_err(IoError::at("examine", &path))?;
+                    self.append(Event::Saved(SavedEvent {
+                        step: verified.step,
+                        epoch: verified.epoch,
+                        checkpoint: name.clone(),
+                        kind: verified.kind,
+                        bytes: stat.map_or(0, |stat| stat.len),
+                        weights: verified.weights,
+                    }))?;
+                }
+                Err(problem) => {
+                    self.set_aside(FindingKind::Orphan, name, &problem)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Renames a checkpoint that does not verify, so that nothing takes it for a good one.
+    fn set_aside(
+        &mut self,
+        kind: FindingKind,
+        name: &CheckpointName,
+        problem: &str,
+    ) -> Result<(), OpenError> {
+        let path = name.path(&self.run);
+        let aside = format!("{name}{DAMAGED_SUFFIX}");
+        let action = format!("kept as {aside}");
+        if self.found(kind, name, problem, &action)? {
+            if self.state().checkpoints.contains_key(name) {
+                self.append(Event::Pruned(PrunedEvent {
+                    checkpoint: name.clone(),
+                    reason: format!("does not verify: {problem}; kept as {aside}"),
+                }))?;
+            }
+            self.rename_aside(&path, &path.with_file_name(&aside))?;
+        }
+        Ok(())
+    }
+
+    fn rename_aside(&self, path: &Path, aside: &Path) -> Result<(), IoError> {
+        if refs::same_file(&self.fs, path, aside)? {
+            // Another name of it was set aside already; a rename would leave both.
+            return self
+                .fs
+                .remove_file(path)
+                .map_err(IoError::at("remove", path));
+        }
+        self.fs
+            .rename(path, aside)
+            .map_err(IoError::at("rename", path))
+    }
+
+    fn damaged(&mut self, depth: Depth) -> Result<(), OpenError> {
+        let candidates: Vec<SavedEvent> = self
+            .state()
+            .present()
+            .map(|checkpoint| &checkpoint.saved)
+            .filter(|saved| {
+                depth == Depth::All || self.state().referenced_by(&saved.checkpoint).is_some()
+            })
+            .cloned()
+            .collect();
+        for saved in candidates {
+            let path = saved.checkpoint.path(&self.run);
+            let exists = self
+                .fs
+                .stat(&path)
+                .map_err(IoError::at("examine", &path))?
+                .is_some();
+            if !exists {
+                // Reported as missing already.
+                continue;
+            }
+            let Err(problem) = self.verified(&saved.checkpoint) else {
+                continue;
+            };
+            if !self.restore_from_ref(&saved, FindingKind::DamagedCheckpoint, &problem)? {
+                self.set_aside(FindingKind::DamagedCheckpoint, &saved.checkpoint, &problem)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes promotions that were cut short between `saved` and `promoted`, and finds the next best when best was lost.
+    fn unfinished_promotions(&mut self) -> Result<(), OpenError> {
+        if self.report.active_writer.is_some() {
+            return Ok(());
+        }
+        self.complete_best()?;
+        self.complete_last()
+    }
+
+    fn complete_best(&mut self) -> Result<(), OpenError> {
+        let Some(objective) = self
+            .state()
+            .started
+            .as_ref()
+            .map(|started| started.objective.clone())
+        else {
+            return Ok(());
+        };
+        let best = self.state().best.clone();
+        let lost = self.state().lost.contains(&RefName::Best);
+        let candidates: Vec<_> = self
+            .state()
+            .ranked()
+            .into_iter()
+            .filter(|(checkpoint, score)| {
+                // Better by the total order is not enough: it must have been judged an improvement. When best itself was
+                // lost, whatever comes next will do.
+                let improved = checkpoint
+                    .evaluation
+                    .as_ref()
+                    .is_some_and(|evaluation| evaluation.verdict.is_improved());
+                match best.as_ref().and_then(|best| best.score) {
+                    Some(best) => improved && objective.compare_total(score, &best).is_gt(),
+                    None => improved || lost,
+                }
+            })
+            .map(|(checkpoint, score)| (checkpoint.saved.clone(), score))
+            .collect();
+        for (saved, score) in candidates {
+            if self.verified(&saved.checkpoint).is_err() {
+                continue;
+            }
+            let was = best.as_ref().and_then(|best| best.score).map(|s| s.value);
+            return self.complete(
+                RefName::Best,
+                &saved,
+                if best.is_some() {
+                    "is better than what the journal calls best"
+                } else {
+                    "is the best that verifies"
+                },
+                PromotedEvent {
+                    reference: RefName::Best,
+                    checkpoint: saved.checkpoint.clone(),
+                    step: saved.step,
+                    epoch: saved.epoch,
+                    score: Some(score),
+                    was,
+                },
+            );
+        }
+        if lost && best.is_none() {
+            self.report.add(
+                FindingKind::NothingLeft,
+                RefName::Best.file_name(),
+                "no checkpoint that was evaluated verifies",
+                None,
+            );
+        }
+        Ok(())
+    }
+
+    fn complete_last(&mut self) -> Result<(), OpenError> {
+        let last_step = self.state().last.as_ref().map(|last| last.step);
+        if last_step.is_none() && !self.state().lost.contains(&RefName::Last) {
+            // This run has no last: it may not want one.
+            return Ok(());
+        }
+        let candidates: Vec<SavedEvent> = self
+            .state()
+            .resume_points()
+            .into_iter()
+            .map(|checkpoint| checkpoint.saved.clone())
+            .filter(|saved| last_step.is_none_or(|step| saved.step > step))
+            .collect();
+        for saved in candidates {
+            if self.verified(&saved.checkpoint).is_err() {
+                continue;
+            }
+            return self.complete(
+                RefName::Last,
+                &saved,
+                if last_step.is_some() {
+                    "is newer than what the journal calls last"
+                } else {
+                    "is the newest full model that verifies"
+                },
+                PromotedEvent {
+                    reference: RefName::Last,
+                    checkpoint: saved.checkpoint.clone(),
+                    step: saved.step,
+                    epoch: saved.epoch,
+                    score: None,
+                    was: None,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    fn complete(
+        &mut self,
+        reference: RefName,
+        saved: &SavedEvent,
+        problem: &str,
+        event: PromotedEvent,
+    ) -> Result<(), OpenError> {
+        let action = format!("made {reference}");
+        if self.found(
+            FindingKind::UnfinishedPromotion,
+            &saved.checkpoint,
+            problem,
+            &action,
+        )? && let Hand::Mend(writer) = &mut self.hand
+        {
+            // It verified a moment ago.
+            let committed = Committed {
+                name: saved.checkpoint.clone(),
+                bytes: saved.bytes,
+            };
+            writer
+                .promote(&committed, event)
+                .map_err(|error| match error {
+                    PromoteError::Journal(error) => OpenError::Journal(error),
+                    PromoteError::Io(error) => OpenError::Io(error),
+                })?;
+        }
+        Ok(())
+    }
+
+    fn reference(&mut self, reference: RefName) -> Result<(), OpenError> {
+        let path = reference.path(&self.run);
+        let file = reference.file_name();
+        let exists = self
+            .fs
+            .stat(&path)
+            .map_err(IoError::at("examine", &path))?
+            .is_some();
+        let Some(target) = self.state().reference(reference).cloned() else {
+            if exists && let Err(error) = (self.verify)(&path) {
+                let aside = format!("{file}{DAMAGED_SUFFIX}");
+                let action = format!("kept as {aside}");
+                if self.found(FindingKind::DamagedRef, file, with_causes(&*error), &action)? {
+                    self.rename_aside(&path, &self.run.join(aside))?;
+                    self.sync_run()?;
+                }
+            }
+            return Ok(());
+        };
+        let original = target.checkpoint.path(&self.run);
+        if refs::same_file(&self.fs, &original, &path)? {
+            return Ok(());
+        }
+        if self.verified(&target.checkpoint).is_err() {
+            // Without repair, a target that is damaged has been reported.
+            return Ok(());
+        }
+        let (kind, problem) = if exists {
+            match (self.verify)(&path) {
+                // A copy, where there are no links.
+                Ok(_) if self.same_bytes(&original, &path)? => return Ok(()),
+                Ok(_) => (
+                    FindingKind::WrongRef,
+                    format!("is not {}", target.checkpoint),
+                ),
+                Err(error) => (FindingKind::DamagedRef, with_causes(&*error)),
+            }
+        } else {
+            (FindingKind::MissingRef, "is missing".to_owned())
+        };
+        if self.report.active_writer.is_some() {
+            // It may be on its way.
+            return Ok(());
+        }
+        let action = format!("set to {}", target.checkpoint);
+        if self.found(kind, file, problem, &action)? {
+            refs::point(&self.fs, &self.run, reference, &target.checkpoint)?;
+        }
+        Ok(())
+    }
+
+    fn same_bytes(&self, a: &Path, b: &Path) -> Result<bool, IoError> {
+        let hash = |path: &Path| {
+            let bytes = self.fs.read(path).map_err(IoError::at("read", path))?;
+            Ok(blake3::hash(&bytes))
+        };
+        Ok(hash(a)? == hash(b)?)
+    }
+
+    fn sync_run(&self) -> Result<(), IoError> {
+        self.fs
+            .sync_dir(&self.run)
+            .map_err(IoError::at("sync", &self.run))
+    }
+}
+
+/// A file must hold what its name says.
+fn consistent(name: &CheckpointName, verified: Verified) -> Result<Verified, String> {
+    if verified.step != name.step()
+        || verified.kind != name.kind()
+        || verified.weights.short() != name.digest8()
+    {
+        return Err(format!(
+            "it holds step {} with weights {}, which is not what its name says",
+            verified.step,
+            verified.weights.short()
+        ));
+    }
+    Ok(verified)
+}
+
+pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,45 @@
+//! One line: JSON, sealed by a checksum.
+
+use serde_json::Value;
+
+use super::reader::Entry;
+
+const OPEN: &str = ",\"check\":\"";
+const CLOSE: &str = "\"}";
+const HEX: usize = 16;
+const SEAL: usize = OPEN.len() + HEX + CLOSE.len();
+
+fn check(body: &[u8]) -> String {
+    blake3::hash(body).to_hex()[..HEX].to_owned()
+}
+
+/// The line of an entry, newline included.
+pub(super) fn seal(entry: &Entry) -> Result<String, serde_json::Error> {
+    let mut line = serde_json::to_string(entry)?;
+    // An entry is a JSON object with at least `seq`, so the brace has something before it.
+    line.pop();
+    let check = check(line.as_bytes());
+    line.push_str(OPEN);
+    line.push_str(&check);
+    line.push_str(CLOSE);
+    line.push('\n');
+    Ok(line)
+}
+
+/// Reads a line, given without its newline.
+pub(super) fn open(line: &[u8]) -> Result<Entry, String> {
+    let body_len = line
+        .len()
+        .checked_sub(SEAL)
+        .ok_or("it is too short to have a checksum")?;
+    let (body, seal) = line.split_at(body_len);
+    let recorded = seal
+        .strip_prefix(OPEN.as_bytes())
+        .and_then(|rest| rest.strip_suffix(CLOSE.as_bytes()))
+        .ok_or("it does not end with a checksum")?;
+    if recorded != check(body).as_bytes() {
+        return Err("its checksum does not match".to_owned());
+    }
+    let value: Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    Entry::from_value(value).map_err(|error| error.to_string())
+}

@@ -1,0 +1,125 @@
+//! Reading the journal.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::event::Event;
+use super::line;
+use crate::error::JournalError;
+
+/// One event, with its place and time.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Entry {
+    /// Place in the journal, from 1, without gaps.
+    pub seq: u64,
+    /// Wall-clock time, milliseconds since 1970: for people, never for order.
+    pub time_ms: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    seq: u64,
+    time_ms: u64,
+}
+
+impl Entry {
+    pub(super) fn from_value(value: Value) -> Result<Self, serde_json::Error> {
+        let Envelope { seq, time_ms } = Envelope::deserialize(&value)?;
+        Ok(Self {
+            seq,
+            time_ms,
+            event: Event::from_value(value)?,
+        })
+    }
+}
+
+/// A journal as read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Journal {
+    /// The events, in order.
+    pub entries: Vec<Entry>,
+    /// What a crash, or a writer in the middle of a line, left at the end.
+    pub torn: Option<TornTail>,
+    /// Length in bytes of the part that is whole.
+    pub len: u64,
+}
+
+/// The incomplete end of a journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TornTail {
+    /// Number of the line, from 1.
+    pub line: usize,
+    /// Bytes that are not part of any whole line.
+    pub bytes: u64,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// Reads a journal's bytes by the torn-tail rule.
+pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Journal, JournalError> {
+    let mut journal = Journal::default();
+    let mut at = 0_usize;
+    let mut number = 0_usize;
+    while at < bytes.len() {
+        number += 1;
+        let rest = &bytes[at..];
+        let newline = rest.iter().position(|&byte| byte == b'\n');
+        let opened = match newline {
+            Some(end) => line::open(&rest[..end]),
+            None => Err("it has no newline".to_owned()),
+        };
+        let problem = match opened {
+            Ok(entry) => {
+                let expected = journal.entries.len() as u64 + 1;
+                if entry.seq == expected {
+                    at += newline.map_or(rest.len(), |end| end + 1);
+                    journal.entries.push(entry);
+                    continue;
+                }
+                // A whole line that is out of place is never a crash's doing.
+                return Err(JournalError::Damaged {
+                    path: path.to_owned(),
+                    line: number,
+                    problem: format!("its seq is {}, expected {expected}", entry.seq),
+                });
+            }
+            Err(problem) => problem,
+        };
+        if newline.is_some_and(|end| end + 1 < rest.len()) {
+            return Err(JournalError::Damaged {
+                path: path.to_owned(),
+                line: number,
+                problem,
+            });
+        }
+        journal.torn = Some(TornTail {
+            line: number,
+            bytes: rest.len() as u64,
+            problem,
+        });
+        break;
+    }
+    journal.len = at as u64;
+    Ok(journal)
+}
+
+/// Reads what can be read of a damaged journal: the events of every line that is whole, in file order, and the numbers of the
+/// lines that are not.
+pub(crate) fn parse_salvaging(bytes: &[u8]) -> (Vec<Entry>, Vec<usize>) {
+    let mut entries = Vec::new();
+    let mut lost = Vec::new();
+    let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    for (index, text) in body.split(|&byte| byte == b'\n').enumerate() {
+        match line::open(text) {
+            Ok(entry) => entries.push(entry),
+            Err(_) => lost.push(index + 1),
+        }
+    }
+    (entries, lost)
+}

@@ -1,0 +1,164 @@
+//! Extending the journal.
+
+use std::fmt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::event::Event;
+use super::line;
+use super::reader::{Entry, Journal, parse};
+use crate::error::{IoError, JournalError};
+use crate::fs::{SharedFileSystem, WritableFile};
+use crate::lock::now_ms;
+use crate::staged::{Staged, parent};
+
+/// The one writer of a journal. Every append is durable when it returns, or has not happened.
+pub(crate) struct JournalWriter {
+    fs: SharedFileSystem,
+    path: PathBuf,
+    file: Handle,
+    // Length and number of events of the part that is durable.
+    len: u64,
+    events: u64,
+}
+
+enum Handle {
+    Open(Box<dyn WritableFile>),
+    // A sync failed, or a partial line could not be cut: what the file holds is unknown. The next append writes the durable
+    // part to a new file first.
+    Abandoned,
+}
+
+impl fmt::Debug for JournalWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JournalWriter")
+            .field("path", &self.path)
+            .field("events", &self.events)
+            .finish_non_exhaustive()
+    }
+}
+
+impl JournalWriter {
+    /// Opens or creates the journal, and cuts a torn tail.
+    pub(crate) fn open(
+        fs: &SharedFileSystem,
+        path: &Path,
+    ) -> Result<(Self, Journal), JournalError> {
+        let existing = fs.stat(path).map_err(IoError::at("examine", path))?;
+        let bytes = match existing {
+            Some(_) => fs.read(path).map_err(IoError::at("read", path))?,
+            None => Vec::new(),
+        };
+        let journal = parse(path, &bytes)?;
+        let mut file = fs.open_append(path).map_err(IoError::at("open", path))?;
+        if existing.is_none() {
+            let directory = parent(path);
+            fs.sync_dir(directory)
+                .map_err(IoError::at("sync", directory))?;
+        }
+        if journal.torn.is_some() {
+            file.truncate(journal.len)
+                .map_err(IoError::at("cut", path))?;
+            file.sync_data().map_err(IoError::at("sync", path))?;
+        }
+        let writer = Self {
+            fs: SharedFileSystem::clone(fs),
+            path: path.to_owned(),
+            file: Handle::Open(file),
+            len: journal.len,
+            events: journal.entries.len() as u64,
+        };
+        Ok((writer, journal))
+    }
+
+    /// Appends one event and syncs it.
+    pub(crate) fn append(&mut self, event: Event) -> Result<Entry, JournalError> {
+        let entry = Entry {
+            seq: self.events + 1,
+            time_ms: now_ms(),
+            event,
+        };
+        let line = line::seal(&entry).map_err(|source| JournalError::Encode {
+            kind: entry.event.kind().to_owned(),
+            source,
+        })?;
+        if matches!(self.file, Handle::Abandoned) {
+            self.rewrite()?;
+        }
+        let Handle::Open(file) = &mut self.file else {
+            return Err(abandoned(&self.path).into());
+        };
+        if let Err(error) = file.write_all(line.as_bytes()) {
+            // The partial line, if any, must not stay in front of the next one.
+            if file.truncate(self.len).is_err() {
+                self.file = Handle::Abandoned;
+            }
+            return Err(IoError::at("append to", &self.path)(error).into());
+        }
+        if let Err(error) = file.sync_data() {
+            self.file = Handle::Abandoned;
+            return Err(IoError::at("sync", &self.path)(error).into());
+        }
+        self.len += line.len() as u64;
+        self.events += 1;
+        Ok(entry)
+    }
+
+    /// Writes the durable part to a new file that takes the place of the abandoned one.
+    fn rewrite(&mut self) -> Result<(), JournalError> {
+        let bytes = self
+            .fs
+            .read(&self.path)
+            .map_err(IoError::at("read", &self.path))?;
+        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
+        let durable = bytes.get(..len).ok_or_else(|| abandoned(&self.path))?;
+        // Proves that the system still has what was synced.
+        let journal = parse(&self.path, durable)?;
+        if journal.torn.is_some() || journal.entries.len() as u64 != self.events {
+            return Err(abandoned(&self.path).into());
+        }
+        replace(&self.fs, &self.path, durable)?;
+        let file = self
+            .fs
+            .open_append(&self.path)
+            .map_err(IoError::at("open", &self.path))?;
+        self.file = Handle::Open(file);
+        Ok(())
+    }
+}
+
+fn abandoned(path: &Path) -> IoError {
+    IoError::at("recover", path)(std::io::Error::other(
+        "the part that was synced earlier can no longer be read",
+    ))
+}
+
+/// Replaces a file durably.
+fn replace(fs: &SharedFileSystem, path: &Path, bytes: &[u8]) -> Result<(), IoError> {
+    let mut staged = Staged::create(fs, path.to_owned())?;
+    staged
+        .write_all(bytes)
+        .map_err(IoError::at("write", path))?;
+    staged.finish()?;
+    Ok(())
+}
+
+/// Writes a journal anew from `events`, numbered from 1.
+pub(crate) fn rebuild(
+    fs: &SharedFileSystem,
+    path: &Path,
+    entries: &[Entry],
+) -> Result<(), JournalError> {
+    let mut text = String::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let entry = Entry {
+            seq: index as u64 + 1,
+            ..entry.clone()
+        };
+        text.push_str(&line::seal(&entry).map_err(|source| JournalError::Encode {
+            kind: entry.event.kind().to_owned(),
+            source,
+        })?);
+    }
+    Ok(replace(fs, path, text.as_bytes())?)
+}

@@ -1,0 +1,247 @@
+//! Names inside a run directory.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use keepbest_core::WeightsDigest;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The resolved configuration; never changes after the run starts.
+pub const CONFIG_FILE: &str = "run.toml";
+/// The append-only journal.
+pub const JOURNAL_FILE: &str = "journal.jsonl";
+/// The lock of the one writer.
+pub const LOCK_FILE: &str = "lock";
+/// The directory of the checkpoints.
+pub const CHECKPOINTS_DIR: &str = "checkpoints";
+/// How the name of a file that is still being written begins.
+pub const STAGED_PREFIX: &str = ".staged-";
+/// How the name of a file that no longer verifies ends; such files are set aside, not deleted.
+pub const DAMAGED_SUFFIX: &str = ".damaged";
+
+/// A name that always points at one whole checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefName {
+    /// The best model so far.
+    Best,
+    /// The resume point.
+    Last,
+}
+
+impl RefName {
+    /// Both, best first.
+    pub const ALL: [Self; 2] = [Self::Best, Self::Last];
+
+    /// The file's name in the run directory.
+    #[must_use]
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Best => "best.safetensors",
+            Self::Last => "last.safetensors",
+        }
+    }
+
+    /// The file's path.
+    #[must_use]
+    pub fn path(self, run: &Path) -> PathBuf {
+        run.join(self.file_name())
+    }
+}
+
+impl fmt::Display for RefName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Best => "best",
+            Self::Last => "last",
+        })
+    }
+}
+
+/// What a checkpoint holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckpointKind {
+    /// Everything needed to predict or to go on training.
+    Full,
+    /// The state dict alone.
+    Params,
+}
+
+/// The name of a checkpoint: `<step>-<digest8>[.<copy>][.params].safetensors`.
+///
+/// The step has at least eight digits, so that names sort by step; `digest8` is the first eight hex digits of the weights
+/// digest; `copy` (2, 3, ...) tells apart files with the same weights but another training state, since a named file is
+/// never written again.
+///
+/// ```
+/// use keepbest_core::WeightsDigest;
+/// use keepbest_store::{CheckpointKind, CheckpointName};
+///
+/// let name = CheckpointName::new(1200, &WeightsDigest([0xab; 32]), CheckpointKind::Full);
+/// assert_eq!(name.to_string(), "00001200-abababab.safetensors");
+/// assert_eq!("00001200-abababab.safetensors".parse(), Ok(name));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CheckpointName {
+    step: u64,
+    digest8: String,
+    copy: u32,
+    kind: CheckpointKind,
+}
+
+/// A file name that is not a checkpoint's.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{name:?} is not the name of a checkpoint")]
+#[non_exhaustive]
+pub struct CheckpointNameError {
+    /// The name as given.
+    pub name: String,
+}
+
+impl CheckpointName {
+    /// The first name for these weights at this step.
+    #[must_use]
+    pub fn new(step: u64, digest: &WeightsDigest, kind: CheckpointKind) -> Self {
+        Self {
+            step,
+            digest8: digest.to_string()[..8].to_owned(),
+            copy: 1,
+            kind,
+        }
+    }
+
+    /// The next name for the same weights, to use when this one is taken.
+    #[must_use]
+    pub fn next_copy(&self) -> Self {
+        Self {
+            copy: self.copy + 1,
+            ..self.clone()
+        }
+    }
+
+    /// The step whose weights it holds.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// The first eight hex digits of the weights digest.
+    #[must_use]
+    pub fn digest8(&self) -> &str {
+        &self.digest8
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn kind(&self) -> CheckpointKind {
+        self.kind
+    }
+
+    /// The file's path.
+    #[must_use]
+    pub fn path(&self, run: &Path) -> PathBuf {
+        run.join(CHECKPOINTS_DIR).join(self.to_string())
+    }
+}
+
+impl fmt::Display for CheckpointName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08}-{}", self.step, self.digest8)?;
+        if self.copy > 1 {
+            write!(f, ".{}", self.copy)?;
+        }
+        if self.kind == CheckpointKind::Params {
+            f.write_str(".params")?;
+        }
+        f.write_str(".safetensors")
+    }
+}
+
+impl FromStr for CheckpointName {
+    type Err = CheckpointNameError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let stem = name.strip_suffix(".safetensors")?;
+            let (stem, kind) = match stem.strip_suffix(".params") {
+                Some(stem) => (stem, CheckpointKind::Params),
+                None => (stem, CheckpointKind::Full),
+            };
+            let (stem, copy) = match stem.split_once('.') {
+                Some((stem, copy)) => (stem, copy.parse().ok()?),
+                None => (stem, 1),
+            };
+            let (step, digest8) = stem.split_once('-')?;
+            Some(Self {
+                step: step.parse().ok()?,
+                digest8: digest8.to_owned(),
+                copy,
+                kind,
+            })
+        };
+        let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        parse()
+            // Only the canonical spelling, so that name and file correspond one to one.
+            .filter(|parsed: &Self| parsed.digest8.len() == 8 && parsed.digest8.chars().all(hex))
+            .filter(|parsed| parsed.to_string() == name)
+            .ok_or_else(|| CheckpointNameError {
+                name: name.to_owned(),
+            })
+    }
+}
+
+impl TryFrom<String> for CheckpointName {
+    type Error = CheckpointNameError;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        name.parse()
+    }
+}
+
+impl From<CheckpointName> for String {
+    fn from(name: CheckpointName) -> Self {
+        name.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back_as_they_were_written() {
+        let digest = WeightsDigest([0x0f; 32]);
+        for kind in [CheckpointKind::Full, CheckpointKind::Params] {
+            for step in [0, 1, 99_999_999, 100_000_000, u64::MAX] {
+                let name = CheckpointName::new(step, &digest, kind);
+                assert_eq!(name.to_string().parse(), Ok(name.clone()));
+                let copy = name.next_copy();
+                assert_ne!(copy, name);
+                assert_eq!(copy.to_string().parse(), Ok(copy));
+            }
+        }
+    }
+
+    #[test]
+    fn other_names_are_refused() {
+        for name in [
+            "",
+            "best.safetensors",
+            "12-abababab.safetensors",
+            "00000012-abababa.safetensors",
+            "00000012-ABABABAB.safetensors",
+            "00000012-abababab.1.safetensors",
+            "00000012-abababab.02.safetensors",
+            "00000012-abababab.params",
+            "../00000012-abababab.safetensors",
+            "00000012-../../aa.safetensors",
+            "00000012-abababab.safetensors.damaged",
+        ] {
+            assert!(name.parse::<CheckpointName>().is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! One writer a run: an operating-system file lock, with the owner written inside.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use thiserror::Error;
+
+use crate::layout::LOCK_FILE;
+
+/// Who holds, or held, a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Host name.
+    pub host: String,
+    /// Process id.
+    pub pid: u32,
+    /// When the lock was taken, milliseconds since 1970.
+    pub started_ms: u64,
+}
+
+impl Owner {
+    fn this_process() -> Self {
+        Self {
+            host: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+            pid: std::process::id(),
+            started_ms: now_ms(),
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} on {}", self.pid, self.host)
+    }
+}
+
+/// Why a run could not be locked.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// Another process writes to the run.
+    #[error("run {} is being written by {}", path.display(), owner.as_ref().map_or_else(|| "another process".to_owned(), Owner::to_string))]
+    #[non_exhaustive]
+    Held {
+        /// The run directory.
+        path: PathBuf,
+        /// The other process; `None` in the instant before it has written its name.
+        owner: Option<Owner>,
+    },
+    /// The lock file cannot be opened, locked or written.
+    #[error("cannot lock {}", path.display())]
+    #[non_exhaustive]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+}
+
+/// The lock, held until dropped. The operating system lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+pub(crate) struct RunLock {
+    file: File,
+    stale: Option<Owner>,
+}
+
+impl RunLock {
+    pub(crate) fn acquire(run: &Path) -> Result<Self, LockError> {
+        let path = run.join(LOCK_FILE);
+        let io_error = |source| LockError::Io {
+            path: path.clone(),
+            source,
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(io_error)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(LockError::Held {
+                    path: run.to_owned(),
+                    owner: read_owner(&mut file),
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(io_error(source)),
+        }
+        // A clean exit empties the file: a name in an unlocked one is that of a writer that died.
+        let stale = read_owner(&mut file);
+        let mut lock = Self { file, stale };
+        lock.write_owner(&Owner::this_process()).map_err(io_error)?;
+        Ok(lock)
+    }
+
+    pub(crate) fn stale_owner(&self) -> Option<&Owner> {
+        self.stale.as_ref()
+    }
+
+    fn write_owner(&mut self, owner: &Owner) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file
+            .write_all(serde_json::to_string(owner)?.as_bytes())
+    }
+}
+
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        // Best effort: a name left behind only makes the next writer report a stale lock.
+        let _ = self.file.set_len(0);
+        let _ = self.file.unlock();
+    }
+}
+
+/// Who writes to a run right now, if anyone does. Takes no lock that could disturb a writer for longer than this call.
+///
+/// # Errors
+/// [`LockError::Io`] when the lock file exists but cannot be opened.
+pub fn active_writer(run: &Path) -> Result<Option<Owner>, LockError> {
+    let path = run.join(LOCK_FILE);
+    let io_error = |source| LockError::Io {
+        path: path.clone(),
+        source,
+    };
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error(error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(read_owner(&mut file).unwrap_or(Owner {
+            host: "unknown".to_owned(),
+            pid: 0,
+            started_ms: 0,
+        }))),
+        Err(TryLockError::Error(source)) => Err(io_error(source)),
+    }
+}
+
+fn read_owner(file: &mut File) -> Option<Owner> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.take(4096).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// Milliseconds since 1970 by the wall clock, for people; nothing is ordered by it.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| {
+            u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+        })
+}

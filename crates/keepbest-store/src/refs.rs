@@ -1,0 +1,76 @@
+//! Refs: `best.safetensors` and `last.safetensors`, moved by renaming a hard link over them.
+
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use crate::error::IoError;
+use crate::fs::SharedFileSystem;
+use crate::layout::{CheckpointName, RefName};
+use crate::staged::{Staged, staged_path};
+
+/// Points a ref at a checkpoint and syncs the run directory.
+pub(crate) fn point(
+    fs: &SharedFileSystem,
+    run: &Path,
+    reference: RefName,
+    checkpoint: &CheckpointName,
+) -> Result<(), IoError> {
+    replace_by_link(fs, &checkpoint.path(run), &reference.path(run))?;
+    fs.sync_dir(run).map_err(IoError::at("sync", run))
+}
+
+/// Makes `target` another name of `original`, or a synced copy where that is not possible. The directory is not synced in the
+/// first case.
+pub(crate) fn replace_by_link(
+    fs: &SharedFileSystem,
+    original: &Path,
+    target: &Path,
+) -> Result<(), IoError> {
+    if same_file(fs, original, target)? {
+        // Renaming one name of a file over another does nothing and leaves both, so this case must not come below.
+        return Ok(());
+    }
+    let staged = staged_path(fs, target)?;
+    match fs.hard_link(original, &staged) {
+        Ok(()) => fs.rename(&staged, target).map_err(|error| {
+            let _ = fs.remove_file(&staged);
+            IoError::at("rename", &staged)(error)
+        }),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(IoError::at("link", original)(error))
+        }
+        // No links here (FAT, some network file systems), or no more for this file.
+        Err(_) => copy(fs, original, target),
+    }
+}
+
+fn copy(fs: &SharedFileSystem, original: &Path, target: &Path) -> Result<(), IoError> {
+    let bytes = fs.read(original).map_err(IoError::at("read", original))?;
+    let mut staged = Staged::create(fs, target.to_owned())?;
+    staged
+        .write_all(&bytes)
+        .map_err(IoError::at("write", target))?;
+    staged.finish()?;
+    Ok(())
+}
+
+/// Whether two paths name one file.
+pub(crate) fn same_file(fs: &SharedFileSystem, a: &Path, b: &Path) -> Result<bool, IoError> {
+    let a = fs.stat(a).map_err(IoError::at("examine", a))?;
+    let b = fs.stat(b).map_err(IoError::at("examine", b))?;
+    Ok(matches!((a, b), (Some(a), Some(b)) if a.identity == b.identity))
+}
+
+/// The ref on disk that is another name of the file at `path`.
+pub(crate) fn link_to(
+    fs: &SharedFileSystem,
+    run: &Path,
+    path: &Path,
+) -> Result<Option<RefName>, IoError> {
+    for reference in RefName::ALL {
+        if same_file(fs, path, &reference.path(run))? {
+            return Ok(Some(reference));
+        }
+    }
+    Ok(None)
+}

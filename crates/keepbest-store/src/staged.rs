@@ -1,0 +1,208 @@
+//! A file on its way: staged, then committed or gone.
+
+use std::fmt;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{BoxError, CommitError, IoError};
+use crate::fs::{SharedFileSystem, WritableFile};
+use crate::layout::{CheckpointName, STAGED_PREFIX};
+
+// Small tensors are gathered; anything this large is written straight from where it lies.
+const BUFFER: usize = 256 << 10;
+
+/// A file under a hidden name, being written. It can only be finished, or dropped, which removes it.
+pub struct Staged {
+    fs: SharedFileSystem,
+    // `None` once finished.
+    file: Option<BufWriter<Box<dyn WritableFile>>>,
+    staged: PathBuf,
+    target: PathBuf,
+    written: u64,
+}
+
+impl fmt::Debug for Staged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Staged")
+            .field("staged", &self.staged)
+            .field("target", &self.target)
+            .field("written", &self.written)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Staged {
+    /// Opens a hidden file in the directory of `target`.
+    pub(crate) fn create(fs: &SharedFileSystem, target: PathBuf) -> Result<Self, IoError> {
+        let staged = staged_path(fs, &target)?;
+        let file = fs
+            .create_new(&staged)
+            .map_err(IoError::at("create", &staged))?;
+        Ok(Self {
+            fs: SharedFileSystem::clone(fs),
+            file: Some(BufWriter::with_capacity(BUFFER, file)),
+            staged,
+            target,
+            written: 0,
+        })
+    }
+
+    /// Syncs the file, gives it its name and syncs the directory. Returns its path.
+    pub(crate) fn finish(mut self) -> Result<PathBuf, IoError> {
+        if let Some(mut file) = self.file.take() {
+            // Each error leaves `self` unfinished, so the drop removes the file: after a failed sync it is never used again.
+            let synced = file
+                .flush()
+                .map_err(IoError::at("write", &self.staged))
+                .and_then(|()| {
+                    file.get_mut()
+                        .sync_data()
+                        .map_err(IoError::at("sync", &self.staged))
+                });
+            // What a failed flush left in the buffer must not be written on drop.
+            let _ = file.into_parts();
+            if let Err(error) = synced {
+                self.discard();
+                return Err(error);
+            }
+        }
+        if let Err(error) = self.fs.rename(&self.staged, &self.target) {
+            self.discard();
+            return Err(IoError::at("rename", &self.staged)(error));
+        }
+        let directory = parent(&self.target);
+        self.fs
+            .sync_dir(directory)
+            .map_err(IoError::at("sync", directory))?;
+        Ok(std::mem::take(&mut self.target))
+    }
+
+    fn discard(&mut self) {
+        // A leftover that cannot be removed now is found by fsck.
+        let _ = self.fs.remove_file(&self.staged);
+    }
+}
+
+impl Write for Staged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(file) = self.file.as_mut() else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        let written = file.write(bytes)?;
+        self.written += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.as_mut().map_or(Ok(()), Write::flush)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            let _ = file.into_parts();
+            self.discard();
+        }
+    }
+}
+
+/// A checkpoint under its hidden name: [`commit`](Self::commit) it or drop it.
+#[derive(Debug)]
+pub struct StagedCheckpoint {
+    pub(crate) staged: Staged,
+    pub(crate) name: CheckpointName,
+}
+
+impl StagedCheckpoint {
+    /// Syncs the file, names it, syncs the directory, then reads it back through `verify`.
+    ///
+    /// # Errors
+    /// [`CommitError::Io`] for a system call, [`CommitError::Verify`] for what `verify` found. In both cases the file is
+    /// removed and its name is free again.
+    pub fn commit<T>(
+        self,
+        verify: impl FnOnce(&Path) -> Result<T, BoxError>,
+    ) -> Result<(Committed, T), CommitError> {
+        let fs = SharedFileSystem::clone(&self.staged.fs);
+        let target = self.staged.target.clone();
+        let bytes = self.staged.written;
+        let path = self.staged.finish().inspect_err(|_| {
+            // The name may have been given before the directory failed to sync: it must not look like a good one.
+            let _ = fs.remove_file(&target);
+        })?;
+        match verify(&path) {
+            Ok(verified) => Ok((
+                Committed {
+                    name: self.name,
+                    bytes,
+                },
+                verified,
+            )),
+            Err(source) => {
+                let _ = fs.remove_file(&path);
+                Err(CommitError::Verify { path, source })
+            }
+        }
+    }
+}
+
+impl Write for StagedCheckpoint {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.staged.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.staged.flush()
+    }
+}
+
+/// A checkpoint that is durable under its name and has been read back. Only such a one can become best or last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    pub(crate) name: CheckpointName,
+    pub(crate) bytes: u64,
+}
+
+impl Committed {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &CheckpointName {
+        &self.name
+    }
+
+    /// Its size in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// A free hidden name beside `target`. Leftovers of a killed writer keep theirs until fsck.
+pub(crate) fn staged_path(fs: &SharedFileSystem, target: &Path) -> Result<PathBuf, IoError> {
+    let name = target
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let directory = parent(target);
+    let mut attempt = 0_u32;
+    loop {
+        let path = directory.join(format!("{STAGED_PREFIX}{name}.{attempt}"));
+        if fs
+            .stat(&path)
+            .map_err(IoError::at("examine", &path))?
+            .is_none()
+        {
+            return Ok(path);
+        }
+        attempt += 1;
+    }
+}
+
+pub(crate) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}

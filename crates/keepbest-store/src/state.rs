@@ -1,0 +1,224 @@
+//! A run's state, rebuilt from its journal.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keepbest_core::{EvaluationRecord, History, Score};
+use serde_json::Value;
+
+use crate::journal::{Entry, Event, SavedEvent, StartedEvent};
+use crate::layout::{CheckpointKind, CheckpointName, RefName};
+
+/// What the journal says about a run. Nothing here is stored anywhere else.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct RunState {
+    /// How the run began; `None` when it was killed before it did.
+    pub started: Option<StartedEvent>,
+    /// The evaluations that led to the present state, in order: those after a point the run was later resumed from are
+    /// dropped, since they were repeated.
+    pub history: History,
+    /// Every checkpoint ever saved.
+    pub checkpoints: BTreeMap<CheckpointName, CheckpointState>,
+    /// What best points at.
+    pub best: Option<RefState>,
+    /// What last points at.
+    pub last: Option<RefState>,
+    /// Refs whose checkpoint was removed because it was damaged or missing, with nothing promoted since.
+    pub lost: BTreeSet<RefName>,
+    /// What the run was last resumed from.
+    pub resumed_from: Option<CheckpointName>,
+    /// Kept whatever retention says.
+    pub pinned: BTreeSet<CheckpointName>,
+    /// How many times it was resumed.
+    pub resumes: u32,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// Wall-clock time of the first event, milliseconds since 1970.
+    pub started_ms: Option<u64>,
+    /// Wall-clock time of the newest event, milliseconds since 1970.
+    pub updated_ms: Option<u64>,
+}
+
+/// Where a run stands, as far as the journal knows. Whether someone writes to it now, the lock knows.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum RunStatus {
+    /// Created, nothing more.
+    #[default]
+    Created,
+    /// In training, or killed in training.
+    Training,
+    /// Stopped from outside, in order.
+    Interrupted,
+    /// Over, with what the training loop had to say.
+    Finished(Value),
+}
+
+/// One checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CheckpointState {
+    /// How it was saved.
+    pub saved: SavedEvent,
+    /// The evaluation of exactly these weights; a resume point saved between evaluations has none.
+    pub evaluation: Option<EvaluationRecord>,
+    /// Why it was removed, if it was.
+    pub pruned: Option<String>,
+}
+
+/// What a ref points at.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RefState {
+    /// The checkpoint.
+    pub checkpoint: CheckpointName,
+    /// Its step.
+    pub step: u64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its score, for best.
+    pub score: Option<Score>,
+}
+
+impl RunState {
+    /// Folds a journal.
+    #[must_use]
+    pub fn from_entries<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Self {
+        let mut state = Self::default();
+        for entry in entries {
+            state.apply(entry);
+        }
+        state
+    }
+
+    /// Takes one more entry into account.
+    pub fn apply(&mut self, entry: &Entry) {
+        self.started_ms.get_or_insert(entry.time_ms);
+        self.updated_ms = Some(entry.time_ms);
+        match &entry.event {
+            Event::Started(event) => {
+                self.started.get_or_insert_with(|| event.clone());
+                self.status = RunStatus::Training;
+            }
+            Event::Evaluated(event) => self.history.push(event.clone()),
+            Event::Saved(event) => {
+                // Looked up now, because a later resume drops the evaluations that it will repeat.
+                let evaluation = self.history.iter().rev().find(|evaluation| {
+                    evaluation.step == event.step && evaluation.digest == Some(event.weights)
+                });
+                let checkpoint = CheckpointState {
+                    saved: event.clone(),
+                    evaluation: evaluation.cloned(),
+                    pruned: None,
+                };
+                self.checkpoints
+                    .insert(event.checkpoint.clone(), checkpoint);
+            }
+            Event::Promoted(event) => {
+                let target = RefState {
+                    checkpoint: event.checkpoint.clone(),
+                    step: event.step,
+                    epoch: event.epoch,
+                    score: event.score,
+                };
+                *self.reference_mut(event.reference) = Some(target);
+                self.lost.remove(&event.reference);
+            }
+            Event::Pruned(event) => {
+                if let Some(checkpoint) = self.checkpoints.get_mut(&event.checkpoint) {
+                    checkpoint.pruned = Some(event.reason.clone());
+                }
+                self.pinned.remove(&event.checkpoint);
+                for reference in RefName::ALL {
+                    // Only fsck removes what a ref points at: when it is damaged.
+                    let target = self.reference_mut(reference);
+                    let lost = target.take_if(|target| target.checkpoint == event.checkpoint);
+                    if lost.is_some() {
+                        self.lost.insert(reference);
+                    }
+                }
+            }
+            Event::Resumed(event) => {
+                self.history.truncate_after(event.step);
+                self.resumed_from.clone_from(&event.checkpoint);
+                self.resumes += 1;
+                self.status = RunStatus::Training;
+            }
+            Event::Pinned(event) => {
+                self.pinned.insert(event.checkpoint.clone());
+            }
+            Event::Unpinned(event) => {
+                self.pinned.remove(&event.checkpoint);
+            }
+            Event::Interrupted(_) => self.status = RunStatus::Interrupted,
+            Event::Finished(event) => self.status = RunStatus::Finished(event.summary.clone()),
+            Event::Rejected(_)
+            | Event::Superseded(_)
+            | Event::SaveFailed(_)
+            | Event::Repaired(_)
+            | Event::Other(_) => {}
+        }
+    }
+
+    /// What a ref points at.
+    #[must_use]
+    pub fn reference(&self, reference: RefName) -> Option<&RefState> {
+        match reference {
+            RefName::Best => self.best.as_ref(),
+            RefName::Last => self.last.as_ref(),
+        }
+    }
+
+    fn reference_mut(&mut self, reference: RefName) -> &mut Option<RefState> {
+        match reference {
+            RefName::Best => &mut self.best,
+            RefName::Last => &mut self.last,
+        }
+    }
+
+    /// The ref that points at a checkpoint, if one does.
+    #[must_use]
+    pub fn referenced_by(&self, checkpoint: &CheckpointName) -> Option<RefName> {
+        RefName::ALL.into_iter().find(|&reference| {
+            self.reference(reference)
+                .is_some_and(|target| target.checkpoint == *checkpoint)
+        })
+    }
+
+    /// The checkpoints that should be on disk, by step.
+    pub fn present(&self) -> impl Iterator<Item = &CheckpointState> {
+        self.checkpoints
+            .values()
+            .filter(|checkpoint| checkpoint.pruned.is_none())
+    }
+
+    /// The checkpoints that should be on disk and hold everything needed to go on training, newest first.
+    #[must_use]
+    pub fn resume_points(&self) -> Vec<&CheckpointState> {
+        let mut full: Vec<_> = self
+            .present()
+            .filter(|checkpoint| checkpoint.saved.kind == CheckpointKind::Full)
+            .collect();
+        full.sort_by(|a, b| {
+            (b.saved.step, &b.saved.checkpoint).cmp(&(a.saved.step, &a.saved.checkpoint))
+        });
+        full
+    }
+
+    /// The checkpoints that should be on disk and whose evaluation was admissible, best first; of equals the earlier first.
+    #[must_use]
+    pub fn ranked(&self) -> Vec<(&CheckpointState, Score)> {
+        let mut ranked: Vec<_> = self
+            .present()
+            .filter_map(|checkpoint| {
+                let score = checkpoint.evaluation.as_ref()?.score?;
+                Some((checkpoint, score))
+            })
+            .collect();
+        if let Some(started) = &self.started {
+            // Stable, and `present` goes by step.
+            ranked.sort_by(|(_, a), (_, b)| started.objective.compare_total(b, a));
+        }
+        ranked
+    }
+}
