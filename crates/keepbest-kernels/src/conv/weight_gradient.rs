@@ -137,7 +137,11 @@ impl WeightGradient {
                 (index, first, rows)
             }));
         }
-        tiles.sort_by_key(|&(_, first, _)| first);
+        let overlapping = few_channels && !whole_map;
+        // The order of parts is the order of additions where they overlap.
+        if !overlapping {
+            tiles.sort_by_key(|&(_, first, _)| first);
+        }
         WeightGradient {
             input,
             output,
@@ -147,7 +151,7 @@ impl WeightGradient {
             taps,
             parts,
             tiles,
-            overlapping: few_channels && !whole_map,
+            overlapping,
             stride: shape.stride[1],
             k,
             chunks_per_image,
