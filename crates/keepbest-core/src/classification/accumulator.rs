@@ -87,6 +87,19 @@ pub enum ClassificationError {
     NoExamples,
 }
 
+impl ClassificationError {
+    /// What to try, where there is something.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NotAProbability { .. } | Self::NotADistribution { .. } => {
+                Some("raw scores of a network are logits: use `update_logits`")
+            }
+            _ => None,
+        }
+    }
+}
+
 /// How far a probability may exceed 1, and a sum of them miss 1: room for probabilities computed in half precision.
 const ROUNDING: f64 = 1e-2;
 
@@ -142,7 +155,8 @@ impl ClassificationAccumulator {
         Ok(())
     }
 
-    /// Takes in a batch of logits `[n, classes]`, row-major: the [softmax](softmax_into) of each row is its probabilities.
+    /// Takes in a batch of logits `[n, classes]`, row-major: the [softmax](softmax_into) of each row, in double precision,
+    /// is its probabilities.
     ///
     /// # Errors
     /// When the lengths do not match, or a label is not a class. Then nothing of the batch is taken in.

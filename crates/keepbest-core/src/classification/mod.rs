@@ -23,7 +23,8 @@
 //!
 //! All but the ranking metrics are sums. ROC AUC and average precision are exact, so they need every probability:
 //! 4 bytes each as long as all are exactly representable in single precision, 8 bytes from then on. 10,000 examples of 10
-//! classes in single precision take 400 kB, 50,000 of 1,000 classes 200 MB; [`ClassificationOptions::ranking`] turns
+//! classes in single precision take 400 kB, 50,000 of 1,000 classes 200 MB, and twice that after
+//! [`update_logits`](ClassificationAccumulator::update_logits), whose softmax is double; [`ClassificationOptions::ranking`] turns
 //! them off.
 //!
 //! # Determinism

@@ -18,6 +18,14 @@ pub enum ObjectiveError {
         /// The expression.
         expression: Expression,
     },
+    /// The same for a tie-break.
+    #[error(
+        "it is not known whether more or less of `{expression}` is better: `max:` or `min:` is needed before it"
+    )]
+    UnknownTieDirection {
+        /// The expression.
+        expression: Expression,
+    },
     /// An expression without a metric is the same for every model.
     #[error("`{expression}` has no metric in it, so it cannot tell models apart")]
     NoMetric {

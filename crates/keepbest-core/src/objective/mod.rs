@@ -78,7 +78,8 @@ pub struct TieBreak {
 }
 
 impl Objective {
-    /// To have the most, or the least, of an expression over metrics; the direction is that of the metrics in it.
+    /// To have the most, or the least, of an expression over metrics; the direction is that of the metrics in it, unless
+    /// `max:` or `min:` stands before it.
     ///
     /// # Errors
     /// When the text is no expression, has no metric in it, or its direction does not follow from its metrics: then use
@@ -87,7 +88,7 @@ impl Objective {
         Self::build(monitor, None)
     }
 
-    /// The same with the direction given, which counts more than that of the metrics.
+    /// The same with the direction given, which counts more than that of the metrics, and less than a `max:` or `min:`.
     ///
     /// # Errors
     /// When the text is no expression, or has no metric in it.
@@ -100,7 +101,9 @@ impl Objective {
     /// # Errors
     /// Those of [`new`](Self::new).
     pub fn build(monitor: &str, direction: Option<Direction>) -> Result<Self, ObjectiveError> {
-        let TieBreak { monitor, direction } = directed(monitor, direction)?;
+        let TieBreak { monitor, direction } = directed(monitor, direction, |expression| {
+            ObjectiveError::UnknownDirection { expression }
+        })?;
         Ok(Self {
             monitor,
             direction,
@@ -119,16 +122,19 @@ impl Objective {
         Ok(self)
     }
 
-    /// Sets what decides between equal values.
+    /// Sets what decides between equal values: an expression like that of [`new`](Self::new), such as `val/loss` or
+    /// `min:val/my_own`.
     ///
     /// # Errors
-    /// Those of [`new`](Self::new).
+    /// Those of [`new`](Self::new), with [`ObjectiveError::UnknownTieDirection`] for a direction that is not known.
     pub fn with_tie_break(
         mut self,
         monitor: &str,
         direction: Option<Direction>,
     ) -> Result<Self, ObjectiveError> {
-        self.tie_break = Some(directed(monitor, direction)?);
+        self.tie_break = Some(directed(monitor, direction, |expression| {
+            ObjectiveError::UnknownTieDirection { expression }
+        })?);
         Ok(self)
     }
 
@@ -323,24 +329,30 @@ fn format_ties(a: Option<f64>, b: Option<f64>) -> (String, String) {
     }
 }
 
-/// An expression with its direction.
-fn directed(monitor: &str, direction: Option<Direction>) -> Result<TieBreak, ObjectiveError> {
-    let monitor: Expression = monitor
-        .parse()
-        .map_err(|source| ObjectiveError::Expression {
-            text: monitor.trim().to_owned(),
-            source,
-        })?;
+/// An expression with its direction: that of a `max:` or `min:` before it, else the one given, else that of its metrics.
+fn directed(
+    text: &str,
+    direction: Option<Direction>,
+    unknown: impl FnOnce(Expression) -> ObjectiveError,
+) -> Result<TieBreak, ObjectiveError> {
+    let text = text.trim();
+    let (before, rest) = match text.split_once(':') {
+        Some(("max", rest)) => (Some(Direction::Maximise), rest),
+        Some(("min", rest)) => (Some(Direction::Minimise), rest),
+        _ => (None, text),
+    };
+    let monitor: Expression = rest.parse().map_err(|source| ObjectiveError::Expression {
+        text: rest.trim().to_owned(),
+        source,
+    })?;
     if monitor.metric_names().is_empty() {
         return Err(ObjectiveError::NoMetric {
             expression: monitor,
         });
     }
-    match direction.or_else(|| monitor.direction()) {
+    match before.or(direction).or_else(|| monitor.direction()) {
         Some(direction) => Ok(TieBreak { monitor, direction }),
-        None => Err(ObjectiveError::UnknownDirection {
-            expression: monitor,
-        }),
+        None => Err(unknown(monitor)),
     }
 }
 

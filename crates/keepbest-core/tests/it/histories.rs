@@ -435,6 +435,28 @@ fn senseless_objectives_are_refused() {
             Err(ObjectiveError::MinDelta(_))
         ));
     }
+    let error = objective
+        .clone()
+        .with_tie_break("my_own", None)
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "it is not known whether more or less of `my_own` is better: `max:` or `min:` is needed before it"
+    );
+    let tied = objective.with_tie_break("min: my_own", None).unwrap();
+    assert_eq!(tied.to_string(), "max val/accuracy, ties by min my_own");
+    assert_eq!(
+        Objective::new("min:val/my_own").unwrap().direction(),
+        Direction::Minimise
+    );
+    assert_eq!(
+        Objective::new("max:`a:b`").unwrap().monitor().as_metric(),
+        Some("a:b")
+    );
+    assert!(matches!(
+        Objective::new("up:val/accuracy"),
+        Err(ObjectiveError::Expression { .. })
+    ));
     // The direction given counts more than the one known.
     assert_eq!(
         Objective::with_direction("val/loss", Direction::Maximise)
