@@ -1,1 +1,28 @@
 //! Model specs, zoo, shape inference, plan, forward and backward, optimizers, snapshots.
+//!
+//! A [`ModelSpec`] is an architecture as data; [`zoo::spec`] has some by name. [`Network::new`] checks it.
+//! [`CpuEngine`] trains it, [`Predictor`] scores images with it, and a [`Snapshot`] holds its weights at one
+//! step without copying them.
+//!
+//! Images are dense `[n, height, width, channels]` f32, normalised; parameters have PyTorch's names, shapes
+//! and layouts. In f32 the results depend on the seed and the data alone, not on the number of threads or the
+//! processor's instructions.
+
+mod affine;
+mod engine;
+mod network;
+pub mod optimizer;
+mod params;
+mod plan;
+mod predictor;
+mod random;
+pub mod schedule;
+mod spec;
+pub mod zoo;
+
+pub use engine::{CpuEngine, Engine, EngineConfig, EngineError, LossConfig, StepError, StepOutput};
+pub use network::{LayerError, LayerSummary, Network};
+pub use optimizer::{OptimizerConfig, SettingError};
+pub use params::{Mismatch, ParamLayout, ParamTensor, Role, Snapshot, WeightsError};
+pub use predictor::{PredictError, Predictor};
+pub use spec::*;

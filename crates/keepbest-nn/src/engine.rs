@@ -1,0 +1,614 @@
+//! Training: one step is forward, loss, backward, update.
+
+mod backward;
+mod forward;
+mod update;
+
+#[cfg(test)]
+mod golden_tests;
+
+use crate::network::{LayerError, Network};
+use crate::optimizer::{OptimizerConfig, SettingError, check};
+use crate::params::{
+    ParamLayout, Role, Snapshot, StateCell, StateNames, TrainState, WeightsError, described,
+};
+use crate::plan::{Plan, Purpose};
+use crate::predictor::Predictor;
+use crate::random;
+use crate::spec::ModelSpec;
+use keepbest_formats::StateDict;
+use keepbest_kernels::{Buffer, Context, Isa, IsaError, ShapeError, activation, loss, reduce};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What an engine is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineConfig {
+    /// Most images in a step; memory is planned for this many.
+    pub batch_size: usize,
+    /// Threads to compute with; the machine's processors when absent. Results do not depend on it.
+    pub threads: Option<usize>,
+    /// Seed of the starting weights and of dropout.
+    pub seed: u64,
+    /// Optimizer and its settings.
+    pub optimizer: OptimizerConfig,
+    /// The training criterion.
+    pub loss: LossConfig,
+    /// Gradients are scaled down to this 2-norm over all parameters, as `clip_grad_norm_`.
+    pub clip_grad_norm: Option<f64>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        EngineConfig {
+            batch_size: 64,
+            threads: None,
+            seed: 0,
+            optimizer: OptimizerConfig::sgd(0.9, 0.0),
+            loss: LossConfig::default(),
+            clip_grad_norm: None,
+        }
+    }
+}
+
+/// Cross entropy, `torch.nn.CrossEntropyLoss(reduction="mean")`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossConfig {
+    /// Share of the target spread over all classes, in `[0, 1]`.
+    #[serde(default)]
+    pub label_smoothing: f64,
+    /// A weight for each class; all 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<Vec<f32>>,
+}
+
+impl LossConfig {
+    pub(crate) fn validate(&self, classes: usize) -> Result<(), EngineError> {
+        let smoothing = self.label_smoothing;
+        check(
+            "label smoothing",
+            smoothing,
+            (0.0..=1.0).contains(&smoothing),
+            "within 0 and 1",
+        )?;
+        if let Some(weights) = &self.class_weights {
+            if weights.len() != classes {
+                return Err(EngineError::ClassWeights {
+                    found: weights.len(),
+                    expected: classes,
+                });
+            }
+            for weight in weights {
+                let holds = *weight >= 0.0 && weight.is_finite();
+                check("class weight", f64::from(*weight), holds, "at least 0")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why an engine or a predictor could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// Layers that do not fit each other.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// A setting outside its range.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// A class weight too many or too few.
+    #[error("{found} class weights for {expected} classes")]
+    ClassWeights {
+        /// Weights given.
+        found: usize,
+        /// Classes of the model.
+        expected: usize,
+    },
+    /// `KEEPBEST_ISA` asks for what this processor or build does not have.
+    #[error(transparent)]
+    Isa(#[from] IsaError),
+    /// A layer that the kernels cannot be planned for.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// Batch norm over one value has no variance.
+    #[error("batch size 1 leaves batch norm `{layer}` with one value a channel; use 2 or more")]
+    SingleValue {
+        /// The layer.
+        layer: String,
+    },
+}
+
+/// Why a step was not taken. The weights are those from before it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// The batch has no image, or more than planned for.
+    #[error("a batch of {found} images; the engine was planned for 1 to {expected}")]
+    BatchSize {
+        /// Images in the batch.
+        found: usize,
+        /// Images planned for.
+        expected: usize,
+    },
+    /// The floats do not make that many images.
+    #[error("{found} floats for {images} images of {image_len} floats")]
+    ImagesLength {
+        /// Floats given.
+        found: usize,
+        /// Number of labels.
+        images: usize,
+        /// Floats of one image.
+        image_len: usize,
+    },
+    /// A label that is no class.
+    #[error("label {found} of image {index} in the batch; the model has {classes} classes")]
+    Label {
+        /// The label.
+        found: u32,
+        /// Position in the batch.
+        index: usize,
+        /// Classes of the model.
+        classes: usize,
+    },
+    /// One image leaves batch norm with one value a channel.
+    #[error("a batch of one image leaves batch norm `{layer}` with one value a channel")]
+    SingleValue {
+        /// The layer.
+        layer: String,
+    },
+    /// The learning rate is not a number, or negative.
+    #[error("learning rate must be at least 0 and finite, found {found}")]
+    LearningRate {
+        /// The rate.
+        found: f64,
+    },
+    /// The loss is no finite number any more: training has diverged.
+    #[error("loss became {loss} at step {step}")]
+    NonFiniteLoss {
+        /// The loss.
+        loss: f64,
+        /// The step, counted from 1.
+        step: u64,
+    },
+    /// The gradient is no finite number any more: training has diverged.
+    #[error("gradient became {norm} at step {step}")]
+    NonFiniteGradient {
+        /// Its 2-norm.
+        norm: f64,
+        /// The step, counted from 1.
+        step: u64,
+    },
+}
+
+/// What a step found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOutput {
+    /// Mean criterion of the batch, before the update.
+    pub loss: f64,
+    /// Images whose highest score was their label's.
+    pub correct: u32,
+    /// 2-norm of the gradient before clipping, when clipping is on.
+    pub grad_norm: Option<f64>,
+}
+
+/// A training engine: what the trainer needs, whatever device computes it.
+pub trait Engine {
+    /// Takes one optimizer step on a batch.
+    ///
+    /// `images` is `[labels.len(), height, width, channels]`, dense, normalised.
+    ///
+    /// # Errors
+    /// [`StepError`]; the weights are then those from before the step.
+    fn step(
+        &mut self,
+        images: &[f32],
+        labels: &[u32],
+        learning_rate: f64,
+    ) -> Result<StepOutput, StepError>;
+
+    /// An immutable handle on the weights and training state as they are now. Costs a reference count.
+    fn snapshot(&self) -> Snapshot;
+
+    /// Steps taken.
+    fn steps(&self) -> u64;
+}
+
+/// The CPU engine.
+///
+/// ```
+/// use keepbest_nn::{CpuEngine, Engine, EngineConfig, zoo};
+/// let spec = zoo::spec("lenet5", &zoo::ZooOptions::new(1, 28, 28, 10))?;
+/// let mut engine = CpuEngine::new(&spec, EngineConfig { batch_size: 4, ..Default::default() })?;
+/// let images = vec![0.5; 4 * 28 * 28];
+/// let first = engine.step(&images, &[3, 3, 3, 3], 0.1)?;
+/// let snapshot = engine.snapshot();
+/// let second = engine.step(&images, &[3, 3, 3, 3], 0.1)?;
+/// assert!(second.loss < first.loss);
+/// assert_eq!((snapshot.step(), engine.snapshot().step()), (1, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct CpuEngine {
+    network: Arc<Network>,
+    config: EngineConfig,
+    ctx: Arc<Context>,
+    plan: Plan,
+    state: StateCell,
+    names: Arc<StateNames>,
+    memory: Memory,
+}
+
+/// Memory of a training step, all of it allocated at the start.
+struct Memory {
+    arena: Buffer,
+    gradients: Buffer,
+    /// Statistics of the batch and the affine map made from them, for all batch norms in a row.
+    mean: Buffer,
+    variance: Buffer,
+    inv_std: Buffer,
+    scale: Buffer,
+    shift: Buffer,
+    indices: Vec<u8>,
+    /// Partial sums of the gradient's norm.
+    sums: Vec<f64>,
+}
+
+/// Purposes of random keys.
+const STREAM_START: u64 = 1;
+const STREAM_DROPOUT: u64 = 2;
+
+/// A context of `threads` threads on the best instructions this machine has.
+pub(crate) fn context(threads: Option<usize>) -> Result<Arc<Context>, EngineError> {
+    let threads = match threads {
+        Some(threads) => {
+            check("threads", threads as f64, threads > 0, "at least 1")?;
+            threads
+        }
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    Ok(Arc::new(Context::new(Isa::detect()?, threads)?))
+}
+
+impl CpuEngine {
+    /// Plans memory and kernels for a model, and draws its starting weights from the seed.
+    ///
+    /// # Errors
+    /// [`EngineError`] for layers that do not fit, a setting outside its range, or an instruction set the
+    /// machine lacks.
+    pub fn new(spec: &ModelSpec, config: EngineConfig) -> Result<Self, EngineError> {
+        Self::with_network(Network::new(spec)?, config)
+    }
+
+    fn with_network(network: Network, config: EngineConfig) -> Result<Self, EngineError> {
+        let network = Arc::new(network);
+        let batch = config.batch_size;
+        check("batch size", batch as f64, batch > 0, "at least 1")?;
+        config.optimizer.validate()?;
+        config.loss.validate(network.classes())?;
+        if let Some(norm) = config.clip_grad_norm {
+            check(
+                "clip-grad-norm",
+                norm,
+                norm > 0.0 && norm.is_finite(),
+                "above 0",
+            )?;
+        }
+        if batch == 1
+            && let Some(layer) = network.needs_two_images()
+        {
+            return Err(EngineError::SingleValue {
+                layer: layer.to_owned(),
+            });
+        }
+        let ctx = context(config.threads)?;
+        let plan = Plan::new(&network, batch, Purpose::Training, &ctx)?;
+        let layout = network.layout();
+        let slots = config.optimizer.slots();
+        let mut state = TrainState::new(layout, slots.len());
+        start(layout, config.seed, &mut state);
+        let channels = plan.channels_len;
+        let memory = Memory {
+            arena: Buffer::zeroed(plan.arena_len),
+            gradients: Buffer::zeroed(layout.trained_len()),
+            mean: Buffer::zeroed(channels),
+            variance: Buffer::zeroed(channels),
+            inv_std: Buffer::zeroed(channels),
+            scale: Buffer::zeroed(channels),
+            shift: Buffer::zeroed(channels),
+            indices: vec![0; plan.indices_len],
+            sums: vec![0.0; reduce::sum_squares_scratch_len(layout.trained_len())],
+        };
+        let names = Arc::new(StateNames {
+            layout: layout.clone(),
+            slots,
+        });
+        Ok(CpuEngine {
+            config,
+            ctx,
+            plan,
+            state: StateCell::new(state),
+            names,
+            memory,
+            network,
+        })
+    }
+
+    /// The network being trained.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// A predictor of the same network on the same threads; load a snapshot into it.
+    ///
+    /// # Errors
+    /// [`EngineError::Setting`] for a batch size of 0.
+    pub fn predictor(&self, batch_size: usize) -> Result<Predictor, EngineError> {
+        Predictor::with_context(Arc::clone(&self.network), batch_size, Arc::clone(&self.ctx))
+    }
+
+    /// Replaces all weights and buffers. The optimizer's state and the step stay.
+    ///
+    /// # Errors
+    /// [`WeightsError`] listing missing, unexpected and mis-shaped tensors; nothing is changed then.
+    pub fn load_weights(&mut self, weights: &StateDict) -> Result<(), WeightsError> {
+        let layout = self.network.layout();
+        layout.check(weights)?;
+        self.state.update(layout, |next, old| {
+            if let Some(old) = old {
+                next.step = old.step;
+                for (next, old) in next.slots.iter_mut().zip(&old.slots) {
+                    next.copy_from_slice(old);
+                }
+            }
+            copy_weights(layout, weights, &mut next.weights, &mut next.counters);
+        });
+        Ok(())
+    }
+
+    /// Replaces the optimizer's state and the number of steps taken: with [`CpuEngine::load_weights`], all
+    /// that a resumed run needs.
+    ///
+    /// # Errors
+    /// [`WeightsError`] listing missing, unexpected and mis-shaped tensors; nothing is changed then.
+    pub fn load_training_state(
+        &mut self,
+        training: &StateDict,
+        steps: u64,
+    ) -> Result<(), WeightsError> {
+        let layout = self.network.layout();
+        let slots = self.names.slots;
+        let expected = self.snapshot().training_state();
+        WeightsError::compare(&described(&expected), &described(training), |_| false)?;
+        self.state.update(layout, |next, old| {
+            if let Some(old) = old {
+                next.weights.copy_from_slice(&old.weights);
+                next.counters.copy_from_slice(&old.counters);
+            }
+            next.step = steps;
+            for (slot, name) in next.slots.iter_mut().zip(slots) {
+                for tensor in layout.tensors().iter().filter(|t| t.role == Role::Trained) {
+                    let found = training.get(&format!("{name}.{}", tensor.name));
+                    copy_f32(found, &mut slot[tensor.trained_range()]);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn check_batch(
+        &self,
+        images: &[f32],
+        labels: &[u32],
+        learning_rate: f64,
+    ) -> Result<(), StepError> {
+        let n = labels.len();
+        if n == 0 || n > self.plan.batch {
+            return Err(StepError::BatchSize {
+                found: n,
+                expected: self.plan.batch,
+            });
+        }
+        let image_len = self.network.image_len();
+        if images.len() != n * image_len {
+            return Err(StepError::ImagesLength {
+                found: images.len(),
+                images: n,
+                image_len,
+            });
+        }
+        let classes = self.network.classes();
+        if let Some(index) = labels.iter().position(|l| *l as usize >= classes) {
+            return Err(StepError::Label {
+                found: labels[index],
+                index,
+                classes,
+            });
+        }
+        if n == 1
+            && let Some(layer) = self.network.needs_two_images()
+        {
+            return Err(StepError::SingleValue {
+                layer: layer.to_owned(),
+            });
+        }
+        if !(learning_rate >= 0.0 && learning_rate.is_finite()) {
+            return Err(StepError::LearningRate {
+                found: learning_rate,
+            });
+        }
+        Ok(())
+    }
+
+    /// From images to logits, in the arena.
+    fn forward(&mut self, n: usize, images: &[f32]) {
+        let (ctx, plan, state) = (&*self.ctx, &self.plan, self.state.get());
+        let dropout = random::key(self.config.seed, &[STREAM_DROPOUT, state.step]);
+        activation::pack_images(
+            ctx,
+            n,
+            plan.input_shape,
+            images,
+            &mut self.memory.arena[plan.input.clone()],
+        );
+        for step in &plan.steps {
+            forward::run(
+                ctx,
+                n,
+                step,
+                &self.network,
+                state,
+                dropout,
+                &mut self.memory,
+            );
+        }
+    }
+
+    /// From the logits in the arena to the loss and the gradient of the logits.
+    fn loss(&mut self, labels: &[u32]) -> loss::LossOutput {
+        let plan = &self.plan;
+        let gradient = plan
+            .output_gradient
+            .clone()
+            .expect("a training plan has it");
+        let [logits, gradient] = self
+            .memory
+            .arena
+            .get_disjoint_mut([plan.output.clone(), gradient])
+            .expect("the plan keeps logits and their gradient apart");
+        loss::softmax_cross_entropy(
+            &self.ctx,
+            labels.len(),
+            self.network.classes(),
+            logits,
+            plan.output_shape.image_stride(),
+            labels,
+            self.config.loss.label_smoothing,
+            self.config.loss.class_weights.as_deref(),
+            Some(gradient),
+        )
+    }
+
+    /// From the gradient of the logits to the gradients of all parameters.
+    fn backward(&mut self, n: usize) {
+        let (ctx, plan, state) = (&*self.ctx, &self.plan, self.state.get());
+        let dropout = random::key(self.config.seed, &[STREAM_DROPOUT, state.step]);
+        for step in plan.steps.iter().rev() {
+            backward::run(
+                ctx,
+                n,
+                step,
+                &self.network,
+                state,
+                dropout,
+                &mut self.memory,
+            );
+        }
+    }
+
+    /// From the gradients of `n` images to the next state.
+    fn update(&mut self, n: usize, learning_rate: f64, gradient_scale: f32) {
+        let (ctx, network, plan, memory) = (&self.ctx, &self.network, &self.plan, &self.memory);
+        let step = update::OptimizerStep {
+            config: &self.config.optimizer,
+            learning_rate,
+            gradient_scale,
+        };
+        self.state.update(network.layout(), |next, old| {
+            update::optimize(ctx, network.layout(), &step, &memory.gradients, next, old);
+            update::running_statistics(network, plan, memory, n, next, old);
+        });
+    }
+
+    /// The gradient of the last [`Engine::step`], before clipping, by parameter name. For tests and tools.
+    pub fn gradients(&self) -> StateDict {
+        let mut dict = StateDict::new();
+        for tensor in self
+            .network
+            .layout()
+            .tensors()
+            .iter()
+            .filter(|t| t.role == Role::Trained)
+        {
+            let values = &self.memory.gradients[tensor.trained_range()];
+            let copy = keepbest_formats::Tensor::from_f32(&tensor.shape, values)
+                .expect("a gradient has the length of its parameter");
+            dict.insert(tensor.name.clone(), copy)
+                .expect("names of a layout are unique");
+        }
+        dict
+    }
+}
+
+impl Engine for CpuEngine {
+    fn step(
+        &mut self,
+        images: &[f32],
+        labels: &[u32],
+        learning_rate: f64,
+    ) -> Result<StepOutput, StepError> {
+        self.check_batch(images, labels, learning_rate)?;
+        let n = labels.len();
+        self.forward(n, images);
+        let loss = self.loss(labels);
+        let step = self.steps() + 1;
+        if !loss.loss.is_finite() {
+            return Err(StepError::NonFiniteLoss {
+                loss: loss.loss,
+                step,
+            });
+        }
+        self.backward(n);
+        let max_norm = self.config.clip_grad_norm;
+        let (grad_norm, gradient_scale) =
+            update::clip(&self.ctx, &mut self.memory, max_norm, step)?;
+        self.update(n, learning_rate, gradient_scale);
+        Ok(StepOutput {
+            loss: loss.loss,
+            correct: loss.correct,
+            grad_norm,
+        })
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.state.snapshot(&self.names)
+    }
+
+    fn steps(&self) -> u64 {
+        self.state.get().step
+    }
+}
+
+fn start(layout: &ParamLayout, seed: u64, state: &mut TrainState) {
+    for (index, tensor) in layout.tensors().iter().enumerate() {
+        if tensor.role != Role::Counter {
+            let key = random::key(seed, &[STREAM_START, index as u64]);
+            tensor.start.fill(key, &mut state.weights[tensor.range()]);
+        }
+    }
+}
+
+/// Copies a checked state dict into the arena. A counter that is absent starts at 0.
+pub(crate) fn copy_weights(
+    layout: &ParamLayout,
+    weights: &StateDict,
+    arena: &mut [f32],
+    counters: &mut [i64],
+) {
+    for tensor in layout.tensors() {
+        let found = weights.get(&tensor.name);
+        if tensor.role == Role::Counter {
+            counters[tensor.offset] = found.map_or(0, |t| {
+                let bytes = t.bytes().as_ref().try_into().expect("checked: one i64");
+                i64::from_le_bytes(bytes)
+            });
+        } else {
+            copy_f32(found, &mut arena[tensor.range()]);
+        }
+    }
+}
+
+fn copy_f32(found: Option<&keepbest_formats::Tensor>, out: &mut [f32]) {
+    let tensor = found.expect("checked: the tensor is there");
+    out.copy_from_slice(&tensor.as_f32().expect("checked: the tensor is f32"));
+}

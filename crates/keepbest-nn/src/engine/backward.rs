@@ -1,0 +1,157 @@
+//! The backward pass of one operation.
+
+use super::Memory;
+use crate::network::{Network, Op};
+use crate::params::TrainState;
+use crate::plan::{Place, Step, Target};
+use crate::random;
+use keepbest_kernels::{
+    Context, add, avg_pool, batch_norm, dropout, global_avg_pool, max_pool, relu,
+};
+
+pub(super) fn run(
+    ctx: &Context,
+    n: usize,
+    step: &Step,
+    network: &Network,
+    state: &TrainState,
+    dropout_key: u64,
+    memory: &mut Memory,
+) {
+    let backward = step.backward.as_ref().expect("a training plan has it");
+    let tensor = |id: usize| &network.layout().tensors()[id];
+    let param = |id: usize| &state.weights[tensor(id).range()];
+    // Activations the operation does not keep may have given their place to others by now: an operation
+    // asks only for what it reads.
+    let (reads_x, reads_y) = match &step.node.op {
+        Op::Conv { .. } => (true, false),
+        Op::BatchNorm(bn) => (true, bn.relu),
+        Op::Relu | Op::Add { relu: true, .. } => (false, true),
+        _ => (false, false),
+    };
+    let only_if = |reads: bool, place: &Place| if reads { place.clone() } else { 0..0 };
+    let [x, y, dy, dx, other, scratch] = memory
+        .arena
+        .get_disjoint_mut([
+            only_if(reads_x, &step.input),
+            only_if(reads_y, &step.output),
+            backward.output_gradient.clone(),
+            written(&backward.input_gradient),
+            written(&backward.other_gradient),
+            backward.scratch.clone(),
+        ])
+        .expect("the plan keeps the places of one operation apart");
+    // A batch may be smaller than planned for: kernels see its images alone.
+    let shape = step.output_shape;
+    let (input_len, output_len) = (step.input_shape.len(n), shape.len(n));
+    let (x, y, dy) = (only(x, input_len), only(y, output_len), &dy[..output_len]);
+    let (dx, other) = (only(dx, input_len), only(other, input_len));
+    let wanted = backward.input_gradient.is_some();
+    let other_wanted = backward.other_gradient.is_some();
+    match &step.node.op {
+        Op::Conv { weight, bias, .. } => {
+            let conv = step.conv.as_ref().expect("a convolution has its plan");
+            let gradient = &mut memory.gradients[tensor(*weight).trained_range()];
+            conv.backward_weights(ctx, n, x, dy, scratch, gradient);
+            if let Some(bias) = bias {
+                let gradient = &mut memory.gradients[tensor(*bias).trained_range()];
+                conv.backward_bias(ctx, n, dy, scratch, gradient);
+            }
+            if wanted {
+                conv.pack_backward(ctx, param(*weight), scratch);
+                conv.backward_data(ctx, n, dy, scratch, dx);
+            }
+        }
+        Op::BatchNorm(bn) => {
+            let channels = step.channels.clone();
+            let [dgamma, dbeta] = memory
+                .gradients
+                .get_disjoint_mut([
+                    tensor(bn.weight).trained_range(),
+                    tensor(bn.bias).trained_range(),
+                ])
+                .expect("parameters have places of their own");
+            batch_norm::backward(
+                ctx,
+                n,
+                shape,
+                x,
+                bn.relu.then_some(y),
+                dy,
+                &memory.mean[channels.clone()],
+                &memory.inv_std[channels],
+                param(bn.weight),
+                scratch,
+                dgamma,
+                dbeta,
+                dx,
+                other_wanted.then_some(other),
+            );
+        }
+        Op::Relu if wanted => relu::backward(ctx, y, dy, dx),
+        Op::MaxPool(pool) if wanted => {
+            max_pool::backward(ctx, n, pool, dy, &memory.indices[step.indices.clone()], dx);
+        }
+        Op::AvgPool {
+            pool,
+            count_include_pad,
+        } if wanted => {
+            avg_pool::backward(ctx, n, pool, *count_include_pad, dy, dx);
+        }
+        Op::GlobalAvgPool if wanted => {
+            global_avg_pool::backward(ctx, n, step.input_shape, dy, dx);
+        }
+        Op::Dropout { p, stream } if wanted => {
+            dropout::backward(
+                ctx,
+                n,
+                shape,
+                *p,
+                random::key(dropout_key, &[*stream]),
+                dy,
+                dx,
+            );
+        }
+        Op::Add { relu, .. } => {
+            for (target, wanted) in [(dx, wanted), (other, other_wanted)] {
+                if wanted && *relu {
+                    relu::backward(ctx, y, dy, target);
+                } else if wanted {
+                    target.copy_from_slice(dy);
+                }
+            }
+        }
+        // The gradient with respect to the images is of no use.
+        _ => {}
+    }
+    for target in [&backward.input_gradient, &backward.other_gradient]
+        .into_iter()
+        .flatten()
+    {
+        if let Some(staging) = &target.staging {
+            let [sum, part] = memory
+                .arena
+                .get_disjoint_mut([target.place.clone(), staging.clone()])
+                .expect("the plan keeps a gradient and its staging apart");
+            add::accumulate(ctx, &mut sum[..input_len], &part[..input_len]);
+        }
+    }
+}
+
+/// The first `len` floats of a place, or all of one that is not used.
+fn only(place: &mut [f32], len: usize) -> &mut [f32] {
+    let len = len.min(place.len());
+    &mut place[..len]
+}
+
+/// Where the operation itself writes a gradient.
+fn written(target: &Option<Target>) -> Place {
+    match target {
+        Some(Target {
+            staging: Some(staging),
+            ..
+        }) => staging.clone(),
+        Some(Target { place, .. }) => place.clone(),
+        None => 0..0,
+    }
+}

@@ -1,0 +1,84 @@
+//! The forward pass of one operation in training.
+
+use super::Memory;
+use crate::affine::{affine, inverse_deviation};
+use crate::network::{Network, Op};
+use crate::params::TrainState;
+use crate::plan::Step;
+use crate::random;
+use keepbest_kernels::{
+    Context, add, avg_pool, batch_norm, dropout, global_avg_pool, max_pool, relu,
+};
+
+pub(super) fn run(
+    ctx: &Context,
+    n: usize,
+    step: &Step,
+    network: &Network,
+    state: &TrainState,
+    dropout_key: u64,
+    memory: &mut Memory,
+) {
+    let param = |id: usize| &state.weights[network.layout().tensors()[id].range()];
+    let other = step.other.clone().unwrap_or(0..0);
+    let [x, y, other, scratch] = memory
+        .arena
+        .get_disjoint_mut([
+            step.input.clone(),
+            step.output.clone(),
+            other,
+            step.scratch.clone(),
+        ])
+        .expect("the plan keeps the places of one operation apart");
+    let shape = step.output_shape;
+    let (x, y) = (&x[..step.input_shape.len(n)], &mut y[..shape.len(n)]);
+    match &step.node.op {
+        Op::Conv { weight, bias, .. } => {
+            let conv = step.conv.as_ref().expect("a convolution has its plan");
+            conv.pack_forward(ctx, param(*weight), scratch);
+            conv.forward(ctx, n, x, scratch, bias.map(param), y);
+        }
+        Op::BatchNorm(bn) => {
+            let channels = step.channels.clone();
+            let mean = &mut memory.mean[channels.clone()];
+            let variance = &mut memory.variance[channels.clone()];
+            let inv_std = &mut memory.inv_std[channels.clone()];
+            let scale = &mut memory.scale[channels.clone()];
+            let shift = &mut memory.shift[channels];
+            batch_norm::statistics(ctx, n, shape, x, scratch, mean, variance);
+            inverse_deviation(variance, bn.eps, inv_std);
+            affine(
+                mean,
+                inv_std,
+                param(bn.weight),
+                param(bn.bias),
+                scale,
+                shift,
+            );
+            let residual = bn.residual.map(|_| &*other);
+            batch_norm::apply(ctx, n, shape, x, scale, shift, residual, bn.relu, y);
+        }
+        Op::Relu => relu::forward(ctx, x, y),
+        Op::MaxPool(pool) => {
+            let indices = &mut memory.indices[step.indices.clone()];
+            max_pool::forward(ctx, n, pool, x, y, Some(indices));
+        }
+        Op::AvgPool {
+            pool,
+            count_include_pad,
+        } => avg_pool::forward(ctx, n, pool, *count_include_pad, x, y),
+        Op::GlobalAvgPool => global_avg_pool::forward(ctx, n, step.input_shape, x, y),
+        Op::Dropout { p, stream } => {
+            dropout::forward(
+                ctx,
+                n,
+                shape,
+                *p,
+                random::key(dropout_key, &[*stream]),
+                x,
+                y,
+            );
+        }
+        Op::Add { relu, .. } => add::forward(ctx, x, &other[..shape.len(n)], *relu, y),
+    }
+}

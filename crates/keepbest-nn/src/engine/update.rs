@@ -1,0 +1,173 @@
+//! The end of a step: clip, then old state and gradients to new state.
+
+use super::{Memory, StepError};
+use crate::network::{Network, Op};
+use crate::optimizer::OptimizerConfig;
+use crate::params::{ParamLayout, Role, TrainState};
+use crate::plan::Plan;
+use keepbest_kernels::{Context, optim, reduce};
+use std::ops::Range;
+
+/// The gradient's 2-norm, and the factor that brings it down to `max_norm` exactly as PyTorch's
+/// `clip_grad_norm_` does; a factor of 1 and no norm without clipping.
+pub(super) fn clip(
+    ctx: &Context,
+    memory: &mut Memory,
+    max_norm: Option<f64>,
+    step: u64,
+) -> Result<(Option<f64>, f32), StepError> {
+    let Some(max_norm) = max_norm else {
+        return Ok((None, 1.0));
+    };
+    let norm = libm::sqrt(reduce::sum_squares(
+        ctx,
+        &memory.gradients,
+        &mut memory.sums,
+    ));
+    if !norm.is_finite() {
+        return Err(StepError::NonFiniteGradient { norm, step });
+    }
+    let factor = (max_norm / (norm + 1e-6)).min(1.0);
+    Ok((Some(norm), factor as f32))
+}
+
+/// What an optimizer step reads besides parameters and gradients.
+pub(super) struct OptimizerStep<'a> {
+    pub config: &'a OptimizerConfig,
+    pub learning_rate: f64,
+    /// Factor on the gradient, from [`clip`].
+    pub gradient_scale: f32,
+}
+
+/// Makes `next` the state after an optimizer step: from itself in place, or from `old`. Buffers that the
+/// optimizer does not train are left to [`running_statistics`].
+pub(super) fn optimize(
+    ctx: &Context,
+    layout: &ParamLayout,
+    step: &OptimizerStep,
+    gradients: &[f32],
+    next: &mut TrainState,
+    old: Option<&TrainState>,
+) {
+    if let Some(old) = old {
+        next.step = old.step;
+        next.counters.copy_from_slice(&old.counters);
+    }
+    next.step += 1;
+    for counter in &mut next.counters {
+        *counter += 1;
+    }
+    let &OptimizerStep {
+        config,
+        learning_rate,
+        gradient_scale,
+    } = step;
+    for tensor in layout.tensors().iter().filter(|t| t.role == Role::Trained) {
+        let trained = tensor.trained_range();
+        let gradient = &gradients[trained.clone()];
+        let parameters = pair(
+            old.map(|o| &o.weights[..]),
+            &mut next.weights,
+            tensor.range(),
+        );
+        let mut slots = next
+            .slots
+            .iter_mut()
+            .enumerate()
+            .map(|(i, new)| pair(old.map(|o| &o.slots[i][..]), new, trained.clone()));
+        match *config {
+            OptimizerConfig::Sgd {
+                momentum,
+                dampening,
+                nesterov,
+                weight_decay,
+            } => {
+                let settings = optim::Sgd {
+                    learning_rate,
+                    momentum,
+                    dampening,
+                    nesterov,
+                    weight_decay,
+                    first_step: next.step == 1,
+                    gradient_scale,
+                };
+                optim::sgd(ctx, &settings, gradient, parameters, slots.next());
+            }
+            OptimizerConfig::Adam {
+                beta1,
+                beta2,
+                eps,
+                weight_decay,
+            }
+            | OptimizerConfig::AdamW {
+                beta1,
+                beta2,
+                eps,
+                weight_decay,
+            } => {
+                let settings = optim::Adam {
+                    learning_rate,
+                    beta1,
+                    beta2,
+                    eps,
+                    weight_decay,
+                    decoupled: matches!(config, OptimizerConfig::AdamW { .. }),
+                    step: next.step,
+                    gradient_scale,
+                };
+                let (Some(mean), Some(square)) = (slots.next(), slots.next()) else {
+                    unreachable!("Adam has two slots")
+                };
+                optim::adam(ctx, &settings, gradient, parameters, mean, square);
+            }
+        }
+    }
+}
+
+/// One tensor's values before and after.
+fn pair<'a>(old: Option<&'a [f32]>, new: &'a mut [f32], range: Range<usize>) -> optim::Update<'a> {
+    match old {
+        Some(old) => optim::Update::Copy {
+            old: &old[range.clone()],
+            new: &mut new[range],
+        },
+        None => optim::Update::InPlace(&mut new[range]),
+    }
+}
+
+/// Mixes the statistics of a batch of `images` into the running ones, with the unbiased variance as PyTorch
+/// does.
+pub(super) fn running_statistics(
+    network: &Network,
+    plan: &Plan,
+    memory: &Memory,
+    images: usize,
+    next: &mut TrainState,
+    old: Option<&TrainState>,
+) {
+    for step in &plan.steps {
+        let Op::BatchNorm(bn) = &step.node.op else {
+            continue;
+        };
+        let shape = step.output_shape;
+        let values = (images * shape.h * shape.w) as f64;
+        // One value a channel is refused before the step, so this is finite.
+        let unbiased = values / (values - 1.0);
+        let channels = step.channels.clone();
+        let parts = [
+            (bn.running_mean, &memory.mean[channels.clone()], 1.0),
+            (bn.running_var, &memory.variance[channels], unbiased),
+        ];
+        for (id, batch, factor) in parts {
+            let place = network.layout().tensors()[id].range();
+            if let Some(old) = old {
+                next.weights[place.clone()].copy_from_slice(&old.weights[place.clone()]);
+            }
+            for (running, batch) in next.weights[place].iter_mut().zip(batch) {
+                let mixed = (1.0 - bn.momentum) * f64::from(*running)
+                    + bn.momentum * factor * f64::from(*batch);
+                *running = mixed as f32;
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! All that training changes, as one immutable-while-shared block of memory.
+//!
+//! A snapshot is a reference count on the block. The next optimizer step sees that the block is shared and
+//! writes its results to another one, so a snapshot costs nothing and never changes.
+
+use super::{ParamLayout, Role};
+use bytes::Bytes;
+use keepbest_formats::{Dtype, StateDict, Tensor};
+use keepbest_kernels::Buffer;
+use std::sync::{Arc, Mutex, Weak};
+
+/// Parameters, buffers, counters and optimizer state after some step.
+pub(crate) struct TrainState {
+    pub step: u64,
+    /// Parameters and f32 buffers in file order.
+    pub weights: Buffer,
+    pub counters: Vec<i64>,
+    /// Optimizer state, one arena a slot (`momentum_buffer`; `exp_avg`, `exp_avg_sq`), trained tensors only.
+    pub slots: Vec<Buffer>,
+}
+
+impl TrainState {
+    pub(crate) fn new(layout: &ParamLayout, slots: usize) -> Self {
+        TrainState {
+            step: 0,
+            weights: Buffer::zeroed(layout.weights_len()),
+            counters: vec![0; layout.counters()],
+            slots: (0..slots)
+                .map(|_| Buffer::zeroed(layout.trained_len()))
+                .collect(),
+        }
+    }
+}
+
+/// Blocks that no one reads any more, kept for the next step that needs one. At most one: a snapshot that
+/// is being saved beside the weights in use makes two blocks, whatever the model's size.
+#[derive(Default)]
+struct Spares(Mutex<Vec<TrainState>>);
+
+const SPARES_KEPT: usize = 1;
+
+/// A block, given back to the spares when the last reader lets go.
+struct Leased {
+    /// `Some` until dropped.
+    state: Option<TrainState>,
+    spares: Weak<Spares>,
+}
+
+impl Leased {
+    fn state(&self) -> &TrainState {
+        self.state
+            .as_ref()
+            .expect("a lease holds its state until it is dropped")
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        if let (Some(state), Some(spares)) = (self.state.take(), self.spares.upgrade())
+            && let Ok(mut spares) = spares.0.lock()
+            && spares.len() < SPARES_KEPT
+        {
+            spares.push(state);
+        }
+    }
+}
+
+/// The current block of a training engine.
+pub(crate) struct StateCell {
+    current: Arc<Leased>,
+    spares: Arc<Spares>,
+}
+
+impl StateCell {
+    pub(crate) fn new(state: TrainState) -> Self {
+        let spares = Arc::new(Spares::default());
+        let current = Arc::new(Leased {
+            state: Some(state),
+            spares: Arc::downgrade(&spares),
+        });
+        StateCell { current, spares }
+    }
+
+    pub(crate) fn get(&self) -> &TrainState {
+        self.current.state()
+    }
+
+    /// Replaces the state by what `update` makes of it: in place when no snapshot holds the block
+    /// (`update(state, None)`), into another block otherwise (`update(next, Some(old))`, where `next` has
+    /// arbitrary contents that must all be overwritten).
+    pub(crate) fn update(
+        &mut self,
+        layout: &ParamLayout,
+        update: impl FnOnce(&mut TrainState, Option<&TrainState>),
+    ) {
+        if let Some(leased) = Arc::get_mut(&mut self.current) {
+            let state = leased
+                .state
+                .as_mut()
+                .expect("a lease holds its state until it is dropped");
+            return update(state, None);
+        }
+        let spare = self
+            .spares
+            .0
+            .lock()
+            .ok()
+            .and_then(|mut spares| spares.pop());
+        let mut next = spare.unwrap_or_else(|| TrainState::new(layout, self.get().slots.len()));
+        update(&mut next, Some(self.get()));
+        self.current = Arc::new(Leased {
+            state: Some(next),
+            spares: Arc::downgrade(&self.spares),
+        });
+    }
+
+    pub(crate) fn snapshot(&self, names: &Arc<StateNames>) -> Snapshot {
+        Snapshot {
+            leased: Arc::clone(&self.current),
+            names: Arc::clone(names),
+        }
+    }
+}
+
+/// What a snapshot needs to name its tensors.
+pub(crate) struct StateNames {
+    pub layout: ParamLayout,
+    /// Names of the optimizer's slots.
+    pub slots: &'static [&'static str],
+}
+
+/// An immutable handle on all weights and training state at one step.
+///
+/// Taking and cloning one copies nothing; it keeps the memory alive until it is dropped.
+#[derive(Clone)]
+pub struct Snapshot {
+    leased: Arc<Leased>,
+    names: Arc<StateNames>,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("step", &self.step())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A whole arena of a snapshot, as the owner of byte views.
+struct Arena(Arc<Leased>, Part);
+
+enum Part {
+    Weights,
+    Slot(usize),
+}
+
+impl AsRef<[u8]> for Arena {
+    fn as_ref(&self) -> &[u8] {
+        let state = self.0.state();
+        match self.1 {
+            Part::Weights => state.weights.as_bytes(),
+            Part::Slot(slot) => state.slots[slot].as_bytes(),
+        }
+    }
+}
+
+const F32_BYTES: usize = size_of::<f32>();
+
+impl Snapshot {
+    /// Optimizer steps taken when the snapshot was made.
+    pub fn step(&self) -> u64 {
+        self.leased.state().step
+    }
+
+    /// The state dict: views of the snapshot's memory, in PyTorch's order.
+    pub fn state_dict(&self) -> StateDict {
+        let state = self.leased.state();
+        let weights = Bytes::from_owner(Arena(Arc::clone(&self.leased), Part::Weights));
+        let mut dict = StateDict::new();
+        for tensor in self.names.layout.tensors() {
+            let bytes = if tensor.role == Role::Counter {
+                Bytes::copy_from_slice(&state.counters[tensor.offset].to_le_bytes())
+            } else {
+                let range = tensor.range();
+                weights.slice(range.start * F32_BYTES..range.end * F32_BYTES)
+            };
+            insert(
+                &mut dict,
+                &tensor.name,
+                tensor.dtype(),
+                &tensor.shape,
+                bytes,
+            );
+        }
+        dict
+    }
+
+    /// The optimizer's state: views named `momentum_buffer.conv1.weight` and so on. Empty for an optimizer
+    /// without state.
+    pub fn training_state(&self) -> StateDict {
+        let mut dict = StateDict::new();
+        for (slot, slot_name) in self.names.slots.iter().enumerate() {
+            let arena = Bytes::from_owner(Arena(Arc::clone(&self.leased), Part::Slot(slot)));
+            for tensor in self
+                .names
+                .layout
+                .tensors()
+                .iter()
+                .filter(|t| t.role == Role::Trained)
+            {
+                let range = tensor.trained_range();
+                let bytes = arena.slice(range.start * F32_BYTES..range.end * F32_BYTES);
+                let name = format!("{slot_name}.{}", tensor.name);
+                insert(&mut dict, &name, Dtype::F32, &tensor.shape, bytes);
+            }
+        }
+        dict
+    }
+
+    pub(crate) fn weights(&self) -> &[f32] {
+        &self.leased.state().weights
+    }
+
+    pub(crate) fn layout(&self) -> &ParamLayout {
+        &self.names.layout
+    }
+}
+
+fn insert(dict: &mut StateDict, name: &str, dtype: Dtype, shape: &[usize], bytes: Bytes) {
+    let tensor = Tensor::new(dtype, shape.to_vec(), bytes)
+        .expect("a tensor's place in the arena has the length of its shape");
+    dict.insert(name.to_owned(), tensor)
+        .expect("names of a layout are unique");
+}

@@ -1,0 +1,268 @@
+//! Inference: running statistics, no dropout, so an image's scores do not depend on its batch.
+
+use crate::affine::{affine, inverse_deviation};
+use crate::engine::{EngineError, context, copy_weights};
+use crate::network::{Network, Op};
+use crate::optimizer::check;
+use crate::params::{Snapshot, WeightsError};
+use crate::plan::{Plan, Purpose, Step};
+use crate::spec::ModelSpec;
+use keepbest_formats::StateDict;
+#[cfg(test)]
+use keepbest_kernels::ActShape;
+use keepbest_kernels::{
+    Buffer, Context, activation, add, avg_pool, batch_norm, global_avg_pool, max_pool, relu,
+};
+use std::sync::Arc;
+
+/// A network ready to score images.
+///
+/// ```
+/// use keepbest_nn::{CpuEngine, Engine, EngineConfig, zoo};
+/// let spec = zoo::spec("simple-cnn", &zoo::ZooOptions::new(1, 28, 28, 10))?;
+/// let engine = CpuEngine::new(&spec, EngineConfig { batch_size: 2, ..Default::default() })?;
+/// let mut predictor = engine.predictor(2)?;
+/// predictor.load_snapshot(&engine.snapshot())?;
+/// let mut logits = Vec::new();
+/// predictor.logits(&vec![0.0; 3 * 28 * 28], &mut logits)?;
+/// assert_eq!(logits.len(), 3 * 10);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Predictor {
+    network: Arc<Network>,
+    ctx: Arc<Context>,
+    plan: Plan,
+    layers: Vec<LayerWeights>,
+    arena: Buffer,
+    loaded: bool,
+}
+
+/// What one operation needs of the weights, in the form its kernel reads.
+enum LayerWeights {
+    None,
+    Conv {
+        packed: Buffer,
+        bias: Option<Vec<f32>>,
+    },
+    /// Batch norm with fixed statistics: `x * scale + shift`.
+    Affine {
+        scale: Vec<f32>,
+        shift: Vec<f32>,
+    },
+}
+
+/// Why images could not be scored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PredictError {
+    /// No weights have been loaded.
+    #[error("the predictor has no weights yet")]
+    NoWeights,
+    /// The floats are no whole number of images.
+    #[error("{found} floats are no whole number of images of {image_len} floats")]
+    ImagesLength {
+        /// Floats given.
+        found: usize,
+        /// Floats of one image.
+        image_len: usize,
+    },
+}
+
+impl Predictor {
+    /// Plans memory and kernels for batches of up to `batch_size` images on `threads` threads (the machine's
+    /// processors when absent).
+    ///
+    /// # Errors
+    /// [`EngineError`] for layers that do not fit, a batch size of 0, or an instruction set the machine lacks.
+    pub fn new(
+        spec: &ModelSpec,
+        batch_size: usize,
+        threads: Option<usize>,
+    ) -> Result<Self, EngineError> {
+        Self::with_context(Arc::new(Network::new(spec)?), batch_size, context(threads)?)
+    }
+
+    pub(crate) fn with_context(
+        network: Arc<Network>,
+        batch_size: usize,
+        ctx: Arc<Context>,
+    ) -> Result<Self, EngineError> {
+        check(
+            "batch size",
+            batch_size as f64,
+            batch_size > 0,
+            "at least 1",
+        )?;
+        let plan = Plan::new(&network, batch_size, Purpose::Inference, &ctx)?;
+        let layers = plan.steps.iter().map(LayerWeights::new).collect();
+        let arena = Buffer::zeroed(plan.arena_len);
+        Ok(Predictor {
+            network,
+            ctx,
+            plan,
+            layers,
+            arena,
+            loaded: false,
+        })
+    }
+
+    /// The network this predicts with.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Takes the weights of a state dict.
+    ///
+    /// # Errors
+    /// [`WeightsError`] listing missing, unexpected and mis-shaped tensors; the weights before stay.
+    pub fn load(&mut self, weights: &StateDict) -> Result<(), WeightsError> {
+        let layout = self.network.layout();
+        layout.check(weights)?;
+        let mut arena = Buffer::zeroed(layout.weights_len());
+        copy_weights(layout, weights, &mut arena, &mut vec![0; layout.counters()]);
+        self.take(&arena);
+        Ok(())
+    }
+
+    /// Takes the weights of a snapshot, without a copy of the whole.
+    ///
+    /// # Errors
+    /// [`WeightsError`] when the snapshot is of another network.
+    pub fn load_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), WeightsError> {
+        self.network.layout().same(snapshot.layout())?;
+        self.take(snapshot.weights());
+        Ok(())
+    }
+
+    fn take(&mut self, weights: &[f32]) {
+        let layout = self.network.layout();
+        let param = |id: usize| &weights[layout.tensors()[id].range()];
+        for (step, layer) in self.plan.steps.iter().zip(&mut self.layers) {
+            match (&step.node.op, layer) {
+                (Op::Conv { weight, bias, .. }, LayerWeights::Conv { packed, bias: own }) => {
+                    let conv = step.conv.as_ref().expect("a convolution has its plan");
+                    conv.pack_forward(&self.ctx, param(*weight), packed);
+                    *own = bias.map(|bias| param(bias).to_vec());
+                }
+                (Op::BatchNorm(bn), LayerWeights::Affine { scale, shift }) => {
+                    let mut inv_std = vec![0.0; scale.len()];
+                    inverse_deviation(param(bn.running_var), bn.eps, &mut inv_std);
+                    let (gamma, beta) = (param(bn.weight), param(bn.bias));
+                    let mean = param(bn.running_mean);
+                    affine(mean, &inv_std, gamma, beta, scale, shift);
+                }
+                _ => {}
+            }
+        }
+        self.loaded = true;
+    }
+
+    /// Scores any number of images: `images` is `[n, height, width, channels]`, dense and normalised;
+    /// `logits` becomes `[n, classes]`.
+    ///
+    /// # Errors
+    /// [`PredictError`] when no weights are loaded or `images` is no whole number of images.
+    pub fn logits(&mut self, images: &[f32], logits: &mut Vec<f32>) -> Result<(), PredictError> {
+        if !self.loaded {
+            return Err(PredictError::NoWeights);
+        }
+        let image_len = self.network.image_len();
+        if !images.len().is_multiple_of(image_len) {
+            return Err(PredictError::ImagesLength {
+                found: images.len(),
+                image_len,
+            });
+        }
+        let classes = self.network.classes();
+        logits.clear();
+        for chunk in images.chunks(self.plan.batch * image_len) {
+            let n = chunk.len() / image_len;
+            self.forward(n, chunk);
+            let stride = self.plan.output_shape.image_stride();
+            for scores in self.arena[self.plan.output.clone()].chunks(stride).take(n) {
+                logits.extend_from_slice(&scores[..classes]);
+            }
+        }
+        Ok(())
+    }
+
+    /// The output of a part of a network, for tests.
+    #[cfg(test)]
+    pub(crate) fn output_of(&mut self, n: usize, images: &[f32]) -> (ActShape, &[f32]) {
+        self.forward(n, images);
+        (
+            self.plan.output_shape,
+            &self.arena[self.plan.output.clone()],
+        )
+    }
+
+    fn forward(&mut self, n: usize, images: &[f32]) {
+        let plan = &self.plan;
+        activation::pack_images(
+            &self.ctx,
+            n,
+            plan.input_shape,
+            images,
+            &mut self.arena[plan.input.clone()],
+        );
+        for (step, layer) in plan.steps.iter().zip(&self.layers) {
+            run(&self.ctx, n, step, layer, &mut self.arena);
+        }
+    }
+}
+
+impl LayerWeights {
+    fn new(step: &Step) -> Self {
+        match (&step.node.op, &step.conv) {
+            (_, Some(conv)) => LayerWeights::Conv {
+                packed: Buffer::zeroed(conv.packed_forward_len()),
+                bias: None,
+            },
+            (Op::BatchNorm(_), _) => {
+                let zeros = vec![0.0; step.output_shape.c];
+                LayerWeights::Affine {
+                    scale: zeros.clone(),
+                    shift: zeros,
+                }
+            }
+            _ => LayerWeights::None,
+        }
+    }
+}
+
+fn run(ctx: &Context, n: usize, step: &Step, layer: &LayerWeights, arena: &mut Buffer) {
+    let other = step.other.clone().unwrap_or(0..0);
+    let [x, y, other] = arena
+        .get_disjoint_mut([step.input.clone(), step.output.clone(), other])
+        .expect("the plan keeps the places of one operation apart");
+    let shape = step.output_shape;
+    let (x, y) = (&x[..step.input_shape.len(n)], &mut y[..shape.len(n)]);
+    match (&step.node.op, layer) {
+        (Op::Conv { .. }, LayerWeights::Conv { packed, bias }) => {
+            let conv = step.conv.as_ref().expect("a convolution has its plan");
+            conv.forward(ctx, n, x, packed, bias.as_deref(), y);
+        }
+        (Op::BatchNorm(bn), LayerWeights::Affine { scale, shift }) => {
+            let residual = bn.residual.map(|_| &*other);
+            batch_norm::apply(ctx, n, shape, x, scale, shift, residual, bn.relu, y);
+        }
+        (Op::Relu, _) => relu::forward(ctx, x, y),
+        (Op::MaxPool(pool), _) => max_pool::forward(ctx, n, pool, x, y, None),
+        (
+            Op::AvgPool {
+                pool,
+                count_include_pad,
+            },
+            _,
+        ) => {
+            avg_pool::forward(ctx, n, pool, *count_include_pad, x, y);
+        }
+        (Op::GlobalAvgPool, _) => global_avg_pool::forward(ctx, n, step.input_shape, x, y),
+        // The dropout of a trained network passes everything.
+        (Op::Dropout { .. }, _) => y.copy_from_slice(x),
+        (Op::Add { relu, .. }, _) => add::forward(ctx, x, &other[..shape.len(n)], *relu, y),
+        (Op::Conv { .. } | Op::BatchNorm(_), _) => {
+            unreachable!("weights are made for the operation they stand beside")
+        }
+    }
+}

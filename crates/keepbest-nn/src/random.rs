@@ -1,0 +1,71 @@
+//! Counter-based random numbers: a value is a function of a key and a position, so nothing needs to be
+//! stored to resume, and threads do not matter.
+//!
+//! The mixer is SplitMix64's (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014).
+
+/// The `position`-th 64-bit value of the sequence `key`.
+pub(crate) fn bits(key: u64, position: u64) -> u64 {
+    mix(key.wrapping_add(position.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+}
+
+/// A key for a purpose: `parts` say which (a stream number, a layer, a step).
+pub(crate) fn key(seed: u64, parts: &[u64]) -> u64 {
+    parts
+        .iter()
+        .fold(mix(seed ^ 0x6B65_6570_6265_7374), |key, part| {
+            mix(bits(key, *part))
+        })
+}
+
+/// Uniform in `[0, 1)`, 53 bits.
+pub(crate) fn uniform(key: u64, position: u64) -> f64 {
+    (bits(key, position) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+}
+
+/// Standard normal (Box and Muller 1958); positions 2k and 2k+1 share a pair of uniforms.
+pub(crate) fn normal(key: u64, position: u64) -> f64 {
+    let pair = position & !1;
+    let radius = libm::sqrt(-2.0 * libm::log(1.0 - uniform(key, pair)));
+    let angle = std::f64::consts::TAU * uniform(key, pair | 1);
+    radius
+        * if position & 1 == 0 {
+            libm::cos(angle)
+        } else {
+            libm::sin(angle)
+        }
+}
+
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splitmix64_matches_its_reference_sequence() {
+        // First outputs of the reference implementation (prng.di.unimi.it) for seed 1234567.
+        let expected = [
+            6457827717110365317,
+            3203168211198807973,
+            9817491932198370423,
+        ];
+        for (i, e) in expected.into_iter().enumerate() {
+            assert_eq!(bits(1234567, i as u64), e);
+        }
+    }
+
+    #[test]
+    fn moments_are_those_of_the_distributions() {
+        let n = 200_000u64;
+        let k = key(7, &[1, 2]);
+        let mean = |f: &dyn Fn(u64) -> f64| (0..n).map(f).sum::<f64>() / n as f64;
+        assert!((mean(&|i| uniform(k, i)) - 0.5).abs() < 3e-3);
+        assert!(mean(&|i| normal(k, i)).abs() < 1e-2);
+        assert!((mean(&|i| normal(k, i).powi(2)) - 1.0).abs() < 2e-2);
+        assert!((mean(&|i| normal(k, i) * normal(k, i ^ 1))).abs() < 1e-2);
+    }
+}

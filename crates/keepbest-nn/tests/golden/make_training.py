@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""Writes training.json: PyTorch's loss curve over 50 training steps of `simple-cnn` and of `resnet18`.
+
+Both sides start from weights that a formula gives exactly and see the same batches, so no weights are stored.
+
+Initial weights. Walk the state dict in order. A batch norm gets weight 1, bias 0, running_mean 0,
+running_var 1, num_batches_tracked 0. Every other tensor is the weight or the bias of a convolution or a
+linear layer and is filled in row-major order (OIHW, or out x in) from one counter i that starts at 0 and
+runs on through all of these tensors (batch norms do not advance it):
+
+    z = splitmix64(1234 + i)                       one step from that state; all in wrapping u64:
+          z = state + 0x9E3779B97F4A7C15
+          z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9
+          z = (z ^ (z >> 27)) * 0x94D049BB133111EB
+          z = z ^ (z >> 31)
+    u = (z >> 40) as f32 * 2^-24                   exact: 24 bits, 0 <= u < 1
+    v = 2 * u - 1                                  exact: a multiple of 2^-23, -1 <= v < 1
+    b = (1 / sqrt(fan_in as f64)) as f32           f64 square root and division, then rounded once to f32
+    w = v * b                                      one f32 multiplication
+
+fan_in is the layer's number of inputs to one output (I * KH * KW, or `in`), for its weight and its bias alike.
+
+Batches: step s (from 0) takes images s*B .. s*B+B-1 of the embedded Fashion-MNIST training set in file order.
+A pixel x becomes (x / 255 - 0.2860) / 0.3530 (float32 in the float32 run). For `resnet18` the 28x28 result is
+then zero-padded by 2 on each side to 32x32 and repeated in 3 channels.
+
+Loss: mean cross entropy, recorded before the step's update. Optimizer: SGD as stated; batch norm in training mode.
+
+The JSON has the curve in float64 (`loss_f64`, the truth) and in float32 (`loss_f32`), and their largest relative
+difference over the first 10 steps and over all: what rounding alone does to a float32 engine. `norms_f64` are the
+2-norms of some tensors after the last step.
+"""
+
+import gzip
+import pathlib
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+from golden import out_dir, unit, write_json
+
+EMBEDDED = pathlib.Path(__file__).resolve().parents[3] / "keepbest-data" / "embedded"
+SEED, STEPS = 1234, 50
+MEAN, STD = 0.2860, 0.3530
+
+
+class SimpleCnn(nn.Module):
+    """The zoo's `simple-cnn` for 28x28 images of one channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(32)
+        self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(64)
+        self.fc1 = nn.Linear(3136, 128)
+        self.fc2 = nn.Linear(128, 10)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
+        x = F.max_pool2d(F.relu(self.bn2(self.conv2(x))), 2)
+        return self.fc2(F.relu(self.fc1(x.flatten(1))))
+
+
+def cifar_resnet18():
+    """torchvision's resnet18 with the CIFAR stem: a 3x3 convolution of stride 1 and no max pool."""
+    model = torchvision.models.resnet18(num_classes=10)
+    model.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    return model
+
+
+def fill(model):
+    """Sets the initial weights, as the text at the top says."""
+    counter = 0
+    for module in model.modules():  # this order is the state dict's
+        for name, tensor in module.named_parameters(recurse=False):
+            if isinstance(module, nn.BatchNorm2d):
+                tensor.data.fill_(1.0 if name == "weight" else 0.0)
+                continue
+            bound = np.float32(1.0 / np.sqrt(np.float64(module.weight[0].numel())))
+            flat = unit(SEED + counter, tensor.numel()) * bound
+            counter += tensor.numel()
+            tensor.data.copy_(torch.from_numpy(flat).reshape(tensor.shape))
+    return counter
+
+
+def idx(name, header):
+    """The bytes of a gzip IDX file after its header."""
+    return np.frombuffer(gzip.decompress((EMBEDDED / name).read_bytes())[header:], dtype=np.uint8)
+
+
+def images(dtype, count):
+    raw = torch.from_numpy(idx("train-images-idx3-ubyte.gz", 16)[: count * 784].copy())
+    return ((raw.to(dtype) / 255 - MEAN) / STD).reshape(count, 1, 28, 28)
+
+
+def run(build, dtype, batch, lr, momentum, weight_decay, padded):
+    """The losses of all steps, and the trained model."""
+    model = build()
+    filled = fill(model)
+    model.to(dtype).train()
+    x = images(dtype, STEPS * batch)
+    if padded:
+        x = F.pad(x, (2, 2, 2, 2)).repeat(1, 3, 1, 1)
+    y = torch.from_numpy(idx("train-labels-idx1-ubyte.gz", 8)[: STEPS * batch].astype(np.int64))
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+    losses = []
+    for s in range(0, STEPS * batch, batch):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x[s : s + batch]), y[s : s + batch])
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, model, filled
+
+
+def difference(a, b):
+    """The largest relative difference of two curves, rounded: it documents a size."""
+    return float(f"{max(abs(x - y) / abs(x) for x, y in zip(a, b)):.1e}")
+
+
+def curve(name, build, norms, **settings):
+    loss_f64, model, filled = run(build, torch.float64, **settings)
+    loss_f32, _, _ = run(build, torch.float32, **settings)
+    state = model.state_dict()
+    return {
+        "model": name,
+        "steps": STEPS,
+        **settings,
+        "filled_elements": filled,
+        "state_dict": {k: list(v.shape) for k, v in state.items()},
+        "loss_f64": loss_f64,
+        "loss_f32": loss_f32,
+        "difference_first_10": difference(loss_f64[:10], loss_f32[:10]),
+        "difference_all": difference(loss_f64, loss_f32),
+        "norms_f64": {k: state[k].norm().item() for k in norms},
+    }
+
+
+def main():
+    out = out_dir(__doc__)
+    torch.set_num_threads(2)
+    curves = [
+        curve(
+            "simple-cnn",
+            SimpleCnn,
+            ["conv1.weight", "bn1.running_var", "conv2.weight", "fc1.weight", "fc2.bias"],
+            batch=32,
+            lr=0.05,
+            momentum=0.9,
+            weight_decay=5e-4,
+            padded=False,
+        ),
+        curve(
+            "resnet18",
+            cifar_resnet18,
+            ["conv1.weight", "bn1.running_mean", "layer2.0.downsample.0.weight", "layer4.1.conv2.weight", "fc.weight"],
+            batch=16,
+            lr=0.02,
+            momentum=0.9,
+            weight_decay=5e-4,
+            padded=True,
+        ),
+    ]
+    about = "PyTorch's loss over 50 training steps from weights given by a formula; see make_training.py"
+    write_json(out / "training.json", {"about": about, "seed": SEED, "mean": MEAN, "std": STD, "curves": curves})
+    for c in curves:
+        print(f"{c['model']}: float32 within {c['difference_first_10']} over 10 steps, {c['difference_all']} over {STEPS}")
+
+
+if __name__ == "__main__":
+    main()
