@@ -149,12 +149,15 @@ pub struct ConvPlan {
 
 #[derive(Debug)]
 enum Kind {
-    Gemm {
-        forward: Direct,
-        backward: Direct,
-        weights: WeightGradient,
-    },
-    Depthwise(Depthwise),
+    Gemm(Box<Gemm>),
+    Depthwise(Box<Depthwise>),
+}
+
+#[derive(Debug)]
+struct Gemm {
+    forward: Direct,
+    backward: Direct,
+    weights: WeightGradient,
 }
 
 impl ConvPlan {
@@ -173,7 +176,7 @@ impl ConvPlan {
             && shape.groups == shape.input.c
             && shape.groups == shape.out_channels
         {
-            Kind::Depthwise(Depthwise::new(shape, output, &axes))
+            Kind::Depthwise(Box::new(Depthwise::new(shape, output, &axes)))
         } else {
             let depth = shape.input.c / shape.groups;
             let width = shape.out_channels / shape.groups;
@@ -198,11 +201,11 @@ impl ConvPlan {
                 &runs,
             );
             let weights = WeightGradient::new(shape, output, &axes, ctx.isa());
-            Kind::Gemm {
+            Kind::Gemm(Box::new(Gemm {
                 forward,
                 backward,
                 weights,
-            }
+            }))
         };
         Ok(ConvPlan {
             shape: *shape,
@@ -225,7 +228,7 @@ impl ConvPlan {
     /// Floats of weights packed for [`forward`](Self::forward).
     pub fn packed_forward_len(&self) -> usize {
         match &self.kind {
-            Kind::Gemm { forward, .. } => forward.packed_len(),
+            Kind::Gemm(gemm) => gemm.forward.packed_len(),
             Kind::Depthwise(depthwise) => depthwise.packed_len(),
         }
     }
@@ -233,7 +236,7 @@ impl ConvPlan {
     /// Floats of weights packed for [`backward_data`](Self::backward_data).
     pub fn packed_backward_len(&self) -> usize {
         match &self.kind {
-            Kind::Gemm { backward, .. } => backward.packed_len(),
+            Kind::Gemm(gemm) => gemm.backward.packed_len(),
             Kind::Depthwise(depthwise) => depthwise.packed_len(),
         }
     }
@@ -243,7 +246,7 @@ impl ConvPlan {
     pub fn weight_gradient_scratch_len(&self, _threads: usize) -> usize {
         let bias = PixelChunks::new(self.max_batch, self.output).count() * self.output.c;
         let weights = match &self.kind {
-            Kind::Gemm { weights, .. } => weights.scratch_len(self.max_batch),
+            Kind::Gemm(gemm) => gemm.weights.scratch_len(self.max_batch),
             Kind::Depthwise(depthwise) => depthwise.scratch_len(self.max_batch),
         };
         weights.max(bias)
@@ -259,9 +262,10 @@ impl ConvPlan {
         check_len("packed", packed, self.packed_forward_len());
         let taps = self.shape.taps();
         match &self.kind {
-            Kind::Gemm { forward, .. } => {
+            Kind::Gemm(gemm) => {
                 let depth = self.shape.input.c / self.shape.groups;
-                forward.pack(ctx, weights, depth * taps, taps, false, packed);
+                gemm.forward
+                    .pack(ctx, weights, depth * taps, taps, false, packed);
             }
             Kind::Depthwise(depthwise) => depthwise.pack(weights, packed),
         }
@@ -277,9 +281,10 @@ impl ConvPlan {
         check_len("packed", packed, self.packed_backward_len());
         let taps = self.shape.taps();
         match &self.kind {
-            Kind::Gemm { backward, .. } => {
+            Kind::Gemm(gemm) => {
                 let depth = self.shape.input.c / self.shape.groups;
-                backward.pack(ctx, weights, taps, depth * taps, true, packed);
+                gemm.backward
+                    .pack(ctx, weights, taps, depth * taps, true, packed);
             }
             Kind::Depthwise(depthwise) => depthwise.pack(weights, packed),
         }
@@ -307,7 +312,7 @@ impl ConvPlan {
             check_len("bias", bias, self.output.c);
         }
         match &self.kind {
-            Kind::Gemm { forward, .. } => forward.run(ctx, n, x, packed, bias, y),
+            Kind::Gemm(gemm) => gemm.forward.run(ctx, n, x, packed, bias, y),
             Kind::Depthwise(depthwise) => depthwise.forward(ctx, n, x, packed, bias, y),
         }
     }
@@ -331,7 +336,7 @@ impl ConvPlan {
         check_activation("dx", dx, n, self.shape.input);
         check_len("packed", packed, self.packed_backward_len());
         match &self.kind {
-            Kind::Gemm { backward, .. } => backward.run(ctx, n, dy, packed, None, dx),
+            Kind::Gemm(gemm) => gemm.backward.run(ctx, n, dy, packed, None, dx),
             Kind::Depthwise(depthwise) => depthwise.backward_data(ctx, n, dy, packed, dx),
         }
     }
@@ -360,7 +365,7 @@ impl ConvPlan {
             self.weight_gradient_scratch_len(ctx.pool().threads()),
         );
         match &self.kind {
-            Kind::Gemm { weights, .. } => weights.run(ctx, n, x, dy, scratch, dw),
+            Kind::Gemm(gemm) => gemm.weights.run(ctx, n, x, dy, scratch, dw),
             Kind::Depthwise(depthwise) => depthwise.backward_weights(ctx, n, x, dy, scratch, dw),
         }
     }

@@ -55,6 +55,7 @@ impl Lookup {
 }
 
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 fn pixel<const L: usize>(
     rows: &[(u32, u32)],
     columns: &[(u32, u32)],

@@ -1,5 +1,8 @@
 //! AVX2 with FMA: up to 6 rows by two vectors of 8, 12 of the 16 registers.
 
+// Loops over registers: unrolled completely, and indexed by the same constants on both sides.
+#![allow(clippy::needless_range_loop)]
+
 use std::arch::x86_64::*;
 
 use super::{Side, Tile};
@@ -44,7 +47,7 @@ pub(super) unsafe fn run(side: Side, m: usize, tile: &Tile) {
     while first < tile.n {
         let part = tile.columns(first, 16);
         let two = usize::from(part.n > 8);
-        let masked = usize::from(part.n % 8 != 0);
+        let masked = usize::from(!part.n.is_multiple_of(8));
         // SAFETY: the caller's promise, for some of the columns.
         unsafe { KERNELS[side][2 * two + masked][m - 1](&part) };
         first += 16;
