@@ -408,6 +408,41 @@ mod tests {
     }
 
     #[test]
+    fn a_single_class_has_its_metrics() {
+        let mut acc = ClassificationAccumulator::new(1);
+        acc.update(&[1.0, 1.0], &[0, 0]).unwrap();
+        let report = acc.finish().unwrap();
+        let metrics = report.metrics("val/");
+        assert_eq!(metrics.get("val/accuracy"), Some(1.0));
+        assert_eq!(metrics.get("val/f1_macro"), Some(1.0));
+        assert_eq!(metrics.get("val/average_precision"), Some(1.0));
+        assert_eq!(metrics.get("val/ece"), Some(0.0));
+        assert!(metrics.get("val/roc_auc_ovr").unwrap().is_nan());
+        assert!(!metrics.contains("val/top5_accuracy"));
+        assert_eq!(
+            report.metrics("").get("accuracy"),
+            report.metric("accuracy")
+        );
+    }
+
+    #[test]
+    fn without_ranking_its_metrics_are_left_out() {
+        let options = ClassificationOptions::default().with_ranking(false);
+        let mut acc = ClassificationAccumulator::with_options(2, options);
+        acc.update(&[0.9, 0.1], &[0]).unwrap();
+        let report = acc.finish().unwrap();
+        assert!(report.metric("accuracy").is_some());
+        assert_eq!(
+            (
+                report.metric("roc_auc_ovr"),
+                report.metric("average_precision")
+            ),
+            (None, None)
+        );
+        assert_eq!(report.classes()[0].roc_auc, None);
+    }
+
+    #[test]
     fn a_diverged_model_gives_nan_everywhere() {
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let mut acc = accumulator();
