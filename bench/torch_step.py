@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Times training steps or inference of PyTorch on one network, and prints one JSON line like bench_step's.
+
+usage: torch_step.py --model simple-cnn|resnet18 --batch N --steps N --warmup N --threads N
+                     [--infer] [--layout eager|channels_last] [--compile] [--autocast]
+
+simple-cnn takes 28x28x1 images, resnet18 (CIFAR stem) 32x32x3; both have 10 classes. Training is SGD with momentum
+0.9 on cross entropy, the whole step: zero the gradients, forward, backward, update.
+"""
+
+import argparse
+import json
+import pathlib
+import resource
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "crates/keepbest-nn/tests/golden"))
+from make_training import SimpleCnn, cifar_resnet18  # noqa: E402
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=["simple-cnn", "resnet18"], required=True)
+    for name in ("batch", "steps", "warmup", "threads"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--infer", action="store_true")
+    parser.add_argument("--layout", choices=["eager", "channels_last"], default="eager")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--autocast", action="store_true", help="bfloat16 autocast")
+    a = parser.parse_args()
+
+    torch.set_num_threads(a.threads)
+    torch.manual_seed(0)
+    net, shape = (SimpleCnn(), (1, 28, 28)) if a.model == "simple-cnn" else (cifar_resnet18(), (3, 32, 32))
+    images = torch.randn(a.batch, *shape)
+    labels = torch.randint(10, (a.batch,))
+    if a.layout == "channels_last":
+        net = net.to(memory_format=torch.channels_last)
+        images = images.to(memory_format=torch.channels_last)
+    net.train(not a.infer)
+    run = torch.compile(net) if a.compile else net
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+
+    def train():
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=a.autocast):
+            loss = F.cross_entropy(run(images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    def infer():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=a.autocast):
+            return run(images).sum().item()
+
+    step = infer if a.infer else train
+    for _ in range(a.warmup):
+        step()
+    seconds = []
+    for _ in range(a.steps):
+        start = time.perf_counter()
+        result = step()
+        seconds.append(time.perf_counter() - start)
+    print(
+        json.dumps(
+            {
+                "engine": f"PyTorch {torch.__version__}",
+                "model": a.model,
+                "batch": a.batch,
+                "threads": a.threads,
+                "mode": "infer" if a.infer else "train",
+                "steps": a.steps,
+                "seconds_per_step": seconds,
+                "images_per_second": a.batch / statistics.median(seconds),
+                "loss": None if a.infer else result,
+                "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
