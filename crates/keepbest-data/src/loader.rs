@@ -155,7 +155,7 @@ impl Loader {
         let mut ranges = batch_ranges(self.subset.len(), self.config.batch_size);
         ranges.drain(..skip_batches.min(ranges.len()));
         let remaining = ranges.len();
-        let (sender, receiver) = sync_channel(self.config.prefetch);
+        let (sender, receiver) = sync_channel(self.config.prefetch.min(remaining));
         let worker = Worker {
             subset: self.subset.clone(),
             normaliser: self.normaliser.clone(),

@@ -1,7 +1,9 @@
-//! Bilinear resizing with anti-aliasing, bit for bit as Pillow's `Image.resize(size, BILINEAR)` on 8-bit images (and so
+//! Bilinear resizing with anti-aliasing, as Pillow's `Image.resize(size, BILINEAR)` on 8-bit images does it (and so
 //! torchvision's `Resize` on a PIL image): a triangle filter widened by the scale when shrinking, coefficients in 22-bit
-//! fixed point, columns first, then rows, rounded to 8 bits between the two. Whole-number arithmetic on the pixels and
-//! plain IEEE arithmetic on the coefficients, so the result is the same on every machine.
+//! fixed point, the width first, then the height, rounded to 8 bits between the two. Each of the two passes is Pillow's bit
+//! for bit. (Since version 13 Pillow takes the height first where that is much less work; its result can then differ by
+//! one level. Here the order never changes.) Whole-number arithmetic on the pixels and plain IEEE arithmetic on the
+//! coefficients, so the result is the same on every machine.
 //!
 //! Reference: Pillow, `src/libImaging/Resample.c`.
 

@@ -79,7 +79,8 @@ const VAL: &[&str] = &["val", "valid", "validation"];
 const TEST: &[&str] = &["test"];
 
 impl Layout {
-    /// Looks for class folders in `folder`; `None` when there are none with an image in them.
+    /// Looks for class folders in `folder`; `None` when there are none with an image in them, or when they are called as
+    /// splits are: `train` and `test` full of images are not two classes.
     pub fn find(folder: &Path) -> Result<Option<Self>, DataError> {
         let entries = read_folder(folder)?;
         // A folder called `train` that holds images itself is a class (of vehicles, say), not a split.
@@ -100,6 +101,10 @@ impl Layout {
                 val: split(VAL)?,
                 test: split(TEST)?,
             }));
+        }
+        let is_split = |entry: &Entry| [TRAIN, VAL, TEST].concat().contains(&entry.name.as_str());
+        if entries.iter().filter(|entry| entry.is_dir).all(is_split) {
+            return Ok(None);
         }
         for entry in entries.iter().filter(|entry| entry.is_dir) {
             if read_folder(&entry.path)?.iter().any(is_image) {
@@ -184,6 +189,10 @@ fn read_split(
     every_class: bool,
     left_out: &mut LeftOut,
 ) -> Result<FolderDataset, DataError> {
+    left_out.loose += read_folder(split)?
+        .iter()
+        .filter(|entry| is_image(entry))
+        .count();
     let mut files = Vec::new();
     let mut broken: Vec<DataError> = Vec::new();
     for folder in class_folders(split)? {
@@ -242,6 +251,9 @@ fn read_split(
 /// What was found in class folders and is no image.
 #[derive(Default)]
 struct LeftOut {
+    /// Images that are in no class folder.
+    loose: usize,
+    /// Folders in class folders.
     folders: usize,
     /// By extension, lower case.
     files: BTreeMap<String, usize>,
@@ -261,28 +273,32 @@ impl LeftOut {
     }
 
     fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        let total: usize = self.files.values().sum();
-        if total > 0 {
-            let kinds: Vec<String> = self
-                .files
-                .iter()
-                .map(|(extension, count)| match extension.as_str() {
-                    "" => format!("{count} without extension"),
-                    extension => format!("{count} .{extension}"),
-                })
-                .collect();
-            notes.push(format!(
-                "left out {total} files that are not PNG or JPEG images: {}",
-                kinds.join(", ")
-            ));
-        }
-        if self.folders > 0 {
-            notes.push(format!(
-                "left out {} folders inside class folders",
-                self.folders
-            ));
-        }
-        notes
+        let kinds: Vec<String> = self
+            .files
+            .iter()
+            .map(|(extension, count)| match extension.as_str() {
+                "" => format!("{count} without extension"),
+                extension => format!("{count} .{extension}"),
+            })
+            .collect();
+        let others: usize = self.files.values().sum();
+        let note = |count: usize, what: &str, more: String| {
+            let plural = if count == 1 { "" } else { "s" };
+            (count > 0).then(|| format!("left out {count} {}{more}", what.replacen('%', plural, 1)))
+        };
+        let notes = [
+            note(
+                others,
+                "file% in class folders, neither PNG nor JPEG",
+                format!(": {}", kinds.join(", ")),
+            ),
+            note(self.folders, "folder% inside class folders", String::new()),
+            note(
+                self.loose,
+                "image% outside the class folders",
+                String::new(),
+            ),
+        ];
+        notes.into_iter().flatten().collect()
     }
 }

@@ -245,9 +245,9 @@ fn parse<const RANK: usize>(
             found: header + found,
         });
     }
-    // One byte more is enough to know; it is not worth unpacking the rest. It also checks gzip's own checksum.
-    let mut rest = [0u8; 1];
-    let trailing = read_up_to_slice(&mut reader, &mut rest).map_err(io)?;
+    // One byte more is enough to know; it is not worth unpacking the rest. At the end gzip checks its own checksum.
+    let mut rest = Vec::new();
+    let trailing = reader.take(1).read_to_end(&mut rest).map_err(io)?;
     if trailing > 0 {
         let found = if compressed {
             header + body + 1

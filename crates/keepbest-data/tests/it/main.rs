@@ -1,1 +1,13 @@
-//! Integration tests of keepbest-data.
+//! Integration tests of keepbest-data: real images, real files, the public interface.
+
+mod cifar;
+mod embedded;
+mod fixtures;
+mod folder;
+mod idx;
+mod input;
+mod loader;
+mod open;
+mod prepare;
+mod preprocessing;
+mod split;
