@@ -50,6 +50,10 @@ pub fn stratified_three(
     test_fraction: f64,
     seed: u64,
 ) -> Result<ThreeParts, SplitError> {
+    let together = val_fraction + test_fraction;
+    if together >= 1.0 {
+        return Err(SplitError::Fraction { fraction: together });
+    }
     let (rest, test) = take_out(labels, test_fraction, seed, Stream::TestSplit, 2)?;
     let rest_labels: Vec<u32> = rest.iter().map(|&index| labels[index]).collect();
     let (train, val) = stratified(&rest_labels, val_fraction / (1.0 - test_fraction), seed)?;
@@ -187,8 +191,12 @@ mod tests {
             );
         }
         assert_eq!(stratified(&[], 0.5, 0), Err(SplitError::Empty));
+        assert_eq!(
+            stratified_three(&[0, 0, 0, 0], 0.5, 0.75, 0),
+            Err(SplitError::Fraction { fraction: 1.25 })
+        );
         assert!(matches!(
-            stratified_three(&[0, 0, 0, 0], 0.5, 0.5, 0),
+            stratified_three(&[0, 0, 0, 0], f64::NAN, 0.5, 0),
             Err(SplitError::Fraction { .. })
         ));
     }
