@@ -39,6 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads: usize = std::env::args().nth(1).map_or(Ok(1), |a| a.parse())?;
     let ctx = Context::new(Isa::detect()?, threads)?;
     let n = 64;
+    let only: usize = std::env::args().nth(2).map_or(Ok(0), |a| a.parse())?;
     println!("{} with {threads} threads, batch {n}: GB/s (ms)", ctx.isa());
     for shape in [
         ActShape::new(28, 28, 32),
@@ -46,6 +47,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ActShape::new(32, 32, 64),
         ActShape::new(4, 4, 512),
     ] {
+        if only != 0 && shape.c != only {
+            continue;
+        }
         println!("{shape:?}");
         let buffer = |seed: u32| {
             let mut state = seed;

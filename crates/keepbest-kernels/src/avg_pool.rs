@@ -3,6 +3,7 @@
 use crate::chunks::check_activation;
 use crate::disjoint::Disjoint;
 use crate::max_pool::run_rows;
+use crate::simd::blocks;
 use crate::{ActShape, Context, PoolShape};
 
 #[derive(Clone, Copy)]
@@ -50,45 +51,41 @@ impl Geometry {
     }
 }
 
-multiversion! {
-    fn forward_row(g: &Geometry, image: &[f32], oy: usize, y: &mut [f32]) {
+vectorised! {
+    fn forward_row(s, g: &Geometry, image: &[f32], oy: usize, y: &mut [f32]) {
         let c = g.input.c;
         let (rows, high) = g.window(0, oy);
-        for (ox, y) in y.chunks_exact_mut(c).enumerate() {
+        for ox in 0..g.output.w {
             let (columns, wide) = g.window(1, ox);
-            y.fill(0.0);
-            for iy in rows.clone() {
-                for ix in columns.clone() {
-                    let at = (iy * g.input.w + ix) * c;
-                    for (y, &x) in y.iter_mut().zip(&image[at..at + c]) {
-                        *y += x;
+            let divisor = s.splat((high * wide) as f32);
+            for (first, len) in blocks(c) {
+                let mut sum = s.splat(0.0);
+                for iy in rows.clone() {
+                    for ix in columns.clone() {
+                        sum = s.add(sum, s.load(image, (iy * g.input.w + ix) * c + first, len));
                     }
                 }
-            }
-            let divisor = (high * wide) as f32;
-            for y in y {
-                *y /= divisor;
+                s.store(s.div(sum, divisor), y, ox * c + first, len);
             }
         }
     }
 }
 
-multiversion! {
-    fn backward_row(g: &Geometry, dy: &[f32], iy: usize, dx: &mut [f32]) {
+vectorised! {
+    fn backward_row(s, g: &Geometry, dy: &[f32], iy: usize, dx: &mut [f32]) {
         let c = g.input.c;
         dx.fill(0.0);
-        let first = (iy + g.padding[0] + 1).saturating_sub(g.kernel[0]).div_ceil(g.stride[0]);
-        let last = ((iy + g.padding[0]) / g.stride[0]).min(g.output.h - 1);
-        for oy in first..last + 1 {
+        let first_window = (iy + g.padding[0] + 1).saturating_sub(g.kernel[0]).div_ceil(g.stride[0]);
+        let last_window = ((iy + g.padding[0]) / g.stride[0]).min(g.output.h - 1);
+        for oy in first_window..last_window + 1 {
             let (_, high) = g.window(0, oy);
             for ox in 0..g.output.w {
                 let (columns, wide) = g.window(1, ox);
-                let divisor = (high * wide) as f32;
-                let at = (oy * g.output.w + ox) * c;
-                let dy = &dy[at..at + c];
-                for dx in dx[columns.start * c..columns.end.max(columns.start) * c].chunks_exact_mut(c) {
-                    for (dx, &dy) in dx.iter_mut().zip(dy) {
-                        *dx += dy / divisor;
+                let divisor = s.splat((high * wide) as f32);
+                for (first, len) in blocks(c) {
+                    let share = s.div(s.load(dy, (oy * g.output.w + ox) * c + first, len), divisor);
+                    for ix in columns.clone() {
+                        s.store(s.add(s.load(dx, ix * c + first, len), share), dx, ix * c + first, len);
                     }
                 }
             }

@@ -3,13 +3,14 @@
 //! Training: [`statistics`], then [`apply`] with `scale = gamma / sqrt(var + eps)` and `shift = beta - mean * scale`, and
 //! [`backward`]. Evaluation: [`apply`] with the running statistics, and [`backward_frozen`].
 
+// Loops over registers, indexed by the same constants on both sides.
+#![allow(clippy::needless_range_loop)]
+
 use crate::chunks::{PixelChunks, check_activation, check_len};
 use crate::disjoint::Disjoint;
-use crate::relu::{mask, rectify};
+use crate::simd::{LANES, Simd, blocks};
 use crate::{ActShape, Context};
 
-/// Channels a register block holds: two AVX-512 vectors.
-const BLOCK: usize = 32;
 /// Channels a task of the merge takes.
 const MERGE: usize = 64;
 
@@ -18,71 +19,86 @@ pub fn scratch_len(n: usize, shape: ActShape) -> usize {
     (PixelChunks::new(n, shape).count() + 1) * 3 * shape.c
 }
 
-/// Adds to `sum` the values of each channel over the pixels in `x`.
+/// Adds to `K` vectors of `sum` from channel `first` on, over the pixels in `x`; the last vector has `last` lanes.
 #[inline(always)]
-fn sum_body(x: &[f32], sum: &mut [f32]) {
+fn sum_block<S: Simd, const K: usize>(s: S, x: &[f32], first: usize, last: usize, sum: &mut [f32]) {
     let c = sum.len();
-    let mut first = 0;
-    while first + BLOCK <= c {
-        let mut acc = [0.0f32; BLOCK];
-        acc.copy_from_slice(&sum[first..first + BLOCK]);
-        for pixel in x.chunks_exact(c) {
-            let pixel: &[f32; BLOCK] = pixel[first..].first_chunk().expect("a block of channels");
-            for (acc, &v) in acc.iter_mut().zip(pixel) {
-                *acc += v;
-            }
+    let len = |v: usize| if v == K - 1 { last } else { LANES };
+    let mut acc: [S::F; K] = std::array::from_fn(|v| s.load(sum, first + v * LANES, len(v)));
+    for pixel in x.chunks_exact(c) {
+        for v in 0..K {
+            acc[v] = s.add(acc[v], s.load(pixel, first + v * LANES, len(v)));
         }
-        sum[first..first + BLOCK].copy_from_slice(&acc);
-        first += BLOCK;
     }
-    if first < c {
-        for pixel in x.chunks_exact(c) {
-            for (acc, &v) in sum[first..].iter_mut().zip(&pixel[first..]) {
-                *acc += v;
-            }
+    for v in 0..K {
+        s.store(acc[v], sum, first + v * LANES, len(v));
+    }
+}
+
+vectorised! {
+    /// Adds to `sum` the values of each channel over the pixels in `x`.
+    pub(crate) fn sum_span(s, x: &[f32], sum: &mut [f32]) {
+        let c = sum.len();
+        let mut first = 0;
+        while first + 4 * LANES <= c {
+            sum_block::<S, 4>(s, x, first, LANES, sum);
+            first += 4 * LANES;
+        }
+        while first + 2 * LANES <= c {
+            sum_block::<S, 2>(s, x, first, LANES, sum);
+            first += 2 * LANES;
+        }
+        while first < c {
+            sum_block::<S, 1>(s, x, first, LANES.min(c - first), sum);
+            first += LANES;
         }
     }
 }
 
-multiversion! {
-    pub(crate) fn sum_span(x: &[f32], sum: &mut [f32]) {
-        sum_body(x, sum);
+#[inline(always)]
+fn deviations_block<S: Simd, const K: usize>(
+    s: S,
+    x: &[f32],
+    first: usize,
+    last: usize,
+    mean: &[f32],
+    sum: &mut [f32],
+    squares: &mut [f32],
+) {
+    let c = mean.len();
+    let len = |v: usize| if v == K - 1 { last } else { LANES };
+    let m: [S::F; K] = std::array::from_fn(|v| s.load(mean, first + v * LANES, len(v)));
+    let mut acc: [S::F; K] = std::array::from_fn(|v| s.load(sum, first + v * LANES, len(v)));
+    let mut acc2: [S::F; K] = std::array::from_fn(|v| s.load(squares, first + v * LANES, len(v)));
+    for pixel in x.chunks_exact(c) {
+        for v in 0..K {
+            let d = s.sub(s.load(pixel, first + v * LANES, len(v)), m[v]);
+            acc[v] = s.add(acc[v], d);
+            acc2[v] = s.mul_add(d, d, acc2[v]);
+        }
+    }
+    for v in 0..K {
+        s.store(acc[v], sum, first + v * LANES, len(v));
+        s.store(acc2[v], squares, first + v * LANES, len(v));
     }
 }
 
-multiversion! {
+vectorised! {
     /// Adds deviations from `mean` and their squares.
-    fn deviations_span(x: &[f32], mean: &[f32], sum: &mut [f32], squares: &mut [f32]) {
+    fn deviations_span(s, x: &[f32], mean: &[f32], sum: &mut [f32], squares: &mut [f32]) {
         let c = mean.len();
         let mut first = 0;
-        while first + BLOCK <= c {
-            let mut s = [0.0f32; BLOCK];
-            let mut q = [0.0f32; BLOCK];
-            let mut m = [0.0f32; BLOCK];
-            s.copy_from_slice(&sum[first..first + BLOCK]);
-            q.copy_from_slice(&squares[first..first + BLOCK]);
-            m.copy_from_slice(&mean[first..first + BLOCK]);
-            for pixel in x.chunks_exact(c) {
-                let pixel: &[f32; BLOCK] = pixel[first..].first_chunk().expect("a block of channels");
-                for lane in 0..BLOCK {
-                    let d = pixel[lane] - m[lane];
-                    s[lane] += d;
-                    q[lane] = d.mul_add(d, q[lane]);
-                }
-            }
-            sum[first..first + BLOCK].copy_from_slice(&s);
-            squares[first..first + BLOCK].copy_from_slice(&q);
-            first += BLOCK;
+        while S::ROOMY && first + 4 * LANES <= c {
+            deviations_block::<S, 4>(s, x, first, LANES, mean, sum, squares);
+            first += 4 * LANES;
         }
-        if first < c {
-            for pixel in x.chunks_exact(c) {
-                let parts = pixel[first..].iter().zip(&mean[first..]).zip(&mut sum[first..]).zip(&mut squares[first..]);
-                for (((&v, &m), s), q) in parts {
-                    let d = v - m;
-                    *s += d;
-                    *q = d.mul_add(d, *q);
-                }
-            }
+        while S::ROOMY && first + 2 * LANES <= c {
+            deviations_block::<S, 2>(s, x, first, LANES, mean, sum, squares);
+            first += 2 * LANES;
+        }
+        while first < c {
+            deviations_block::<S, 1>(s, x, first, LANES.min(c - first), mean, sum, squares);
+            first += LANES;
         }
     }
 }
@@ -176,7 +192,8 @@ multiversion! {
 }
 
 #[inline(always)]
-fn apply_body<const RELU: bool, const RESIDUAL: bool>(
+fn apply_body<S: Simd, const RELU: bool, const RESIDUAL: bool>(
+    s: S,
     x: &[f32],
     scale: &[f32],
     shift: &[f32],
@@ -184,44 +201,28 @@ fn apply_body<const RELU: bool, const RESIDUAL: bool>(
     y: &mut [f32],
 ) {
     let c = scale.len();
-    let (scales, _) = scale.as_chunks::<16>();
-    let (shifts, _) = shift.as_chunks::<16>();
-    let whole = scales.len() * 16;
-    for (index, (x, y)) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)).enumerate() {
-        let residual = if RESIDUAL {
-            &residual[index * c..(index + 1) * c]
-        } else {
-            x
-        };
-        let (xs, _) = x.as_chunks::<16>();
-        let (rs, _) = residual.as_chunks::<16>();
-        let (ys, _) = y.as_chunks_mut::<16>();
-        for ((((x, y), r), scale), shift) in xs.iter().zip(ys).zip(rs).zip(scales).zip(shifts) {
-            for lane in 0..16 {
-                let mut v = x[lane].mul_add(scale[lane], shift[lane]);
-                if RESIDUAL {
-                    v += r[lane];
-                }
-                y[lane] = if RELU { rectify(v) } else { v };
-            }
-        }
-        for lane in whole..c {
-            let mut v = x[lane].mul_add(scale[lane], shift[lane]);
+    for at in (0..y.len()).step_by(c) {
+        for (first, len) in blocks(c) {
+            let mut v = s.load(x, at + first, len);
+            v = s.mul_add(v, s.load(scale, first, len), s.load(shift, first, len));
             if RESIDUAL {
-                v += residual[lane];
+                v = s.add(v, s.load(residual, at + first, len));
             }
-            y[lane] = if RELU { rectify(v) } else { v };
+            if RELU {
+                v = s.rectify(v);
+            }
+            s.store(v, y, at + first, len);
         }
     }
 }
 
-multiversion! {
-    fn apply_span(x: &[f32], scale: &[f32], shift: &[f32], residual: Option<&[f32]>, relu: bool, y: &mut [f32]) {
+vectorised! {
+    fn apply_span(s, x: &[f32], scale: &[f32], shift: &[f32], residual: Option<&[f32]>, relu: bool, y: &mut [f32]) {
         match (residual, relu) {
-            (None, false) => apply_body::<false, false>(x, scale, shift, x, y),
-            (None, true) => apply_body::<true, false>(x, scale, shift, x, y),
-            (Some(r), false) => apply_body::<false, true>(x, scale, shift, r, y),
-            (Some(r), true) => apply_body::<true, true>(x, scale, shift, r, y),
+            (None, false) => apply_body::<S, false, false>(s, x, scale, shift, x, y),
+            (None, true) => apply_body::<S, true, false>(s, x, scale, shift, x, y),
+            (Some(r), false) => apply_body::<S, false, true>(s, x, scale, shift, r, y),
+            (Some(r), true) => apply_body::<S, true, true>(s, x, scale, shift, r, y),
         }
     }
 }
@@ -263,71 +264,85 @@ pub fn apply(
     });
 }
 
+/// The places of the gradient's inputs: `y` only when ReLU was fused.
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    x: &'a [f32],
+    y: &'a [f32],
+    dy: &'a [f32],
+}
+
+impl Inputs<'_> {
+    /// The gradient that passes the rectifier.
+    #[inline(always)]
+    fn masked<S: Simd, const RELU: bool>(&self, s: S, at: usize, len: usize) -> S::F {
+        let g = s.load(self.dy, at, len);
+        if RELU {
+            s.mask(s.load(self.y, at, len), g)
+        } else {
+            g
+        }
+    }
+}
+
 #[inline(always)]
-fn sums_body<const RELU: bool>(
-    x: &[f32],
-    y: &[f32],
-    dy: &[f32],
+fn sums_block<S: Simd, const RELU: bool, const K: usize>(
+    s: S,
+    inputs: Inputs<'_>,
+    (first, last): (usize, usize),
+    mean: &[f32],
+    dot: &mut [f32],
+    sum: &mut [f32],
+) {
+    let c = mean.len();
+    let len = |v: usize| if v == K - 1 { last } else { LANES };
+    let m: [S::F; K] = std::array::from_fn(|v| s.load(mean, first + v * LANES, len(v)));
+    let mut acc: [S::F; K] = std::array::from_fn(|v| s.load(sum, first + v * LANES, len(v)));
+    let mut acc2: [S::F; K] = std::array::from_fn(|v| s.load(dot, first + v * LANES, len(v)));
+    for at in (0..inputs.x.len()).step_by(c) {
+        for v in 0..K {
+            let at = at + first + v * LANES;
+            let g = inputs.masked::<S, RELU>(s, at, len(v));
+            acc[v] = s.add(acc[v], g);
+            acc2[v] = s.mul_add(g, s.sub(s.load(inputs.x, at, len(v)), m[v]), acc2[v]);
+        }
+    }
+    for v in 0..K {
+        s.store(acc[v], sum, first + v * LANES, len(v));
+        s.store(acc2[v], dot, first + v * LANES, len(v));
+    }
+}
+
+#[inline(always)]
+fn sums_body<S: Simd, const RELU: bool>(
+    s: S,
+    inputs: Inputs<'_>,
     mean: &[f32],
     dot: &mut [f32],
     sum: &mut [f32],
 ) {
     let c = mean.len();
     let mut first = 0;
-    while first + BLOCK <= c {
-        let mut s = [0.0f32; BLOCK];
-        let mut d = [0.0f32; BLOCK];
-        let mut m = [0.0f32; BLOCK];
-        s.copy_from_slice(&sum[first..first + BLOCK]);
-        d.copy_from_slice(&dot[first..first + BLOCK]);
-        m.copy_from_slice(&mean[first..first + BLOCK]);
-        for ((x, y), dy) in x
-            .chunks_exact(c)
-            .zip(y.chunks_exact(c))
-            .zip(dy.chunks_exact(c))
-        {
-            let x: &[f32; BLOCK] = x[first..].first_chunk().expect("a block of channels");
-            let y: &[f32; BLOCK] = y[first..].first_chunk().expect("a block of channels");
-            let dy: &[f32; BLOCK] = dy[first..].first_chunk().expect("a block of channels");
-            for lane in 0..BLOCK {
-                let g = if RELU {
-                    mask(y[lane], dy[lane])
-                } else {
-                    dy[lane]
-                };
-                s[lane] += g;
-                d[lane] = g.mul_add(x[lane] - m[lane], d[lane]);
-            }
-        }
-        sum[first..first + BLOCK].copy_from_slice(&s);
-        dot[first..first + BLOCK].copy_from_slice(&d);
-        first += BLOCK;
+    while S::ROOMY && first + 4 * LANES <= c {
+        sums_block::<S, RELU, 4>(s, inputs, (first, LANES), mean, dot, sum);
+        first += 4 * LANES;
     }
-    if first < c {
-        for ((x, y), dy) in x
-            .chunks_exact(c)
-            .zip(y.chunks_exact(c))
-            .zip(dy.chunks_exact(c))
-        {
-            for lane in first..c {
-                let g = if RELU {
-                    mask(y[lane], dy[lane])
-                } else {
-                    dy[lane]
-                };
-                sum[lane] += g;
-                dot[lane] = g.mul_add(x[lane] - mean[lane], dot[lane]);
-            }
-        }
+    while S::ROOMY && first + 2 * LANES <= c {
+        sums_block::<S, RELU, 2>(s, inputs, (first, LANES), mean, dot, sum);
+        first += 2 * LANES;
+    }
+    while first < c {
+        sums_block::<S, RELU, 1>(s, inputs, (first, LANES.min(c - first)), mean, dot, sum);
+        first += LANES;
     }
 }
 
-multiversion! {
+vectorised! {
     /// Adds per channel the masked gradients, and their products with the deviations from the mean.
-    fn sums_span(x: &[f32], y: Option<&[f32]>, dy: &[f32], mean: &[f32], dot: &mut [f32], sum: &mut [f32]) {
+    fn sums_span(s, x: &[f32], y: Option<&[f32]>, dy: &[f32], mean: &[f32], dot: &mut [f32], sum: &mut [f32]) {
         match y {
-            Some(y) => sums_body::<true>(x, y, dy, mean, dot, sum),
-            None => sums_body::<false>(x, x, dy, mean, dot, sum),
+            Some(y) => sums_body::<S, true>(s, Inputs { x, y, dy }, mean, dot, sum),
+            None => sums_body::<S, false>(s, Inputs { x, y: x, dy }, mean, dot, sum),
         }
     }
 }
@@ -342,75 +357,42 @@ struct Coefficients<'a> {
 }
 
 #[inline(always)]
-fn gradient_body<const RELU: bool, const RESIDUAL: bool>(
-    x: &[f32],
-    y: &[f32],
-    dy: &[f32],
+fn gradient_body<S: Simd, const RELU: bool, const RESIDUAL: bool>(
+    s: S,
+    inputs: Inputs<'_>,
     k: Coefficients<'_>,
     dx: &mut [f32],
     dresidual: &mut [f32],
 ) {
     let c = k.mean.len();
-    let pixels = dx.len() / c;
-    for pixel in 0..pixels {
-        let at = pixel * c;
-        let (x, y, dy, dx) = (
-            &x[at..at + c],
-            &y[at..at + c],
-            &dy[at..at + c],
-            &mut dx[at..at + c],
-        );
-        let dresidual: &mut [f32] = if RESIDUAL {
-            &mut dresidual[at..at + c]
-        } else {
-            &mut []
-        };
-        let mut first = 0;
-        while first + 16 <= c {
-            let x: &[f32; 16] = x[first..].first_chunk().expect("a block");
-            let y: &[f32; 16] = y[first..].first_chunk().expect("a block");
-            let dy: &[f32; 16] = dy[first..].first_chunk().expect("a block");
-            let m: &[f32; 16] = k.mean[first..].first_chunk().expect("a block");
-            let of_dy: &[f32; 16] = k.of_dy[first..].first_chunk().expect("a block");
-            let of_x: &[f32; 16] = k.of_x[first..].first_chunk().expect("a block");
-            let constant: &[f32; 16] = k.constant[first..].first_chunk().expect("a block");
-            let dx: &mut [f32; 16] = dx[first..].first_chunk_mut().expect("a block");
-            let mut g = [0.0f32; 16];
-            for lane in 0..16 {
-                g[lane] = if RELU {
-                    mask(y[lane], dy[lane])
-                } else {
-                    dy[lane]
-                };
-                dx[lane] = g[lane].mul_add(
-                    of_dy[lane],
-                    (x[lane] - m[lane]).mul_add(of_x[lane], constant[lane]),
-                );
-            }
-            if RESIDUAL {
-                dresidual[first..first + 16].copy_from_slice(&g);
-            }
-            first += 16;
-        }
-        for lane in first..c {
-            let g = if RELU {
-                mask(y[lane], dy[lane])
-            } else {
-                dy[lane]
-            };
-            dx[lane] = g.mul_add(
-                k.of_dy[lane],
-                (x[lane] - k.mean[lane]).mul_add(k.of_x[lane], k.constant[lane]),
+    for at in (0..dx.len()).step_by(c) {
+        for (first, len) in blocks(c) {
+            let g = inputs.masked::<S, RELU>(s, at + first, len);
+            let d = s.sub(
+                s.load(inputs.x, at + first, len),
+                s.load(k.mean, first, len),
+            );
+            let v = s.mul_add(
+                d,
+                s.load(k.of_x, first, len),
+                s.load(k.constant, first, len),
+            );
+            s.store(
+                s.mul_add(g, s.load(k.of_dy, first, len), v),
+                dx,
+                at + first,
+                len,
             );
             if RESIDUAL {
-                dresidual[lane] = g;
+                s.store(g, dresidual, at + first, len);
             }
         }
     }
 }
 
-multiversion! {
+vectorised! {
     fn gradient_span(
+        s,
         x: &[f32],
         y: Option<&[f32]>,
         dy: &[f32],
@@ -418,11 +400,12 @@ multiversion! {
         dx: &mut [f32],
         dresidual: Option<&mut [f32]>,
     ) {
+        let inputs = Inputs { x, y: y.unwrap_or(x), dy };
         match (y, dresidual) {
-            (None, None) => gradient_body::<false, false>(x, x, dy, k, dx, &mut []),
-            (Some(y), None) => gradient_body::<true, false>(x, y, dy, k, dx, &mut []),
-            (None, Some(dr)) => gradient_body::<false, true>(x, x, dy, k, dx, dr),
-            (Some(y), Some(dr)) => gradient_body::<true, true>(x, y, dy, k, dx, dr),
+            (None, None) => gradient_body::<S, false, false>(s, inputs, k, dx, &mut []),
+            (Some(_), None) => gradient_body::<S, true, false>(s, inputs, k, dx, &mut []),
+            (None, Some(dr)) => gradient_body::<S, false, true>(s, inputs, k, dx, dr),
+            (Some(_), Some(dr)) => gradient_body::<S, true, true>(s, inputs, k, dx, dr),
         }
     }
 }

@@ -17,6 +17,8 @@
 
 #[macro_use]
 mod isa;
+#[macro_use]
+mod simd;
 mod buffer;
 mod chunks;
 mod context;

@@ -2,6 +2,7 @@
 
 use crate::chunks::{activation_len, check_activation, check_len};
 use crate::disjoint::Disjoint;
+use crate::simd::blocks;
 use crate::{ActShape, Context, PoolShape};
 
 /// Bytes of winners [`forward`] writes for `n` images: as many as the output has floats, gaps included.
@@ -67,68 +68,28 @@ impl Geometry {
     }
 }
 
-/// Maxima of `L` channels from `channel` on, over the cells of one window.
-#[inline(always)]
-fn window_max<const L: usize>(
-    g: &Geometry,
-    image: &[f32],
-    (oy, ox): (usize, usize),
-    (rows, columns): (&std::ops::Range<usize>, &std::ops::Range<usize>),
-    channel: usize,
-) -> ([f32; L], [u32; L]) {
-    let mut best = [f32::NEG_INFINITY; L];
-    let mut winner = [(rows.start * g.kernel[1] + columns.start) as u32; L];
-    for ky in rows.clone() {
-        let row = g.source(0, oy, ky) * g.input.w;
-        for kx in columns.clone() {
-            let at = (row + g.source(1, ox, kx)) * g.input.c + channel;
-            let x: &[f32; L] = image[at..].first_chunk().expect("a block of channels");
-            let cell = (ky * g.kernel[1] + kx) as u32;
-            for lane in 0..L {
-                let take = x[lane] > best[lane] || x[lane].is_nan();
-                best[lane] = if take { x[lane] } else { best[lane] };
-                winner[lane] = if take { cell } else { winner[lane] };
-            }
-        }
-    }
-    (best, winner)
-}
-
-#[inline(always)]
-fn store<const L: usize>(
-    best: [f32; L],
-    winner: [u32; L],
-    y: &mut [f32],
-    indices: Option<&mut [u8]>,
-) {
-    y[..L].copy_from_slice(&best);
-    if let Some(indices) = indices {
-        let indices: &mut [u8; L] = indices.first_chunk_mut().expect("a block of channels");
-        for lane in 0..L {
-            indices[lane] = winner[lane] as u8;
-        }
-    }
-}
-
-multiversion! {
-    fn forward_row(g: &Geometry, image: &[f32], oy: usize, y: &mut [f32], indices: Option<&mut [u8]>) {
+vectorised! {
+    fn forward_row(s, g: &Geometry, image: &[f32], oy: usize, y: &mut [f32], indices: Option<&mut [u8]>) {
         let c = g.input.c;
         let rows = g.valid(0, oy);
         let mut indices = indices;
         for ox in 0..g.output.w {
             let columns = g.valid(1, ox);
-            let mut channel = 0;
-            while channel + 16 <= c {
-                let (best, winner) = window_max::<16>(g, image, (oy, ox), (&rows, &columns), channel);
-                let at = ox * c + channel;
-                store(best, winner, &mut y[at..], indices.as_deref_mut().map(|i| &mut i[at..]));
-                channel += 16;
-            }
-            while channel < c {
-                let (best, winner) = window_max::<1>(g, image, (oy, ox), (&rows, &columns), channel);
-                let at = ox * c + channel;
-                store(best, winner, &mut y[at..], indices.as_deref_mut().map(|i| &mut i[at..]));
-                channel += 1;
+            for (first, len) in blocks(c) {
+                let mut best = s.splat(f32::NEG_INFINITY);
+                let mut winner = s.splat_u32((rows.start * g.kernel[1] + columns.start) as u32);
+                for ky in rows.clone() {
+                    let row = g.source(0, oy, ky) * g.input.w;
+                    for kx in columns.clone() {
+                        let x = s.load(image, (row + g.source(1, ox, kx)) * c + first, len);
+                        let cell = s.splat_u32((ky * g.kernel[1] + kx) as u32);
+                        (best, winner) = s.larger(best, winner, x, cell);
+                    }
+                }
+                s.store(best, y, ox * c + first, len);
+                if let Some(indices) = indices.as_deref_mut() {
+                    s.store_bytes(winner, indices, ox * c + first, len);
+                }
             }
         }
     }
@@ -191,77 +152,57 @@ pub(crate) fn run_rows(
     });
 }
 
-/// Adds to `acc` the gradients of window `(oy, ox)` whose winner is `cell`.
-#[inline(always)]
-fn gather<const L: usize>(dy: &[f32], indices: &[u8], at: usize, cell: u8, acc: &mut [f32; L]) {
-    let dy: &[f32; L] = dy[at..].first_chunk().expect("a block of channels");
-    let winner: &[u8; L] = indices[at..].first_chunk().expect("a block of channels");
-    for lane in 0..L {
-        acc[lane] += if winner[lane] == cell { dy[lane] } else { 0.0 };
-    }
-}
-
-#[inline(always)]
-fn gather_pixel<const L: usize>(
-    g: &Geometry,
-    dy: &[f32],
-    indices: &[u8],
-    (iy, ix): (usize, usize),
-    channel: usize,
-    dx: &mut [f32],
-) {
-    let mut acc = [0.0f32; L];
-    for ky in 0..g.kernel[0] {
-        let Some(oy) = window_at(g, 0, iy, ky) else {
-            continue;
+impl Geometry {
+    /// Output coordinates whose windows span input coordinate `at`.
+    #[inline(always)]
+    fn windows(&self, axis: usize, at: usize) -> std::ops::Range<usize> {
+        let size = if axis == 0 {
+            self.output.h
+        } else {
+            self.output.w
         };
-        for kx in 0..g.kernel[1] {
-            let Some(ox) = window_at(g, 1, ix, kx) else {
-                continue;
-            };
-            let at = (oy * g.output.w + ox) * g.output.c + channel;
-            gather(dy, indices, at, (ky * g.kernel[1] + kx) as u8, &mut acc);
+        let at = at + self.padding[axis];
+        let span = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
+        let first = (at + 1).saturating_sub(span).div_ceil(self.stride[axis]);
+        first..size.min(at / self.stride[axis] + 1)
+    }
+
+    /// The cell of window `out` that lies at input coordinate `at`, for one of `windows(axis, at)`; none between its cells.
+    #[inline(always)]
+    fn cell(&self, axis: usize, at: usize, out: usize) -> Option<usize> {
+        let offset = at + self.padding[axis] - out * self.stride[axis];
+        match self.dilation[axis] {
+            1 => Some(offset),
+            d => offset.is_multiple_of(d).then(|| offset / d),
         }
     }
-    dx[..L].copy_from_slice(&acc);
 }
 
-/// The output coordinate whose window has `cell` at input coordinate `at`.
-#[inline(always)]
-fn window_at(g: &Geometry, axis: usize, at: usize, cell: usize) -> Option<usize> {
-    let size = if axis == 0 { g.output.h } else { g.output.w };
-    let shifted = (at + g.padding[axis]).checked_sub(cell * g.dilation[axis])?;
-    let out = if g.stride[axis] == 1 {
-        shifted
-    } else if shifted.is_multiple_of(g.stride[axis]) {
-        shifted / g.stride[axis]
-    } else {
-        return None;
-    };
-    (out < size).then_some(out)
-}
-
-multiversion! {
+vectorised! {
     /// Input row `iy` of the gradient, any geometry.
-    fn backward_row(g: &Geometry, dy: &[f32], indices: &[u8], iy: usize, dx: &mut [f32]) {
+    fn backward_row(s, g: &Geometry, dy: &[f32], indices: &[u8], iy: usize, dx: &mut [f32]) {
         let c = g.input.c;
         for ix in 0..g.input.w {
-            let mut channel = 0;
-            while channel + 16 <= c {
-                gather_pixel::<16>(g, dy, indices, (iy, ix), channel, &mut dx[ix * c + channel..]);
-                channel += 16;
-            }
-            while channel < c {
-                gather_pixel::<1>(g, dy, indices, (iy, ix), channel, &mut dx[ix * c + channel..]);
-                channel += 1;
+            for (first, len) in blocks(c) {
+                let mut acc = s.splat(0.0);
+                for ky in 0..g.kernel[0] {
+                    let Some(oy) = window_at(g, 0, iy, ky) else { continue };
+                    for kx in 0..g.kernel[1] {
+                        let Some(ox) = window_at(g, 1, ix, kx) else { continue };
+                        let at = (oy * g.output.w + ox) * c + first;
+                        let cell = (ky * g.kernel[1] + kx) as u8;
+                        acc = s.add(acc, s.where_cell(s.load(dy, at, len), indices, at, len, cell));
+                    }
+                }
+                s.store(acc, dx, ix * c + first, len);
             }
         }
     }
 }
 
-multiversion! {
+vectorised! {
     /// Input row `iy` of the gradient where windows tile the input (stride = kernel, no padding): each pixel has one window.
-    fn backward_row_tiled(g: &Geometry, dy: &[f32], indices: &[u8], iy: usize, dx: &mut [f32]) {
+    fn backward_row_tiled(s, g: &Geometry, dy: &[f32], indices: &[u8], iy: usize, dx: &mut [f32]) {
         let c = g.input.c;
         let [kh, kw] = g.kernel;
         let (oy, ky) = (iy / kh, iy % kh);
@@ -269,24 +210,14 @@ multiversion! {
             dx.fill(0.0);
             return;
         }
-        let used = g.output.w * kw * c;
-        dx[used..].fill(0.0);
-        let start = oy * g.output.w * c;
-        let (dy, indices) = (&dy[start..start + g.output.w * c], &indices[start..start + g.output.w * c]);
-        let windows = dx[..used].chunks_exact_mut(kw * c).zip(dy.chunks_exact(c)).zip(indices.chunks_exact(c));
-        for ((window, dy), winner) in windows {
-            for (kx, dx) in window.chunks_exact_mut(c).enumerate() {
-                let cell = (ky * kw + kx) as u8;
-                let (dxs, dx_rest) = dx.as_chunks_mut::<16>();
-                let (dys, dy_rest) = dy.as_chunks::<16>();
-                let (winners, winner_rest) = winner.as_chunks::<16>();
-                for ((dx, dy), winner) in dxs.iter_mut().zip(dys).zip(winners) {
-                    for lane in 0..16 {
-                        dx[lane] = if winner[lane] == cell { dy[lane] } else { 0.0 };
-                    }
-                }
-                for ((dx, &dy), &winner) in dx_rest.iter_mut().zip(dy_rest).zip(winner_rest) {
-                    *dx = if winner == cell { dy } else { 0.0 };
+        dx[g.output.w * kw * c..].fill(0.0);
+        for ox in 0..g.output.w {
+            let at = (oy * g.output.w + ox) * c;
+            for (first, len) in blocks(c) {
+                let dy = s.load(dy, at + first, len);
+                for kx in 0..kw {
+                    let v = s.where_cell(dy, indices, at + first, len, (ky * kw + kx) as u8);
+                    s.store(v, dx, (ox * kw + kx) * c + first, len);
                 }
             }
         }

@@ -4,6 +4,7 @@ use super::ConvShape;
 use super::axis::{Axis, Run};
 use crate::disjoint::Disjoint;
 use crate::max_pool::run_rows;
+use crate::simd::blocks;
 use crate::{ActShape, Context};
 
 /// Partial sums of the weight gradient.
@@ -14,9 +15,13 @@ pub(crate) struct Depthwise {
     input: ActShape,
     output: ActShape,
     kernel: [usize; 2],
-    /// Destination row (column) to (run, index within the run).
+    /// Taps and source coordinates of each output row and column, and of each input row and column.
     forward: [Lookup; 2],
     backward: [Lookup; 2],
+    /// For each tap along a row: the output columns it serves, and the input column of the first.
+    columns: Vec<(std::ops::Range<usize>, usize)>,
+    /// Horizontal stride.
+    step: usize,
 }
 
 /// For each destination coordinate along an axis, its taps and their source coordinates.
@@ -54,114 +59,58 @@ impl Lookup {
     }
 }
 
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn pixel<const L: usize>(
-    rows: &[(u32, u32)],
-    columns: &[(u32, u32)],
-    (kernel_w, src_w, c, reverse): (usize, usize, usize, Option<usize>),
-    channel: usize,
-    src: &[f32],
-    weights: &[f32],
-    bias: Option<&[f32]>,
-    dst: &mut [f32],
-) {
-    let mut acc = [0.0f32; L];
-    for &(ky, sy) in rows {
-        for &(kx, sx) in columns {
-            let tap = ky as usize * kernel_w + kx as usize;
-            let tap = reverse.map_or(tap, |last| last - tap);
-            let x: &[f32; L] = src[(sy as usize * src_w + sx as usize) * c + channel..]
-                .first_chunk()
-                .expect("a block of channels");
-            let w: &[f32; L] = weights[tap * c + channel..]
-                .first_chunk()
-                .expect("a block of channels");
-            for lane in 0..L {
-                acc[lane] = x[lane].mul_add(w[lane], acc[lane]);
-            }
-        }
-    }
-    if let Some(bias) = bias {
-        for lane in 0..L {
-            acc[lane] += bias[channel + lane];
-        }
-    }
-    dst[channel..channel + L].copy_from_slice(&acc);
-}
-
-multiversion! {
+vectorised! {
     /// One destination row.
     fn row(
+        s,
         rows: &[(u32, u32)],
         columns: &Lookup,
-        sizes: (usize, usize, usize, Option<usize>),
+        sizes: Sizes,
         src: &[f32],
         weights: &[f32],
         bias: Option<&[f32]>,
         dst: &mut [f32],
     ) {
-        let c = sizes.2;
-        for (at, dst) in dst.chunks_exact_mut(c).enumerate() {
+        let Sizes { kernel_w, src_w, c, last_tap } = sizes;
+        for at in 0..dst.len() / c {
             let columns = columns.at(at);
-            let mut channel = 0;
-            while channel + 16 <= c {
-                pixel::<16>(rows, columns, sizes, channel, src, weights, bias, dst);
-                channel += 16;
-            }
-            while channel < c {
-                pixel::<1>(rows, columns, sizes, channel, src, weights, bias, dst);
-                channel += 1;
+            for (first, len) in blocks(c) {
+                let mut acc = s.splat(0.0);
+                for &(ky, sy) in rows {
+                    for &(kx, sx) in columns {
+                        let tap = ky as usize * kernel_w + kx as usize;
+                        let tap = last_tap.map_or(tap, |last| last - tap);
+                        let x = s.load(src, (sy as usize * src_w + sx as usize) * c + first, len);
+                        acc = s.mul_add(x, s.load(weights, tap * c + first, len), acc);
+                    }
+                }
+                if let Some(bias) = bias {
+                    acc = s.add(acc, s.load(bias, first, len));
+                }
+                s.store(acc, dst, at * c + first, len);
             }
         }
     }
 }
 
-#[inline(always)]
-fn gradient_row<const L: usize>(
-    columns: &Lookup,
-    kx: usize,
+/// What the row kernel needs of the shapes; `last_tap` when taps are reversed.
+#[derive(Clone, Copy)]
+struct Sizes {
+    kernel_w: usize,
+    src_w: usize,
     c: usize,
-    channel: usize,
-    x: &[f32],
-    dy: &[f32],
-    sum: &mut [f32],
-) {
-    let mut acc = [0.0f32; L];
-    for (ox, dy) in dy.chunks_exact(c).enumerate() {
-        let taps = columns.at(ox);
-        let Some(first) = taps.first() else { continue };
-        // Valid taps are consecutive.
-        let Some(&(_, sx)) = (kx as u32)
-            .checked_sub(first.0)
-            .and_then(|index| taps.get(index as usize))
-        else {
-            continue;
-        };
-        let x: &[f32; L] = x[sx as usize * c + channel..]
-            .first_chunk()
-            .expect("a block of channels");
-        let dy: &[f32; L] = dy[channel..].first_chunk().expect("a block of channels");
-        for lane in 0..L {
-            acc[lane] = x[lane].mul_add(dy[lane], acc[lane]);
-        }
-    }
-    for lane in 0..L {
-        sum[channel + lane] += acc[lane];
-    }
+    last_tap: Option<usize>,
 }
 
-multiversion! {
-    /// Adds to `sum` the gradient of one tap from one row.
-    fn tap_row(columns: &Lookup, kx: usize, c: usize, x: &[f32], dy: &[f32], sum: &mut [f32]) {
-        let mut channel = 0;
-        while channel + 32 <= c {
-            gradient_row::<32>(columns, kx, c, channel, x, dy, sum);
-            channel += 32;
-        }
-        while channel < c {
-            gradient_row::<1>(columns, kx, c, channel, x, dy, sum);
-            channel += 1;
+vectorised! {
+    /// Adds to `sum` the gradient of one tap from one row: `outputs` pixels of `dy`, and as many of `x`, `step` apart.
+    fn tap_row(s, outputs: usize, step: usize, c: usize, x: &[f32], dy: &[f32], sum: &mut [f32]) {
+        for (first, len) in blocks(c) {
+            let mut acc = s.splat(0.0);
+            for ox in 0..outputs {
+                acc = s.mul_add(s.load(x, ox * step * c + first, len), s.load(dy, ox * c + first, len), acc);
+            }
+            s.store(s.add(s.load(sum, first, len), acc), sum, first, len);
         }
     }
 }
@@ -183,6 +132,10 @@ impl Depthwise {
             kernel: shape.kernel,
             forward,
             backward,
+            columns: (0..shape.kernel[1])
+                .map(|kx| axes[1].outputs_of_tap(kx))
+                .collect(),
+            step: shape.stride[1],
         }
     }
 
@@ -264,11 +217,16 @@ impl Depthwise {
         bias: Option<&[f32]>,
         (dst_shape, dst): (ActShape, &mut [f32]),
         lookups: &[Lookup; 2],
-        reverse: Option<usize>,
+        last_tap: Option<usize>,
     ) {
         let len = dst_shape.w * dst_shape.c;
         let dst = Disjoint::new(dst);
-        let sizes = (self.kernel[1], src_shape.w, src_shape.c, reverse);
+        let sizes = Sizes {
+            kernel_w: self.kernel[1],
+            src_w: src_shape.w,
+            c: src_shape.c,
+            last_tap,
+        };
         run_rows(ctx, n, dst_shape.h, len * self.taps(), &|image, y| {
             // SAFETY: rows are disjoint.
             let dst = unsafe { dst.part(image * dst_shape.image_stride() + y * len, len) };
@@ -309,17 +267,11 @@ impl Depthwise {
                 for (oy, dy) in dy.chunks_exact(self.output.w * c).enumerate() {
                     for &(ky, sy) in self.forward[0].at(oy) {
                         let x = &x[sy as usize * self.input.w * c..][..self.input.w * c];
-                        for kx in 0..self.kernel[1] {
+                        for (kx, (outputs, from)) in self.columns.iter().enumerate() {
                             let tap = ky as usize * self.kernel[1] + kx;
-                            tap_row(
-                                ctx.isa(),
-                                &self.forward[1],
-                                kx,
-                                c,
-                                x,
-                                dy,
-                                &mut sums[tap * c..(tap + 1) * c],
-                            );
+                            let (x, dy) = (&x[from * c..], &dy[outputs.start * c..]);
+                            let sum = &mut sums[tap * c..(tap + 1) * c];
+                            tap_row(ctx.isa(), outputs.len(), self.step, c, x, dy, sum);
                         }
                     }
                 }
