@@ -182,13 +182,15 @@ vectorised! {
     /// Input row `iy` of the gradient, any geometry.
     fn backward_row(s, g: &Geometry, dy: &[f32], indices: &[u8], iy: usize, dx: &mut [f32]) {
         let c = g.input.c;
+        let rows = g.windows(0, iy);
         for ix in 0..g.input.w {
+            let columns = g.windows(1, ix);
             for (first, len) in blocks(c) {
                 let mut acc = s.splat(0.0);
-                for ky in 0..g.kernel[0] {
-                    let Some(oy) = window_at(g, 0, iy, ky) else { continue };
-                    for kx in 0..g.kernel[1] {
-                        let Some(ox) = window_at(g, 1, ix, kx) else { continue };
+                for oy in rows.clone() {
+                    let Some(ky) = g.cell(0, iy, oy) else { continue };
+                    for ox in columns.clone() {
+                        let Some(kx) = g.cell(1, ix, ox) else { continue };
                         let at = (oy * g.output.w + ox) * c + first;
                         let cell = (ky * g.kernel[1] + kx) as u8;
                         acc = s.add(acc, s.where_cell(s.load(dy, at, len), indices, at, len, cell));
