@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::settings::{
-    Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, SaveKind, ScheduleKind,
-    Settings, SettingsError, to_toml,
+    Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, Resize, SaveKind,
+    ScheduleKind, Settings, SettingsError, to_toml,
 };
 use crate::suggest::nearest;
 
@@ -31,8 +31,12 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// Size of the network's input.
     pub image_size: ImageSize,
+    /// How images of other sizes come to it.
+    pub resize: Resize,
     /// Part of the training images that becomes the val split, where the data has none.
     pub val_fraction: f64,
+    /// Part of the training images that becomes the test split, where the data has none.
+    pub test_fraction: f64,
     /// Random changes to training images.
     pub augment: Augment,
     /// The network's name.
@@ -100,24 +104,28 @@ pub struct Config {
 pub struct DataDefaults {
     /// Size of the network's input.
     pub image_size: ImageSize,
+    /// How images of other sizes come to it.
+    pub resize: Resize,
     /// Random changes that keep an image of its class.
     pub augment: Augment,
 }
 
 impl Default for DataDefaults {
     fn default() -> Self {
+        let image_size = ImageSize {
+            height: 28,
+            width: 28,
+        };
         Self {
-            image_size: ImageSize {
-                height: 28,
-                width: 28,
-            },
+            image_size,
+            resize: Resize::None,
             augment: Augment::default(),
         }
     }
 }
 
 /// The data set trained on when none is named: it ships inside the program.
-pub const DEFAULT_DATA: &str = "fashion-mnist-mini";
+pub const DEFAULT_DATA: &str = keepbest_data::DEFAULT_SOURCE;
 
 /// The network trained when none is named.
 pub const DEFAULT_MODEL: &str = "simple-cnn";
@@ -167,7 +175,9 @@ impl Config {
             data: given.data.unwrap_or_else(|| DEFAULT_DATA.into()),
             data_dir: given.data_dir.flatten(),
             image_size: given.image_size.unwrap_or(data.image_size),
+            resize: given.resize.unwrap_or(data.resize),
             val_fraction: given.val_fraction.unwrap_or(0.1),
+            test_fraction: given.test_fraction.unwrap_or(0.1),
             augment: given.augment.unwrap_or(data.augment),
             model: given.model.unwrap_or_else(|| DEFAULT_MODEL.into()),
             from: given.from.flatten(),
@@ -230,7 +240,9 @@ impl Config {
             data: Some(this.data),
             data_dir: this.data_dir.map(Some),
             image_size: Some(this.image_size),
+            resize: Some(this.resize),
             val_fraction: Some(this.val_fraction),
+            test_fraction: Some(this.test_fraction),
             augment: Some(this.augment),
             model: Some(this.model),
             from: Some(this.from),

@@ -1,12 +1,37 @@
-//! Trainer and evaluator: data to the best model, step by step.
+//! Trainer and evaluator: from data to the best model, and from a model to answers.
+//!
+//! - [`Settings`] are what a user gives, by flag or in `run.toml`; [`Config`] is the same with everything decided.
+//! - [`train`] and [`resume`] run the whole flow: steps, evaluations of snapshots, the keeper, the final test. They tell an
+//!   [`Observer`] what happens, print nothing, and stop when told to.
+//! - [`Model`] is a model file with what it takes to run it; [`Evaluator`] measures one, [`top_k`] turns scores into answers.
+//! - [`find_model`] reads the MODEL grammar: a file, a run, `run@last`, `run@step:1200`.
 
 mod config;
+mod criterion;
+mod evaluate;
+mod model;
+mod model_ref;
+mod predict;
+mod provenance;
+mod run_files;
 mod settings;
 mod suggest;
+mod trainer;
 
 pub use config::{Config, DEFAULT_DATA, DEFAULT_MODEL, DEVICES, DataDefaults, check_device};
+pub use criterion::Criterion;
+pub use evaluate::{EvaluateError, Evaluator, Measured};
+pub use model::{Model, ModelError};
+pub use model_ref::{DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_run};
+pub use predict::{Guess, top_k};
+pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
+pub use run_files::{RunFilesError, model_file_of};
 pub use settings::{
-    Augment, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode, OptimizerKind, Origin, SaveKind,
-    ScheduleKind, Settings, SettingsError, to_toml,
+    Augment, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode, OptimizerKind, Origin, Resize,
+    SaveKind, ScheduleKind, Settings, SettingsError, to_toml,
 };
 pub use suggest::nearest;
+pub use trainer::{
+    Carried, Ending, Event, Example, Finished, Judged, Observer, Outcome, Overview, Progress,
+    Recheck, ResumedFrom, Running, TrainError, TrainerState, first_difference, resume, train,
+};

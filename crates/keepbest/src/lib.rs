@@ -1,1 +1,48 @@
-//! Train a CNN, keep the best model of every run, and put it to use.
+//! Trains convolutional networks on CPUs and keeps the best model of every run: complete, verified, and able to predict
+//! without any code.
+//!
+//! This crate is the `keepbest` program and, as a library, all of its parts under one name:
+//!
+//! | module | is |
+//! |---|---|
+//! | [`core`] | metrics, what "best" means, verdicts, early stopping, retention: pure |
+//! | [`formats`] | state dicts and model files |
+//! | [`store`] | run directories |
+//! | [`keeper`] | takes an evaluation of a snapshot, decides, saves, promotes, prunes; for any training loop |
+//! | [`kernels`] | SIMD kernels and their thread pool |
+//! | [`nn`] | model specs, training engine, predictor |
+//! | [`data`] | data sets, preprocessing, splits, loader |
+//! | [`train`] | the whole flow from data to the best model |
+//!
+//! ```no_run
+//! use keepbest::train::{Event, Outcome, Settings, train};
+//! use std::sync::atomic::AtomicBool;
+//!
+//! let settings = Settings::from_toml("data = \"fashion-mnist-mini\"\nepochs = 3")?;
+//! let mut observer = |event: Event<'_>| {
+//!     if let Event::Measured(judged) = event {
+//!         println!("epoch {}: {}", judged.epoch, judged.verdict.reason());
+//!     }
+//! };
+//! if let Outcome::Finished(run) = train(&settings, "", &mut observer, &AtomicBool::new(false))? {
+//!     println!("the best is {}", run.best.expect("one was measured").path.display());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#[doc(inline)]
+pub use keepbest_core as core;
+#[doc(inline)]
+pub use keepbest_data as data;
+#[doc(inline)]
+pub use keepbest_formats as formats;
+#[doc(inline)]
+pub use keepbest_keeper as keeper;
+#[doc(inline)]
+pub use keepbest_kernels as kernels;
+#[doc(inline)]
+pub use keepbest_nn as nn;
+#[doc(inline)]
+pub use keepbest_store as store;
+#[doc(inline)]
+pub use keepbest_train as train;

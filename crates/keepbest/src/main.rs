@@ -1,2 +1,7 @@
-//! The `keepbest` command.
-fn main() {}
+//! The `keepbest` program.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

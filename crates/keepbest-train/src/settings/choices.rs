@@ -54,6 +54,18 @@ choice! {
     }
 }
 
+choice! {
+    /// How an image of another size comes to the network's.
+    Resize {
+        /// Not needed: all images have that size.
+        None = "none",
+        /// Stretched or squeezed.
+        Exact = "exact",
+        /// Covered with its proportions kept, then the centre cut out.
+        Crop = "crop",
+    }
+}
+
 /// When to evaluate: after every epoch, or every so many steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EvalEvery {

@@ -9,7 +9,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use choices::{
-    Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, SaveKind, ScheduleKind,
+    Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, Resize, SaveKind,
+    ScheduleKind,
 };
 pub use file::to_toml;
 use value::Value;
@@ -180,7 +181,8 @@ put!(
     Augment,
     ClassWeights,
     ImageSize,
-    Mode
+    Mode,
+    Resize
 );
 put!(
     OptimizerKind,
@@ -204,9 +206,13 @@ settings! {
     data_dir: Option<PathBuf> = "data-dir" "DIR"
         "Where a named set lies, when not at its usual place";
     image_size: ImageSize = "image-size" "SIZE"
-        "Size that images are brought to, such as 32 or 24x32; by default their own, or 64 when they differ";
+        "Size that images are brought to, such as 32 or 24x32; by default their own";
+    resize: Resize = "resize" "HOW"
+        "How images of other sizes come to it: exact (stretched) or crop (the centre of them)";
     val_fraction: f64 = "val-fraction" "PART"
         "Part of the training images set aside to choose the best, where the data brings no val split";
+    test_fraction: f64 = "test-fraction" "PART"
+        "Part of the training images set aside for the final test, where the data brings no test split; 0 for no test";
     augment: Augment = "augment" "HOW"
         "Random changes to training images: none, or flip and shift:PIXELS joined by commas";
 

@@ -24,6 +24,9 @@ const RANGES: &[Range] = &[
     ("val-fraction", "a number between 0 and 1", |x| {
         x > 0.0 && x < 1.0
     }),
+    ("test-fraction", "a number from 0 to below 1", |x| {
+        (0.0..1.0).contains(&x)
+    }),
     ("threads", "a whole number of 1 or more, or none", |n| {
         n >= 1.0
     }),

@@ -1,0 +1,123 @@
+//! Measuring a model on a set of images.
+
+use keepbest_core::classification::ClassificationOptions;
+use keepbest_core::{ClassificationAccumulator, ClassificationReport, Metrics};
+use keepbest_data::{Loader, LoaderConfig, Preprocessing, Subset};
+use keepbest_nn::Predictor;
+
+use crate::criterion::{Criterion, CriterionSum, log_softmax};
+
+/// What was measured on one split.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Measured {
+    /// All classification metrics and the confusion matrix.
+    pub report: ClassificationReport,
+    /// Mean training criterion.
+    pub loss: f64,
+}
+
+impl Measured {
+    /// Every metric by name, `split` in front: `val/accuracy`, ..., `val/loss`.
+    pub fn metrics(&self, split: &str) -> Metrics {
+        let mut metrics = self.report.metrics(split);
+        metrics.insert(format!("{split}/loss"), self.loss);
+        metrics
+    }
+}
+
+/// Why images could not be measured or predicted on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvaluateError {
+    /// Loading the images failed.
+    #[error(transparent)]
+    Load(#[from] keepbest_data::LoadError),
+    /// The network failed.
+    #[error(transparent)]
+    Predict(#[from] keepbest_nn::PredictError),
+    /// The probabilities make no sense.
+    #[error(transparent)]
+    Metrics(#[from] keepbest_core::ClassificationError),
+    /// The images' classes are not the model's.
+    #[error("the images have {found} classes, the model has {expected}")]
+    Classes {
+        /// Classes of the model.
+        expected: usize,
+        /// Classes of the images.
+        found: usize,
+    },
+}
+
+/// How to measure.
+pub struct Evaluator<'a> {
+    /// The training criterion.
+    pub criterion: &'a Criterion,
+    /// From image to network input.
+    pub preprocessing: &'a Preprocessing,
+    /// Images at a time; the result does not depend on it.
+    pub batch_size: usize,
+    /// Metrics beside the standard ones.
+    pub options: ClassificationOptions,
+}
+
+impl<'a> Evaluator<'a> {
+    /// With the standard metrics, 64 images at a time.
+    pub fn new(criterion: &'a Criterion, preprocessing: &'a Preprocessing) -> Self {
+        Self {
+            criterion,
+            preprocessing,
+            batch_size: 64,
+            options: ClassificationOptions::default(),
+        }
+    }
+
+    /// Measures the weights in `predictor` on all images of `split`: evaluation mode, in order, every image once.
+    ///
+    /// After each batch `go_on` is told how many images are done; when it says no, the answer is `None`.
+    ///
+    /// # Errors
+    /// [`EvaluateError`] when an image cannot be read, or classes do not fit.
+    pub fn measure(
+        &self,
+        predictor: &mut Predictor,
+        split: &Subset,
+        mut go_on: impl FnMut(usize) -> bool,
+    ) -> Result<Option<Measured>, EvaluateError> {
+        use keepbest_data::Dataset as _;
+        let classes = predictor.network().classes();
+        if split.classes().len() != classes {
+            return Err(EvaluateError::Classes {
+                expected: classes,
+                found: split.classes().len(),
+            });
+        }
+        let config = LoaderConfig::evaluation(self.batch_size);
+        let loader = Loader::new(split.clone(), self.preprocessing, config)?;
+        let mut accumulator =
+            ClassificationAccumulator::with_options(classes, self.options.clone());
+        let mut loss = CriterionSum::default();
+        let (mut logits, mut probabilities) = (Vec::new(), Vec::new());
+        let mut log_probabilities = vec![0.0; classes];
+        let mut done = 0;
+        for batch in loader.epoch(0, 0) {
+            let batch = batch?;
+            predictor.logits(&batch.images, &mut logits)?;
+            probabilities.clear();
+            for (row, &label) in logits.chunks_exact(classes).zip(&batch.labels) {
+                log_softmax(row, &mut log_probabilities);
+                self.criterion.add(&mut loss, &log_probabilities, label);
+                probabilities.extend(log_probabilities.iter().map(|&log| libm::exp(log)));
+            }
+            accumulator.update(&probabilities, &batch.labels)?;
+            done += batch.labels.len();
+            if !go_on(done) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Measured {
+            report: accumulator.finish()?,
+            loss: loss.mean(),
+        }))
+    }
+}

@@ -1,0 +1,318 @@
+//! A model file with what it takes to run it.
+
+use std::path::{Path, PathBuf};
+
+use keepbest_data::{ImageShape, Preprocessing};
+use keepbest_formats::StateDict;
+use keepbest_formats::model_file::{Kind, ModelFile};
+use keepbest_nn::zoo::{self, ZooOptions};
+use keepbest_nn::{ModelSpec, Network, Predictor};
+
+use crate::provenance::Provenance;
+
+/// A model ready to be put to use: architecture, class names, preprocessing, weights.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Model {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// The architecture: the file's own, or one that was named.
+    pub spec: ModelSpec,
+    /// Class names by label; the labels themselves where the file has no names.
+    pub classes: Vec<String>,
+    /// From image to network input.
+    pub preprocessing: Preprocessing,
+    /// How it came about, where the file says so.
+    pub provenance: Option<Provenance>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+    /// The file, verified.
+    pub file: ModelFile,
+}
+
+/// Why a model could not be put to use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The file cannot be opened, is damaged, or holds something else.
+    #[error(transparent)]
+    Open(#[from] keepbest_formats::model_file::OpenError),
+    /// The file has no architecture.
+    #[error("{path} holds weights alone, without the network they belong to", path = path.display())]
+    NeedsNetwork {
+        /// The file.
+        path: PathBuf,
+        /// What it was trained as, where recorded.
+        trained_as: Option<String>,
+    },
+    /// A network was named for a file that brings its own.
+    #[error("{path} is a full model of {own}, not of {named}", path = path.display())]
+    OtherNetwork {
+        /// The file.
+        path: PathBuf,
+        /// Its own network.
+        own: String,
+        /// The one named.
+        named: String,
+    },
+    /// No network has this name.
+    #[error(transparent)]
+    UnknownNetwork(#[from] zoo::UnknownModel),
+    /// The architecture in the file cannot be read.
+    #[error("the architecture in {path} cannot be read", path = path.display())]
+    Spec {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: keepbest_nn::SpecError,
+    },
+    /// Another part of the metadata cannot be read.
+    #[error("{part} in {path} cannot be read", path = path.display())]
+    Metadata {
+        /// The file.
+        path: PathBuf,
+        /// The part.
+        part: &'static str,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The layers do not fit each other.
+    #[error("the network in {path} does not fit together", path = path.display())]
+    Layer {
+        /// The file.
+        path: PathBuf,
+        /// Which.
+        source: keepbest_nn::LayerError,
+    },
+    /// The weights are another network's.
+    #[error("{path} does not fit {network}", path = path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// The network.
+        network: String,
+        /// What differs.
+        source: keepbest_nn::WeightsError,
+    },
+    /// The architecture and the preprocessing or class names contradict each other.
+    #[error("{path} contradicts itself: {what}", path = path.display())]
+    Contradiction {
+        /// The file.
+        path: PathBuf,
+        /// In words.
+        what: String,
+    },
+    /// The machine cannot run it.
+    #[error(transparent)]
+    Engine(#[from] keepbest_nn::EngineError),
+}
+
+impl ModelError {
+    /// What to try instead.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NeedsNetwork {
+                trained_as: Some(name),
+                ..
+            } => Some(format!("name it: --model {name} (recorded in the file)")),
+            Self::NeedsNetwork { .. } => {
+                Some("name it with --model; `keepbest models` lists them".into())
+            }
+            Self::OtherNetwork { .. } => {
+                Some("leave --model out: the file brings its network".into())
+            }
+            Self::UnknownNetwork(error) => crate::nearest(&error.name, error.known.iter().copied())
+                .map(|near| format!("did you mean {near}?")),
+            _ => None,
+        }
+    }
+}
+
+impl Model {
+    /// Opens and verifies a model file. A params-only file needs `network`: the name of its architecture.
+    ///
+    /// # Errors
+    /// [`ModelError`]; it says what the file holds when that is not a model.
+    pub fn open(path: &Path, network: Option<&str>) -> Result<Self, ModelError> {
+        let file = ModelFile::open(path)?;
+        Self::from_file(path, file, network)
+    }
+
+    fn from_file(path: &Path, file: ModelFile, network: Option<&str>) -> Result<Self, ModelError> {
+        let unreadable = |part| {
+            let path = path.to_owned();
+            move |source| ModelError::Metadata { path, part, source }
+        };
+        let metadata = file.metadata.as_ref();
+        let provenance: Option<Provenance> = metadata
+            .and_then(|metadata| metadata.provenance.clone())
+            .map(serde_json::from_value)
+            .transpose()
+            .map_err(unreadable("the provenance"))?;
+        let preprocessing: Option<Preprocessing> = metadata
+            .and_then(|metadata| metadata.preprocessing.clone())
+            .map(serde_json::from_value)
+            .transpose()
+            .map_err(unreadable("the preprocessing"))?;
+        let named: &[String] = metadata.map_or(&[], |metadata| &metadata.classes);
+
+        let spec = match metadata.and_then(|metadata| metadata.model.as_ref()) {
+            Some(json) => {
+                let spec = ModelSpec::from_json(json).map_err(|source| ModelError::Spec {
+                    path: path.into(),
+                    source,
+                })?;
+                match network {
+                    Some(network) if network != spec.name => {
+                        return Err(ModelError::OtherNetwork {
+                            path: path.into(),
+                            own: spec.name,
+                            named: network.into(),
+                        });
+                    }
+                    _ => spec,
+                }
+            }
+            None => {
+                let network = network.ok_or_else(|| ModelError::NeedsNetwork {
+                    path: path.into(),
+                    trained_as: provenance
+                        .as_ref()
+                        .map(|provenance| provenance.network.clone()),
+                })?;
+                named_spec(network, &file.weights, preprocessing.as_ref(), named.len())?
+            }
+        };
+
+        let network = Network::new(&spec).map_err(|source| ModelError::Layer {
+            path: path.into(),
+            source,
+        })?;
+        network
+            .layout()
+            .check(&file.weights)
+            .map_err(|source| ModelError::Weights {
+                path: path.into(),
+                network: spec.name.clone(),
+                source,
+            })?;
+
+        let mut notes = Vec::new();
+        let input = ImageShape::new(spec.input.height, spec.input.width, spec.input.channels);
+        let preprocessing = preprocessing.unwrap_or_else(|| {
+            notes.push(
+                "no preprocessing is recorded: pixels are divided by 255 and not normalised".into(),
+            );
+            Preprocessing::new(input)
+        });
+        if preprocessing.input != input {
+            let what = format!(
+                "the network takes {input}, the preprocessing gives {}",
+                preprocessing.input
+            );
+            return Err(ModelError::Contradiction {
+                path: path.into(),
+                what,
+            });
+        }
+        let classes = if named.is_empty() {
+            (0..spec.classes).map(|class| class.to_string()).collect()
+        } else {
+            named.to_vec()
+        };
+        if classes.len() != spec.classes {
+            let what = format!(
+                "the network has {} classes, {} are named",
+                spec.classes,
+                classes.len()
+            );
+            return Err(ModelError::Contradiction {
+                path: path.into(),
+                what,
+            });
+        }
+        Ok(Self {
+            path: path.into(),
+            spec,
+            classes,
+            preprocessing,
+            provenance,
+            notes,
+            file,
+        })
+    }
+
+    /// A predictor with the weights loaded, for batches of up to `batch_size` images.
+    ///
+    /// # Errors
+    /// [`ModelError::Engine`] and [`ModelError::Weights`].
+    pub fn predictor(
+        &self,
+        batch_size: usize,
+        threads: Option<usize>,
+    ) -> Result<Predictor, ModelError> {
+        let mut predictor = Predictor::new(&self.spec, batch_size, threads)?;
+        predictor
+            .load(&self.file.weights)
+            .map_err(|source| ModelError::Weights {
+                path: self.path.clone(),
+                network: self.spec.name.clone(),
+                source,
+            })?;
+        Ok(predictor)
+    }
+
+    /// Whether the file brings its own architecture.
+    pub fn is_full(&self) -> bool {
+        self.file
+            .metadata
+            .as_ref()
+            .is_some_and(|metadata| metadata.kind == Kind::Full && metadata.model.is_some())
+    }
+}
+
+/// The spec of a named network that fits these weights. Where the file does not record the input's size or the number of
+/// classes, they are read off the weights: classes from the last tensor, channels from the first, and height and width
+/// from the usual sizes, the first that fits.
+fn named_spec(
+    network: &str,
+    weights: &StateDict,
+    preprocessing: Option<&Preprocessing>,
+    classes: usize,
+) -> Result<ModelSpec, zoo::UnknownModel> {
+    let first = |dimension: usize| {
+        let filter = weights.iter().find(|(_, tensor)| tensor.shape().len() == 4);
+        filter
+            .and_then(|(_, tensor)| tensor.shape().get(dimension).copied())
+            .filter(|n| (1..=4).contains(n))
+    };
+    let last = weights
+        .iter()
+        .next_back()
+        .and_then(|(_, tensor)| tensor.shape().first().copied());
+    let classes = if classes > 0 {
+        classes
+    } else {
+        last.filter(|n| *n > 0).unwrap_or(10)
+    };
+    let channels = preprocessing
+        .map(|preprocessing| preprocessing.input.channels)
+        .or(first(1))
+        .unwrap_or(1);
+    let size =
+        preprocessing.map(|preprocessing| (preprocessing.input.height, preprocessing.input.width));
+    let sizes = match size {
+        Some(size) => vec![size],
+        None => [28, 32, 64, 96, 128, 224].map(|side| (side, side)).to_vec(),
+    };
+    let mut usual = None;
+    for (height, width) in sizes {
+        let spec = zoo::spec(network, &ZooOptions::new(channels, height, width, classes))?;
+        if Network::new(&spec).is_ok_and(|network| network.layout().check(weights).is_ok()) {
+            return Ok(spec);
+        }
+        usual.get_or_insert(spec);
+    }
+    // None fits: the first is named in the error that follows.
+    Ok(usual.expect("there is at least one size"))
+}

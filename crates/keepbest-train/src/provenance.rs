@@ -1,0 +1,108 @@
+//! Where a model comes from, as its file records it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use keepbest_core::WeightsDigest;
+use keepbest_data::{Fingerprint, PrepareOptions};
+use serde::{Deserialize, Serialize};
+
+use crate::criterion::Criterion;
+
+/// The part of a model file that says how it came about: enough to measure it again on the same images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Provenance {
+    /// Version of keepbest that trained it.
+    pub keepbest: String,
+    /// The network's name; params-only files have it here alone.
+    pub network: String,
+    /// The images.
+    pub data: DataRecord,
+    /// The training criterion.
+    pub criterion: CriterionRecord,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Optimizer, schedule and length, in words.
+    pub recipe: String,
+    /// The model it started from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+}
+
+/// The images a model was trained on and chosen by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DataRecord {
+    /// A set's name, or a folder.
+    pub source: String,
+    /// Where a named set lay, when not at its usual place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// How it was split.
+    pub split: SplitRecord,
+    /// Identity of each split.
+    pub fingerprints: BTreeMap<String, Fingerprint>,
+}
+
+/// How a data set was split.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SplitRecord {
+    /// Part of the training images that became the val split, where the data has none.
+    pub val_fraction: f64,
+    /// Part of the training images that became the test split, where the data has none.
+    pub test_fraction: f64,
+    /// Seed of the draw.
+    pub seed: u64,
+}
+
+impl SplitRecord {
+    /// As the data crate takes it.
+    pub fn options(&self) -> PrepareOptions {
+        let Self {
+            val_fraction,
+            test_fraction,
+            seed,
+        } = *self;
+        PrepareOptions {
+            val_fraction,
+            test_fraction,
+            seed,
+            ..PrepareOptions::default()
+        }
+    }
+}
+
+/// The criterion that `loss` means.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct CriterionRecord {
+    /// Part of the target spread over all classes.
+    pub label_smoothing: f64,
+    /// A weight for each class; all 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<Vec<f64>>,
+}
+
+impl CriterionRecord {
+    /// To compute with.
+    pub fn criterion(&self) -> Criterion {
+        let Self {
+            label_smoothing,
+            class_weights,
+        } = self.clone();
+        Criterion {
+            label_smoothing,
+            class_weights,
+        }
+    }
+}
+
+/// The model that a run started from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Parent {
+    /// Its file.
+    pub path: PathBuf,
+    /// Identity of its weights.
+    pub digest: WeightsDigest,
+}

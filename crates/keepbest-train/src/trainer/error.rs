@@ -1,0 +1,163 @@
+//! Why a run could not start or go on.
+
+use std::path::PathBuf;
+
+use crate::evaluate::EvaluateError;
+use crate::model::ModelError;
+use crate::model_ref::ModelRefError;
+use crate::settings::SettingsError;
+
+/// Why a run could not start, or ended before its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// What "best" means cannot be decided by what is measured.
+    #[error(transparent)]
+    Objective(#[from] keepbest_core::ObjectiveError),
+    /// No network has this name.
+    #[error(transparent)]
+    UnknownNetwork(#[from] keepbest_nn::zoo::UnknownModel),
+    /// The images cannot be read.
+    #[error(transparent)]
+    Data(#[from] keepbest_data::DataError),
+    /// The images cannot be split or preprocessed.
+    #[error(transparent)]
+    Prepare(#[from] keepbest_data::PrepareError),
+    /// The images cannot be made into batches.
+    #[error(transparent)]
+    Load(#[from] keepbest_data::LoadError),
+    /// The network does not fit the images or the machine.
+    #[error(transparent)]
+    Engine(#[from] keepbest_nn::EngineError),
+    /// The learning rates make no sense.
+    #[error(transparent)]
+    Rates(#[from] keepbest_nn::SettingError),
+    /// A step could not be taken.
+    #[error(transparent)]
+    Step(keepbest_nn::StepError),
+    /// Training went out of the range of numbers. The best is kept.
+    #[error("training diverged in epoch {epoch}: {problem}")]
+    Diverged {
+        /// The epoch.
+        epoch: u64,
+        /// What became of the loss or the gradient.
+        problem: keepbest_nn::StepError,
+        /// The best so far: its file, and what it reached in words.
+        best: Option<(PathBuf, String)>,
+    },
+    /// Measuring failed.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+    /// A model that the run starts from, or the best at the end, cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A model or run was not found.
+    #[error(transparent)]
+    ModelRef(#[from] ModelRefError),
+    /// The model to start from has nothing that the network could take.
+    #[error("{path} has no tensor that {network} could start from", path = path.display())]
+    NothingInCommon {
+        /// The file.
+        path: PathBuf,
+        /// The network.
+        network: String,
+    },
+    /// The run cannot be made.
+    #[error(transparent)]
+    Create(#[from] keepbest_keeper::CreateError),
+    /// The run cannot be taken up.
+    #[error(transparent)]
+    Resume(#[from] keepbest_keeper::ResumeError),
+    /// A run's model cannot be found.
+    #[error(transparent)]
+    RunFiles(#[from] crate::RunFilesError),
+    /// The keeper takes no more evaluations.
+    #[error(transparent)]
+    Offer(#[from] keepbest_keeper::OfferError),
+    /// The run could not be ended in order.
+    #[error(transparent)]
+    Finish(#[from] keepbest_keeper::FinishError),
+    /// The disk has too little room to begin.
+    #[error("there is too little room to train")]
+    Space(#[from] keepbest_keeper::store::CommitError),
+    /// What an interruption left in the run cannot be mended.
+    #[error("the run {path} cannot be taken up", path = path.display())]
+    Unmended {
+        /// The run.
+        path: PathBuf,
+        /// Why.
+        source: keepbest_keeper::store::OpenError,
+    },
+    /// The resume point is of another program, or does not fit the run's settings.
+    #[error("the resume point {path} does not fit the run: {what}", path = path.display())]
+    ResumePoint {
+        /// The file.
+        path: PathBuf,
+        /// In words.
+        what: String,
+    },
+    /// The images are not those that the run was trained on.
+    #[error(
+        "the {split} images are not those the run began with: {found}, recorded were {recorded}"
+    )]
+    DataChanged {
+        /// The split.
+        split: String,
+        /// Identity recorded.
+        recorded: String,
+        /// Identity found.
+        found: String,
+    },
+}
+
+impl TrainError {
+    /// What to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Settings(error) => error.hint(),
+            Self::Objective(error) => error.hint(),
+            Self::UnknownNetwork(error) => {
+                let near = crate::nearest(&error.name, error.known.iter().copied());
+                Some(near.map_or("`keepbest models` lists them".into(), |near| {
+                    format!("did you mean {near}?")
+                }))
+            }
+            Self::Data(error) => error.hint(),
+            Self::Prepare(error) => error.hint(),
+            Self::Load(error) => error.hint(),
+            Self::Model(error) => error.hint(),
+            Self::ModelRef(error) => error.hint(),
+            Self::Diverged { best, .. } => {
+                let advice = "try a lower --lr, a longer --warmup, or --clip-grad-norm 1";
+                Some(match best {
+                    Some((path, reached)) => {
+                        format!("{advice}; the best is kept: {} ({reached})", path.display())
+                    }
+                    None => format!("{advice}; nothing was measured before"),
+                })
+            }
+            Self::NothingInCommon { .. } => {
+                Some("start from a model of the same network, or leave --from out".into())
+            }
+            Self::DataChanged { .. } => Some("bring the images back, or start a new run".into()),
+            _ => None,
+        }
+    }
+
+    /// Whether the way it was called is wrong, rather than what happened then.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Settings(error) => !matches!(error, SettingsError::Read { .. }),
+            Self::Objective(_) | Self::UnknownNetwork(_) | Self::Rates(_) => true,
+            Self::Load(keepbest_data::LoadError::BatchLargerThanData { .. }) => true,
+            Self::Engine(
+                keepbest_nn::EngineError::ClassWeights { .. }
+                | keepbest_nn::EngineError::SingleValue { .. },
+            ) => true,
+            _ => false,
+        }
+    }
+}

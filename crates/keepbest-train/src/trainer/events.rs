@@ -1,0 +1,127 @@
+//! What a run tells while it is under way.
+
+use std::path::PathBuf;
+
+use keepbest_core::{Metrics, Verdict};
+use keepbest_keeper::KeeperEvent;
+
+use super::carry::Carried;
+use super::resume::ResumedFrom;
+
+/// Takes in what a run tells. The run waits for it.
+pub trait Observer {
+    /// One event.
+    fn on(&mut self, event: Event<'_>);
+}
+
+impl<F: FnMut(Event<'_>)> Observer for F {
+    fn on(&mut self, event: Event<'_>) {
+        self(event);
+    }
+}
+
+/// One thing that happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// Everything is ready; training begins.
+    Ready(&'a Overview),
+    /// What the user should know.
+    Note(&'a str),
+    /// An optimizer step was taken.
+    Stepped(Progress),
+    /// An evaluation goes on.
+    Measuring {
+        /// The split.
+        split: &'static str,
+        /// Images done.
+        done: usize,
+        /// All images.
+        of: usize,
+    },
+    /// An evaluation of a snapshot was judged.
+    Measured(&'a Judged),
+    /// The keeper saved, promoted, pruned, or failed to.
+    Keeper(&'a KeeperEvent),
+    /// Training ends before all epochs are done, and why.
+    StoppedEarly(&'a str),
+    /// The best was read back from disk, and measured again.
+    Rechecked {
+        /// Its file.
+        path: &'a std::path::Path,
+        /// The metric that came out differently, with the value recorded and the value found.
+        difference: Option<&'a (String, f64, f64)>,
+    },
+}
+
+/// What a run is about to do.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Overview {
+    /// The run's directory.
+    pub run: PathBuf,
+    /// The data set's name.
+    pub data: String,
+    /// Images to train on, to choose by, and to test with.
+    pub images: [usize; 3],
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Channels, height and width of the network's input.
+    pub input: [usize; 3],
+    /// The network's name.
+    pub network: String,
+    /// Trained parameters.
+    pub parameters: usize,
+    /// Epochs planned.
+    pub epochs: u64,
+    /// Steps planned.
+    pub steps: u64,
+    /// What "best" means, in words.
+    pub objective: String,
+    /// The monitored metric or expression.
+    pub monitor: String,
+    /// What was taken over from the model it starts from.
+    pub carried: Option<Carried>,
+    /// Where it goes on from.
+    pub resumed: Option<ResumedFrom>,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Steps taken.
+    pub step: u64,
+    /// Steps planned.
+    pub steps: u64,
+    /// The epoch under way, from 1.
+    pub epoch: u64,
+    /// Epochs planned.
+    pub epochs: u64,
+    /// Images of the step.
+    pub images: usize,
+    /// Mean loss since the latest evaluation.
+    pub loss: f64,
+    /// Learning rate of the step.
+    pub learning_rate: f64,
+}
+
+/// An evaluation with its verdict.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Judged {
+    /// Steps taken.
+    pub step: u64,
+    /// The epoch, from 1.
+    pub epoch: u64,
+    /// Epochs planned.
+    pub epochs: u64,
+    /// What was measured.
+    pub metrics: Metrics,
+    /// The value of the monitored expression.
+    pub value: f64,
+    /// The answer.
+    pub verdict: Verdict,
+    /// Training images a second since the latest evaluation, evaluations left out; absent without steps.
+    pub images_per_second: Option<f64>,
+}

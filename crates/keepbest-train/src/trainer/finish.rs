@@ -1,0 +1,260 @@
+//! The end of a run: the best read back from disk, measured again, and tested.
+
+use std::path::PathBuf;
+
+use keepbest_core::Metrics;
+use keepbest_data::Dataset as _;
+use keepbest_keeper::BestRecord;
+use keepbest_nn::{Predictor, StepError};
+use serde_json::json;
+
+use super::Outcome;
+use super::error::TrainError;
+use super::events::{Event, Observer};
+use super::run::Run;
+use crate::evaluate::{EvaluateError, Evaluator, Measured};
+use crate::model::Model;
+use crate::predict::{Guess, top_k};
+
+/// Why a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ending {
+    /// All epochs are done.
+    Completed,
+    /// Before that, for this reason.
+    StoppedEarly(String),
+}
+
+/// A run that came to its end.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Finished {
+    /// The run's directory.
+    pub run: PathBuf,
+    /// Why it ended.
+    pub ending: Ending,
+    /// Steps taken.
+    pub step: u64,
+    /// The last epoch.
+    pub epoch: u64,
+    /// The best model on disk; `None` when no evaluation could be the best.
+    pub best: Option<BestRecord>,
+    /// Whether the best ever measured is the best on disk.
+    pub best_is_saved: bool,
+    /// Saves that failed, in words.
+    pub failures: Vec<String>,
+    /// What measuring the reloaded best again gave.
+    pub recheck: Option<Recheck>,
+    /// The best on the test split.
+    pub test: Option<Measured>,
+    /// A few images of the test split (of val, when there is none) with the best's answers.
+    pub examples: Vec<Example>,
+}
+
+/// The reloaded best against what was recorded.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Recheck {
+    /// Its metrics on val, measured again.
+    pub metrics: Metrics,
+    /// The first metric that differs: name, recorded, found. `None` when all are equal to the last bit.
+    pub difference: Option<(String, f64, f64)>,
+}
+
+/// An image with its label and the model's answer.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Example {
+    /// Where it comes from.
+    pub source: String,
+    /// Its label.
+    pub label: String,
+    /// The likeliest class.
+    pub guess: Guess,
+}
+
+impl Run {
+    pub(super) fn finish(
+        mut self,
+        ending: Ending,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainError> {
+        self.keeper.wait();
+        self.tell(observer);
+        let best = self.keeper.best();
+        let (mut recheck, mut test, mut examples) = (None, None, Vec::new());
+        if let Some(best) = &best {
+            // From disk, every byte verified: what is tested is what the user has.
+            let network = (self.setup.config.save == crate::SaveKind::Params)
+                .then_some(&*self.setup.spec.name);
+            let model = Model::open(&best.path, network)?;
+            let mut predictor = model.predictor(64, self.setup.config.threads)?;
+            let again = recheck_val(&self, &mut predictor, &best.metrics, observer)?;
+            observer.on(Event::Rechecked {
+                path: &best.path,
+                difference: again.difference.as_ref(),
+            });
+            recheck = Some(again);
+            if let Some(split) = &self.setup.data.test {
+                let of = split.len();
+                let criterion = self.setup.provenance.criterion.criterion();
+                test = Evaluator::new(&criterion, &model.preprocessing).measure(
+                    &mut predictor,
+                    split,
+                    |done| {
+                        observer.on(Event::Measuring {
+                            split: "test",
+                            done,
+                            of,
+                        });
+                        true
+                    },
+                )?;
+            }
+            examples = show(&self, &model, &mut predictor)?;
+        }
+        let summary = json!({
+            "ended": match &ending {
+                Ending::Completed => "completed",
+                Ending::StoppedEarly(_) => "stopped early",
+            },
+            "reason": match &ending {
+                Ending::Completed => None,
+                Ending::StoppedEarly(reason) => Some(reason),
+            },
+            "step": self.state.step,
+            "epoch": self.state.epoch,
+            "epochs": self.state.epochs,
+            "test": test.as_ref().map(|test| test.metrics("test")),
+        });
+        let kept = self.keeper.finish(summary)?;
+        for event in &kept.events {
+            observer.on(Event::Keeper(event));
+        }
+        Ok(Outcome::Finished(Box::new(Finished {
+            run: self.path,
+            ending,
+            step: self.state.step,
+            epoch: self.state.epoch,
+            best,
+            best_is_saved: kept.best_is_saved,
+            failures: kept.failures.iter().map(ToString::to_string).collect(),
+            recheck,
+            test,
+            examples,
+        })))
+    }
+
+    /// Ends a run whose numbers went out of range.
+    pub(super) fn diverged(
+        mut self,
+        problem: StepError,
+        observer: &mut dyn Observer,
+    ) -> TrainError {
+        self.keeper.wait();
+        self.tell(observer);
+        let best = self.keeper.best();
+        let monitor = self.setup.objective.monitor().to_string();
+        let epoch = self.state.epoch;
+        let summary = json!({
+            "ended": "diverged",
+            "reason": problem.to_string(),
+            "step": self.state.step,
+            "epoch": epoch,
+            "epochs": self.state.epochs,
+        });
+        // The divergence is the news, and the best is on disk already.
+        if let Ok(kept) = self.keeper.finish(summary) {
+            for event in &kept.events {
+                observer.on(Event::Keeper(event));
+            }
+        }
+        let best = best.map(|best| {
+            let value = keepbest_core::format_value(best.score.value);
+            (
+                best.path,
+                format!("{monitor} {value}, epoch {}", best.epoch),
+            )
+        });
+        TrainError::Diverged {
+            epoch,
+            problem,
+            best,
+        }
+    }
+}
+
+fn recheck_val(
+    run: &Run,
+    predictor: &mut Predictor,
+    recorded: &Metrics,
+    observer: &mut dyn Observer,
+) -> Result<Recheck, TrainError> {
+    let data = &run.setup.data;
+    let criterion = run.setup.provenance.criterion.criterion();
+    let of = data.val.len();
+    let measured =
+        Evaluator::new(&criterion, &data.preprocessing).measure(predictor, &data.val, |done| {
+            observer.on(Event::Measuring {
+                split: "val",
+                done,
+                of,
+            });
+            true
+        })?;
+    let metrics = measured
+        .map(|measured| measured.metrics("val"))
+        .unwrap_or_default();
+    Ok(Recheck {
+        difference: first_difference(&metrics, recorded),
+        metrics,
+    })
+}
+
+/// The first metric of `found` that `recorded` has with another value, to the last bit.
+pub fn first_difference(found: &Metrics, recorded: &Metrics) -> Option<(String, f64, f64)> {
+    found.iter().find_map(|(name, value)| {
+        let was = recorded.get(name)?;
+        let same = value == was || (value.is_nan() && was.is_nan());
+        (!same).then(|| (name.to_owned(), was, value))
+    })
+}
+
+/// Answers for a few images, spread over the split.
+fn show(run: &Run, model: &Model, predictor: &mut Predictor) -> Result<Vec<Example>, TrainError> {
+    const COUNT: usize = 6;
+    let data = &run.setup.data;
+    let split = data.test.as_ref().unwrap_or(&data.val);
+    let input = data.preprocessing.input.size();
+    let mut examples = Vec::new();
+    let mut pixels = vec![0.0; input];
+    let mut logits = Vec::new();
+    for i in 0..COUNT.min(split.len()) {
+        // An odd step meets other classes where the split is sorted by class.
+        let index = i * split.len() / COUNT.min(split.len());
+        let source = split.source(index);
+        model
+            .preprocessing
+            .apply(&split.image(index)?, &mut pixels)
+            .map_err(|error| {
+                EvaluateError::Load(keepbest_data::LoadError::Image {
+                    origin: source.clone(),
+                    source: error,
+                })
+            })?;
+        predictor
+            .logits(&pixels, &mut logits)
+            .map_err(EvaluateError::from)?;
+        let Some(guess) = top_k(&logits, &model.classes, 1).pop() else {
+            continue;
+        };
+        let label = model.classes[split.label(index) as usize].clone();
+        examples.push(Example {
+            source,
+            label,
+            guess,
+        });
+    }
+    Ok(examples)
+}

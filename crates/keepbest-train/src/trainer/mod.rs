@@ -1,0 +1,88 @@
+//! The flow from data to the best model.
+//!
+//! Data, split, loader; then steps, and at every evaluation a snapshot that is measured and offered to the keeper with its
+//! metrics; then the best is read back from disk, measured again, and tested.
+
+mod carry;
+mod error;
+mod events;
+mod finish;
+mod position;
+mod rate;
+mod resume;
+mod run;
+mod setup;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+pub use carry::Carried;
+pub use error::TrainError;
+pub use events::{Event, Judged, Observer, Overview, Progress};
+pub use finish::{Ending, Example, Finished, Recheck, first_difference};
+pub use position::{Running, TrainerState};
+pub use resume::ResumedFrom;
+
+use crate::model_ref::DEFAULT_RUNS_DIR;
+use crate::settings::Settings;
+use run::Run;
+use setup::Setup;
+
+/// How a run ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It came to its end, or stopped early.
+    Finished(Box<Finished>),
+    /// It was told to stop; its resume point is saved.
+    Interrupted {
+        /// The run's directory.
+        run: PathBuf,
+        /// Steps taken.
+        step: u64,
+        /// The epoch under way.
+        epoch: u64,
+        /// Saves that failed, in words.
+        failures: Vec<String>,
+    },
+}
+
+/// Trains a new run.
+///
+/// The run's directory is `name` in `runs_dir`, both of the settings; without a name, the network's with the first number
+/// that is free. Nothing is written before everything about the run is decided and its images have been read.
+/// `preface` becomes a comment in `run.toml`. When `stop` becomes true, the step under way is completed, the resume point
+/// saved, and the answer is [`Outcome::Interrupted`].
+///
+/// # Errors
+/// [`TrainError`]. What was saved until then is kept.
+pub fn train(
+    given: &Settings,
+    preface: &str,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome, TrainError> {
+    let runs_dir = given
+        .runs_dir
+        .clone()
+        .unwrap_or_else(|| DEFAULT_RUNS_DIR.into());
+    let setup = Setup::new(given, &runs_dir, None)?;
+    let run = Run::create(setup, &runs_dir, given.name.as_deref(), preface)?;
+    run.go(observer, stop)
+}
+
+/// Goes on with a run from its resume point, bit for bit as if it had never stopped.
+///
+/// Its settings are those of its `run.toml`. Of `given`, only what does not change the model may be set: `threads`,
+/// `data-dir`, and `epochs` to train longer than planned (which makes the learning rates those of the longer plan).
+///
+/// # Errors
+/// [`TrainError`]. What was saved until then is kept.
+pub fn resume(
+    run: &Path,
+    given: &Settings,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome, TrainError> {
+    Run::resume(run, given)?.go(observer, stop)
+}

@@ -1,0 +1,258 @@
+//! Where a run is: the numbers it goes on from, and what comes next.
+
+use keepbest_nn::schedule::PlateauState;
+use serde::{Deserialize, Serialize};
+
+use crate::settings::EvalEvery;
+
+/// The schema of [`TrainerState`] that this build writes and reads.
+const SCHEMA: u32 = 1;
+
+/// All that a run needs to go on, beside weights and optimizer state: part of every resume point.
+///
+/// Everything random is a function of the seed and these numbers, so there is no generator state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainerState {
+    schema: u32,
+    /// Optimizer steps taken.
+    pub step: u64,
+    /// The epoch under way, from 1.
+    pub epoch: u64,
+    /// Batches done in it.
+    pub batch: u64,
+    /// Epochs planned.
+    pub epochs: u64,
+    /// The step of the latest evaluation.
+    pub measured_at: Option<u64>,
+    /// What the steps since then found.
+    pub running: Running,
+    /// What a plateau schedule remembers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plateau: Option<PlateauState>,
+}
+
+/// Training loss and accuracy since the latest evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Running {
+    /// Sum over images of their batch's mean loss.
+    pub loss_sum: f64,
+    /// Images.
+    pub images: u64,
+    /// Those whose highest score was their label's, as the step saw them.
+    pub correct: u64,
+}
+
+impl Running {
+    /// Takes in a step.
+    pub fn add(&mut self, loss: f64, images: u64, correct: u64) {
+        self.loss_sum += loss * images as f64;
+        self.images += images;
+        self.correct += correct;
+    }
+
+    /// Mean loss; NaN before the first step.
+    pub fn loss(&self) -> f64 {
+        self.loss_sum / self.images as f64
+    }
+
+    /// Share of correct images; NaN before the first step.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.images as f64
+    }
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Measure the weights as they are.
+    Measure,
+    /// Take the next batch of the epoch.
+    Step,
+    /// All epochs are done and measured.
+    Done,
+}
+
+/// The shape of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timetable {
+    /// Batches an epoch.
+    pub batches: u64,
+    /// When to measure.
+    pub eval_every: EvalEvery,
+}
+
+impl TrainerState {
+    /// The beginning of a run.
+    pub fn new(epochs: u64) -> Self {
+        Self {
+            schema: SCHEMA,
+            step: 0,
+            epoch: 1,
+            batch: 0,
+            epochs,
+            measured_at: None,
+            running: Running::default(),
+            plateau: None,
+        }
+    }
+
+    /// Whether this build reads the state, and it is one that the timetable can lead to.
+    pub fn fits(&self, timetable: &Timetable) -> bool {
+        let done = (self.epoch.saturating_sub(1)).checked_mul(timetable.batches);
+        self.schema == SCHEMA
+            && self.batch <= timetable.batches
+            && (1..=self.epochs).contains(&self.epoch)
+            && done.and_then(|done| done.checked_add(self.batch)) == Some(self.step)
+            && self.measured_at.is_none_or(|step| step <= self.step)
+    }
+
+    /// What comes next; goes over into the next epoch where that is due.
+    pub fn next(&mut self, timetable: &Timetable) -> Next {
+        let at_end = self.batch == timetable.batches;
+        let last = at_end && self.epoch == self.epochs;
+        let due = match timetable.eval_every {
+            EvalEvery::Epoch => at_end,
+            EvalEvery::Steps(every) => (self.step > 0 && self.step % every == 0) || last,
+        };
+        match (due && self.measured_at != Some(self.step), last, at_end) {
+            (true, ..) => Next::Measure,
+            (_, true, _) => Next::Done,
+            (_, _, true) => {
+                self.epoch += 1;
+                self.batch = 0;
+                Next::Step
+            }
+            _ => Next::Step,
+        }
+    }
+
+    /// Takes in a step.
+    pub fn stepped(&mut self, loss: f64, images: u64, correct: u64) {
+        self.step += 1;
+        self.batch += 1;
+        self.running.add(loss, images, correct);
+    }
+
+    /// Takes in an evaluation.
+    pub fn measured(&mut self) {
+        self.measured_at = Some(self.step);
+        self.running = Running::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The steps at which a run measures.
+    fn measures(batches: u64, epochs: u64, eval_every: EvalEvery) -> Vec<(u64, u64)> {
+        let timetable = Timetable {
+            batches,
+            eval_every,
+        };
+        let mut state = TrainerState::new(epochs);
+        let mut at = Vec::new();
+        loop {
+            assert!(state.fits(&timetable), "{state:?}");
+            // Reading a state back and going on is the same as going on.
+            let json = serde_json::to_string(&state).unwrap();
+            assert_eq!(serde_json::from_str::<TrainerState>(&json).unwrap(), state);
+            match state.next(&timetable) {
+                Next::Measure => {
+                    at.push((state.epoch, state.step));
+                    state.measured();
+                }
+                Next::Step => state.stepped(0.1, 2, 1),
+                Next::Done => return at,
+            }
+        }
+    }
+
+    #[test]
+    fn every_epoch() {
+        assert_eq!(measures(3, 2, EvalEvery::Epoch), [(1, 3), (2, 6)]);
+        assert_eq!(measures(1, 3, EvalEvery::Epoch), [(1, 1), (2, 2), (3, 3)]);
+    }
+
+    #[test]
+    fn every_n_steps_and_at_the_end() {
+        assert_eq!(
+            measures(3, 2, EvalEvery::Steps(2)),
+            [(1, 2), (2, 4), (2, 6)]
+        );
+        assert_eq!(measures(3, 2, EvalEvery::Steps(4)), [(2, 4), (2, 6)]);
+        assert_eq!(measures(3, 1, EvalEvery::Steps(100)), [(1, 3)]);
+        assert_eq!(measures(3, 2, EvalEvery::Steps(3)), [(1, 3), (2, 6)]);
+    }
+
+    #[test]
+    fn a_longer_plan_goes_on_after_the_end() {
+        let timetable = Timetable {
+            batches: 2,
+            eval_every: EvalEvery::Epoch,
+        };
+        let mut state = TrainerState::new(1);
+        while state.next(&timetable) != Next::Done {
+            if state.batch == 2 {
+                state.measured()
+            } else {
+                state.stepped(1.0, 1, 0)
+            }
+        }
+        state.epochs = 2;
+        assert_eq!(state.next(&timetable), Next::Step);
+        assert_eq!((state.epoch, state.batch, state.step), (2, 0, 2));
+    }
+
+    #[test]
+    fn states_of_another_run_do_not_fit() {
+        let timetable = Timetable {
+            batches: 3,
+            eval_every: EvalEvery::Epoch,
+        };
+        let mut state = TrainerState::new(2);
+        state.stepped(1.0, 2, 1);
+        assert!(state.fits(&timetable));
+        assert!(
+            !TrainerState {
+                step: 2,
+                ..state.clone()
+            }
+            .fits(&timetable)
+        );
+        assert!(
+            !TrainerState {
+                epoch: 3,
+                step: 7,
+                ..state.clone()
+            }
+            .fits(&timetable)
+        );
+        assert!(
+            !TrainerState {
+                schema: 2,
+                ..state.clone()
+            }
+            .fits(&timetable)
+        );
+        assert!(
+            !TrainerState {
+                epoch: u64::MAX,
+                epochs: u64::MAX,
+                ..state
+            }
+            .fits(&timetable)
+        );
+    }
+
+    #[test]
+    fn running_means() {
+        let mut running = Running::default();
+        assert!(running.loss().is_nan());
+        running.add(1.0, 3, 3);
+        running.add(2.0, 1, 0);
+        assert_eq!((running.loss(), running.accuracy()), (1.25, 0.75));
+    }
+}

@@ -1,0 +1,407 @@
+//! A run under way.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use keepbest_core::{EarlyStoppingConfig, Metrics, StopReason};
+use keepbest_data::Epoch;
+use keepbest_formats::StateDict;
+use keepbest_keeper::{
+    Evaluation, Keeper, KeeperConfig, ModelConstants, SaveMode, SnapshotHandle, store,
+};
+use keepbest_nn::{Engine as _, StepError};
+
+use super::Outcome;
+use super::error::TrainError;
+use super::events::{Event, Judged, Observer, Overview, Progress};
+use super::finish::Ending;
+use super::position::{Next, TrainerState};
+use super::rate::Rates;
+use super::resume::ResumedFrom;
+use super::setup::{Setup, retention};
+use crate::evaluate::Evaluator;
+use crate::settings::SaveKind;
+
+/// A run: setup, keeper and position.
+pub(super) struct Run {
+    pub setup: Setup,
+    pub path: PathBuf,
+    pub keeper: Keeper,
+    pub state: TrainerState,
+    pub resumed: Option<ResumedFrom>,
+    rates: Rates,
+}
+
+/// Lets the keeper hold the engine's snapshot.
+struct Held(keepbest_nn::Snapshot);
+
+impl keepbest_keeper::Snapshot for Held {
+    fn step(&self) -> u64 {
+        self.0.step()
+    }
+    fn weights(&self) -> StateDict {
+        self.0.state_dict()
+    }
+    fn training_state(&self) -> StateDict {
+        self.0.training_state()
+    }
+}
+
+impl Run {
+    /// Makes the run's directory.
+    pub fn create(
+        setup: Setup,
+        runs_dir: &Path,
+        name: Option<&str>,
+        preface: &str,
+    ) -> Result<Self, TrainError> {
+        let state = TrainerState::new(setup.config.epochs);
+        let rates = Rates::new(
+            &setup.config,
+            state.epochs,
+            setup.timetable.batches,
+            setup.objective.direction(),
+        );
+        rates.validate()?;
+        let config = keeper_config(&setup)?;
+        let text = setup.config.to_toml(preface);
+        ensure_space(&setup, runs_dir)?;
+        let (path, keeper) = match name {
+            Some(name) => {
+                let path = runs_dir.join(name);
+                let keeper = Keeper::create(&path, &text, config).map_err(TrainError::Create)?;
+                (path, keeper)
+            }
+            None => first_free(runs_dir, &setup.spec.name, &text, config)?,
+        };
+        Ok(Self {
+            setup,
+            path,
+            keeper,
+            state,
+            resumed: None,
+            rates,
+        })
+    }
+
+    /// Takes up an opened run.
+    pub fn taken_up(
+        setup: Setup,
+        path: PathBuf,
+        keeper: Keeper,
+        state: TrainerState,
+        resumed: ResumedFrom,
+    ) -> Result<Self, TrainError> {
+        let rates = Rates::new(
+            &setup.config,
+            state.epochs,
+            setup.timetable.batches,
+            setup.objective.direction(),
+        );
+        rates.validate()?;
+        Ok(Self {
+            setup,
+            path,
+            keeper,
+            state,
+            resumed: Some(resumed),
+            rates,
+        })
+    }
+
+    /// Trains to the end, or until told to stop.
+    pub fn go(
+        mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome, TrainError> {
+        let overview = self.overview();
+        observer.on(Event::Ready(&overview));
+        for note in &self.setup.notes {
+            observer.on(Event::Note(note));
+        }
+        match self.steps(observer, stop) {
+            Ok(Some(ending)) => self.finish(ending, observer),
+            Ok(None) => self.interrupted(observer),
+            Err(TrainError::Step(
+                problem @ (StepError::NonFiniteLoss { .. } | StepError::NonFiniteGradient { .. }),
+            )) => Err(self.diverged(problem, observer)),
+            Err(error) => {
+                // What was measured before is still to be had.
+                self.keeper.wait();
+                self.tell(observer);
+                Err(error)
+            }
+        }
+    }
+
+    /// The steps that are left; `None` when told to stop.
+    fn steps(
+        &mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<Ending>, TrainError> {
+        let mut batches: Option<(u64, Epoch)> = None;
+        let mut pace = Pace::default();
+        if let Some(reason) = self.keeper.should_stop() {
+            return Ok(Some(self.early(reason, observer)));
+        }
+        loop {
+            match self.state.next(&self.setup.timetable) {
+                _ if stop.load(Ordering::Relaxed) => return Ok(None),
+                Next::Done => return Ok(Some(Ending::Completed)),
+                Next::Measure => {
+                    if !self.measure(&mut pace, observer, stop)? {
+                        return Ok(None);
+                    }
+                    if let Some(reason) = self.keeper.should_stop() {
+                        return Ok(Some(self.early(reason, observer)));
+                    }
+                }
+                Next::Step => {
+                    let begun = Instant::now();
+                    let epoch = self.state.epoch;
+                    let batch = match &mut batches {
+                        Some((of, batches)) if *of == epoch => batches.next(),
+                        _ => {
+                            let skip = usize::try_from(self.state.batch).unwrap_or(usize::MAX);
+                            let fresh = self.setup.loader.epoch(epoch, skip);
+                            batches.insert((epoch, fresh)).1.next()
+                        }
+                    };
+                    // The loader and the timetable count batches by the same rule.
+                    let Some(batch) = batch.transpose()? else {
+                        unreachable!("an epoch ran out of batches early")
+                    };
+                    let rate = self.rates.at(self.state.step, self.state.plateau.as_ref());
+                    let out = self
+                        .setup
+                        .engine
+                        .step(&batch.images, &batch.labels, rate)
+                        .map_err(TrainError::Step)?;
+                    let images = batch.len();
+                    drop(batch);
+                    self.state
+                        .stepped(out.loss, images as u64, u64::from(out.correct));
+                    pace.add(images, begun.elapsed());
+                    observer.on(Event::Stepped(Progress {
+                        step: self.state.step,
+                        steps: self.steps_planned(),
+                        epoch,
+                        epochs: self.state.epochs,
+                        images,
+                        loss: self.state.running.loss(),
+                        learning_rate: rate,
+                    }));
+                    self.tell(observer);
+                }
+            }
+        }
+    }
+
+    /// Measures a snapshot and offers it to the keeper. `false` when told to stop in between.
+    fn measure(
+        &mut self,
+        pace: &mut Pace,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<bool, TrainError> {
+        let snapshot = self.setup.engine.snapshot();
+        let predictor = &mut self.setup.predictor;
+        predictor
+            .load_snapshot(&snapshot)
+            .map_err(|source| crate::ModelError::Weights {
+                path: self.path.clone(),
+                network: self.setup.spec.name.clone(),
+                source,
+            })?;
+        let criterion = self.setup.provenance.criterion.criterion();
+        let evaluator = Evaluator::new(&criterion, &self.setup.data.preprocessing);
+        let of = self.setup.data.val.len();
+        let measured = evaluator.measure(predictor, &self.setup.data.val, |done| {
+            observer.on(Event::Measuring {
+                split: "val",
+                done,
+                of,
+            });
+            !stop.load(Ordering::Relaxed)
+        })?;
+        let Some(measured) = measured else {
+            return Ok(false);
+        };
+
+        let mut metrics: Metrics = measured.metrics("val");
+        metrics.insert("train/loss", self.state.running.loss());
+        metrics.insert("train/accuracy", self.state.running.accuracy());
+        let value = self
+            .setup
+            .objective
+            .monitor()
+            .evaluate(&metrics)
+            .map_err(keepbest_core::ObjectiveError::from)?;
+        let epoch = self.state.epoch;
+        self.state.measured();
+        self.rates.observe(value, &mut self.state.plateau);
+
+        let handle = SnapshotHandle::new(Held(snapshot));
+        let evaluation = Evaluation::of(&handle, epoch, metrics.clone());
+        let verdict = self.keeper.offer(evaluation, self.training_json())?;
+        observer.on(Event::Measured(&Judged {
+            step: self.state.step,
+            epoch,
+            epochs: self.state.epochs,
+            metrics,
+            value,
+            verdict,
+            images_per_second: pace.take(),
+        }));
+        self.tell(observer);
+        Ok(true)
+    }
+
+    /// Passes on what the keeper has done meanwhile.
+    pub fn tell(&mut self, observer: &mut dyn Observer) {
+        for event in self.keeper.events() {
+            observer.on(Event::Keeper(&event));
+        }
+    }
+
+    fn interrupted(mut self, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+        let handle = SnapshotHandle::new(Held(self.setup.engine.snapshot()));
+        self.keeper
+            .save_last(&handle, self.state.epoch, self.training_json());
+        self.keeper.wait();
+        self.tell(observer);
+        let kept = self.keeper.interrupt()?;
+        for event in &kept.events {
+            observer.on(Event::Keeper(event));
+        }
+        Ok(Outcome::Interrupted {
+            run: self.path,
+            step: self.state.step,
+            epoch: self.state.epoch,
+            failures: kept.failures.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    fn early(&self, reason: StopReason, observer: &mut dyn Observer) -> Ending {
+        let reason = reason.to_string();
+        observer.on(Event::StoppedEarly(&reason));
+        Ending::StoppedEarly(reason)
+    }
+
+    fn training_json(&self) -> serde_json::Value {
+        serde_json::to_value(&self.state).expect("the state has string keys and finite numbers")
+    }
+
+    fn steps_planned(&self) -> u64 {
+        self.state.epochs * self.setup.timetable.batches
+    }
+
+    fn overview(&self) -> Overview {
+        let setup = &self.setup;
+        let input = setup.data.preprocessing.input;
+        Overview {
+            run: self.path.clone(),
+            data: setup.data.name.clone(),
+            images: [
+                setup.data.train.len(),
+                setup.data.val.len(),
+                setup.data.test.as_ref().map_or(0, |t| t.len()),
+            ],
+            classes: setup.data.classes.clone(),
+            input: [input.channels, input.height, input.width],
+            network: setup.spec.name.clone(),
+            parameters: setup.engine.network().parameter_count(),
+            epochs: self.state.epochs,
+            steps: self.steps_planned(),
+            objective: setup.objective.to_string(),
+            monitor: setup.objective.monitor().to_string(),
+            carried: setup.carried.clone(),
+            resumed: self.resumed.clone(),
+        }
+    }
+}
+
+/// How fast the steps go.
+#[derive(Default)]
+struct Pace {
+    images: usize,
+    time: Duration,
+}
+
+impl Pace {
+    fn add(&mut self, images: usize, time: Duration) {
+        self.images += images;
+        self.time += time;
+    }
+
+    /// Images a second since the last call.
+    fn take(&mut self) -> Option<f64> {
+        let Self { images, time } = std::mem::take(self);
+        (images > 0).then(|| images as f64 / time.as_secs_f64())
+    }
+}
+
+/// What the keeper needs to know about a run.
+pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
+    Ok(KeeperConfig {
+        early_stopping: EarlyStoppingConfig {
+            patience: setup.config.patience,
+            ..EarlyStoppingConfig::default()
+        },
+        save: match setup.config.save {
+            SaveKind::Params => SaveMode::Params,
+            _ => SaveMode::Full,
+        },
+        retention: retention(&setup.config)?,
+        constants: ModelConstants {
+            model: Some(setup.spec.to_json()),
+            classes: setup.data.classes.clone(),
+            preprocessing: Some(to_json(&setup.data.preprocessing)),
+            provenance: Some(to_json(&setup.provenance)),
+        },
+        ..KeeperConfig::new(setup.objective.clone())
+    })
+}
+
+/// The directory of the first free name `network-1`, `network-2`, ...
+fn first_free(
+    runs_dir: &Path,
+    network: &str,
+    text: &str,
+    config: KeeperConfig,
+) -> Result<(PathBuf, Keeper), TrainError> {
+    let mut number = 1u32;
+    loop {
+        let path = runs_dir.join(format!("{network}-{number}"));
+        if !path.exists() {
+            match Keeper::create(&path, text, config.clone()) {
+                // Another run took the name in this moment.
+                Err(_) if path.join("run.toml").exists() => {}
+                other => return Ok((path, other.map_err(TrainError::Create)?)),
+            }
+        }
+        number += 1;
+    }
+}
+
+/// Checks that best, last and the next checkpoint will fit, before the run's directory is made.
+fn ensure_space(setup: &Setup, runs_dir: &Path) -> Result<(), TrainError> {
+    let snapshot = setup.engine.snapshot();
+    let full = snapshot.state_dict().total_bytes() + snapshot.training_state().total_bytes();
+    let existing = runs_dir
+        .ancestors()
+        .find(|dir| dir.is_dir())
+        .unwrap_or(Path::new("."));
+    Ok(store::ensure_space(
+        &store::RealFileSystem,
+        existing,
+        3 * full,
+    )?)
+}
+
+fn to_json(value: &impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(value).expect("what a model file holds has string keys")
+}

@@ -1,0 +1,373 @@
+//! From settings to everything a run needs, before anything is written.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use keepbest_core::{ClassificationAccumulator, Metrics, Objective, ObjectiveError};
+use keepbest_data::{
+    Augmentation, DataBundle, Dataset as _, Fingerprint, Loader, LoaderConfig, Prepared,
+    Preprocessing, ResizeRule, Subset,
+};
+use keepbest_nn::zoo::{self, ZooOptions};
+use keepbest_nn::{
+    CpuEngine, Engine as _, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, Predictor,
+};
+
+use super::carry::{Carried, carry};
+use super::error::TrainError;
+use super::position::Timetable;
+use crate::config::{Config, DataDefaults};
+use crate::model::Model;
+use crate::model_ref::{ModelPlace, find_model};
+use crate::provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
+use crate::run_files::model_file_of;
+use crate::settings::{
+    Augment, ClassWeights, ImageSize, Mode, OptimizerKind, Resize, Settings, SettingsError,
+};
+
+/// Everything a run works with.
+pub(super) struct Setup {
+    pub config: Config,
+    pub data: Prepared,
+    pub spec: ModelSpec,
+    pub engine: CpuEngine,
+    pub predictor: Predictor,
+    pub loader: Loader,
+    pub objective: Objective,
+    pub timetable: Timetable,
+    pub provenance: Provenance,
+    pub carried: Option<Carried>,
+    pub notes: Vec<String>,
+}
+
+impl Setup {
+    /// Opens the data, builds the network, decides every setting. `runs_dir` is where `from` is looked up. A resumed run
+    /// brings the preprocessing it recorded.
+    pub fn new(
+        given: &Settings,
+        runs_dir: &Path,
+        recorded: Option<Preprocessing>,
+    ) -> Result<Self, TrainError> {
+        // Settings are checked before images are read, which may take a while.
+        let first = Config::resolve(given.clone(), &DataDefaults::default())?;
+        let objective = objective(&first)?;
+        let parent = first
+            .from
+            .as_deref()
+            .map(|from| open_parent(from, runs_dir))
+            .transpose()?;
+        zoo::spec(&first.model, &ZooOptions::new(1, 28, 28, 2))?;
+
+        let bundle = keepbest_data::open(&first.data, first.data_dir.as_deref())?;
+        let split = SplitRecord {
+            val_fraction: first.val_fraction,
+            test_fraction: first.test_fraction,
+            seed: first.seed,
+        };
+        let mut options = split.options();
+        options.image_size = given.image_size.map(|size| (size.height, size.width));
+        options.resize = given.resize.and_then(|resize| match resize {
+            Resize::None => None,
+            Resize::Exact => Some(ResizeRule::Exact),
+            Resize::Crop => Some(ResizeRule::Crop),
+        });
+        if let Some(parent) = &parent {
+            let input = parent.preprocessing.input;
+            options
+                .image_size
+                .get_or_insert((input.height, input.width));
+            options.channels = Some(input.channels);
+        }
+        let mut data = match recorded {
+            Some(preprocessing) => bundle.prepare_with(&options, preprocessing)?,
+            None => bundle.prepare(&options)?,
+        };
+        let mut notes = std::mem::take(&mut data.notes);
+        if let Some(parent) = &parent {
+            // The weights expect images normalised as theirs were.
+            let (mean, std) = (
+                parent.preprocessing.mean.clone(),
+                parent.preprocessing.std.clone(),
+            );
+            data.preprocessing = data.preprocessing.with_normalisation(mean, std);
+        }
+        let defaults = DataDefaults {
+            image_size: ImageSize {
+                height: data.preprocessing.input.height,
+                width: data.preprocessing.input.width,
+            },
+            resize: match data.preprocessing.resize {
+                ResizeRule::Exact => Resize::Exact,
+                ResizeRule::Crop => Resize::Crop,
+                _ => Resize::None,
+            },
+            augment: default_augment(&bundle),
+        };
+        let mut config = Config::resolve(given.clone(), &defaults)?;
+        if let Some(parent) = &parent {
+            // The best of a run may change; the file that was meant does not.
+            config.from = Some(parent.path.display().to_string());
+        }
+
+        check_metrics(&objective, data.classes.len())?;
+        let input = data.preprocessing.input;
+        let size = ZooOptions::new(
+            input.channels,
+            input.height,
+            input.width,
+            data.classes.len(),
+        );
+        let spec = zoo::spec(&config.model, &size)?;
+        let class_weights = class_weights(&config.class_weights, &data.train);
+        let mut engine = CpuEngine::new(&spec, engine_config(&config, class_weights.as_deref()))?;
+        let carried = match &parent {
+            Some(parent) => Some(start_from(&mut engine, parent)?),
+            None => None,
+        };
+        let predictor = engine.predictor(config.batch_size.max(64))?;
+        let Augment { flip, shift } = config.augment;
+        let loading = LoaderConfig::training(config.batch_size, config.seed)
+            .with_augmentation(Augmentation { flip, shift });
+        let loader = Loader::new(data.train.clone(), &data.preprocessing, loading)?;
+        let batches = loader.batches_per_epoch() as u64;
+        if data.test.is_none() {
+            notes
+                .push("the data has no test split: the best is not tested on unseen images".into());
+        }
+
+        let fingerprints = fingerprints(&data)?;
+        let provenance = Provenance {
+            keepbest: env!("CARGO_PKG_VERSION").into(),
+            network: spec.name.clone(),
+            data: DataRecord {
+                source: config.data.clone(),
+                dir: config.data_dir.clone(),
+                split,
+                fingerprints,
+            },
+            criterion: CriterionRecord {
+                label_smoothing: config.label_smoothing,
+                class_weights,
+            },
+            seed: config.seed,
+            recipe: recipe(&config),
+            parent: parent.map(|parent| Parent {
+                digest: parent.file.weights_digest(),
+                path: parent.path,
+            }),
+        };
+        let timetable = Timetable {
+            batches,
+            eval_every: config.eval_every,
+        };
+        Ok(Self {
+            config,
+            data,
+            spec,
+            engine,
+            predictor,
+            loader,
+            objective,
+            timetable,
+            provenance,
+            carried,
+            notes,
+        })
+    }
+}
+
+fn open_parent(from: &str, runs_dir: &Path) -> Result<Model, TrainError> {
+    let path = match find_model(from, runs_dir)? {
+        ModelPlace::File(path) => path,
+        ModelPlace::Run { run, which } => model_file_of(&run, which)?,
+    };
+    // Weights alone will do to start from: the network is named by `model`.
+    match Model::open(&path, None) {
+        Err(crate::ModelError::NeedsNetwork {
+            trained_as: Some(network),
+            ..
+        }) => Ok(Model::open(&path, Some(&network))?),
+        other => Ok(other?),
+    }
+}
+
+fn start_from(engine: &mut CpuEngine, parent: &Model) -> Result<Carried, TrainError> {
+    let fresh = engine.snapshot().state_dict();
+    let (weights, carried) = carry(&fresh, &parent.file.weights);
+    if carried.matched.is_empty() {
+        return Err(TrainError::NothingInCommon {
+            path: parent.path.clone(),
+            network: engine.network().spec().name.clone(),
+        });
+    }
+    engine
+        .load_weights(&weights)
+        .map_err(|source| crate::ModelError::Weights {
+            path: parent.path.clone(),
+            network: engine.network().spec().name.clone(),
+            source,
+        })?;
+    Ok(carried)
+}
+
+/// What keeps an image of its class, as far as the source tells.
+fn default_augment(bundle: &DataBundle) -> Augment {
+    match (bundle.kind, bundle.name.starts_with("fashion-mnist")) {
+        (_, true) => Augment {
+            flip: true,
+            shift: 2,
+        },
+        ("cifar10", _) => Augment {
+            flip: true,
+            shift: 4,
+        },
+        ("folders", _) => Augment {
+            flip: true,
+            shift: 2,
+        },
+        // These may be digits or letters, which are others in a mirror.
+        _ => Augment {
+            flip: false,
+            shift: 2,
+        },
+    }
+}
+
+fn objective(config: &Config) -> Result<Objective, TrainError> {
+    let direction = match config.mode {
+        Mode::Auto => None,
+        Mode::Max => Some(keepbest_core::Direction::Maximise),
+        Mode::Min => Some(keepbest_core::Direction::Minimise),
+    };
+    let mut objective = Objective::build(&config.monitor, direction)?;
+    let min_delta = config.min_delta.parse().map_err(ObjectiveError::MinDelta)?;
+    objective = objective.with_min_delta(min_delta)?;
+    if let Some(tie_break) = &config.tie_break {
+        objective = objective.with_tie_break(tie_break, None)?;
+    }
+    for constraint in &config.constraint {
+        objective = objective.with_constraint(constraint.parse()?);
+    }
+    Ok(objective)
+}
+
+/// Checks before the first step that every metric the objective needs will be there.
+fn check_metrics(objective: &Objective, classes: usize) -> Result<(), TrainError> {
+    let mut accumulator = ClassificationAccumulator::new(classes);
+    let mut row = vec![0.0; classes];
+    row[0] = 1.0;
+    let mut metrics: Metrics = match accumulator
+        .update(&row, &[0])
+        .and_then(|()| accumulator.finish())
+    {
+        Ok(report) => report.metrics("val"),
+        Err(error) => return Err(crate::EvaluateError::Metrics(error).into()),
+    };
+    metrics.insert("val/loss", 0.0);
+    metrics.insert("train/loss", 0.0);
+    metrics.insert("train/accuracy", 0.0);
+    objective.judge(None, &metrics)?;
+    Ok(())
+}
+
+fn class_weights(how: &ClassWeights, train: &Subset) -> Option<Vec<f64>> {
+    match how {
+        ClassWeights::None => None,
+        ClassWeights::List(weights) => Some(weights.clone()),
+        ClassWeights::Balanced => {
+            let mut counts = vec![0u64; train.classes().len()];
+            for label in train.labels() {
+                counts[label as usize] += 1;
+            }
+            let per_class = train.len() as f64 / counts.len() as f64;
+            Some(
+                counts
+                    .iter()
+                    .map(|count| {
+                        if *count == 0 {
+                            0.0
+                        } else {
+                            per_class / *count as f64
+                        }
+                    })
+                    .collect(),
+            )
+        }
+    }
+}
+
+fn engine_config(config: &Config, class_weights: Option<&[f64]>) -> EngineConfig {
+    let weight_decay = config.weight_decay;
+    let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
+    EngineConfig {
+        batch_size: config.batch_size,
+        threads: config.threads,
+        seed: config.seed,
+        optimizer: match config.optimizer {
+            OptimizerKind::Sgd => OptimizerConfig::Sgd {
+                momentum: config.momentum.unwrap_or(0.0),
+                dampening: 0.0,
+                nesterov: config.nesterov.unwrap_or(false),
+                weight_decay,
+            },
+            OptimizerKind::Adam => OptimizerConfig::Adam {
+                beta1,
+                beta2,
+                eps,
+                weight_decay,
+            },
+            OptimizerKind::AdamW => OptimizerConfig::AdamW {
+                beta1,
+                beta2,
+                eps,
+                weight_decay,
+            },
+        },
+        loss: LossConfig {
+            label_smoothing: config.label_smoothing,
+            class_weights: class_weights
+                .map(|weights| weights.iter().map(|weight| *weight as f32).collect()),
+        },
+        clip_grad_norm: config.clip_grad_norm,
+    }
+}
+
+fn fingerprints(data: &Prepared) -> Result<BTreeMap<String, Fingerprint>, TrainError> {
+    let mut fingerprints = BTreeMap::new();
+    for name in ["train", "val", "test"] {
+        if let Some(split) = data.split(name) {
+            fingerprints.insert(name.into(), data.fingerprint(split)?);
+        }
+    }
+    Ok(fingerprints)
+}
+
+fn recipe(config: &Config) -> String {
+    format!(
+        "{} epochs, batch {}, {} at {} ({}), weight decay {}, label smoothing {}, augmentation {}",
+        config.epochs,
+        config.batch_size,
+        config.optimizer,
+        config.lr,
+        config.schedule,
+        config.weight_decay,
+        config.label_smoothing,
+        config.augment,
+    )
+}
+
+/// Parses the retention rules.
+pub(super) fn retention(
+    config: &Config,
+) -> Result<Vec<keepbest_core::retention::Policy>, TrainError> {
+    let rules = config.keep.iter().map(|rule| {
+        rule.parse().map_err(|error| {
+            let message = format!("keep {rule:?}: {error}");
+            TrainError::Settings(SettingsError::Conflict {
+                message,
+                hint: None,
+            })
+        })
+    });
+    rules.collect()
+}

@@ -1,0 +1,431 @@
+//! The command line: verbs, flags, and the settings of a run as flags.
+
+use std::path::PathBuf;
+
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
+use keepbest_train::{DEFAULT_DATA, DEFAULT_RUNS_DIR, Group, Origin, Settings};
+
+const ABOUT: &str =
+    "Trains convolutional networks on the CPU and keeps the best model of every run";
+
+const EXAMPLES: &str = "\
+A MODEL is a file, a run (its best), or run@best, run@last, run@step:1200, run@epoch:7.
+
+Start with `keepbest train`: it brings its own images and takes about a minute.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check did not hold, 130 interrupted.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "keepbest", version, about = ABOUT, after_help = EXAMPLES)]
+#[command(
+    max_term_width = 100,
+    arg_required_else_help = true,
+    infer_subcommands = false
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Train a model, keeping the best
+    ///
+    /// With no arguments: images of clothes that ship inside the program, a small network, about a minute.
+    Train(TrainArgs),
+    /// Measure a model on a split: all metrics and the confusion matrix
+    Evaluate(EvaluateArgs),
+    /// Tell what images show
+    Predict(PredictArgs),
+    /// Tell what is in a model file, without running anything in it
+    Inspect(InspectArgs),
+    /// List the runs
+    List(ListArgs),
+    /// Show one run
+    Show(ShowArgs),
+    /// List the networks there are, or show one
+    Models(ModelsArgs),
+    /// List the data sets there are, or look into one
+    Data(DataArgs),
+    /// Check a model file against what was recorded; exit code 3 when it does not hold
+    ///
+    /// First the digests of its bytes, then its metrics, measured again on the recorded split.
+    Verify(VerifyArgs),
+    /// Check a run's directory and mend what a crash left behind
+    Fsck(FsckArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+/// Where runs are looked up.
+#[derive(Debug, Args)]
+pub struct RunsDir {
+    /// Folder that holds the runs
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_RUNS_DIR)]
+    pub runs_dir: PathBuf,
+}
+
+/// How a model is brought to run.
+#[derive(Debug, Args)]
+pub struct Compute {
+    /// Network of a file that holds the weights alone (`keepbest models` lists them)
+    #[arg(long = "model", value_name = "NAME")]
+    pub network: Option<String>,
+    /// Images at a time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch_size: u16,
+    /// Threads; one a core by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// What computes
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub device: String,
+}
+
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Go on with an interrupted run
+    #[arg(
+        long,
+        value_name = "RUN",
+        help_heading = "This command",
+        conflicts_with = "config"
+    )]
+    pub resume: Option<String>,
+    /// Take settings from a file such as a run's own run.toml; flags win
+    #[arg(long, value_name = "FILE", help_heading = "This command")]
+    pub config: Option<PathBuf>,
+    /// Say only what went wrong
+    #[arg(long, short, help_heading = "This command")]
+    pub quiet: bool,
+    /// Print the result as JSON
+    #[arg(long, help_heading = "This command")]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// The model
+    pub model: String,
+    /// Images to measure on; those of its training by default
+    #[arg(long, value_name = "DATA")]
+    pub data: Option<String>,
+    /// Where a named set lies, when not at its usual place
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Which part of the data; test where there is one, val otherwise
+    #[arg(long, value_name = "SPLIT")]
+    pub split: Option<Split>,
+    /// K of the top-k accuracy; 5 by default, with more than 5 classes
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Also F-beta scores with this beta
+    #[arg(long, value_name = "BETA")]
+    pub beta: Option<f64>,
+    #[command(flatten)]
+    pub compute: Compute,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A part of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Split {
+    /// What was trained on
+    Train,
+    /// What the best was chosen on
+    Val,
+    /// What nothing was chosen on
+    Test,
+}
+
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// The model
+    pub model: String,
+    /// Images, folders of images, or - for one image from stdin
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+    /// Likeliest classes to show for each image
+    #[arg(long, short = 'k', value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub top_k: u16,
+    #[command(flatten)]
+    pub compute: Compute,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON: one object a line for each image
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The file, or a MODEL
+    pub file: String,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The run: its name or its directory
+    pub run: String,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ModelsArgs {
+    #[command(subcommand)]
+    pub verb: Option<ModelsVerb>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelsVerb {
+    /// List them
+    List,
+    /// Show a network's layers, shapes and parameters
+    Show {
+        /// The network
+        name: String,
+        /// Channels of an image
+        #[arg(long, value_name = "N")]
+        channels: Option<usize>,
+        /// Size of an image, such as 32 or 24x32
+        #[arg(long, value_name = "SIZE")]
+        image_size: Option<String>,
+        /// Number of classes
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        classes: usize,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    #[command(subcommand)]
+    pub verb: Option<DataVerb>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DataVerb {
+    /// List the sets there are
+    List,
+    /// Write a few images of a set as PNG files, to try a model on
+    Sample {
+        /// A set's name, or a folder
+        #[arg(default_value = DEFAULT_DATA)]
+        data: String,
+        /// Folder to write to
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+        count: u32,
+        /// Which part of the set; test where there is one, train otherwise
+        #[arg(long, value_name = "SPLIT")]
+        split: Option<Split>,
+        /// One folder a class
+        #[arg(long)]
+        by_class: bool,
+        /// Where a named set lies, when not at its usual place
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Tell what a set holds: splits, classes, image sizes, fingerprints
+    Info {
+        /// A set's name, or a folder
+        data: String,
+        /// Where a named set lies, when not at its usual place
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The model
+    pub model: String,
+    /// Check the digests alone
+    #[arg(long)]
+    pub digest_only: bool,
+    /// Where the data lies now, when not where it was
+    #[arg(long, value_name = "DATA")]
+    pub data: Option<String>,
+    /// Where a named set lies, when not at its usual place
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Threads; one a core by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct FsckArgs {
+    /// The run: its name or its directory
+    pub run: String,
+    /// Mend what can be mended
+    #[arg(long)]
+    pub repair: bool,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// The settings of a run as flags, made from [`Settings::KEYS`]: every flag is a key of `run.toml`.
+#[derive(Debug)]
+pub struct SettingsArgs {
+    /// Flags as given, in order.
+    given: Vec<(&'static str, String)>,
+}
+
+impl SettingsArgs {
+    /// The flags, read.
+    pub fn settings(&self) -> Result<Settings, keepbest_train::SettingsError> {
+        let mut settings = Settings::default();
+        for (name, text) in &self.given {
+            settings.set(name, text, Origin::Flag)?;
+        }
+        Ok(settings)
+    }
+}
+
+impl FromArgMatches for SettingsArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut given = Vec::new();
+        for key in Settings::KEYS {
+            for text in matches.get_many::<String>(key.name).into_iter().flatten() {
+                given.push((key.name, text.clone()));
+            }
+        }
+        Ok(Self { given })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for SettingsArgs {
+    fn augment_args(mut command: Command) -> Command {
+        let mut order = 0;
+        for key in Settings::KEYS {
+            order += 1;
+            let heading = match key.group {
+                Group::Data => "Data",
+                Group::Model => "Network",
+                Group::Training => "Training",
+                Group::Best => "What best means",
+                _ => "Saving",
+            };
+            command = command.arg(
+                Arg::new(key.name)
+                    .long(key.name)
+                    .value_name(key.value_name)
+                    .help(key.help)
+                    .help_heading(heading)
+                    .display_order(order)
+                    .allow_hyphen_values(true)
+                    .action(if key.repeats {
+                        ArgAction::Append
+                    } else {
+                        ArgAction::Set
+                    }),
+            );
+        }
+        command
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_train_is_a_key_of_run_toml() {
+        let command = Cli::command();
+        let train = command.find_subcommand("train").unwrap();
+        // These say which run, or how to talk about it, and change nothing in it.
+        let of_the_command = ["resume", "config", "quiet", "json", "help"];
+        for flag in train.get_arguments().filter_map(|arg| arg.get_long()) {
+            let is_key = Settings::KEYS.iter().any(|key| key.name == flag);
+            assert!(is_key != of_the_command.contains(&flag), "--{flag}");
+        }
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let cli = Cli::parse_from([
+            "keepbest",
+            "train",
+            "--lr",
+            "0.5",
+            "--keep",
+            "best:3",
+            "--keep",
+            "last:2",
+            "--min-delta=-1",
+        ]);
+        let Verb::Train(args) = cli.verb else {
+            panic!("another verb")
+        };
+        let settings = args.settings.settings().unwrap();
+        assert_eq!(settings.lr, Some(0.5));
+        assert_eq!(settings.keep, Some(vec!["best:3".into(), "last:2".into()]));
+        assert_eq!(settings.given(), ["lr", "min-delta", "keep"]);
+    }
+}

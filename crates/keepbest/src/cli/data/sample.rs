@@ -1,0 +1,110 @@
+//! `keepbest data sample`: images of a set as files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use image::{ExtendedColorType, ImageFormat};
+use keepbest_data::{DataBundle, Dataset};
+use serde_json::json;
+
+use crate::cli::args::Split;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+
+/// What to write, and where.
+pub struct Request<'a> {
+    pub data: &'a str,
+    pub to: &'a Path,
+    pub count: usize,
+    pub split: Option<Split>,
+    pub by_class: bool,
+}
+
+pub fn run(request: &Request<'_>, data_dir: Option<&Path>, json: bool) -> Result<Exit, Failure> {
+    let bundle = keepbest_data::open(request.data, data_dir)
+        .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
+    let (name, set) = pick(&bundle, request.split)?;
+    let mut written = Vec::new();
+    let count = request.count.min(set.len());
+    for i in 0..count {
+        // Spread over the set, which may be sorted by class.
+        let index = i * set.len() / count;
+        let class = &set.classes()[set.label(index) as usize];
+        let slug: String = class
+            .chars()
+            .map(|c| if c.is_alphanumeric() { c } else { '_' })
+            .collect();
+        let path = if request.by_class {
+            request.to.join(&slug).join(format!("{index:05}.png"))
+        } else {
+            request.to.join(format!("{index:05}-{slug}.png"))
+        };
+        let image = set
+            .image(index)
+            .map_err(|error| Failure::of(Exit::Failed, &error))?;
+        write(&path, &image)?;
+        written.push(json!({"path": path, "label": class, "split": name, "index": index}));
+    }
+    if json {
+        output::json(&written)?;
+    } else {
+        for file in &written {
+            output::line(file["path"].as_str().unwrap_or_default())?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn pick(
+    bundle: &DataBundle,
+    split: Option<Split>,
+) -> Result<(&'static str, &Arc<dyn Dataset>), Failure> {
+    let own = |split: Split| match split {
+        Split::Train => Some(&bundle.train),
+        Split::Val => bundle.val.as_ref(),
+        Split::Test => bundle.test.as_ref(),
+    };
+    let split = split.unwrap_or(if bundle.test.is_some() {
+        Split::Test
+    } else {
+        Split::Train
+    });
+    let set = own(split).ok_or_else(|| {
+        Failure::new(
+            Exit::Failed,
+            format!(
+                "{} brings no {} split of its own",
+                bundle.name,
+                split.name()
+            ),
+        )
+    })?;
+    Ok((split.name(), set))
+}
+
+fn write(path: &PathBuf, image: &keepbest_data::Image) -> Result<(), Failure> {
+    let shape = image.shape();
+    let colour = if shape.channels == 3 {
+        ExtendedColorType::Rgb8
+    } else {
+        ExtendedColorType::L8
+    };
+    let (width, height) = (shape.width as u32, shape.height as u32);
+    let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    folder
+        .map_err(image::ImageError::IoError)
+        .and_then(|()| {
+            image::save_buffer_with_format(
+                path,
+                image.pixels(),
+                width,
+                height,
+                colour,
+                ImageFormat::Png,
+            )
+        })
+        .map_err(|error| Failure {
+            causes: vec![error.to_string()],
+            ..Failure::new(Exit::Failed, format!("cannot write {}", path.display()))
+        })
+}

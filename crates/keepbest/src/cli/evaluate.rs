@@ -1,0 +1,146 @@
+//! `keepbest evaluate`: a model measured on a split.
+
+use std::path::Path;
+
+use keepbest_core::classification::ClassificationOptions;
+use keepbest_data::{PrepareOptions, Prepared};
+use keepbest_train::{Criterion, Evaluator, Model, SplitRecord};
+use serde_json::json;
+
+use crate::cli::args::{EvaluateArgs, Split};
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::terminal::Terminal;
+use crate::cli::words::count;
+use crate::cli::{model, output, report};
+
+impl Split {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+        }
+    }
+}
+
+pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let mut options = ClassificationOptions::default();
+    if let Some(k) = args.top_k {
+        options = options
+            .with_top_k(&[k])
+            .map_err(|error| Failure::of(Exit::Usage, &error))?;
+    }
+    if let Some(beta) = args.beta {
+        options = options
+            .with_betas(&[beta])
+            .map_err(|error| Failure::of(Exit::Usage, &error))?;
+    }
+    let model = model::open(&args.model, &args.runs.runs_dir, &args.compute, terminal)?;
+    let data = prepare(&model, args.data.as_deref(), args.data_dir.as_deref())?;
+    if data.classes != model.classes {
+        let message = format!(
+            "the images have {}, the model was trained on {}: {}",
+            count(data.classes.len() as u64, "class").replace("classs", "classes"),
+            model.classes.len(),
+            first_difference(&model.classes, &data.classes),
+        );
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    let split = match args.split {
+        Some(split) => split,
+        None if data.test.is_some() => Split::Test,
+        None => Split::Val,
+    };
+    let name = split.name();
+    let images = data
+        .split(name)
+        .ok_or_else(|| Failure::new(Exit::Failed, format!("{} has no {name} split", data.name)))?;
+    let criterion = criterion_of(&model);
+    let batch_size = usize::from(args.compute.batch_size);
+    let mut predictor = model.predictor(batch_size, args.compute.threads.map(usize::from))?;
+    let evaluator = Evaluator {
+        batch_size,
+        options,
+        ..Evaluator::new(&criterion, &model.preprocessing)
+    };
+    let measured = evaluator
+        .measure(&mut predictor, images, |_| true)
+        .map_err(Failure::from)?;
+    let Some(measured) = measured else {
+        return Err(Failure::new(Exit::Failed, "nothing was measured"));
+    };
+
+    let metrics = measured.metrics(name);
+    if args.json {
+        output::json(&json!({
+            "model": model.path,
+            "digest": model.file.weights_digest(),
+            "data": data.name,
+            "split": name,
+            "images": measured.report.count(),
+            "metrics": metrics,
+            "classes": model.classes,
+            "per_class": measured.report.classes(),
+            "confusion": measured.report.confusion().rows(),
+        }))?;
+        return Ok(Exit::Done);
+    }
+    eprintln!(
+        "{} on the {name} split of {} ({})",
+        model.path.display(),
+        data.name,
+        count(measured.report.count(), "image"),
+    );
+    output::lines(&report::metrics(&metrics))?;
+    output::line("")?;
+    output::lines(&report::classes(&model.classes, &measured.report))?;
+    output::line("")?;
+    output::lines(&report::confusion(
+        &model.classes,
+        measured.report.confusion(),
+    ))?;
+    Ok(Exit::Done)
+}
+
+/// The images to measure on: those that were named, split as recorded, or those of the training.
+pub fn prepare(
+    model: &Model,
+    data: Option<&str>,
+    data_dir: Option<&Path>,
+) -> Result<Prepared, Failure> {
+    let recorded = model.provenance.as_ref().map(|provenance| &provenance.data);
+    let source = match (data, recorded) {
+        (Some(data), _) => data,
+        (None, Some(recorded)) => &*recorded.source,
+        (None, None) => &*model::provenance(model)?.data.source,
+    };
+    let dir = data_dir.or_else(|| recorded.and_then(|recorded| recorded.dir.as_deref()));
+    let bundle = keepbest_data::open(source, dir)
+        .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
+    let options = recorded.map_or_else(PrepareOptions::default, |recorded| {
+        SplitRecord::options(&recorded.split)
+    });
+    let prepared = bundle.prepare_with(&options, model.preprocessing.clone());
+    prepared.map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))
+}
+
+/// The criterion that the model was trained with, plain cross entropy where that is not recorded.
+pub fn criterion_of(model: &Model) -> Criterion {
+    model
+        .provenance
+        .as_ref()
+        .map(|provenance| provenance.criterion.criterion())
+        .unwrap_or_default()
+}
+
+fn first_difference(expected: &[String], found: &[String]) -> String {
+    match found
+        .iter()
+        .zip(expected)
+        .find(|(found, expected)| found != expected)
+    {
+        Some((found, expected)) => format!("{found:?} where the model has {expected:?}"),
+        None => "some are missing".into(),
+    }
+}

@@ -1,0 +1,63 @@
+//! `keepbest fsck RUN`: what a crash left behind, and mending it.
+
+use keepbest_store::{FsckReport, OpenError};
+use keepbest_train::find_run;
+use serde_json::json;
+
+use crate::cli::args::FsckArgs;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::words::count;
+
+pub fn run(args: &FsckArgs) -> Result<Exit, Failure> {
+    let path = find_run(&args.run, &args.runs.runs_dir)?;
+    let report = keepbest_keeper::fsck(&path, args.repair).map_err(|error| {
+        let failure = Failure::of(Exit::Failed, &error);
+        match error {
+            OpenError::Lock(_) => {
+                failure.with_hint(Some("wait for it to end, or leave --repair out".to_owned()))
+            }
+            _ => failure,
+        }
+    })?;
+    let held = report.is_clean() || (args.repair && report.is_mended());
+    if args.json {
+        output::json(&json!({
+            "run": path,
+            "ok": held,
+            "findings": report.findings,
+            "verified": report.verified.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "active_writer": report.active_writer,
+        }))?;
+    } else {
+        tell(&path.display().to_string(), &report, args.repair)?;
+    }
+    Ok(if held { Exit::Done } else { Exit::CheckFailed })
+}
+
+fn tell(run: &str, report: &FsckReport, repair: bool) -> Result<(), Failure> {
+    for finding in &report.findings {
+        output::line(finding.to_string())?;
+    }
+    if let Some(owner) = &report.active_writer {
+        eprintln!("note: {owner} is writing to the run");
+    }
+    let verified = count(report.verified.len() as u64, "checkpoint");
+    match (report.is_clean(), repair) {
+        (true, _) => output::line(format!("{run}: clean; {verified} verified")),
+        (_, true) if report.is_mended() => {
+            output::line(format!("{run}: mended; {verified} verified"))
+        }
+        (_, true) => output::line(format!(
+            "{run}: not all could be mended; {verified} verified"
+        )),
+        (_, false) => {
+            output::line(format!(
+                "{run}: {}; {verified} verified",
+                count(report.findings.len() as u64, "finding")
+            ))?;
+            eprintln!("hint: keepbest fsck {run} --repair");
+            Ok(())
+        }
+    }
+}

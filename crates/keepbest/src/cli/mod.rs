@@ -1,0 +1,74 @@
+//! Reading the command line, doing it, and telling how it went.
+
+mod args;
+mod completions;
+mod data;
+mod evaluate;
+mod failure;
+mod fsck;
+mod inspect;
+mod list;
+mod model;
+mod models;
+mod output;
+mod painter;
+mod predict;
+mod report;
+mod runs;
+mod show;
+mod table;
+mod terminal;
+mod train;
+mod verify;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use args::{Cli, Verb};
+use failure::{Exit, Failure};
+use terminal::Terminal;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let terminal = Terminal::detect();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match run(&cli, &terminal) {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(failure) => {
+            failure.print(&terminal);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+/// Help and version go to stdout, complaints to stderr; clap has worded both.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody is left to tell when this fails.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::from(Exit::Done as u8),
+        _ => ExitCode::from(Exit::Usage as u8),
+    }
+}
+
+fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
+    match &cli.verb {
+        Verb::Train(args) => train::run(args, terminal),
+        Verb::Evaluate(args) => evaluate::run(args, terminal),
+        Verb::Predict(args) => predict::run(args, terminal),
+        Verb::Inspect(args) => inspect::run(args),
+        Verb::List(args) => list::run(args, terminal),
+        Verb::Show(args) => show::run(args, terminal),
+        Verb::Models(args) => models::run(args),
+        Verb::Data(args) => data::run(args, terminal),
+        Verb::Verify(args) => verify::run(args, terminal),
+        Verb::Fsck(args) => fsck::run(args),
+        Verb::Completions(args) => completions::run(args),
+    }
+}

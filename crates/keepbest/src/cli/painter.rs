@@ -1,0 +1,280 @@
+//! A run as it is watched: a bar on a terminal, plain lines elsewhere, a line an evaluation on both.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use keepbest_keeper::KeeperEvent;
+use keepbest_store::RefName;
+use keepbest_train::{Event, Judged, Observer, Overview, Progress};
+
+use crate::cli::terminal::Terminal;
+use crate::cli::words::{count, duration, shorten, thousands, value};
+
+/// Without a terminal, how often a line tells where a long epoch is.
+const PLAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// Tells on stderr what a run does.
+pub struct Painter {
+    terminal: Terminal,
+    quiet: bool,
+    stop: Arc<AtomicBool>,
+    told_to_stop: bool,
+    bar: Option<ProgressBar>,
+    monitor: String,
+    pace: Pace,
+    last_plain: Instant,
+}
+
+/// How fast it goes.
+struct Pace {
+    begun: Option<Instant>,
+    steps: u64,
+    images: usize,
+    busy: Duration,
+    /// When the latest step ended, if nothing else came after it.
+    since: Option<Instant>,
+}
+
+impl Painter {
+    pub fn new(terminal: Terminal, quiet: bool, stop: Arc<AtomicBool>) -> Self {
+        let pace = Pace {
+            begun: None,
+            steps: 0,
+            images: 0,
+            busy: Duration::ZERO,
+            since: None,
+        };
+        Self {
+            terminal,
+            quiet,
+            stop,
+            told_to_stop: false,
+            bar: None,
+            monitor: String::new(),
+            pace,
+            last_plain: Instant::now(),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// A line above the bar.
+    fn line(&self, text: &str) {
+        match &self.bar {
+            _ if self.quiet => {}
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    /// A line that is told even when quiet: something went wrong.
+    fn warn(&self, text: &str) {
+        let warn = self.terminal.error_style().warn;
+        let text = format!("{warn}warning:{warn:#} {text}");
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    fn ready(&mut self, overview: &Overview) {
+        let [channels, height, width] = overview.input;
+        let [train, val, test] = overview.images.map(|images| thousands(images as u64));
+        self.line(&format!(
+            "data     {}: {train} train, {val} val, {test} test images, {}x{}x{}, {} classes",
+            overview.data,
+            height,
+            width,
+            channels,
+            overview.classes.len()
+        ));
+        self.line(&format!(
+            "network  {}, {}",
+            overview.network,
+            count(overview.parameters as u64, "parameter")
+        ));
+        if let Some(carried) = &overview.carried {
+            let anew = match carried.reinitialised.len() {
+                0 => "nothing starts anew".to_owned(),
+                _ => format!(
+                    "starting anew: {}",
+                    shorten(&carried.reinitialised.join(", "), 60)
+                ),
+            };
+            self.line(&format!(
+                "from     {} taken over; {anew}",
+                count(carried.matched.len() as u64, "tensor")
+            ));
+            if !carried.unused.is_empty() {
+                self.line(&format!(
+                    "         not used: {}",
+                    shorten(&carried.unused.join(", "), 60)
+                ));
+            }
+        }
+        self.line(&format!(
+            "run      {}; best is {}",
+            overview.run.display(),
+            overview.objective
+        ));
+        if let Some(from) = &overview.resumed {
+            self.line(&format!(
+                "resumed  after {} (epoch {}, batch {} of {})",
+                count(from.step, "step"),
+                from.epoch,
+                from.batch,
+                from.batches
+            ));
+        }
+        self.monitor.clone_from(&overview.monitor);
+        let extra = if self.monitor_is_shown() {
+            String::new()
+        } else {
+            format!("  {:>14}", shorten(&self.monitor, 14))
+        };
+        self.line(&format!(
+            "\n{:>7}  {:>10}  {:>9}  {:>8}  {:>7}{extra}  {:>8}",
+            "epoch", "train/loss", "train/acc", "val/loss", "val/acc", "images/s"
+        ));
+        if self.terminal.animated && !self.quiet {
+            let bar = ProgressBar::with_draw_target(
+                Some(overview.steps),
+                ProgressDrawTarget::stderr_with_hz(10),
+            );
+            // The template is ours and sound; with the default bar nothing is lost.
+            if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {msg}") {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.set_prefix(format!("epoch 1/{}", overview.epochs));
+            bar.set_position(overview.resumed.as_ref().map_or(0, |from| from.step));
+            self.bar = Some(bar);
+        }
+    }
+
+    fn monitor_is_shown(&self) -> bool {
+        ["train/loss", "train/accuracy", "val/loss", "val/accuracy"].contains(&&*self.monitor)
+    }
+
+    fn stepped(&mut self, progress: &Progress) {
+        let now = Instant::now();
+        let begun = *self.pace.begun.get_or_insert(now);
+        if let Some(since) = self.pace.since.replace(now) {
+            self.pace.busy += now - since;
+            self.pace.images += progress.images;
+            self.pace.steps += 1;
+        }
+        if self.stop.load(Ordering::Relaxed) && !self.told_to_stop {
+            self.told_to_stop = true;
+            self.line("stopping after this step; once more to stop at once");
+        }
+        let rate = self.pace.images as f64 / self.pace.busy.as_secs_f64();
+        let left = if self.pace.steps == 0 {
+            String::new()
+        } else {
+            let each = (now - begun).div_f64(self.pace.steps as f64);
+            format!(
+                "{} left",
+                duration(each.mul_f64((progress.steps - progress.step) as f64))
+            )
+        };
+        let rate = if rate.is_finite() {
+            format!("{} images/s", thousands(rate as u64))
+        } else {
+            String::new()
+        };
+        match &self.bar {
+            Some(bar) => {
+                bar.set_prefix(format!("epoch {}/{}", progress.epoch, progress.epochs));
+                bar.set_message(format!("loss {}  {rate}  {left}", value(progress.loss)));
+                bar.set_position(progress.step);
+            }
+            None if now - self.last_plain >= PLAIN_EVERY => {
+                self.last_plain = now;
+                self.line(&format!(
+                    "{:>7}  step {} of {}, loss {}, {rate}, {left}",
+                    format!("{}/{}", progress.epoch, progress.epochs),
+                    thousands(progress.step),
+                    thousands(progress.steps),
+                    value(progress.loss),
+                ));
+            }
+            None => {}
+        }
+    }
+
+    fn measured(&mut self, judged: &Judged) {
+        self.last_plain = Instant::now();
+        let style = self.terminal.error_style();
+        let metric = |name: &str| judged.metrics.get(name).map(value).unwrap_or_default();
+        let extra = if self.monitor_is_shown() {
+            String::new()
+        } else {
+            format!("  {:>14}", value(judged.value))
+        };
+        let rate = judged
+            .images_per_second
+            .map(|rate| thousands(rate.round() as u64))
+            .unwrap_or_default();
+        let mark = match &judged.verdict {
+            verdict if verdict.is_improved() => format!("  {}best{:#}", style.good, style.good),
+            verdict if verdict.is_rejected() => format!(
+                "  {}rejected:{:#} {}",
+                style.warn,
+                style.warn,
+                verdict.reason()
+            ),
+            _ => String::new(),
+        };
+        self.line(&format!(
+            "{:>7}  {:>10}  {:>9}  {:>8}  {:>7}{extra}  {rate:>8}{mark}",
+            format!("{}/{}", judged.epoch, judged.epochs),
+            metric("train/loss"),
+            metric("train/accuracy"),
+            metric("val/loss"),
+            metric("val/accuracy"),
+        ));
+    }
+
+    fn kept(&self, event: &KeeperEvent) {
+        match event {
+            KeeperEvent::Promoted {
+                reference: RefName::Best,
+                ..
+            } => self.line(&event.to_string()),
+            KeeperEvent::SaveFailed(_) | KeeperEvent::PruneFailed { .. } => {
+                self.warn(&event.to_string())
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Observer for Painter {
+    fn on(&mut self, event: Event<'_>) {
+        if !matches!(event, Event::Stepped(_) | Event::Keeper(_)) {
+            self.pace.since = None;
+        }
+        match event {
+            Event::Ready(overview) => self.ready(overview),
+            Event::Note(note) => self.line(&format!("note     {note}")),
+            Event::Stepped(progress) => self.stepped(&progress),
+            Event::Measuring { split, done, of } => {
+                if let Some(bar) = &self.bar {
+                    bar.set_message(format!("measuring {split} {done}/{of}"));
+                }
+            }
+            Event::Measured(judged) => self.measured(judged),
+            Event::Keeper(event) => self.kept(event),
+            Event::StoppedEarly(reason) => self.line(&format!("stopping early: {reason}")),
+            Event::Rechecked { .. } => self.clear(),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What a run amounts to, for `list` and `show`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use keepbest_keeper::RunView;
+use keepbest_store::RunStatus;
+use keepbest_train::Settings;
+use serde_json::{Value, json};
+
+/// A run in a few facts.
+pub struct Facts {
+    pub name: String,
+    pub status: String,
+    pub network: String,
+    pub data: String,
+    /// The latest epoch, and those planned.
+    pub epochs: (u64, u64),
+    pub monitor: String,
+    /// Value, epoch and step of the best.
+    pub best: Option<(f64, u64, u64)>,
+    /// Metrics of the final test.
+    pub test: Option<Value>,
+    /// Bytes of all checkpoints.
+    pub bytes: u64,
+    /// When it was begun and last written to, milliseconds since 1970.
+    pub times: (Option<u64>, Option<u64>),
+}
+
+impl Facts {
+    pub fn of(view: &RunView) -> Self {
+        let state = view.state();
+        let settings = view
+            .config()
+            .ok()
+            .and_then(|text| Settings::from_toml(&text).ok())
+            .unwrap_or_default();
+        let summary = match &state.status {
+            RunStatus::Finished(summary) => Some(summary),
+            _ => None,
+        };
+        let planned = summary
+            .and_then(|summary| summary["epochs"].as_u64())
+            .or(settings.epochs)
+            .unwrap_or(0);
+        Self {
+            name: view.name(),
+            status: status(view, summary),
+            network: settings.model.unwrap_or_default(),
+            data: settings.data.unwrap_or_default(),
+            epochs: (
+                view.history().last().map_or(0, |record| record.epoch),
+                planned,
+            ),
+            monitor: state
+                .started
+                .as_ref()
+                .map(|begun| begun.objective.monitor().to_string())
+                .unwrap_or_default(),
+            best: view
+                .best()
+                .map(|best| (best.score.value, best.epoch, best.step)),
+            test: summary
+                .map(|summary| summary["test"].clone())
+                .filter(Value::is_object),
+            bytes: view.checkpoint_bytes().unwrap_or(0),
+            times: (state.started_ms, state.updated_ms),
+        }
+    }
+
+    pub fn json(&self, view: &RunView) -> Value {
+        json!({
+            "name": self.name,
+            "path": view.path(),
+            "status": self.status,
+            "model": self.network,
+            "data": self.data,
+            "epoch": self.epochs.0,
+            "epochs": self.epochs.1,
+            "monitor": self.monitor,
+            "best": view.best().map(|best| json!({
+                "path": best.path,
+                "value": best.score.value,
+                "epoch": best.epoch,
+                "step": best.step,
+                "digest": best.weights,
+                "metrics": best.metrics,
+            })),
+            "test": self.test,
+            "bytes": self.bytes,
+            "started_ms": self.times.0,
+            "updated_ms": self.times.1,
+        })
+    }
+}
+
+fn status(view: &RunView, summary: Option<&Value>) -> String {
+    if let Ok(Some(_)) = view.active_writer() {
+        return "training".into();
+    }
+    match &view.state().status {
+        RunStatus::Finished(_) => {
+            let ended = summary
+                .and_then(|summary| summary["ended"].as_str())
+                .unwrap_or("completed");
+            ended.into()
+        }
+        RunStatus::Interrupted => "interrupted".into(),
+        // Nobody writes to it, and nobody said why.
+        _ => "killed".into(),
+    }
+}
+
+/// `just now`, `5 min ago`, `3 h ago`, `12 days ago`.
+pub fn ago(ms: Option<u64>) -> String {
+    let Some(ms) = ms else { return String::new() };
+    let then = UNIX_EPOCH + Duration::from_millis(ms);
+    let seconds = SystemTime::now()
+        .duration_since(then)
+        .unwrap_or_default()
+        .as_secs();
+    match seconds {
+        0..60 => "just now".into(),
+        60..3600 => format!("{} min ago", seconds / 60),
+        3600..172_800 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}

@@ -1,0 +1,162 @@
+//! `keepbest show RUN`: one run.
+
+use keepbest_core::EvaluationRecord;
+use keepbest_keeper::RunView;
+use keepbest_store::RefName;
+use keepbest_train::find_run;
+use serde_json::{Value, json};
+
+use crate::cli::args::ShowArgs;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::runs::{Facts, ago};
+use crate::cli::table::Table;
+use crate::cli::terminal::Terminal;
+use crate::cli::words::{bytes, shorten, value};
+
+pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let path = find_run(&args.run, &args.runs.runs_dir)?;
+    let view = RunView::open(&path).map_err(|error| {
+        Failure::of(Exit::Failed, &error)
+            .with_hint(Some(format!("keepbest fsck {}", path.display())))
+    })?;
+    let facts = Facts::of(&view);
+    if args.json {
+        let mut object = facts.json(&view);
+        object["settings"] = json!(view.config().unwrap_or_default());
+        object["objective"] = json!(view.state().started.as_ref().map(|begun| &begun.objective));
+        object["history"] = json!(view.history());
+        object["checkpoints"] = view
+            .checkpoints()
+            .map(|checkpoint| {
+                json!({
+                    "path": checkpoint.saved.checkpoint.path(view.path()),
+                    "step": checkpoint.saved.step,
+                    "epoch": checkpoint.saved.epoch,
+                    "kind": checkpoint.saved.kind,
+                    "bytes": checkpoint.saved.bytes,
+                    "digest": checkpoint.saved.weights,
+                    "ref": refs(&view, &checkpoint.saved.checkpoint.to_string()),
+                })
+            })
+            .collect();
+        output::json(&object)?;
+        return Ok(Exit::Done);
+    }
+
+    let mut lines = vec![format!("{}  ({})", view.path().display(), facts.status)];
+    let mut fact = |name: &str, text: String| lines.push(format!("{name:<9} {text}"));
+    fact("network", facts.network.clone());
+    fact("data", facts.data.clone());
+    if let Some(begun) = &view.state().started {
+        fact("best is", begun.objective.to_string());
+    }
+    fact("begun", ago(facts.times.0));
+    if let Some(best) = view.best() {
+        fact(
+            "best",
+            format!(
+                "{}  ({} {}, epoch {})",
+                best.path.display(),
+                facts.monitor,
+                value(best.score.value),
+                best.epoch
+            ),
+        );
+        fact("digest", best.weights.to_string());
+    }
+    for name in ["test/accuracy", "test/loss"] {
+        if let Some(number) = facts.test.as_ref().and_then(|test| test[name].as_f64()) {
+            fact(
+                name.trim_end_matches("/loss"),
+                format!("{name} {}", value(number)),
+            );
+        }
+    }
+    if let keepbest_store::RunStatus::Finished(summary) = &view.state().status
+        && let Some(reason) = summary["reason"].as_str()
+    {
+        fact("ended", reason.to_owned());
+    }
+    output::lines(&lines)?;
+    output::line("")?;
+    output::lines(&history(&view, &facts.monitor))?;
+    output::line("")?;
+    output::lines(&checkpoints(&view))?;
+    if let Some(torn) = view.torn_tail() {
+        let warn = terminal.error_style().warn;
+        eprintln!(
+            "{warn}note:{warn:#} the journal's line {} is incomplete: {}",
+            torn.line, torn.problem
+        );
+    }
+    Ok(Exit::Done)
+}
+
+/// Evaluations, the improvements marked.
+fn history(view: &RunView, monitor: &str) -> Vec<String> {
+    let mut names = vec!["train/loss", "train/accuracy", "val/loss", "val/accuracy"];
+    if !names.contains(&monitor)
+        && view
+            .history()
+            .iter()
+            .any(|record| record.metrics.contains(monitor))
+    {
+        names.push(monitor);
+    }
+    let mut heads = vec!["epoch".to_owned(), "step".to_owned()];
+    heads.extend(names.iter().map(|name| shorten(name, 18)));
+    let mut table = Table::of(heads, 0);
+    let best = view.best().map(|best| best.step);
+    for record in view.history() {
+        let mut cells = vec![record.epoch.to_string(), record.step.to_string()];
+        let metric = |name: &&str| record.metrics.get(name).map(value).unwrap_or_default();
+        cells.extend(names.iter().map(metric));
+        cells.push(mark(record, best).into());
+        table.cells(cells);
+    }
+    table.lines()
+}
+
+fn mark(record: &EvaluationRecord, best: Option<u64>) -> &'static str {
+    match &record.verdict {
+        verdict if verdict.is_rejected() => "rejected",
+        verdict if verdict.is_improved() && best == Some(record.step) => "best",
+        verdict if verdict.is_improved() => "better",
+        _ => "",
+    }
+}
+
+fn checkpoints(view: &RunView) -> Vec<String> {
+    let mut table = Table::new(["checkpoint", ">epoch", ">size", "is"]);
+    for checkpoint in view.checkpoints() {
+        let saved = &checkpoint.saved;
+        let is = refs(view, &saved.checkpoint.to_string());
+        let is: Vec<&str> = is
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        table.row([
+            saved.checkpoint.to_string(),
+            saved.epoch.to_string(),
+            bytes(saved.bytes),
+            is.join(", "),
+        ]);
+    }
+    table.lines()
+}
+
+/// Which of best and last point at a checkpoint.
+fn refs(view: &RunView, checkpoint: &str) -> Value {
+    RefName::ALL
+        .into_iter()
+        .filter(|name| {
+            view.state()
+                .reference(*name)
+                .is_some_and(|at| at.checkpoint.to_string() == checkpoint)
+        })
+        .map(|name| name.to_string())
+        .collect()
+}

@@ -1,0 +1,93 @@
+//! Columns of text.
+
+use std::fmt::Write as _;
+
+/// A table; the first row is its head.
+#[derive(Debug, Default)]
+pub struct Table {
+    rows: Vec<Vec<String>>,
+    right: Vec<bool>,
+}
+
+impl Table {
+    /// A table with these heads; one that begins with `>` is set to the right with its column.
+    pub fn new<const N: usize>(heads: [&str; N]) -> Self {
+        let right = heads.iter().map(|head| head.starts_with('>')).collect();
+        let head = heads
+            .iter()
+            .map(|head| head.trim_start_matches('>').into())
+            .collect();
+        Self {
+            rows: vec![head],
+            right,
+        }
+    }
+
+    /// A table with heads that are known at run time only, from column `right_from` on set to the right.
+    pub fn of(heads: Vec<String>, right_from: usize) -> Self {
+        let right = (0..heads.len())
+            .map(|column| column >= right_from)
+            .collect();
+        Self {
+            rows: vec![heads],
+            right,
+        }
+    }
+
+    /// One more row, of as many cells as there are heads.
+    pub fn cells(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// One more row.
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.into());
+    }
+
+    /// The lines, without blanks at their ends.
+    pub fn lines(&self) -> Vec<String> {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut lines = Vec::with_capacity(self.rows.len());
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                if column > 0 {
+                    line.push_str("  ");
+                }
+                let width = widths[column];
+                let _ = if self.right.get(column) == Some(&true) {
+                    write!(line, "{cell:>width$}")
+                } else {
+                    write!(line, "{cell:<width$}")
+                };
+            }
+            lines.push(line.trim_end().into());
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_align() {
+        let mut table = Table::new(["name", ">size"]);
+        table.row(["a".into(), "1".into()]);
+        table.row(["long one".into(), "12345".into()]);
+        assert_eq!(
+            table.lines(),
+            ["name       size", "a             1", "long one  12345"]
+        );
+    }
+}

@@ -1,0 +1,239 @@
+//! `keepbest train`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use keepbest_train::{DEFAULT_RUNS_DIR, Ending, Finished, Outcome, Settings, find_run};
+use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::cli::args::TrainArgs;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::painter::Painter;
+use crate::cli::table::Table;
+use crate::cli::terminal::Terminal;
+use crate::cli::words::{count, shorten, value};
+
+pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let mut given = args.settings.settings()?;
+    if let Some(config) = &args.config {
+        given = given.over(Settings::from_file(config)?);
+    }
+    let stop = stop_on_signals()?;
+    let mut painter = Painter::new(*terminal, args.quiet, stop.clone());
+    let outcome = match &args.resume {
+        Some(run) => {
+            let runs_dir = given
+                .runs_dir
+                .clone()
+                .unwrap_or_else(|| DEFAULT_RUNS_DIR.into());
+            keepbest_train::resume(&find_run(run, &runs_dir)?, &given, &mut painter, &stop)
+        }
+        None => keepbest_train::train(&given, &preface(), &mut painter, &stop),
+    };
+    painter.clear();
+    match outcome? {
+        Outcome::Interrupted {
+            run,
+            step,
+            epoch,
+            failures,
+        } => interrupted(args, &run, step, epoch, &failures),
+        Outcome::Finished(finished) => finish(args, &finished, terminal),
+        _ => Err(Failure::new(
+            Exit::Failed,
+            "the run ended in a way that this program does not know",
+        )),
+    }
+}
+
+/// What stands above the settings in `run.toml`.
+fn preface() -> String {
+    format!(
+        "Every setting of this run, written by keepbest {}.\n\
+         `keepbest train --config FILE` with this file trains the same model again, as a new run.",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// A flag that Ctrl-C and SIGTERM set. The second of them ends the program at once.
+fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the flag is not yet set when the first signal asks whether it is.
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            Exit::Interrupted as i32,
+            stop.clone(),
+        )
+        .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+        .map_err(|error| Failure::of(Exit::Failed, &error))?;
+    }
+    Ok(stop)
+}
+
+fn interrupted(
+    args: &TrainArgs,
+    run: &Path,
+    step: u64,
+    epoch: u64,
+    failures: &[String],
+) -> Result<Exit, Failure> {
+    if args.json {
+        output::json(&json!({"ended": "interrupted", "run": run, "step": step, "epoch": epoch}))?;
+    }
+    if let Some(failure) = failures.last() {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("interrupted, and {failure}"),
+        ));
+    }
+    if !args.quiet {
+        let last = run.join("last.safetensors");
+        eprintln!(
+            "interrupted in epoch {epoch} after {}; saved {}",
+            count(step, "step"),
+            last.display()
+        );
+        eprintln!("go on with: keepbest train --resume {}", run.display());
+    }
+    Ok(Exit::Interrupted)
+}
+
+fn finish(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<Exit, Failure> {
+    if args.json {
+        output::json(&finished_json(finished))?;
+    } else if !args.quiet {
+        output::lines(&told(finished))?;
+        next_commands(&finished.run, terminal);
+    }
+    let Some(best) = &finished.best else {
+        let message = format!(
+            "{} has no best: no evaluation could be one",
+            finished.run.display()
+        );
+        let hint = format!("keepbest show {} says why", finished.run.display());
+        return Err(Failure::new(Exit::Failed, message).with_hint(Some(hint)));
+    };
+    if let Some((name, recorded, found)) = finished
+        .recheck
+        .as_ref()
+        .and_then(|recheck| recheck.difference.as_ref())
+    {
+        let message = format!(
+            "{} read back has {name} {found}, {recorded} was recorded",
+            best.path.display()
+        );
+        return Err(Failure::new(Exit::CheckFailed, message));
+    }
+    if !finished.best_is_saved {
+        let failure = finished.failures.last().cloned().unwrap_or_default();
+        let message = format!(
+            "the best model could not be saved; {} is the best before it",
+            best.path.display()
+        );
+        return Err(Failure {
+            causes: vec![failure],
+            ..Failure::new(Exit::Failed, message)
+        });
+    }
+    Ok(Exit::Done)
+}
+
+/// The result in a few lines: best, test, answers.
+fn told(finished: &Finished) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Ending::StoppedEarly(reason) = &finished.ending {
+        lines.push(format!("stopped  after epoch {}: {reason}", finished.epoch));
+    }
+    if let (Some(best), Some(recheck)) = (&finished.best, &finished.recheck) {
+        let again = match recheck.difference {
+            None => "read back from disk and measured again: the same",
+            Some(_) => "read back from disk and measured again: NOT the same",
+        };
+        lines.push(format!(
+            "best     {} (epoch {})",
+            best.path.display(),
+            best.epoch
+        ));
+        lines.push(format!("         {again}"));
+    }
+    if let Some(test) = &finished.test {
+        let metrics = test.metrics("test");
+        let metric = |name: &str| {
+            metrics
+                .get(&format!("test/{name}"))
+                .map(|number| format!("{name} {}", value(number)))
+        };
+        let shown: Vec<String> = ["accuracy", "top5_accuracy", "loss"]
+            .into_iter()
+            .filter_map(metric)
+            .collect();
+        lines.push(format!(
+            "test     {} ({})",
+            shown.join(", "),
+            count(test.report.count(), "unseen image")
+        ));
+    }
+    if !finished.examples.is_empty() {
+        lines.push(String::new());
+        let mut table = Table::new(["image", "label", "the best says", ">sure"]);
+        for example in &finished.examples {
+            let right = if example.guess.label == example.label {
+                ""
+            } else {
+                "  (wrong)"
+            };
+            table.row([
+                shorten(&example.source, 30),
+                shorten(&example.label, 16),
+                format!("{}{right}", shorten(&example.guess.label, 16)),
+                format!("{:.1}%", 100.0 * example.guess.probability),
+            ]);
+        }
+        lines.extend(table.lines());
+    }
+    lines
+}
+
+fn next_commands(run: &Path, terminal: &Terminal) {
+    let dim = terminal.error_style().dim;
+    let name = run.display();
+    eprintln!("\n{dim}try next{dim:#}");
+    eprintln!("  keepbest show {name}");
+    eprintln!("  keepbest evaluate {name}");
+    eprintln!("  keepbest data sample --to samples && keepbest predict {name} samples");
+}
+
+fn finished_json(finished: &Finished) -> Value {
+    let (ended, reason) = match &finished.ending {
+        Ending::StoppedEarly(reason) => ("stopped early", Some(reason)),
+        _ => ("completed", None),
+    };
+    json!({
+        "ended": ended,
+        "reason": reason,
+        "run": finished.run,
+        "step": finished.step,
+        "epoch": finished.epoch,
+        "best": finished.best.as_ref().map(|best| json!({
+            "path": best.path,
+            "epoch": best.epoch,
+            "step": best.step,
+            "value": best.score.value,
+            "digest": best.weights,
+            "metrics": best.metrics,
+        })),
+        "rechecked": finished.recheck.as_ref().map(|recheck| recheck.difference.is_none()),
+        "saved": finished.best_is_saved,
+        "failures": finished.failures,
+        "test": finished.test.as_ref().map(|test| test.metrics("test")),
+        "examples": finished.examples.iter().map(|example| json!({
+            "image": example.source,
+            "label": example.label,
+            "predicted": example.guess,
+        })).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,227 @@
+//! `keepbest verify`: a model against what was recorded about it.
+
+use keepbest_core::EvaluationRecord;
+use keepbest_formats::model_file::{ModelFileError, OpenError};
+use keepbest_keeper::{RunView, Selector};
+use keepbest_train::{
+    Evaluator, Model, ModelError, ModelPlace, find_model, first_difference, model_file_of,
+};
+use serde_json::json;
+
+use crate::cli::args::VerifyArgs;
+use crate::cli::evaluate::{criterion_of, prepare};
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::terminal::Terminal;
+use crate::cli::words::count;
+
+/// One check and how it went.
+struct Check {
+    name: &'static str,
+    holds: bool,
+    told: String,
+}
+
+pub fn run(args: &VerifyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let place = find_model(&args.model, &args.runs.runs_dir)?;
+    let path = match &place {
+        ModelPlace::File(path) => path.clone(),
+        ModelPlace::Run { run, which } => model_file_of(run, *which)?,
+    };
+    let mut checks = Vec::new();
+    let model = match open(&path) {
+        Ok(model) => {
+            let told = format!(
+                "every byte is as written; weights {}",
+                model.file.weights_digest()
+            );
+            checks.push(Check {
+                name: "digest",
+                holds: true,
+                told,
+            });
+            Some(model)
+        }
+        Err(ModelError::Open(error)) if is_damage(&error) => {
+            let causes =
+                std::iter::successors(std::error::Error::source(&error), |error| error.source());
+            let told = causes
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(": ");
+            checks.push(Check {
+                name: "digest",
+                holds: false,
+                told,
+            });
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(model) = &model {
+        if model.file.seal.is_none() {
+            let message = format!(
+                "{} carries no digests: nothing in it can be verified",
+                path.display()
+            );
+            return Err(Failure::new(Exit::Failed, message));
+        }
+        checks.extend(journal(&place, model)?);
+        if !args.digest_only {
+            metrics(args, model, &mut checks)?;
+        }
+    }
+    let holds = checks.iter().all(|check| check.holds);
+    if args.json {
+        output::json(&json!({
+            "model": path,
+            "ok": holds,
+            "checks": checks
+                .iter()
+                .map(|check| json!({"check": check.name, "ok": check.holds, "told": check.told}))
+                .collect::<Vec<_>>(),
+        }))?;
+    } else {
+        let style = terminal.style();
+        output::line(path.display().to_string())?;
+        for Check { name, holds, told } in &checks {
+            let (word, colour) = if *holds {
+                ("ok", style.good)
+            } else {
+                ("FAILED", style.bad)
+            };
+            output::line(format!("{name:<8} {colour}{word:<6}{colour:#} {told}"))?;
+        }
+    }
+    Ok(if holds { Exit::Done } else { Exit::CheckFailed })
+}
+
+/// Opens a full model, or a params-only one as what it was trained as.
+fn open(path: &std::path::Path) -> Result<Model, ModelError> {
+    match Model::open(path, None) {
+        Err(ModelError::NeedsNetwork {
+            trained_as: Some(network),
+            ..
+        }) => Model::open(path, Some(&network)),
+        other => other,
+    }
+}
+
+/// Whether the file is a model that is no longer what was written, rather than something else.
+fn is_damage(error: &OpenError) -> bool {
+    matches!(
+        error,
+        OpenError::Model {
+            source: ModelFileError::Safetensors(_)
+                | ModelFileError::HeaderDamaged { .. }
+                | ModelFileError::TensorDamaged { .. }
+                | ModelFileError::TensorUnlisted { .. }
+                | ModelFileError::TensorMissing { .. }
+                | ModelFileError::WeightsDigest { .. }
+                | ModelFileError::NotSealed { .. },
+            ..
+        }
+    )
+}
+
+/// The best of a run must be the weights that its journal calls best.
+fn journal(place: &ModelPlace, model: &Model) -> Result<Option<Check>, Failure> {
+    let ModelPlace::Run {
+        run,
+        which: Selector::Best,
+    } = place
+    else {
+        return Ok(None);
+    };
+    let view = RunView::open(run).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    Ok(view.best().map(|best| {
+        let found = model.file.weights_digest();
+        let holds = best.weights == found;
+        let told = if holds {
+            format!(
+                "the run's journal has these weights as best, of epoch {}",
+                best.epoch
+            )
+        } else {
+            format!("the run's journal has {} as best", best.weights)
+        };
+        Check {
+            name: "journal",
+            holds,
+            told,
+        }
+    }))
+}
+
+/// The recorded evaluation again, on the recorded images.
+fn metrics(args: &VerifyArgs, model: &Model, checks: &mut Vec<Check>) -> Result<(), Failure> {
+    let evaluation = model
+        .file
+        .metadata
+        .as_ref()
+        .and_then(|metadata| metadata.evaluation.clone());
+    let Some(evaluation) = evaluation else {
+        let told =
+            "none were recorded for these weights (a resume point between evaluations)".to_owned();
+        checks.push(Check {
+            name: "metrics",
+            holds: true,
+            told,
+        });
+        return Ok(());
+    };
+    let recorded: EvaluationRecord =
+        serde_json::from_value(evaluation).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let data = prepare(model, args.data.as_deref(), args.data_dir.as_deref())?;
+    let fingerprint = data
+        .fingerprint(&data.val)
+        .map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let expected = model
+        .provenance
+        .as_ref()
+        .and_then(|provenance| provenance.data.fingerprints.get("val"));
+    match expected {
+        Some(expected) if *expected != fingerprint => {
+            let told = format!(
+                "the val images are not those recorded: {fingerprint}, recorded were {expected}"
+            );
+            checks.push(Check {
+                name: "data",
+                holds: false,
+                told,
+            });
+            return Ok(());
+        }
+        _ => {
+            let told = format!(
+                "the val split of {} is the recorded one ({fingerprint})",
+                data.name
+            );
+            checks.push(Check {
+                name: "data",
+                holds: true,
+                told,
+            });
+        }
+    }
+    let mut predictor = model.predictor(64, args.threads.map(usize::from))?;
+    let criterion = criterion_of(model);
+    let measured = Evaluator::new(&criterion, &model.preprocessing)
+        .measure(&mut predictor, &data.val, |_| true)?
+        .ok_or_else(|| Failure::new(Exit::Failed, "nothing was measured"))?;
+    let found = measured.metrics("val");
+    let difference = first_difference(&found, &recorded.metrics);
+    let told = match &difference {
+        Some((name, recorded, found)) => format!("{name} is {found}, {recorded} was recorded"),
+        None => format!(
+            "{} are equal to the last bit",
+            count(found.len() as u64, "val metric")
+        ),
+    };
+    checks.push(Check {
+        name: "metrics",
+        holds: difference.is_none(),
+        told,
+    });
+    Ok(())
+}
