@@ -128,7 +128,6 @@ impl WeightGradient {
                 }
             }
         }
-        parts.retain(|part| part.pairs.iter().any(|pairs| !pairs.is_empty()));
         let mut tiles = Vec::new();
         for (index, part) in parts.iter().enumerate() {
             let split = Split::new(part.rows, gemm::max_rows(isa));
@@ -209,7 +208,9 @@ impl WeightGradient {
             TASKS.div_ceil(wide).min(self.tiles.len()).max(1)
         };
         let tiles = Split::new(self.tiles.len(), self.tiles.len().div_ceil(pieces).max(1));
-        scratch[..sections * self.len()].fill(0.0);
+        if self.overlapping {
+            scratch[..sections * self.len()].fill(0.0);
+        }
         let sums = Disjoint::new(scratch);
         ctx.pool().run(wide * tiles.pieces, &|task, _| {
             let (wide, piece) = (task / tiles.pieces, task % tiles.pieces);
@@ -217,17 +218,23 @@ impl WeightGradient {
             let (group, panel) = (column / panels, column % panels);
             let (first, count) = tiles.piece(piece);
             let c = sums.pointer().wrapping_add(section * self.len());
-            for chunk in chunks * section / sections..chunks * (section + 1) / sections {
+            let (start, end) = (
+                chunks * section / sections,
+                chunks * (section + 1) / sections,
+            );
+            for chunk in start..end {
+                // The first chunk needs no zeros to add to, unless parts share rows.
+                let fresh = chunk == start && !self.overlapping;
                 for &tile in &self.tiles[first..first + count] {
                     // SAFETY: lengths were checked by the caller; tasks differ in section, columns or rows of the sums.
-                    unsafe { self.tile(ctx.isa(), n, x, dy, chunk, group, panel, tile, c) };
+                    unsafe { self.tile(ctx.isa(), n, x, dy, chunk, group, panel, tile, c, fresh) };
                 }
             }
         });
         self.finish(ctx, sections, scratch, dw);
     }
 
-    /// Adds one chunk's product to one tile of the sums at `c`.
+    /// Adds one chunk's product to one tile of the sums at `c`; writes it there when `fresh`.
     ///
     /// # Safety
     ///
@@ -244,6 +251,7 @@ impl WeightGradient {
         panel: usize,
         (part, first, rows): (usize, usize, usize),
         c: *mut f32,
+        fresh: bool,
     ) {
         let part = &self.parts[part];
         let (image, images, list) = if self.chunks_per_image > 1 {
@@ -257,7 +265,7 @@ impl WeightGradient {
             (image, self.images_per_chunk.min(n - image), 0)
         };
         let pairs = &part.pairs[list];
-        if pairs.is_empty() {
+        if pairs.is_empty() && !fresh {
             return;
         }
         let (x_stride, y_stride) = (self.input.image_stride(), self.output.image_stride());
@@ -274,7 +282,7 @@ impl WeightGradient {
             b_stride,
             c,
             c_stride: self.output.c,
-            add: c,
+            add: if fresh { std::ptr::null() } else { c },
             add_stride: self.output.c,
             pairs: pairs.as_ptr(),
             pair_count: pairs.len(),
@@ -293,6 +301,7 @@ impl WeightGradient {
     fn finish(&self, ctx: &Context, sections: usize, sums: &[f32], dw: &mut [f32]) {
         const COLUMNS: usize = 16;
         const DEPTH: usize = 64;
+        const TAPS: usize = 9;
         let (depth, taps, channels) = (self.depth, self.taps, self.output.c);
         let depths = depth.div_ceil(DEPTH);
         let out = Disjoint::new(dw);
@@ -302,20 +311,28 @@ impl WeightGradient {
                 let columns = COLUMNS.min(channels - first);
                 let start = task % depths * DEPTH;
                 for i in start..depth.min(start + DEPTH) {
-                    for tap in 0..taps {
-                        let at = (tap * depth + i) * channels + first;
-                        let mut total = [0.0f32; COLUMNS];
-                        total[..columns].copy_from_slice(&sums[at..at + columns]);
-                        for section in 1..sections {
-                            let part = &sums[section * self.len() + at..][..columns];
-                            total
-                                .iter_mut()
-                                .zip(part)
-                                .for_each(|(total, &part)| *total += part);
+                    for first_tap in (0..taps).step_by(TAPS) {
+                        let count = TAPS.min(taps - first_tap);
+                        let mut block = [[0.0f32; COLUMNS]; TAPS];
+                        for (tap, total) in block[..count].iter_mut().enumerate() {
+                            let at = ((first_tap + tap) * depth + i) * channels + first;
+                            let total = &mut total[..columns];
+                            total.copy_from_slice(&sums[at..at + columns]);
+                            for section in 1..sections {
+                                let part = &sums[section * self.len() + at..][..columns];
+                                total
+                                    .iter_mut()
+                                    .zip(part)
+                                    .for_each(|(total, &part)| *total += part);
+                            }
                         }
-                        for (column, &value) in total[..columns].iter().enumerate() {
+                        for column in 0..columns {
+                            let to = ((first + column) * depth + i) * taps + first_tap;
                             // SAFETY: tasks write the weights of their own channels.
-                            unsafe { out.set(((first + column) * depth + i) * taps + tap, value) };
+                            let out = unsafe { out.part(to, count) };
+                            for (out, block) in out.iter_mut().zip(&block) {
+                                *out = block[column];
+                            }
                         }
                     }
                 }
