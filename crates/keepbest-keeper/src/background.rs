@@ -1,5 +1,6 @@
 //! The writer thread: journals, saves, promotes, prunes, in the order of the offers.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -39,6 +40,7 @@ pub(crate) fn start(
                 config,
                 history,
                 last_training: None,
+                backlog: VecDeque::new(),
             };
             while let Some(job) = queue.next() {
                 background.process(job);
@@ -65,6 +67,8 @@ struct Background<'a> {
     history: History,
     // Trainer state in what last points at.
     last_training: Option<Value>,
+    // What the journal did not take yet, in order: written first when it takes something again.
+    backlog: VecDeque<Event>,
 }
 
 /// What a file is to become.
@@ -89,8 +93,8 @@ impl Background<'_> {
     fn end(&mut self, event: Event) {
         // A ref whose move failed before gets one more try while the run is still open.
         let settled = self.run.settle_refs().map_err(|error| with_causes(&error));
-        let journalled = self.run.append(event).map_err(|error| with_causes(&error));
-        if let Err(error) = settled.and(journalled.map(drop)) {
+        let journalled = self.journal(event);
+        if let Err(error) = settled.and(journalled) {
             self.queue.lock().end_error = Some(error);
         }
     }
@@ -120,7 +124,16 @@ impl Background<'_> {
         self.history.push(job.record.clone());
         if let Err(error) = self.journal_evaluation(&job) {
             // What the journal does not know cannot be promoted: the staged files go.
-            failures.push((job.refs.clone(), error));
+            let mut refs = job.refs.clone();
+            refs.retain(|reference| {
+                !failures
+                    .iter()
+                    .any(|(failed, _)| failed.contains(reference))
+            });
+            match failures.last_mut() {
+                Some((_, first)) if refs.is_empty() => *first = format!("{first}; {error}"),
+                _ => failures.push((refs, error)),
+            }
             written.clear();
         }
         for file in written {
@@ -209,34 +222,39 @@ impl Background<'_> {
         outcome
     }
 
+    /// Appends an event, after those that could not be appended before.
+    fn journal(&mut self, event: Event) -> Result<(), String> {
+        self.backlog.push_back(event);
+        self.journal_backlog()
+    }
+
+    fn journal_backlog(&mut self) -> Result<(), String> {
+        while let Some(event) = self.backlog.front() {
+            self.run
+                .append(event.clone())
+                .map_err(|error| with_causes(&error))?;
+            self.backlog.pop_front();
+        }
+        Ok(())
+    }
+
     fn journal_evaluation(&mut self, job: &EvaluatedJob) -> Result<(), String> {
         let record = &job.record;
-        let append = |run: &mut RunWriter, event| {
-            run.append(event)
-                .map(drop)
-                .map_err(|error| with_causes(&error))
-        };
-        append(&mut self.run, Event::Evaluated(record.clone()))?;
+        let mut result = self.journal(Event::Evaluated(record.clone()));
         if record.verdict.is_rejected() {
-            append(
-                &mut self.run,
-                Event::Rejected(RejectedEvent {
-                    step: record.step,
-                    epoch: record.epoch,
-                    reason: record.verdict.reason().to_owned(),
-                }),
-            )?;
+            result = self.journal(Event::Rejected(RejectedEvent {
+                step: record.step,
+                epoch: record.epoch,
+                reason: record.verdict.reason().to_owned(),
+            }));
         }
         for (reference, reason) in &job.superseded {
-            append(
-                &mut self.run,
-                Event::Superseded(SupersededEvent {
-                    step: record.step,
-                    epoch: record.epoch,
-                    refs: vec![*reference],
-                    reason: reason.clone(),
-                }),
-            )?;
+            result = self.journal(Event::Superseded(SupersededEvent {
+                step: record.step,
+                epoch: record.epoch,
+                refs: vec![*reference],
+                reason: reason.clone(),
+            }));
             self.event(KeeperEvent::Superseded {
                 reference: *reference,
                 step: record.step,
@@ -244,7 +262,8 @@ impl Background<'_> {
                 reason: reason.clone(),
             });
         }
-        Ok(())
+        // Of several the last counts: it is an error as long as anything waits in the backlog.
+        result
     }
 
     /// Commits a file and moves its refs. Returns what failed.
@@ -363,7 +382,9 @@ impl Background<'_> {
             Err(panic) => Err(panic_text(&*panic)),
         };
         drop(snapshot);
-        let result = written
+        let result = self
+            .journal_backlog()
+            .and(written)
             .and_then(|file| self.commit_file(file, step, epoch))
             .and_then(|committed| {
                 let event = PromotedEvent::new(RefName::Last, &committed, step, epoch);
@@ -378,7 +399,7 @@ impl Background<'_> {
 
     fn failed(&mut self, refs: Vec<RefName>, step: u64, epoch: u64, error: String) {
         // On a full disk this may fail too; the training loop hears of it all the same.
-        let _ = self.run.append(Event::SaveFailed(SaveFailedEvent {
+        let _ = self.journal(Event::SaveFailed(SaveFailedEvent {
             step,
             epoch,
             refs: refs.clone(),

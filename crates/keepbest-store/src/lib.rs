@@ -13,6 +13,7 @@
 //! [`RunWriter`] says in which order things are written and what that guarantees.
 
 mod error;
+pub mod faulty;
 mod fs;
 mod fsck;
 mod journal;

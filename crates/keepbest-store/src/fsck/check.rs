@@ -553,7 +553,13 @@ impl Check<'_> {
             return Ok(());
         };
         let original = target.checkpoint.path(&self.run);
-        if refs::same_file(&self.fs, &original, &path)? {
+        let original_exists = self
+            .fs
+            .stat(&original)
+            .map_err(IoError::at("examine", &original))?
+            .is_some();
+        // When it is missing, and not mended, that has been reported.
+        if !original_exists || refs::same_file(&self.fs, &original, &path)? {
             return Ok(());
         }
         if self.verified(&target.checkpoint).is_err() {

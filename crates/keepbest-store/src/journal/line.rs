@@ -43,3 +43,10 @@ pub(super) fn open(line: &[u8]) -> Result<Entry, String> {
     let value: Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     Entry::from_value(value).map_err(|error| error.to_string())
 }
+
+/// Whether a whole line, without its newline, is followed by more than the one byte in the newline's place.
+pub(super) fn begins_with_a_line(bytes: &[u8]) -> bool {
+    let body = bytes.len().saturating_sub(1);
+    let mut ends = (SEAL..body).filter(|&end| bytes[..end].ends_with(CLOSE.as_bytes()));
+    ends.any(|end| open(&bytes[..end]).is_ok())
+}

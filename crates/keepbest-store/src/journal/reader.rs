@@ -98,6 +98,14 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Journal, JournalError> 
                 problem,
             });
         }
+        if line::begins_with_a_line(rest) {
+            // Two lines in one: the newline between them was damaged, and the first had been synced.
+            return Err(JournalError::Damaged {
+                path: path.to_owned(),
+                line: number,
+                problem: "it has no newline".to_owned(),
+            });
+        }
         journal.torn = Some(TornTail {
             line: number,
             bytes: rest.len() as u64,

@@ -1,0 +1,165 @@
+//! Saves that fail: best stays, training goes on, the next evaluation is saved.
+
+use std::io;
+use std::sync::Arc;
+
+use keepbest_keeper::{Keeper, KeeperEvent};
+use keepbest_store::faulty::{Call, FaultyFileSystem};
+use serde_json::json;
+
+use crate::support::{Runs, best_step, checkpoints, config, last_step, offer_and_wait};
+
+fn on_faulty(runs: &Runs) -> (FaultyFileSystem, Keeper) {
+    let fs = FaultyFileSystem::new(runs.parent()).unwrap();
+    let keeper =
+        Keeper::create_on(Arc::new(fs.clone()), &runs.run(), "seed = 1\n", config()).unwrap();
+    (fs, keeper)
+}
+
+fn failures(keeper: &mut Keeper) -> Vec<String> {
+    keeper
+        .events()
+        .iter()
+        .filter(|event| matches!(event, KeeperEvent::SaveFailed(_)))
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn a_full_disk_keeps_the_old_best_and_the_next_good_one_is_saved() {
+    let runs = Runs::new();
+    let (fs, mut keeper) = on_faulty(&runs);
+    assert!(offer_and_wait(&mut keeper, 1, 0.5));
+    fs.limit_space(0);
+    assert!(offer_and_wait(&mut keeper, 2, 0.9));
+    let failed = failures(&mut keeper);
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert!(failed[0].contains("bytes free"), "{failed:?}");
+    assert_eq!((best_step(&runs.run()), last_step(&runs.run())), (10, 10));
+    fs.heal();
+    // Better than what is on disk, though not than what was lost.
+    assert!(offer_and_wait(&mut keeper, 3, 0.6));
+    assert!(!offer_and_wait(&mut keeper, 4, 0.55));
+    let summary = keeper.finish(json!(null)).unwrap();
+    assert_eq!((best_step(&runs.run()), last_step(&runs.run())), (30, 40));
+    assert_eq!(summary.failures.len(), 1);
+    assert!(!summary.best_is_saved, "0.9 was measured and is nowhere");
+    let report = keepbest_keeper::fsck(&runs.run(), false).unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
+    // The journal has caught up with what it could not take, in order.
+    let view = runs.view();
+    let kinds: Vec<&str> = view.entries().iter().map(|e| e.event.kind()).collect();
+    let at = kinds
+        .iter()
+        .position(|kind| *kind == "save_failed")
+        .unwrap();
+    let around = &kinds[at - 1..=at + 2];
+    assert_eq!(around, ["evaluated", "save_failed", "evaluated", "saved"]);
+    assert_eq!(view.history().len(), 4);
+}
+
+#[test]
+fn what_was_lost_and_reached_again_is_no_longer_missed() {
+    let runs = Runs::new();
+    let (fs, mut keeper) = on_faulty(&runs);
+    offer_and_wait(&mut keeper, 1, 0.5);
+    fs.limit_space(0);
+    offer_and_wait(&mut keeper, 2, 0.9);
+    fs.heal();
+    offer_and_wait(&mut keeper, 3, 0.95);
+    let summary = keeper.finish(json!(null)).unwrap();
+    assert!(summary.best_is_saved);
+    assert_eq!(summary.failures.len(), 1);
+}
+
+#[test]
+fn each_call_failing_once_leaves_a_best_that_verifies_and_the_next_is_saved() {
+    let mut failing = 0;
+    for nth in 0.. {
+        let runs = Runs::new();
+        let (fs, mut keeper) = on_faulty(&runs);
+        offer_and_wait(&mut keeper, 1, 0.5);
+        let first = fs.calls();
+        fs.fail(move |call: &Call| {
+            (call.index == first + nth).then(|| io::Error::from_raw_os_error(5))
+        });
+        offer_and_wait(&mut keeper, 2, 0.6);
+        let reached = fs.calls() > first + nth;
+        assert!([10, 20].contains(&best_step(&runs.run())), "call {nth}");
+        fs.heal();
+        assert!(offer_and_wait(&mut keeper, 3, 0.7), "call {nth}");
+        let summary = keeper.finish(json!(null)).unwrap();
+        failing += usize::from(!summary.failures.is_empty());
+        assert!(summary.best_is_saved, "call {nth}");
+        assert_eq!(
+            (best_step(&runs.run()), last_step(&runs.run())),
+            (30, 30),
+            "call {nth}"
+        );
+        let report = keepbest_keeper::fsck(&runs.run(), true).unwrap();
+        assert!(report.is_mended(), "call {nth}: {:?}", report.findings);
+        assert_eq!(best_step(&runs.run()), 30);
+        if !reached {
+            break;
+        }
+        assert!(nth < 1000, "the rounds do not end");
+    }
+    assert!(failing >= 20, "only {failing} calls could fail");
+}
+
+#[test]
+fn a_run_whose_journal_cannot_be_written_promotes_nothing_it_cannot_explain() {
+    let runs = Runs::new();
+    let (fs, mut keeper) = on_faulty(&runs);
+    offer_and_wait(&mut keeper, 1, 0.5);
+    fs.fail(|call: &Call| {
+        (call.path.ends_with("journal.jsonl") && call.method == "write")
+            .then(|| io::Error::from_raw_os_error(5))
+    });
+    offer_and_wait(&mut keeper, 2, 0.6);
+    assert_eq!(best_step(&runs.run()), 10);
+    assert_eq!(checkpoints(&runs.run()).len(), 1);
+    assert!(!failures(&mut keeper).is_empty());
+    let error = keeper.finish(json!(null)).unwrap_err();
+    assert!(error.to_string().contains("journal"), "{error}");
+}
+
+/// The real thing: the operating system itself refuses to let files grow. A limit belongs to a process, so this test runs
+/// itself again in a process of its own.
+#[test]
+fn the_file_size_limit_of_the_system_is_a_full_disk() {
+    const CHILD: &str = "KEEPBEST_TEST_FILE_SIZE_LIMIT";
+    if let Ok(run) = std::env::var(CHILD) {
+        return limited(std::path::Path::new(&run));
+    }
+    let runs = Runs::new();
+    let status = std::process::Command::new("sh")
+        // 2 blocks of 512 bytes (1024 in some shells): room for no model. SIGXFSZ is ignored, so that a write fails instead.
+        .args(["-c", "trap '' XFSZ; ulimit -S -f 2; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "failures::the_file_size_limit_of_the_system_is_a_full_disk",
+        ])
+        .env(CHILD, runs.run())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let view = runs.view();
+    let kinds: Vec<&str> = view.entries().iter().map(|e| e.event.kind()).collect();
+    assert!(kinds.contains(&"save_failed"), "{kinds:?}");
+    // Without the limit the run goes on.
+    let mut keeper = Keeper::resume(&runs.run(), config()).unwrap().keeper;
+    assert!(offer_and_wait(&mut keeper, 2, 0.4));
+    keeper.finish(json!(null)).unwrap();
+    assert_eq!(best_step(&runs.run()), 20);
+}
+
+fn limited(run: &std::path::Path) {
+    let mut keeper = Keeper::create(run, "", config()).unwrap();
+    assert!(offer_and_wait(&mut keeper, 1, 0.5));
+    assert_eq!(keeper.best(), None);
+    let failed = failures(&mut keeper);
+    assert!(failed[0].contains("File too large"), "{failed:?}");
+    assert!(checkpoints(run).is_empty());
+}

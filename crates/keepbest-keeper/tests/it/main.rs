@@ -1,0 +1,10 @@
+//! The keeper on real runs: real files, real threads, no stand-ins.
+
+mod crash;
+mod failures;
+mod histories;
+mod queue;
+mod resume;
+mod saving;
+mod support;
+mod view;

@@ -1,0 +1,123 @@
+//! A small model whose weights tell its step, and runs of it.
+
+use std::path::{Path, PathBuf};
+
+use keepbest_core::{Metrics, Objective};
+use keepbest_formats::model_file::ModelFile;
+use keepbest_formats::{StateDict, Tensor};
+use keepbest_keeper::{Evaluation, Keeper, KeeperConfig, OwnedSnapshot, RunView, SnapshotHandle};
+use serde_json::json;
+use tempfile::TempDir;
+
+pub struct Runs {
+    parent: TempDir,
+}
+
+impl Runs {
+    pub fn new() -> Self {
+        Self {
+            parent: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn parent(&self) -> &Path {
+        self.parent.path()
+    }
+
+    pub fn run(&self) -> PathBuf {
+        self.parent.path().join("run")
+    }
+
+    pub fn create(&self, config: KeeperConfig) -> Keeper {
+        Keeper::create(&self.run(), "seed = 1\n", config).unwrap()
+    }
+
+    pub fn view(&self) -> RunView {
+        RunView::open(self.run()).unwrap()
+    }
+}
+
+pub fn config() -> KeeperConfig {
+    KeeperConfig::new(Objective::new("val/accuracy").unwrap())
+}
+
+/// Weights and optimizer state that depend on the step alone, larger than a sector.
+pub fn snapshot(step: u64) -> SnapshotHandle {
+    let values = |seed: u64, len: usize| -> Vec<f32> {
+        (0..len as u64)
+            .map(|i| ((i * 31 + seed * 1009) % 997) as f32)
+            .collect()
+    };
+    let mut weights = StateDict::new();
+    weights
+        .insert(
+            "fc.weight",
+            Tensor::from_f32(&[10, 30], &values(step, 300)).unwrap(),
+        )
+        .unwrap();
+    weights
+        .insert(
+            "fc.bias",
+            Tensor::from_f32(&[10], &values(step + 1, 10)).unwrap(),
+        )
+        .unwrap();
+    let mut training_state = StateDict::new();
+    training_state
+        .insert(
+            "fc.weight.momentum",
+            Tensor::from_f32(&[10, 30], &values(step + 2, 300)).unwrap(),
+        )
+        .unwrap();
+    SnapshotHandle::new(OwnedSnapshot {
+        step,
+        weights,
+        training_state,
+    })
+}
+
+pub fn accuracy(value: f64) -> Metrics {
+    Metrics::from_iter([("val/accuracy", value), ("val/loss", 1.0 - value)])
+}
+
+/// Offers the evaluation of epoch `epoch`, ten steps each. Returns whether it improved.
+pub fn offer(keeper: &mut Keeper, epoch: u64, value: f64) -> bool {
+    let evaluation = Evaluation::of(&snapshot(epoch * 10), epoch, accuracy(value));
+    keeper
+        .offer(evaluation, json!({ "epoch": epoch }))
+        .unwrap()
+        .is_improved()
+}
+
+/// As `offer`, and waits for the disk.
+pub fn offer_and_wait(keeper: &mut Keeper, epoch: u64, value: f64) -> bool {
+    let improved = offer(keeper, epoch, value);
+    keeper.wait();
+    improved
+}
+
+pub fn open(path: &Path) -> ModelFile {
+    ModelFile::open(path).unwrap()
+}
+
+/// Step and recorded accuracy of a model file.
+pub fn step_of(path: &Path) -> u64 {
+    open(path).metadata.unwrap().step
+}
+
+pub fn best_step(run: &Path) -> u64 {
+    step_of(&run.join("best.safetensors"))
+}
+
+pub fn last_step(run: &Path) -> u64 {
+    step_of(&run.join("last.safetensors"))
+}
+
+/// Names of the checkpoints on disk, hidden ones included.
+pub fn checkpoints(run: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(run.join("checkpoints"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}

@@ -1,0 +1,134 @@
+//! Runs whose checkpoints are small text files that name what they hold.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use keepbest_core::{EvaluationRecord, Metrics, Objective, Score, WeightsDigest};
+use keepbest_store::{
+    BoxError, CheckpointKind, Committed, Event, PromotedEvent, RefName, RunDir, RunWriter,
+    StartedEvent, Verified,
+};
+use tempfile::TempDir;
+
+pub struct Fixture {
+    pub parent: TempDir,
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        Self {
+            parent: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn run(&self) -> PathBuf {
+        self.parent.path().join("run")
+    }
+
+    pub fn create(&self) -> RunWriter {
+        let mut writer = RunDir::create(self.run()).unwrap();
+        start(&mut writer);
+        writer
+    }
+}
+
+pub fn objective() -> Objective {
+    Objective::new("val/accuracy").unwrap()
+}
+
+pub fn start(writer: &mut RunWriter) {
+    writer.write_config("seed = 1\n").unwrap();
+    writer
+        .append(Event::Started(StartedEvent {
+            keepbest: "0".to_owned(),
+            format: 1,
+            objective: objective(),
+            settings: serde_json::Value::Null,
+        }))
+        .unwrap();
+}
+
+pub fn digest(step: u64) -> WeightsDigest {
+    WeightsDigest(*blake3::hash(&step.to_le_bytes()).as_bytes())
+}
+
+/// What a checkpoint of a step holds.
+pub fn content(step: u64) -> String {
+    let body = format!("step {step}\n").repeat(200);
+    format!("{}\n{body}", blake3::hash(body.as_bytes()).to_hex())
+}
+
+/// Checks a file made of [`content`].
+pub fn verify(path: &Path) -> Result<Verified, BoxError> {
+    let text = std::fs::read_to_string(path)?;
+    let (hash, body) = text.split_once('\n').ok_or("it has no first line")?;
+    if blake3::hash(body.as_bytes()).to_hex().as_str() != hash {
+        return Err("its checksum does not match".into());
+    }
+    let step = body
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("step "))
+        .ok_or("it names no step")?
+        .parse()?;
+    Ok(Verified {
+        step,
+        epoch: step / 10,
+        kind: CheckpointKind::Full,
+        weights: digest(step),
+    })
+}
+
+pub fn save(writer: &mut RunWriter, step: u64) -> Committed {
+    let name = writer.free_name(step, &digest(step), CheckpointKind::Full);
+    let text = content(step);
+    let mut staged = writer.stage(name, text.len() as u64).unwrap();
+    staged.write_all(text.as_bytes()).unwrap();
+    let (committed, _) = staged.commit(verify).unwrap();
+    writer
+        .record_saved(&committed, step, step / 10, digest(step))
+        .unwrap();
+    committed
+}
+
+pub fn evaluate(writer: &mut RunWriter, step: u64, accuracy: f64) {
+    let metrics = Metrics::from_iter([("val/accuracy", accuracy)]);
+    let best = writer.state().best.as_ref().and_then(|best| best.score);
+    let judgement = objective().judge(best.as_ref(), &metrics).unwrap();
+    let record =
+        EvaluationRecord::new(step, step / 10, metrics, judgement).with_digest(digest(step));
+    writer.append(Event::Evaluated(record)).unwrap();
+}
+
+pub fn promote(writer: &mut RunWriter, committed: &Committed, reference: RefName, value: f64) {
+    let step = committed.name().step();
+    let event = PromotedEvent::new(reference, committed, step, step / 10);
+    let event = match reference {
+        RefName::Best => event.with_score(Score { value, tie: None }, None),
+        RefName::Last => event,
+    };
+    writer.promote(committed, event).unwrap();
+}
+
+/// Evaluates, saves and promotes, as the keeper does.
+pub fn best(writer: &mut RunWriter, step: u64, accuracy: f64) -> Committed {
+    evaluate(writer, step, accuracy);
+    let committed = save(writer, step);
+    promote(writer, &committed, RefName::Best, accuracy);
+    promote(writer, &committed, RefName::Last, accuracy);
+    committed
+}
+
+pub fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// Names in a directory, hidden ones included.
+pub fn names(path: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
