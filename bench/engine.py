@@ -19,18 +19,19 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 KEEP_MEMORY = "glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184"
 
-# (model, mode, batch): steps to warm up, steps to time
+# (model, mode, batch): steps to time, after three to warm up
 WORK = {
-    ("simple-cnn", "train", 64): (10, 60),
-    ("resnet18", "train", 64): (1, 5),
-    ("simple-cnn", "infer", 1): (50, 400),
-    ("simple-cnn", "infer", 64): (10, 100),
-    ("resnet18", "infer", 1): (5, 40),
-    ("resnet18", "infer", 64): (1, 8),
+    ("simple-cnn", "train", 64): 60,
+    ("resnet18", "train", 64): 5,
+    ("simple-cnn", "infer", 1): 400,
+    ("simple-cnn", "infer", 64): 100,
+    ("resnet18", "infer", 1): 40,
+    ("resnet18", "infer", 64): 8,
 }
 
 
@@ -59,16 +60,20 @@ def engines(binary, with_compile, with_bf16):
 
 
 def measure(name, command, model, mode, batch, threads):
-    warmup, steps = WORK[model, mode, batch]
-    arguments = ["--model", model, "--batch", batch, "--steps", steps, "--warmup", warmup, "--threads", threads]
+    """One process: its median images/s and its peak memory in bytes."""
+    arguments = ["--model", model, "--batch", batch, "--steps", WORK[model, mode, batch], "--threads", threads]
     arguments += ["--infer"] if mode == "infer" else []
     environment = dict(os.environ, PYTHONDONTWRITEBYTECODE="1")
-    if name != "keepbest":
+    if name.startswith("PyTorch"):
         environment["GLIBC_TUNABLES"] = KEEP_MEMORY
-    done = subprocess.run([*command, *map(str, arguments)], env=environment, capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"{name}: exit {done.returncode}\n{done.stderr}")
-    return json.loads(done.stdout)
+    with tempfile.TemporaryFile() as out:
+        child = subprocess.Popen([*command, *map(str, arguments)], env=environment, stdout=out)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode != 0:
+            sys.exit(f"{name}: exit {child.returncode}")
+        out.seek(0)
+        return json.load(out)["images_per_second"], usage.ru_maxrss * 1024
 
 
 def cpu():
@@ -86,9 +91,9 @@ def compare(commands, work, rounds, threads):
     for turn in range(rounds):
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
-            result = measure(name, commands[name], *work, threads)
-            figures[name].append(result["images_per_second"])
-            memory[name] = max(memory[name], result["peak_rss_bytes"])
+            rate, peak = measure(name, commands[name], *work, threads)
+            figures[name].append(rate)
+            memory[name] = max(memory[name], peak)
     peers = [name for name in names if name.startswith("PyTorch") and "bf16" not in name]
     ratios = [figures["keepbest"][r] / max(figures[p][r] for p in peers) for r in range(rounds)]
     model, mode, batch = work
