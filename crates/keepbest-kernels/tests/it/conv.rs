@@ -193,6 +193,37 @@ fn layers_of_the_nets_agree_with_f64() {
     }
 }
 
+/// Small enough for Miri: `cargo +nightly miri test -p keepbest-kernels tiny`.
+#[test]
+fn tiny_shapes_agree_with_f64() {
+    let shapes = [
+        (conv([5, 4, 3], 2, 3, 1, 1), 2),
+        (conv([6, 5, 17], 3, 3, 2, 1), 1),
+        (conv([2, 2, 3], 18, 2, 1, 0), 3),
+        (conv([2, 2, 2], 2, 3, 1, 1), 2),
+        (
+            ConvShape {
+                groups: 3,
+                ..conv([4, 5, 3], 3, 3, 1, 1)
+            },
+            2,
+        ),
+        (
+            ConvShape {
+                groups: 2,
+                dilation: [2, 1],
+                ..conv([5, 5, 4], 2, 2, 1, 0)
+            },
+            2,
+        ),
+    ];
+    for ctx in contexts().into_iter().take(2) {
+        for (seed, (shape, n)) in shapes.into_iter().enumerate() {
+            Problem::new(shape, n, true, seed as u64).check(&ctx);
+        }
+    }
+}
+
 #[test]
 fn bits_are_the_same_on_every_instruction_set_and_thread_count() {
     let contexts = contexts();

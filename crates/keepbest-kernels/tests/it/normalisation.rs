@@ -224,6 +224,14 @@ proptest! {
     }
 }
 
+/// Small enough for Miri.
+#[test]
+fn tiny_shapes_agree_with_f64() {
+    for ctx in contexts().into_iter().take(2) {
+        Problem::new(2, ActShape::new(2, 3, 18), 0.0, 4).check(&ctx);
+    }
+}
+
 #[test]
 fn large_maps_and_far_means() {
     let ctx = fastest();

@@ -185,6 +185,30 @@ fn nan_propagates_and_the_first_maximum_wins() {
     assert_eq!(indices[1], 1);
 }
 
+/// Small enough for Miri.
+#[test]
+fn tiny_pools_route_the_gradient_to_the_maximum() {
+    let contexts: Vec<_> = contexts().into_iter().take(2).collect();
+    for (padding, stride) in [(0, 2), (1, 1)] {
+        let input = ActShape::new(4, 3, 17);
+        let s = PoolShape {
+            input,
+            kernel: [2; 2],
+            stride: [stride; 2],
+            padding: [padding; 2],
+            dilation: [1; 2],
+        };
+        let output = s.output().unwrap();
+        let mut random = Random::new(3);
+        let (x, dy) = (random.activation(2, input), random.activation(2, output));
+        let dx = same_everywhere("max pool", &contexts, |ctx| {
+            max_pool_run(ctx, 2, &s, &x, &dy).1
+        });
+        let total: f64 = dense(2, output, &dy).into_iter().map(f64::from).sum();
+        assert!((dx.into_iter().map(f64::from).sum::<f64>() - total).abs() < 1e-4);
+    }
+}
+
 #[test]
 fn global_average() {
     let (n, shape) = (5, ActShape::new(7, 5, 37));
