@@ -6,6 +6,8 @@ mod update;
 
 #[cfg(test)]
 mod golden_tests;
+#[cfg(test)]
+mod optimizer_tests;
 
 use crate::network::{LayerError, Network};
 use crate::optimizer::{OptimizerConfig, SettingError, check};
@@ -28,6 +30,9 @@ pub struct EngineConfig {
     pub batch_size: usize,
     /// Threads to compute with; the machine's processors when absent. Results do not depend on it.
     pub threads: Option<usize>,
+    /// Instructions to compute with; the best this machine has, or what `KEEPBEST_ISA` says, when absent.
+    /// Results do not depend on it.
+    pub isa: Option<Isa>,
     /// Seed of the starting weights and of dropout.
     pub seed: u64,
     /// Optimizer and its settings.
@@ -43,6 +48,7 @@ impl Default for EngineConfig {
         EngineConfig {
             batch_size: 64,
             threads: None,
+            isa: None,
             seed: 0,
             optimizer: OptimizerConfig::sgd(0.9, 0.0),
             loss: LossConfig::default(),
@@ -258,8 +264,11 @@ struct Memory {
 const STREAM_START: u64 = 1;
 const STREAM_DROPOUT: u64 = 2;
 
-/// A context of `threads` threads on the best instructions this machine has.
-pub(crate) fn context(threads: Option<usize>) -> Result<Arc<Context>, EngineError> {
+/// A context of `threads` threads on the given instructions, or on what there is.
+pub(crate) fn context(
+    threads: Option<usize>,
+    isa: Option<Isa>,
+) -> Result<Arc<Context>, EngineError> {
     let threads = match threads {
         Some(threads) => {
             check("threads", threads as f64, threads > 0, "at least 1")?;
@@ -267,7 +276,10 @@ pub(crate) fn context(threads: Option<usize>) -> Result<Arc<Context>, EngineErro
         }
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
-    Ok(Arc::new(Context::new(Isa::detect()?, threads)?))
+    Ok(Arc::new(Context::new(
+        isa.map_or_else(Isa::detect, Ok)?,
+        threads,
+    )?))
 }
 
 impl CpuEngine {
@@ -301,7 +313,7 @@ impl CpuEngine {
                 layer: layer.to_owned(),
             });
         }
-        let ctx = context(config.threads)?;
+        let ctx = context(config.threads, config.isa)?;
         let plan = Plan::new(&network, batch, Purpose::Training, &ctx)?;
         let layout = network.layout();
         let slots = config.optimizer.slots();

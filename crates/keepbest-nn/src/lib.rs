@@ -21,6 +21,7 @@ mod spec;
 pub mod zoo;
 
 pub use engine::{CpuEngine, Engine, EngineConfig, EngineError, LossConfig, StepError, StepOutput};
+pub use keepbest_kernels::Isa;
 pub use network::{LayerError, LayerSummary, Network};
 pub use optimizer::{OptimizerConfig, SettingError};
 pub use params::{Mismatch, ParamLayout, ParamTensor, Role, Snapshot, WeightsError};

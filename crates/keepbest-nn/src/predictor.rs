@@ -79,7 +79,11 @@ impl Predictor {
         batch_size: usize,
         threads: Option<usize>,
     ) -> Result<Self, EngineError> {
-        Self::with_context(Arc::new(Network::new(spec)?), batch_size, context(threads)?)
+        Self::with_context(
+            Arc::new(Network::new(spec)?),
+            batch_size,
+            context(threads, None)?,
+        )
     }
 
     pub(crate) fn with_context(

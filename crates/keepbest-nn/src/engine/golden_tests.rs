@@ -16,12 +16,12 @@ use serde_json::Value;
 const FORWARD: f64 = 1e-5;
 const BACKWARD: f64 = 1e-4;
 
-struct Golden {
-    index: Value,
-    tensors: StateDict,
+pub(super) struct Golden {
+    pub index: Value,
+    pub tensors: StateDict,
 }
 
-fn golden(name: &str) -> Golden {
+pub(super) fn golden(name: &str) -> Golden {
     let base = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let read = |file: String| {
         let path = base.join(file);
@@ -35,14 +35,14 @@ fn golden(name: &str) -> Golden {
     }
 }
 
-struct Case<'a> {
-    name: &'a str,
-    layer: &'a Value,
-    tensors: &'a StateDict,
+pub(super) struct Case<'a> {
+    pub name: &'a str,
+    pub layer: &'a Value,
+    pub tensors: &'a StateDict,
 }
 
 impl Case<'_> {
-    fn tensor(&self, name: &str) -> Option<&Tensor> {
+    pub(super) fn tensor(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(&format!("{}/{name}", self.name))
     }
 
@@ -74,7 +74,7 @@ impl Case<'_> {
     }
 
     /// Relative error of the whole tensor, in the 2-norm.
-    fn compare(&self, what: &str, found: &[f64], tolerance: f64) {
+    pub(super) fn compare(&self, what: &str, found: &[f64], tolerance: f64) {
         let expected = self.values(what);
         assert_eq!(
             found.len(),
@@ -94,7 +94,7 @@ impl Case<'_> {
     }
 }
 
-fn values(tensor: &Tensor) -> Vec<f64> {
+pub(super) fn values(tensor: &Tensor) -> Vec<f64> {
     let bytes = tensor.bytes();
     match tensor.dtype() {
         keepbest_formats::Dtype::F64 => bytes
@@ -407,7 +407,7 @@ fn check_layer(case: &Case, threads: usize) {
     let network = Network::part(&spec).unwrap_or_else(|e| panic!("{}: {e}", case.name));
     let weights = weights_of(case, &network, prefix);
     if case.layer.get("training") == Some(&Value::Bool(false)) {
-        let ctx = context(Some(threads)).unwrap();
+        let ctx = context(Some(threads), None).unwrap();
         let mut predictor = Predictor::with_context(Arc::new(network), n, ctx).unwrap();
         predictor.load(&weights).unwrap();
         let (shape, output) = predictor.output_of(n, &images);
@@ -481,7 +481,7 @@ fn check_cross_entropy(case: &Case) {
             .collect()
     });
     let mut gradient = vec![0.0; logits.len()];
-    let ctx = context(Some(1)).unwrap();
+    let ctx = context(Some(1), None).unwrap();
     let found = loss::softmax_cross_entropy(
         &ctx,
         n,

@@ -412,10 +412,16 @@ impl Lowering {
     ) -> Result<Current, LayerError> {
         // `x` feeds both branches, and the shortcut's end feeds the sum: neither may take a later ReLU.
         let outer = self.shared_before;
+        let start = self.nodes.len();
+        self.shared_before = start;
+        // The body comes first in the state dict, as in torchvision, and last in the computation, so that the
+        // sum can be fused into its end.
+        let body = self.sequence(&place.name, &l.body, x)?;
+        let body_nodes = self.nodes.len() - start;
         self.shared_before = self.nodes.len();
         let shortcut = self.sequence(&place.name, &l.shortcut, x)?;
-        self.shared_before = self.nodes.len();
-        let body = self.sequence(&place.name, &l.body, x)?;
+        self.nodes[start..].rotate_left(body_nodes);
+        self.shared_before = self.nodes.len() - body_nodes;
         let (a, b) = (self.values[body.value], self.values[shortcut.value]);
         if a != b || body.flat != shortcut.flat {
             return Err(place.error(format!(

@@ -1,0 +1,73 @@
+//! Throughput of training or inference on random images, as one line of JSON. `bench/` drives it.
+//!
+//! `bench_step --model simple-cnn|resnet18 [--batch 64] [--steps 20] [--threads N] [--infer] [--snapshots]`
+
+use keepbest_nn::{CpuEngine, Engine, EngineConfig, OptimizerConfig, zoo};
+use std::error::Error;
+use std::time::Instant;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut args = std::env::args().skip(1);
+    let (mut model, mut batch, mut steps, mut threads) = ("simple-cnn".to_owned(), 64, 20, None);
+    let (mut infer, mut snapshots) = (false, false);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--model" => model = value()?,
+            "--batch" => batch = value()?.parse()?,
+            "--steps" => steps = value()?.parse()?,
+            "--threads" => threads = Some(value()?.parse()?),
+            "--infer" => infer = true,
+            "--snapshots" => snapshots = true,
+            other => return Err(format!("unknown argument {other}").into()),
+        }
+    }
+    let (channels, size) = if model == "simple-cnn" {
+        (1, 28)
+    } else {
+        (3, 32)
+    };
+    let spec = zoo::spec(&model, &zoo::ZooOptions::new(channels, size, size, 10))?;
+    let config = EngineConfig {
+        batch_size: batch,
+        threads,
+        optimizer: OptimizerConfig::sgd(0.9, 5e-4),
+        ..Default::default()
+    };
+    let mut engine = CpuEngine::new(&spec, config)?;
+    // A fixed pattern: the arithmetic does not depend on the values.
+    let images: Vec<f32> = (0..batch * channels * size * size)
+        .map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0)
+        .collect();
+    let labels: Vec<u32> = (0..batch as u32).map(|i| i % 10).collect();
+    let mut predictor = engine.predictor(batch)?;
+    predictor.load_snapshot(&engine.snapshot())?;
+    let mut logits = vec![];
+    let mut held = None;
+    let mut times = Vec::with_capacity(steps);
+    for step in 0..steps + 3 {
+        let start = Instant::now();
+        if infer {
+            predictor.logits(&images, &mut logits)?;
+        } else {
+            engine.step(&images, &labels, 1e-3)?;
+        }
+        if snapshots {
+            held = Some(engine.snapshot());
+        }
+        // The first steps touch fresh memory.
+        if step >= 3 {
+            times.push(start.elapsed().as_secs_f64());
+        }
+    }
+    drop(held);
+    times.sort_by(f64::total_cmp);
+    let rate = |time: f64| batch as f64 / time;
+    println!(
+        "{{\"images_per_second\": {:.1}, \"min\": {:.1}, \"max\": {:.1}, \"steps\": {steps}}}",
+        rate(times[steps / 2]),
+        rate(times[steps - 1]),
+        rate(times[0])
+    );
+    Ok(())
+}

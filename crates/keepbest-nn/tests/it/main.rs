@@ -1,0 +1,7 @@
+//! Tests of the public interface.
+
+mod engine;
+mod gradients;
+mod schedules;
+mod specs;
+mod training;

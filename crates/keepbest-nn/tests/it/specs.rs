@@ -1,0 +1,142 @@
+//! Specs: the zoo, round trips, and layers that do not fit.
+
+use keepbest_nn::{ModelSpec, Network, zoo};
+use serde_json::{Value, json};
+
+fn spec(layers: Value) -> ModelSpec {
+    ModelSpec::from_json(&json!({
+        "version": 1, "name": "test", "classes": 10,
+        "input": {"channels": 3, "height": 8, "width": 6}, "layers": layers,
+    }))
+    .unwrap()
+}
+
+#[test]
+fn zoo_models_have_torchvisions_keys_and_shapes_in_order() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/training.json");
+    let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    for curve in golden["curves"].as_array().unwrap() {
+        let name = curve["model"].as_str().unwrap();
+        let (channels, size) = if curve["padded"] == true {
+            (3, 32)
+        } else {
+            (1, 28)
+        };
+        let spec = zoo::spec(name, &zoo::ZooOptions::new(channels, size, size, 10)).unwrap();
+        let network = Network::new(&spec).unwrap();
+        let found: Vec<(String, Vec<usize>)> = network
+            .layout()
+            .tensors()
+            .iter()
+            .map(|t| (t.name.clone(), t.shape.clone()))
+            .collect();
+        let expected: Vec<(String, Vec<usize>)> =
+            serde_json::from_value::<serde_json::Map<String, Value>>(curve["state_dict"].clone())
+                .unwrap()
+                .into_iter()
+                .map(|(name, shape)| (name, serde_json::from_value(shape).unwrap()))
+                .collect();
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn every_zoo_model_survives_its_own_text() {
+    for entry in zoo::list() {
+        let spec = zoo::spec(entry.name, &zoo::ZooOptions::new(3, 32, 32, 7)).unwrap();
+        assert_eq!(ModelSpec::from_json(&spec.to_json()).unwrap(), spec);
+        let network = Network::new(&spec).unwrap();
+        let counted: usize = network.summary().iter().map(|l| l.parameters).sum();
+        assert_eq!(counted, network.parameter_count());
+    }
+    // torchvision.models.resnet18 has 11,689,512 parameters.
+    let spec = zoo::spec(
+        "resnet18-imagenet",
+        &zoo::ZooOptions::new(3, 224, 224, 1000),
+    )
+    .unwrap();
+    let network = Network::new(&spec).unwrap();
+    assert_eq!(network.parameter_count(), 11_689_512);
+    // 1.82 billion multiplications with additions, as torchvision's documentation says (1.81 GFLOPS).
+    let flops: u64 = network.summary().iter().map(|l| l.flops).sum();
+    assert!((3_600_000_000..3_660_000_000).contains(&flops), "{flops}");
+}
+
+#[test]
+fn layers_that_do_not_fit_are_named_with_their_sizes() {
+    let linear = json!({"op": "linear", "out": 10});
+    let flatten = json!({"op": "flatten"});
+    for (layers, parts) in [
+        (
+            json!([{"op": "conv2d", "name": "c", "out": 4, "kernel": 9}, flatten, linear]),
+            ["`c`", "9"],
+        ),
+        (
+            json!([{"op": "conv2d", "out": 4, "kernel": 3, "groups": 2}, flatten, linear]),
+            ["`0`", "3"],
+        ),
+        (json!([linear]), ["flatten", "3 channels of 8 x 6"]),
+        (
+            json!([flatten, {"op": "linear", "out": 9}]),
+            ["10 scores", "9"],
+        ),
+        (
+            json!([flatten, linear, {"op": "max_pool2d", "kernel": 2}]),
+            ["`2`", "vector of 10"],
+        ),
+        (
+            json!([{"op": "dropout", "p": 1.5}, flatten, linear]),
+            ["dropout", "1.5"],
+        ),
+        (json!([]), ["no layers", "test"]),
+        (
+            json!([{"op": "max_pool2d", "kernel": 2, "padding": 2}, flatten, linear]),
+            ["padding", "2"],
+        ),
+        (
+            json!([{"op": "conv2d", "out": 4, "kernel": 3, "stride": 0}, flatten, linear]),
+            ["stride", "0"],
+        ),
+        (
+            json!([{"op": "residual", "name": "r", "body": [{"op": "conv2d", "out": 4, "kernel": 1}]},
+                flatten, linear]),
+            ["`r`", "4 channels of 8 x 6"],
+        ),
+        (
+            json!([{"op": "linear", "name": "a", "out": 3}, flatten, linear]),
+            ["`a`", "flatten"],
+        ),
+        (
+            json!([flatten, {"op": "linear", "name": "a", "out": 3}, {"op": "linear", "name": "a", "out": 10}]),
+            ["already", "a.weight"],
+        ),
+    ] {
+        let error = Network::new(&spec(layers.clone()))
+            .expect_err(&layers.to_string())
+            .to_string();
+        for part in parts {
+            assert!(error.contains(part), "{layers}: {error}");
+        }
+    }
+}
+
+#[test]
+fn unknown_keys_versions_and_models_are_named() {
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut value = zoo::spec("lenet5", &zoo::ZooOptions::new(1, 28, 28, 10))
+            .unwrap()
+            .to_json();
+        change(&mut value);
+        let error = ModelSpec::from_json(&value).unwrap_err();
+        format!(
+            "{error}: {:?}",
+            std::error::Error::source(&error).map(ToString::to_string)
+        )
+    };
+    assert!(with(&|v| v["version"] = json!(2)).contains("version 2"));
+    assert!(with(&|v| v["colour"] = json!(2)).contains("colour"));
+    assert!(with(&|v| v["layers"][0]["kernal"] = json!(2)).contains("kernal"));
+    assert!(with(&|v| v["layers"][0]["op"] = json!("conv9d")).contains("conv9d"));
+    let error = zoo::spec("resnet81", &zoo::ZooOptions::new(1, 28, 28, 10)).unwrap_err();
+    assert!(error.to_string().contains("resnet81") && error.to_string().contains("resnet18"));
+}
