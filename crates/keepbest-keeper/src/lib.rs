@@ -28,4 +28,7 @@ pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle};
 pub use verify::{fsck, verify_checkpoint};
 pub use view::{RunView, Selector};
 
+// For training loops that depend on this crate alone.
+pub use keepbest_core;
+pub use keepbest_formats;
 pub use keepbest_store as store;

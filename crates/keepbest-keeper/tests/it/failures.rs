@@ -133,18 +133,19 @@ fn the_file_size_limit_of_the_system_is_a_full_disk() {
         return limited(std::path::Path::new(&run));
     }
     let runs = Runs::new();
-    let status = std::process::Command::new("sh")
-        // 2 blocks of 512 bytes (1024 in some shells): room for no model. SIGXFSZ is ignored, so that a write fails instead.
-        .args(["-c", "trap '' XFSZ; ulimit -S -f 2; exec \"$0\" \"$@\""])
+    // With the signal ignored, which only a shell can ask for without unsafe code, a write beyond the limit fails instead.
+    let output = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
         .args([
             "--exact",
             "failures::the_file_size_limit_of_the_system_is_a_full_disk",
         ])
         .env(CHILD, runs.run())
-        .status()
+        .output()
         .unwrap();
-    assert!(status.success());
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
     let view = runs.view();
     let kinds: Vec<&str> = view.entries().iter().map(|e| e.event.kind()).collect();
     assert!(kinds.contains(&"save_failed"), "{kinds:?}");
@@ -157,6 +158,12 @@ fn the_file_size_limit_of_the_system_is_a_full_disk() {
 
 fn limited(run: &std::path::Path) {
     let mut keeper = Keeper::create(run, "", config()).unwrap();
+    // Room for the journal, not for a model.
+    let limit = rustix::process::Rlimit {
+        current: Some(3072),
+        maximum: None,
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Fsize, limit).unwrap();
     assert!(offer_and_wait(&mut keeper, 1, 0.5));
     assert_eq!(keeper.best(), None);
     let failed = failures(&mut keeper);
