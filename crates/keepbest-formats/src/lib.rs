@@ -4,16 +4,19 @@
 //! - [`weights_digest`]: the identity of a state dict.
 //! - [`safetensors`]: the container, read strictly and without a copy.
 //! - [`model_file`]: keepbest's files, full and params-only, with every byte under a digest.
+//! - [`pth`]: PyTorch's files as data, running nothing of what is in them.
 //! - [`sniff`]: what a file holds that is something else.
 
 mod digest;
 mod dtype;
 mod map;
 pub mod model_file;
+pub mod pth;
 pub mod safetensors;
 pub mod sniff;
 mod state_dict;
 mod tensor;
+mod zip;
 
 pub use digest::{ParseDigestError, TensorDigest, weights_digest};
 pub use dtype::Dtype;
@@ -21,3 +24,4 @@ pub use keepbest_core::WeightsDigest;
 pub use map::map_file;
 pub use state_dict::{DuplicateTensor, StateDict};
 pub use tensor::{Tensor, TensorError};
+pub use zip::ZipError;

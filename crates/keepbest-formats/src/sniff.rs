@@ -96,12 +96,8 @@ impl fmt::Display for FileKind {
     }
 }
 
-/// First bytes of the pickle of PyTorch's magic number 0x1950a86a20f9469cfc6c: protocol 2, LONG1 of
-/// ten bytes.
-const PYTORCH_LEGACY: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
-
-/// Tells what a file holds. Pass all of it (a mapping costs nothing), or at least the beginning: zip
-/// archives are told apart by the names of their entries, of which the first ones are looked at.
+/// Tells what a file holds. Pass all of it (a mapping costs nothing): zip archives are told apart by
+/// their directory, which is at the end.
 #[must_use]
 pub fn sniff(file: &[u8]) -> FileKind {
     if file.is_empty() {
@@ -113,8 +109,10 @@ pub fn sniff(file: &[u8]) -> FileKind {
     if file.starts_with(b"PK\x03\x04") || file.starts_with(b"PK\x05\x06") {
         return sniff_zip(file);
     }
-    let by_magic: [(&[u8], FileKind); 15] = [
-        (PYTORCH_LEGACY, FileKind::PytorchLegacy),
+    if is_pytorch_legacy(file) {
+        return FileKind::PytorchLegacy;
+    }
+    let by_magic: [(&[u8], FileKind); 14] = [
         (b"\x89HDF\r\n\x1a\n", FileKind::Hdf5),
         (b"\x93NUMPY", FileKind::Npy),
         (b"GGUF", FileKind::Gguf),
@@ -163,13 +161,12 @@ fn is_safetensors(file: &[u8]) -> bool {
 }
 
 fn sniff_zip(file: &[u8]) -> FileKind {
-    let names = local_names(file);
+    // A truncated archive has no directory: then the name of its first entry has to do.
+    let names = crate::zip::names(file).unwrap_or_else(|_| first_local_name(file));
     let ends = |suffix: &str| names.iter().any(|name| name.ends_with(suffix));
-    if ends("/data.pkl") && names.iter().any(|name| name.contains("/code/"))
-        || ends("/constants.pkl")
-    {
+    if ends("/constants.pkl") || ends("/code/__torch__.py") {
         FileKind::TorchScript
-    } else if ends("/data.pkl") || ends("/.format_version") {
+    } else if ends("/data.pkl") {
         FileKind::PytorchZip
     } else if names.iter().any(|name| name == "model.weights.h5") {
         FileKind::Keras
@@ -180,33 +177,27 @@ fn sniff_zip(file: &[u8]) -> FileKind {
     }
 }
 
-/// Names of the first entries of a zip archive, from their local headers, as far as those give
-/// their sizes.
-fn local_names(file: &[u8]) -> Vec<String> {
-    const MOST: usize = 64;
-    let mut names = Vec::new();
-    let mut at = 0usize;
-    while names.len() < MOST {
-        let Some(header) = file.get(at..at.saturating_add(30)) else {
-            break;
-        };
-        if !header.starts_with(b"PK\x03\x04") {
-            break;
+/// The name in the local header at the beginning of a zip archive.
+fn first_local_name(file: &[u8]) -> Vec<String> {
+    let length = file
+        .get(26..28)
+        .map_or(0, |at| usize::from(u16::from_le_bytes([at[0], at[1]])));
+    file.get(30..30 + length)
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .into_iter()
+        .collect()
+}
+
+/// A pickle of PyTorch's magic number 0x1950a86a20f9469cfc6c, in any protocol.
+fn is_pytorch_legacy(file: &[u8]) -> bool {
+    // From protocol 2 on: PROTO, perhaps FRAME, then LONG1 of ten bytes.
+    const BINARY: &[u8] = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+    match file {
+        [0x80, 2..=5, 0x95, _, _, _, _, _, _, _, _, rest @ ..] | [0x80, 2..=5, rest @ ..] => {
+            rest.starts_with(BINARY)
         }
-        let short = |at: usize| usize::from(u16::from_le_bytes([header[at], header[at + 1]]));
-        let (name_len, extra_len) = (short(26), short(28));
-        let size = u32::from_le_bytes([header[18], header[19], header[20], header[21]]);
-        let Some(name) = file.get(at + 30..at + 30 + name_len) else {
-            break;
-        };
-        names.push(String::from_utf8_lossy(name).into_owned());
-        let has_descriptor = short(6) & 8 != 0;
-        if has_descriptor && size == 0 {
-            break;
-        }
-        at = (at + 30 + name_len + extra_len).saturating_add(size as usize);
+        _ => file.starts_with(b"L119547037146038801333356L\n"),
     }
-    names
 }
 
 /// Protocol 2 to 5 begin with PROTO; protocol 0 and 1 have no mark and are taken for text.

@@ -4,6 +4,8 @@ mod damage;
 mod golden;
 mod malformed;
 mod other_kinds;
+mod pth;
+mod pth_hostile;
 mod python;
 mod round_trip;
 mod support;

@@ -3,26 +3,16 @@
 use keepbest_formats::model_file::{ModelFile, ModelFileError as E, OpenError};
 use keepbest_formats::safetensors::Layout;
 
-use crate::support::{chain, encoded, f32s, file, read, small_model};
+use crate::support::{chain, encoded, f32s, file, read, small_model, zip_archive};
 
 fn message(bytes: &[u8]) -> String {
     chain(&read(bytes.to_vec()).unwrap_err())
 }
 
-/// A zip archive with stored entries of the given names (local headers only: enough to sniff).
+/// A zip archive with empty entries of the given names.
 fn zip(names: &[&str]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for name in names {
-        bytes.extend(b"PK\x03\x04");
-        bytes.extend([0; 14]);
-        bytes.extend(3u32.to_le_bytes());
-        bytes.extend(3u32.to_le_bytes());
-        bytes.extend((name.len() as u16).to_le_bytes());
-        bytes.extend(0u16.to_le_bytes());
-        bytes.extend(name.as_bytes());
-        bytes.extend(b"abc");
-    }
-    bytes
+    let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, &[][..])).collect();
+    zip_archive(&entries)
 }
 
 #[test]
@@ -55,7 +45,7 @@ fn each_kind_in_words() {
             "a PyTorch checkpoint (zip",
         ),
         (
-            zip(&["m/data.pkl", "m/code/__torch__.py"]),
+            zip(&["m/data/0", "m/data.pkl", "m/constants.pkl"]),
             "a TorchScript program",
         ),
         (zip(&["w.npy", "b.npy"]), "NumPy arrays"),

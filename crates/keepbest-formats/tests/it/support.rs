@@ -95,3 +95,37 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+/// A zip archive with stored entries, without checksums (as PyTorch writes when told to).
+pub fn zip_archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let (mut bytes, mut directory) = (Vec::new(), Vec::new());
+    for (name, data) in entries {
+        let name_length = (name.len() as u16).to_le_bytes();
+        let length = (data.len() as u32).to_le_bytes();
+        let at = (bytes.len() as u32).to_le_bytes();
+        bytes.extend(b"PK\x03\x04");
+        bytes.extend([0; 22]);
+        bytes.extend(name_length);
+        bytes.extend([0; 2]);
+        bytes.extend(name.as_bytes());
+        bytes.extend(*data);
+        directory.extend(b"PK\x01\x02");
+        directory.extend([0; 16]);
+        directory.extend(length);
+        directory.extend(length);
+        directory.extend(name_length);
+        directory.extend([0; 12]);
+        directory.extend(at);
+        directory.extend(name.as_bytes());
+    }
+    let begin = bytes.len() as u32;
+    let count = (entries.len() as u16).to_le_bytes();
+    bytes.extend(&directory);
+    bytes.extend(b"PK\x05\x06\0\0\0\0");
+    bytes.extend(count);
+    bytes.extend(count);
+    bytes.extend((directory.len() as u32).to_le_bytes());
+    bytes.extend(begin.to_le_bytes());
+    bytes.extend([0; 2]);
+    bytes
+}

@@ -1,0 +1,211 @@
+//! PyTorch's files (`.pth`, `.pt`, `.ckpt`), read without running anything.
+//!
+//! Such a file is a pickle, which is a program, beside tensors. Here the program is read as data
+//! ([`PthFile`]): names that it would import stay names, calls stay records. What PyTorch itself
+//! writes for tensors and containers is understood; everything else is kept as an inert
+//! [`Record`] and listed with its [`Trust`].
+//!
+//! ```no_run
+//! use keepbest_formats::pth::PthFile;
+//! let file = PthFile::open("checkpoint.pth")?;
+//! let found = file.weights(None)?;
+//! println!("{} tensors under {:?}", found.weights.len(), found.key);
+//! # Ok::<(), keepbest_formats::pth::PthError>(())
+//! ```
+
+mod archive;
+mod dtypes;
+mod error;
+mod find;
+mod globals;
+mod legacy;
+mod limits;
+mod module;
+mod pickle;
+mod tar;
+mod tensor;
+mod value;
+
+use std::fmt;
+use std::path::Path;
+
+use bytes::Bytes;
+
+pub use error::PthError;
+pub use find::{FoundWeights, Skipped};
+pub use globals::{Trust, trust};
+pub use limits::Limits;
+pub use module::ModuleTree;
+pub use pickle::{Global, GlobalUse, PickleError};
+pub use tensor::{StorageRef, TensorInfo, TensorRef};
+pub use value::{Elements, Entries, Record, Value};
+
+use crate::sniff::{FileKind, sniff};
+use crate::{Tensor, map_file};
+use archive::TorchArchive;
+use legacy::Legacy;
+use pickle::{Graph, Id, Parsed, parse};
+use tensor::{Storages, TensorLoader};
+
+/// How a PyTorch file is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Container {
+    /// Zip archive, since PyTorch 1.6.
+    Zip,
+    /// Zip archive with a TorchScript program.
+    TorchScript,
+    /// Pickles one after another, before 1.6.
+    Legacy,
+    /// Tar archive, before 0.1.10.
+    Tar,
+}
+
+impl fmt::Display for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Container::Zip => "PyTorch zip archive",
+            Container::TorchScript => "TorchScript archive",
+            Container::Legacy => "PyTorch file in the form before 1.6",
+            Container::Tar => "PyTorch tar archive in the form before 0.1.10",
+        })
+    }
+}
+
+/// A PyTorch file as data.
+pub struct PthFile {
+    container: Container,
+    version: Option<String>,
+    protocol: u8,
+    graph: Graph,
+    root: Id,
+    storages: Box<dyn Storages + Send + Sync>,
+    limits: Limits,
+    length: usize,
+}
+
+impl PthFile {
+    /// Opens and reads a file: its pickle now, its tensors when they are asked for. The file is mapped;
+    /// see [`map_file`] for what that asks of others.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is of another kind, is malformed, or goes over a limit.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, PthError> {
+        let path = path.as_ref();
+        let file = map_file(path).map_err(|source| PthError::Io {
+            path: path.into(),
+            source,
+        })?;
+        Self::from_bytes(file, Limits::default())
+    }
+
+    /// Reads a file that is in memory.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_bytes(file: Bytes, limits: Limits) -> Result<Self, PthError> {
+        let length = file.len();
+        let new = |container, version, parsed: Parsed, storages| Self {
+            container,
+            version,
+            protocol: parsed.protocol,
+            graph: parsed.graph,
+            root: parsed.root,
+            storages,
+            limits: limits.clone(),
+            length,
+        };
+        match sniff(&file) {
+            FileKind::PytorchZip | FileKind::TorchScript => {
+                let (archive, pickle) = TorchArchive::open(file, &limits)?;
+                let parsed = parse(&pickle, limits.values)?;
+                let container = if archive.is_script {
+                    Container::TorchScript
+                } else {
+                    Container::Zip
+                };
+                let version = archive.version.clone();
+                Ok(new(container, version, parsed, Box::new(archive)))
+            }
+            FileKind::PytorchLegacy => {
+                let (legacy, parsed) = Legacy::open(&file, &limits)?;
+                Ok(new(Container::Legacy, None, parsed, Box::new(legacy)))
+            }
+            FileKind::Tar => {
+                let (storages, parsed) = tar::open(&file, &limits)?;
+                Ok(new(Container::Tar, None, parsed, Box::new(storages)))
+            }
+            holds => Err(PthError::AnotherKind { holds }),
+        }
+    }
+
+    /// How the file is laid out.
+    #[must_use]
+    pub fn container(&self) -> Container {
+        self.container
+    }
+
+    /// The archive format's version as the file states it.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    /// The pickle's protocol.
+    #[must_use]
+    pub fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
+    /// Whether tensors are stored big-endian. What is given out is little-endian always.
+    #[must_use]
+    pub fn big_endian(&self) -> bool {
+        self.storages.big_endian()
+    }
+
+    /// What was saved.
+    #[must_use]
+    pub fn root(&self) -> Value<'_> {
+        Value::of(&self.graph, self.root)
+    }
+
+    /// Every name that the pickle would import, with what it is taken for.
+    pub fn globals(&self) -> impl Iterator<Item = (&GlobalUse, Trust)> {
+        self.graph
+            .globals()
+            .iter()
+            .map(|global| (global, trust(&global.global)))
+    }
+
+    /// The names that mark the file as an attack; empty for an honest one.
+    #[must_use]
+    pub fn dangerous(&self) -> Vec<Global> {
+        self.globals()
+            .filter(|(_, trust)| *trust == Trust::Dangerous)
+            .map(|(global, _)| global.global.clone())
+            .collect()
+    }
+
+    /// A tensor with its bytes, as a view of the file where it lies there in order.
+    ///
+    /// # Errors
+    /// When it is malformed, its storage is missing, damaged or too small, or it would have to be
+    /// copied beyond the limit.
+    pub fn tensor(&self, tensor: TensorRef<'_>) -> Result<Tensor, PthError> {
+        self.loader().load(tensor)
+    }
+
+    fn loader(&self) -> TensorLoader<'_> {
+        TensorLoader::new(self.storages.as_ref(), self.limits.copies(self.length))
+    }
+}
+
+impl fmt::Debug for PthFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PthFile")
+            .field("container", &self.container)
+            .field("protocol", &self.protocol)
+            .field("root", &self.root())
+            .finish_non_exhaustive()
+    }
+}
