@@ -1,6 +1,6 @@
 //! Throughput of training or inference on random images, as one line of JSON. `bench/` drives it.
 //!
-//! `bench_step --model simple-cnn|resnet18 [--batch 64] [--steps 20] [--threads N] [--infer] [--snapshots]`
+//! `bench_step --model simple-cnn|resnet18 [--batch 64] [--steps 20] [--threads N] [--infer] [--snapshots] [--profile]`
 
 use keepbest_nn::{CpuEngine, Engine, EngineConfig, OptimizerConfig, zoo};
 use std::error::Error;
@@ -9,7 +9,7 @@ use std::time::Instant;
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let (mut model, mut batch, mut steps, mut threads) = ("simple-cnn".to_owned(), 64, 20, None);
-    let (mut infer, mut snapshots) = (false, false);
+    let (mut infer, mut snapshots, mut profile) = (false, false, false);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         match arg.as_str() {
@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--threads" => threads = Some(value()?.parse()?),
             "--infer" => infer = true,
             "--snapshots" => snapshots = true,
+            "--profile" => profile = true,
             other => return Err(format!("unknown argument {other}").into()),
         }
     }
@@ -46,6 +47,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut held = None;
     let mut times = Vec::with_capacity(steps);
     for step in 0..steps + 3 {
+        if step == 3 && profile {
+            engine.start_profile();
+        }
         let start = Instant::now();
         if infer {
             predictor.logits(&images, &mut logits)?;
@@ -61,6 +65,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     drop(held);
+    for e in engine.profile() {
+        eprintln!(
+            "{:9} {:24} {:26} {:8.3} ms {:7.1} GFLOP/s {:6.1} GB/s",
+            format!("{:?}", e.phase),
+            e.layer,
+            e.op,
+            e.seconds * 1e3 / steps as f64,
+            e.flops as f64 / e.seconds / 1e9,
+            e.bytes as f64 / e.seconds / 1e9,
+        );
+    }
     times.sort_by(f64::total_cmp);
     let rate = |time: f64| batch as f64 / time;
     println!(

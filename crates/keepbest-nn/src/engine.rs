@@ -1,6 +1,8 @@
 //! Training: one step is forward, loss, backward, update.
 
 mod backward;
+mod config;
+mod error;
 mod forward;
 mod update;
 
@@ -9,184 +11,22 @@ mod golden_tests;
 #[cfg(test)]
 mod optimizer_tests;
 
-use crate::network::{LayerError, Network};
-use crate::optimizer::{OptimizerConfig, SettingError, check};
+use crate::network::{Network, ParamId};
+use crate::optimizer::check;
 use crate::params::{
     ParamLayout, Role, Snapshot, StateCell, StateNames, TrainState, WeightsError, described,
 };
 use crate::plan::{Plan, Purpose};
 use crate::predictor::Predictor;
+use crate::profile::{Phase, ProfileEntry, Profiler};
 use crate::random;
 use crate::spec::ModelSpec;
 use keepbest_formats::StateDict;
-use keepbest_kernels::{Buffer, Context, Isa, IsaError, ShapeError, activation, loss, reduce};
-use serde::{Deserialize, Serialize};
+use keepbest_kernels::{Buffer, Context, Isa, activation, loss, reduce};
 use std::sync::Arc;
 
-/// What an engine is to do.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EngineConfig {
-    /// Most images in a step; memory is planned for this many.
-    pub batch_size: usize,
-    /// Threads to compute with; the machine's processors when absent. Results do not depend on it.
-    pub threads: Option<usize>,
-    /// Instructions to compute with; the best this machine has, or what `KEEPBEST_ISA` says, when absent.
-    /// Results do not depend on it.
-    pub isa: Option<Isa>,
-    /// Seed of the starting weights and of dropout.
-    pub seed: u64,
-    /// Optimizer and its settings.
-    pub optimizer: OptimizerConfig,
-    /// The training criterion.
-    pub loss: LossConfig,
-    /// Gradients are scaled down to this 2-norm over all parameters, as `clip_grad_norm_`.
-    pub clip_grad_norm: Option<f64>,
-}
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        EngineConfig {
-            batch_size: 64,
-            threads: None,
-            isa: None,
-            seed: 0,
-            optimizer: OptimizerConfig::sgd(0.9, 0.0),
-            loss: LossConfig::default(),
-            clip_grad_norm: None,
-        }
-    }
-}
-
-/// Cross entropy, `torch.nn.CrossEntropyLoss(reduction="mean")`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LossConfig {
-    /// Share of the target spread over all classes, in `[0, 1]`.
-    #[serde(default)]
-    pub label_smoothing: f64,
-    /// A weight for each class; all 1 when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub class_weights: Option<Vec<f32>>,
-}
-
-impl LossConfig {
-    pub(crate) fn validate(&self, classes: usize) -> Result<(), EngineError> {
-        let smoothing = self.label_smoothing;
-        check(
-            "label smoothing",
-            smoothing,
-            (0.0..=1.0).contains(&smoothing),
-            "within 0 and 1",
-        )?;
-        if let Some(weights) = &self.class_weights {
-            if weights.len() != classes {
-                return Err(EngineError::ClassWeights {
-                    found: weights.len(),
-                    expected: classes,
-                });
-            }
-            for weight in weights {
-                let holds = *weight >= 0.0 && weight.is_finite();
-                check("class weight", f64::from(*weight), holds, "at least 0")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Why an engine or a predictor could not be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EngineError {
-    /// Layers that do not fit each other.
-    #[error(transparent)]
-    Layer(#[from] LayerError),
-    /// A setting outside its range.
-    #[error(transparent)]
-    Setting(#[from] SettingError),
-    /// A class weight too many or too few.
-    #[error("{found} class weights for {expected} classes")]
-    ClassWeights {
-        /// Weights given.
-        found: usize,
-        /// Classes of the model.
-        expected: usize,
-    },
-    /// `KEEPBEST_ISA` asks for what this processor or build does not have.
-    #[error(transparent)]
-    Isa(#[from] IsaError),
-    /// A layer that the kernels cannot be planned for.
-    #[error(transparent)]
-    Shape(#[from] ShapeError),
-    /// Batch norm over one value has no variance.
-    #[error("batch size 1 leaves batch norm `{layer}` with one value a channel; use 2 or more")]
-    SingleValue {
-        /// The layer.
-        layer: String,
-    },
-}
-
-/// Why a step was not taken. The weights are those from before it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StepError {
-    /// The batch has no image, or more than planned for.
-    #[error("a batch of {found} images; the engine was planned for 1 to {expected}")]
-    BatchSize {
-        /// Images in the batch.
-        found: usize,
-        /// Images planned for.
-        expected: usize,
-    },
-    /// The floats do not make that many images.
-    #[error("{found} floats for {images} images of {image_len} floats")]
-    ImagesLength {
-        /// Floats given.
-        found: usize,
-        /// Number of labels.
-        images: usize,
-        /// Floats of one image.
-        image_len: usize,
-    },
-    /// A label that is no class.
-    #[error("label {found} of image {index} in the batch; the model has {classes} classes")]
-    Label {
-        /// The label.
-        found: u32,
-        /// Position in the batch.
-        index: usize,
-        /// Classes of the model.
-        classes: usize,
-    },
-    /// One image leaves batch norm with one value a channel.
-    #[error("a batch of one image leaves batch norm `{layer}` with one value a channel")]
-    SingleValue {
-        /// The layer.
-        layer: String,
-    },
-    /// The learning rate is not a number, or negative.
-    #[error("learning rate must be at least 0 and finite, found {found}")]
-    LearningRate {
-        /// The rate.
-        found: f64,
-    },
-    /// The loss is no finite number any more: training has diverged.
-    #[error("loss became {loss} at step {step}")]
-    NonFiniteLoss {
-        /// The loss.
-        loss: f64,
-        /// The step, counted from 1.
-        step: u64,
-    },
-    /// The gradient is no finite number any more: training has diverged.
-    #[error("gradient became {norm} at step {step}")]
-    NonFiniteGradient {
-        /// Its 2-norm.
-        norm: f64,
-        /// The step, counted from 1.
-        step: u64,
-    },
-}
+pub use config::{EngineConfig, LossConfig};
+pub use error::{EngineError, StepError};
 
 /// What a step found.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -243,6 +83,7 @@ pub struct CpuEngine {
     state: StateCell,
     names: Arc<StateNames>,
     memory: Memory,
+    profiler: Profiler,
 }
 
 /// Memory of a training step, all of it allocated at the start.
@@ -258,6 +99,24 @@ struct Memory {
     indices: Vec<u8>,
     /// Partial sums of the gradient's norm.
     sums: Vec<f64>,
+}
+
+/// What every operation of a pass over a batch shares.
+struct Pass<'a> {
+    ctx: &'a Context,
+    /// Images in the batch.
+    n: usize,
+    network: &'a Network,
+    state: &'a TrainState,
+    /// Key of this step's dropout.
+    dropout: u64,
+}
+
+impl Pass<'_> {
+    /// A parameter's values.
+    fn param(&self, id: ParamId) -> &[f32] {
+        &self.state.weights[self.network.layout().tensors()[id].range()]
+    }
 }
 
 /// Purposes of random keys.
@@ -343,6 +202,7 @@ impl CpuEngine {
             names,
             memory,
             network,
+            profiler: Profiler::default(),
         })
     }
 
@@ -408,6 +268,21 @@ impl CpuEngine {
         Ok(())
     }
 
+    /// Starts timing every layer of every step, from zero.
+    pub fn start_profile(&mut self) {
+        self.profiler.start(self.plan.steps.len());
+    }
+
+    /// Time and work by layer and phase since [`CpuEngine::start_profile`]; empty when it was not called.
+    pub fn profile(&self) -> Vec<ProfileEntry> {
+        self.profiler.entries(&self.network, &self.plan)
+    }
+
+    /// Bytes of memory planned for activations, their gradients and scratch.
+    pub fn arena_bytes(&self) -> usize {
+        self.plan.arena_len * size_of::<f32>()
+    }
+
     fn check_batch(
         &self,
         images: &[f32],
@@ -456,6 +331,13 @@ impl CpuEngine {
     fn forward(&mut self, n: usize, images: &[f32]) {
         let (ctx, plan, state) = (&*self.ctx, &self.plan, self.state.get());
         let dropout = random::key(self.config.seed, &[STREAM_DROPOUT, state.step]);
+        let pass = Pass {
+            ctx,
+            n,
+            network: &self.network,
+            state,
+            dropout,
+        };
         activation::pack_images(
             ctx,
             n,
@@ -463,16 +345,10 @@ impl CpuEngine {
             images,
             &mut self.memory.arena[plan.input.clone()],
         );
-        for step in &plan.steps {
-            forward::run(
-                ctx,
-                n,
-                step,
-                &self.network,
-                state,
-                dropout,
-                &mut self.memory,
-            );
+        for (index, step) in plan.steps.iter().enumerate() {
+            let since = self.profiler.now();
+            forward::run(&pass, step, &mut self.memory);
+            self.profiler.add(Phase::Forward, index, since);
         }
     }
 
@@ -505,16 +381,17 @@ impl CpuEngine {
     fn backward(&mut self, n: usize) {
         let (ctx, plan, state) = (&*self.ctx, &self.plan, self.state.get());
         let dropout = random::key(self.config.seed, &[STREAM_DROPOUT, state.step]);
-        for step in plan.steps.iter().rev() {
-            backward::run(
-                ctx,
-                n,
-                step,
-                &self.network,
-                state,
-                dropout,
-                &mut self.memory,
-            );
+        let pass = Pass {
+            ctx,
+            n,
+            network: &self.network,
+            state,
+            dropout,
+        };
+        for (index, step) in plan.steps.iter().enumerate().rev() {
+            let since = self.profiler.now();
+            backward::run(&pass, step, &mut self.memory);
+            self.profiler.add(Phase::Backward, index, since);
         }
     }
 
@@ -562,7 +439,9 @@ impl Engine for CpuEngine {
         self.check_batch(images, labels, learning_rate)?;
         let n = labels.len();
         self.forward(n, images);
+        let since = self.profiler.now();
         let loss = self.loss(labels);
+        self.profiler.add(Phase::Loss, 0, since);
         let step = self.steps() + 1;
         if !loss.loss.is_finite() {
             return Err(StepError::NonFiniteLoss {
@@ -571,10 +450,13 @@ impl Engine for CpuEngine {
             });
         }
         self.backward(n);
+        let since = self.profiler.now();
         let max_norm = self.config.clip_grad_norm;
         let (grad_norm, gradient_scale) =
             update::clip(&self.ctx, &mut self.memory, max_norm, step)?;
         self.update(n, learning_rate, gradient_scale);
+        self.profiler.add(Phase::Update, 0, since);
+        self.profiler.images(n);
         Ok(StepOutput {
             loss: loss.loss,
             correct: loss.correct,

@@ -1,26 +1,22 @@
 //! The backward pass of one operation.
 
-use super::Memory;
-use crate::network::{Network, Op};
-use crate::params::TrainState;
+use super::{Memory, Pass};
+use crate::network::Op;
 use crate::plan::{Place, Step, Target};
 use crate::random;
-use keepbest_kernels::{
-    Context, add, avg_pool, batch_norm, dropout, global_avg_pool, max_pool, relu,
-};
+use keepbest_kernels::{add, avg_pool, batch_norm, dropout, global_avg_pool, max_pool, relu};
 
-pub(super) fn run(
-    ctx: &Context,
-    n: usize,
-    step: &Step,
-    network: &Network,
-    state: &TrainState,
-    dropout_key: u64,
-    memory: &mut Memory,
-) {
+pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
+    let &Pass {
+        ctx,
+        n,
+        network,
+        dropout: dropout_key,
+        ..
+    } = pass;
     let backward = step.backward.as_ref().expect("a training plan has it");
     let tensor = |id: usize| &network.layout().tensors()[id];
-    let param = |id: usize| &state.weights[tensor(id).range()];
+    let param = |id| pass.param(id);
     // Activations the operation does not keep may have given their place to others by now: an operation
     // asks only for what it reads.
     let (reads_x, reads_y) = match &step.node.op {

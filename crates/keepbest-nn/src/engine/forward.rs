@@ -1,25 +1,20 @@
 //! The forward pass of one operation in training.
 
-use super::Memory;
+use super::{Memory, Pass};
 use crate::affine::{affine, inverse_deviation};
-use crate::network::{Network, Op};
-use crate::params::TrainState;
+use crate::network::Op;
 use crate::plan::Step;
 use crate::random;
-use keepbest_kernels::{
-    Context, add, avg_pool, batch_norm, dropout, global_avg_pool, max_pool, relu,
-};
+use keepbest_kernels::{add, avg_pool, batch_norm, dropout, global_avg_pool, max_pool, relu};
 
-pub(super) fn run(
-    ctx: &Context,
-    n: usize,
-    step: &Step,
-    network: &Network,
-    state: &TrainState,
-    dropout_key: u64,
-    memory: &mut Memory,
-) {
-    let param = |id: usize| &state.weights[network.layout().tensors()[id].range()];
+pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
+    let &Pass {
+        ctx,
+        n,
+        dropout: dropout_key,
+        ..
+    } = pass;
+    let param = |id| pass.param(id);
     let other = step.other.clone().unwrap_or(0..0);
     let [x, y, other, scratch] = memory
         .arena

@@ -1,0 +1,77 @@
+//! What an engine is told.
+
+use super::EngineError;
+use crate::optimizer::{OptimizerConfig, check};
+use keepbest_kernels::Isa;
+use serde::{Deserialize, Serialize};
+
+/// What an engine is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineConfig {
+    /// Most images in a step; memory is planned for this many.
+    pub batch_size: usize,
+    /// Threads to compute with; the machine's processors when absent. Results do not depend on it.
+    pub threads: Option<usize>,
+    /// Instructions to compute with; the best this machine has, or what `KEEPBEST_ISA` says, when absent.
+    /// Results do not depend on it.
+    pub isa: Option<Isa>,
+    /// Seed of the starting weights and of dropout.
+    pub seed: u64,
+    /// Optimizer and its settings.
+    pub optimizer: OptimizerConfig,
+    /// The training criterion.
+    pub loss: LossConfig,
+    /// Gradients are scaled down to this 2-norm over all parameters, as `clip_grad_norm_`.
+    pub clip_grad_norm: Option<f64>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        EngineConfig {
+            batch_size: 64,
+            threads: None,
+            isa: None,
+            seed: 0,
+            optimizer: OptimizerConfig::sgd(0.9, 0.0),
+            loss: LossConfig::default(),
+            clip_grad_norm: None,
+        }
+    }
+}
+
+/// Cross entropy, `torch.nn.CrossEntropyLoss(reduction="mean")`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossConfig {
+    /// Share of the target spread over all classes, in `[0, 1]`.
+    #[serde(default)]
+    pub label_smoothing: f64,
+    /// A weight for each class; all 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<Vec<f32>>,
+}
+
+impl LossConfig {
+    pub(crate) fn validate(&self, classes: usize) -> Result<(), EngineError> {
+        let smoothing = self.label_smoothing;
+        check(
+            "label smoothing",
+            smoothing,
+            (0.0..=1.0).contains(&smoothing),
+            "within 0 and 1",
+        )?;
+        if let Some(weights) = &self.class_weights {
+            if weights.len() != classes {
+                return Err(EngineError::ClassWeights {
+                    found: weights.len(),
+                    expected: classes,
+                });
+            }
+            for weight in weights {
+                let holds = *weight >= 0.0 && weight.is_finite();
+                check("class weight", f64::from(*weight), holds, "at least 0")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! Why an engine cannot be made, or a step not taken.
+
+use crate::network::LayerError;
+use crate::optimizer::SettingError;
+use keepbest_kernels::{IsaError, ShapeError};
+
+/// Why an engine or a predictor could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// Layers that do not fit each other.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// A setting outside its range.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// A class weight too many or too few.
+    #[error("{found} class weights for {expected} classes")]
+    ClassWeights {
+        /// Weights given.
+        found: usize,
+        /// Classes of the model.
+        expected: usize,
+    },
+    /// `KEEPBEST_ISA` asks for what this processor or build does not have.
+    #[error(transparent)]
+    Isa(#[from] IsaError),
+    /// A layer that the kernels cannot be planned for.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// Batch norm over one value has no variance.
+    #[error("batch size 1 leaves batch norm `{layer}` with one value a channel; use 2 or more")]
+    SingleValue {
+        /// The layer.
+        layer: String,
+    },
+}
+
+/// Why a step was not taken. The weights are those from before it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// The batch has no image, or more than planned for.
+    #[error("a batch of {found} images; the engine was planned for 1 to {expected}")]
+    BatchSize {
+        /// Images in the batch.
+        found: usize,
+        /// Images planned for.
+        expected: usize,
+    },
+    /// The floats do not make that many images.
+    #[error("{found} floats for {images} images of {image_len} floats")]
+    ImagesLength {
+        /// Floats given.
+        found: usize,
+        /// Number of labels.
+        images: usize,
+        /// Floats of one image.
+        image_len: usize,
+    },
+    /// A label that is no class.
+    #[error("label {found} of image {index} in the batch; the model has {classes} classes")]
+    Label {
+        /// The label.
+        found: u32,
+        /// Position in the batch.
+        index: usize,
+        /// Classes of the model.
+        classes: usize,
+    },
+    /// One image leaves batch norm with one value a channel.
+    #[error("a batch of one image leaves batch norm `{layer}` with one value a channel")]
+    SingleValue {
+        /// The layer.
+        layer: String,
+    },
+    /// The learning rate is not a number, or negative.
+    #[error("learning rate must be at least 0 and finite, found {found}")]
+    LearningRate {
+        /// The rate.
+        found: f64,
+    },
+    /// The loss is no finite number any more: training has diverged.
+    #[error("loss became {loss} at step {step}")]
+    NonFiniteLoss {
+        /// The loss.
+        loss: f64,
+        /// The step, counted from 1.
+        step: u64,
+    },
+    /// The gradient is no finite number any more: training has diverged.
+    #[error("gradient became {norm} at step {step}")]
+    NonFiniteGradient {
+        /// Its 2-norm.
+        norm: f64,
+        /// The step, counted from 1.
+        step: u64,
+    },
+}
