@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use keepbest_core::WeightsDigest;
 
-use super::{HEADER_DIGEST_KEY, Kind, METADATA_KEY, ModelMetadata, SCHEMA, Seal, TRAINING_PREFIX};
+use super::{HEADER_DIGEST_KEY, Kind, METADATA_KEY, ModelFileError, ModelMetadata};
+use super::{SCHEMA, Seal, TRAINING_PREFIX};
 use super::{metadata, seal};
 use crate::digest::{combine, digest_tensors};
 use crate::safetensors::{Layout, LayoutError};
@@ -37,6 +38,9 @@ pub enum EncodeError {
     /// The metadata cannot be put into JSON.
     #[error("the metadata cannot be written as JSON")]
     Metadata(#[source] serde_json::Error),
+    /// The metadata could be written but not read again: JSON nested too deeply.
+    #[error("the metadata could not be read again")]
+    Unreadable(#[source] Box<ModelFileError>),
     /// The tensors or names do not fit into a safetensors file.
     #[error("the model does not fit into a safetensors file")]
     Layout(#[from] LayoutError),
@@ -123,6 +127,7 @@ pub fn encode(
             .collect(),
     };
     let json = metadata::to_json(metadata, &seal).map_err(EncodeError::Metadata)?;
+    metadata::from_json(&json).map_err(|error| EncodeError::Unreadable(Box::new(error)))?;
     let mut layout = Layout::new(
         &tensors,
         &[

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes PyTorch files of many kinds, and `expected.json` with what is in them.
 
-make_pth.py --out DIR [--prefix NAME]
+make_pth.py --out DIR
 
 Runs with PyTorch from 1.13 on; kinds that a version cannot write are left out and named on stderr. Nothing that it
 writes is loaded here with its code allowed to run, except for checks of what it just made itself.
@@ -87,7 +87,13 @@ def all_dtypes():
             tensors[name] = torch.tensor([True, False, True])
             continue
         size = torch.empty(0, dtype=dtype).element_size()
-        tensors[name] = bits[: 3 * size].view(dtype).clone()
+        tensor = bits[: 3 * size].view(dtype).clone()
+        try:
+            saved(tensor)
+        except KeyError:
+            print(f"left out: {name}, which torch {torch.__version__} cannot save", file=sys.stderr)
+            continue
+        tensors[name] = tensor
     return tensors
 
 
@@ -343,6 +349,8 @@ def check(name, data, expected):
     """PyTorch itself must find the same tensors in what was just written."""
     if name.startswith(("script", "traced", "evil", "legacy-evil")) or "error" in expected:
         return
+    if torch.__version__.startswith("1.") and name in ("big-endian.pth", "subclass.pth"):
+        return  # it does not look at the byte order yet, and cannot load a subclass that it saved
     options = {} if torch.__version__.startswith("1.") else {"weights_only": False}
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
@@ -360,17 +368,16 @@ def check(name, data, expected):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", required=True)
-    parser.add_argument("--prefix", default="", help="for file names, such as torch-1.13-")
     arguments = parser.parse_args()
     os.makedirs(arguments.out, exist_ok=True)
     without_paths()
     expected = {"written_by": f"torch {torch.__version__}", "files": {}}
     for name, data, content in build():
         check(name, data, content)
-        with open(os.path.join(arguments.out, arguments.prefix + name), "wb") as file:
+        with open(os.path.join(arguments.out, name), "wb") as file:
             file.write(data)
-        expected["files"][arguments.prefix + name] = content
-    with open(os.path.join(arguments.out, arguments.prefix + "expected.json"), "w", encoding="utf-8") as file:
+        expected["files"][name] = content
+    with open(os.path.join(arguments.out, "expected.json"), "w", encoding="utf-8") as file:
         json.dump(expected, file, indent=1)
         file.write("\n")
     print(f"{len(expected['files'])} files by torch {torch.__version__}", file=sys.stderr)

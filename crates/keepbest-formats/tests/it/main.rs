@@ -1,6 +1,7 @@
 //! The crate from outside: malformed and damaged files, round trips, golden files.
 
 mod damage;
+mod folder;
 mod golden;
 mod malformed;
 mod other_kinds;

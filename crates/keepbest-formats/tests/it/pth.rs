@@ -4,59 +4,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use keepbest_formats::pth::{Container, PthFile, Trust, Value};
-use serde_json::Value as Json;
 
-use crate::support::{chain, golden};
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
+use crate::folder::check_pth;
+use crate::support::golden;
 
 fn file(name: &str) -> PathBuf {
     golden("pth").join(name)
 }
 
-/// Reads every file of a folder as `expected.json` there says; how many.
-fn check_folder(folder: &Path, prefix: &str) -> usize {
-    let expected = fs::read_to_string(folder.join(format!("{prefix}expected.json"))).unwrap();
-    let expected: Json = serde_json::from_str(&expected).unwrap();
-    let files = expected["files"].as_object().unwrap();
-    for (name, expected) in files {
-        let path = folder.join(name);
-        let read = PthFile::open(&path).and_then(|file| file.weights(None));
-        if let Some(words) = expected["error"].as_str() {
-            let error = chain(&read.unwrap_err());
-            assert!(error.contains(words), "{name}: {error}");
-            continue;
-        }
-        let found = read.unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
-        assert_eq!(found.key.as_deref(), expected["key"].as_str(), "{name}");
-        assert_eq!(found.stripped, expected["stripped"], "{name}");
-        let tensors = expected["tensors"].as_array().unwrap();
-        let names: Vec<_> = found.weights.names().collect();
-        let expected_names: Vec<_> = tensors
-            .iter()
-            .map(|t| t["name"].as_str().unwrap())
-            .collect();
-        assert_eq!(names, expected_names, "{name}");
-        for ((key, tensor), expected) in found.weights.iter().zip(tensors) {
-            assert_eq!(tensor.dtype().name(), expected["dtype"], "{name} {key}");
-            let shape = serde_json::to_value(tensor.shape()).unwrap();
-            assert_eq!(shape, expected["shape"], "{name} {key}");
-            assert_eq!(
-                hex(tensor.bytes()),
-                expected["hex"].as_str().unwrap(),
-                "{name} {key}"
-            );
-        }
-    }
-    assert!(!Path::new("KEEPBEST_WAS_HERE").exists());
-    files.len()
+#[test]
+fn every_file_of_pytorch_2_15() {
+    assert_eq!(check_pth(&golden("pth")), 45);
 }
 
 #[test]
-fn every_file_of_todays_pytorch() {
-    assert_eq!(check_folder(&golden("pth"), ""), 45);
+fn every_file_of_pytorch_1_13() {
+    assert_eq!(check_pth(&golden("pth-1.13")), 43);
 }
 
 #[test]

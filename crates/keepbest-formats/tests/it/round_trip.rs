@@ -145,6 +145,15 @@ fn what_cannot_be_written_is_said() {
         encode(&complex, &none, &metadata).unwrap_err(),
         EncodeError::Layout(LayoutError::Dtype { tensor, dtype: Dtype::C128 }) if tensor == "z"
     ));
+    let deep = (0..200).fold(serde_json::json!([]), |inner, _| serde_json::json!([inner]));
+    let too_deep = ModelMetadata {
+        model: Some(deep),
+        ..metadata
+    };
+    assert!(matches!(
+        encode(&dict([("a", f32s(&[1], 0.0))]), &none, &too_deep).unwrap_err(),
+        EncodeError::Unreadable(_)
+    ));
     let tensor = f32s(&[1], 0.0);
     assert!(matches!(
         Layout::new(&[("a", &tensor), ("a", &tensor)], &[]).unwrap_err(),
