@@ -1,8 +1,9 @@
 //! GFLOP/s of each pass of the convolutions in common nets: `cargo run --release --example conv_speed [threads] [filter]`.
 
-use std::time::Instant;
+mod timing;
 
 use keepbest_kernels::{ActShape, Buffer, Context, ConvPlan, ConvShape, Isa};
+use timing::time;
 
 fn conv(
     input: [usize; 3],
@@ -22,31 +23,11 @@ fn conv(
     }
 }
 
-/// Seconds a call takes. With one thread it is processor time, so that other processes count less; otherwise the median.
-fn time(threads: usize, mut call: impl FnMut()) -> f64 {
-    call();
-    let mut times = Vec::new();
-    let start = Instant::now();
-    let cpu = cpu_seconds();
-    while times.len() < 5 || start.elapsed().as_secs_f64() < 0.3 {
-        let before = Instant::now();
-        call();
-        times.push(before.elapsed().as_secs_f64());
+fn depthwise(input: [usize; 3], stride: usize) -> ConvShape {
+    ConvShape {
+        groups: input[2],
+        ..conv(input, input[2], 3, stride, 1)
     }
-    if threads == 1
-        && let (Some(before), Some(after)) = (cpu, cpu_seconds())
-        && after > before + 0.1
-    {
-        return (after - before) / times.len() as f64;
-    }
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
-/// Processor time of this thread, where Linux tells.
-fn cpu_seconds() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    Some(text.split(' ').next()?.parse::<f64>().ok()? * 1e-9)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -67,6 +48,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("256x8x8 1x1/2 -> 512", conv([8, 8, 256], 512, 1, 2, 0)),
         ("1x28x28 3x3 -> 32", conv([28, 28, 1], 32, 3, 1, 1)),
         ("32x14x14 3x3 -> 64", conv([14, 14, 32], 64, 3, 1, 1)),
+        ("32x56x56 3x3 depthwise", depthwise([56, 56, 32], 1)),
+        ("256x14x14 3x3 depthwise", depthwise([14, 14, 256], 1)),
+        (
+            "128x14x14 3x3 32 groups",
+            ConvShape {
+                groups: 32,
+                ..conv([14, 14, 128], 128, 3, 1, 1)
+            },
+        ),
         ("linear 3136 -> 128", conv([7, 7, 64], 128, 7, 1, 0)),
         ("linear 128 -> 10", conv([1, 1, 128], 10, 1, 1, 0)),
     ];

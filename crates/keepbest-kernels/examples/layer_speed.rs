@@ -1,39 +1,13 @@
-//! GB/s (bytes read and written once) of the kernels bound by memory: `cargo run --release --example layer_speed [threads]`.
+//! GB/s (bytes read and written once) of the kernels bound by memory: `cargo run --release --example layer_speed [threads] [channels]`.
 
-use std::time::Instant;
+mod timing;
 
 use keepbest_kernels::optim::{Sgd, Update, sgd};
 use keepbest_kernels::{
     ActShape, Buffer, Context, Isa, PoolShape, activation, add, batch_norm, dropout,
 };
 use keepbest_kernels::{global_avg_pool, max_pool, relu};
-
-/// Seconds a call takes; with one thread processor time, so that other processes count less.
-fn time(threads: usize, mut call: impl FnMut()) -> f64 {
-    call();
-    let mut times = Vec::new();
-    let start = Instant::now();
-    let cpu = cpu_seconds();
-    while times.len() < 5 || start.elapsed().as_secs_f64() < 0.3 {
-        let before = Instant::now();
-        call();
-        times.push(before.elapsed().as_secs_f64());
-    }
-    if threads == 1
-        && let (Some(before), Some(after)) = (cpu, cpu_seconds())
-        && after > before + 0.1
-    {
-        return (after - before) / times.len() as f64;
-    }
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
-/// Processor time of this thread, where Linux tells.
-fn cpu_seconds() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    Some(text.split(' ').next()?.parse::<f64>().ok()? * 1e-9)
-}
+use timing::time;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads: usize = std::env::args().nth(1).map_or(Ok(1), |a| a.parse())?;

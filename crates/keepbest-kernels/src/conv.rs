@@ -138,7 +138,31 @@ impl ConvShape {
 
 /// A convolution made ready for its shape: which taps meet which pixels, tiles, packing, chunks.
 ///
-/// Nothing is allocated after `new`. Every method takes the batch `n`, at most the planned one.
+/// Nothing is allocated after `new`. Every method takes the batch `n`, at most the planned one. Neither the planned batch, nor
+/// the threads, nor the instruction set change a bit of the results.
+///
+/// ```
+/// use keepbest_kernels::{ActShape, Buffer, Context, ConvPlan, ConvShape, Isa};
+/// let ctx = Context::new(Isa::detect()?, 1)?;
+/// let shape = ConvShape {
+///     input: ActShape::new(4, 4, 1),
+///     out_channels: 2,
+///     kernel: [3, 3],
+///     stride: [1, 1],
+///     padding: [1, 1],
+///     dilation: [1, 1],
+///     groups: 1,
+/// };
+/// let plan = ConvPlan::new(&shape, 8, &ctx)?;
+/// let mut packed = Buffer::zeroed(plan.packed_forward_len());
+/// plan.pack_forward(&ctx, &vec![1.0; shape.weight_len()], &mut packed);
+/// let x = vec![1.0; shape.input.len(1)];
+/// let mut y = Buffer::zeroed(plan.output().len(1));
+/// plan.forward(&ctx, 1, &x, &packed, Some(&[0.5, 0.0]), &mut y);
+/// // The corner sees 4 pixels, the pixel beside it 6; two channels each.
+/// assert_eq!(y[..4], [4.5, 4.0, 6.5, 6.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ConvPlan {
     shape: ConvShape,
