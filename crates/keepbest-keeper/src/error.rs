@@ -6,6 +6,8 @@ use keepbest_core::ObjectiveError;
 use keepbest_store as store;
 use thiserror::Error;
 
+use crate::event::KeeperSummary;
+
 /// Why a run could not be begun.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -84,6 +86,8 @@ pub enum FinishError {
     Journal {
         /// The error with its causes.
         error: String,
+        /// How the run ended all the same.
+        summary: Box<KeeperSummary>,
     },
 }
 

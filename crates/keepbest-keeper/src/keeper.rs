@@ -67,6 +67,7 @@ const FORMAT: u32 = 1;
 /// ```
 #[derive(Debug)]
 pub struct Keeper {
+    fs: SharedFileSystem,
     run: PathBuf,
     queue: Arc<Queue>,
     thread: Option<JoinHandle<()>>,
@@ -218,6 +219,7 @@ impl Keeper {
         history: History,
         replay: Option<Replay>,
     ) -> std::io::Result<Self> {
+        let fs = SharedFileSystem::clone(writer.file_system());
         let run = writer.path().to_owned();
         let queue = Arc::new(Queue::new(best_record(&run, writer.state())));
         let mut stopping = EarlyStopping::new(config.early_stopping.clone());
@@ -236,6 +238,7 @@ impl Keeper {
         let keep_candidates = !config.retention.is_empty();
         let thread = background::start(&queue, writer, config, history.clone())?;
         Ok(Self {
+            fs,
             run,
             queue,
             thread: Some(thread),
@@ -411,7 +414,7 @@ impl Keeper {
             (SaveMode::Params, true) => 2 * (params + full),
             (SaveMode::Params, false) => 2 * params,
         };
-        keepbest_store::ensure_space(&*RealFileSystem::shared(), &self.run, needed)
+        keepbest_store::ensure_space(&*self.fs, &self.run, needed)
     }
 
     /// Waits for the saves under way and journals the end of the run with `summary`.
@@ -438,17 +441,21 @@ impl Keeper {
             return Err(FinishError::WriterGone);
         }
         let mut state = self.queue.lock();
-        if let Some(error) = state.end_error.take() {
-            return Err(FinishError::Journal { error });
-        }
-        Ok(KeeperSummary {
+        let summary = KeeperSummary {
             best: state.best.clone(),
             last: RunView::open(&self.run).ok().and_then(|view| view.last()),
             failures: std::mem::take(&mut state.failures),
             best_is_saved: state.unsaved.is_none(),
             evaluations: self.history.len(),
             events: std::mem::take(&mut state.events),
-        })
+        };
+        match state.end_error.take() {
+            Some(error) => Err(FinishError::Journal {
+                error,
+                summary: Box::new(summary),
+            }),
+            None => Ok(summary),
+        }
     }
 
     fn join(&mut self) {

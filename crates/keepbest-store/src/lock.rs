@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -65,6 +65,10 @@ pub enum LockError {
     },
 }
 
+/// How often, and how long apart, a lock that is held is tried again.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// The lock, held until dropped. The operating system lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct RunLock {
@@ -86,15 +90,22 @@ impl RunLock {
             .truncate(false)
             .open(&path)
             .map_err(io_error)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(LockError::Held {
-                    path: run.to_owned(),
-                    owner: read_owner(&mut file),
-                });
+        let mut tries = 0;
+        while let Err(error) = file.try_lock() {
+            match error {
+                // A reader that looks whether someone writes holds the lock for an instant.
+                TryLockError::WouldBlock if tries < TRIES => {
+                    tries += 1;
+                    std::thread::sleep(PAUSE);
+                }
+                TryLockError::WouldBlock => {
+                    return Err(LockError::Held {
+                        path: run.to_owned(),
+                        owner: read_owner(&mut file),
+                    });
+                }
+                TryLockError::Error(source) => return Err(io_error(source)),
             }
-            Err(TryLockError::Error(source)) => return Err(io_error(source)),
         }
         // A clean exit empties the file: a name in an unlocked one is that of a writer that died.
         let stale = read_owner(&mut file);
@@ -123,7 +134,7 @@ impl Drop for RunLock {
     }
 }
 
-/// Who writes to a run right now, if anyone does. Takes no lock that could disturb a writer for longer than this call.
+/// Who writes to a run right now, if anyone does. Holds a shared lock for an instant, which a writer that begins then waits for.
 ///
 /// # Errors
 /// [`LockError::Io`] when the lock file exists but cannot be opened.

@@ -162,6 +162,12 @@ impl RunWriter {
         &self.path
     }
 
+    /// The file system it is on.
+    #[must_use]
+    pub fn file_system(&self) -> &SharedFileSystem {
+        &self.fs
+    }
+
     /// The state the journal amounts to.
     #[must_use]
     pub fn state(&self) -> &RunState {

@@ -307,3 +307,35 @@ fn a_taken_name_and_a_second_keeper_are_refused() {
     assert!(error.to_string().contains(&pid), "{error}");
     drop(keeper);
 }
+
+/// No lock, no waiting, and never anything but a whole best, each at least as good as the one seen before.
+#[test]
+fn readers_during_promotions_always_find_a_whole_best() {
+    let runs = Runs::new();
+    let mut keeper = runs.create(config());
+    offer_and_wait(&mut keeper, 1, 0.01);
+    let run = runs.run();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen = Vec::new();
+            while !done.load(std::sync::atomic::Ordering::Acquire) {
+                seen.push(best_step(&run));
+                let best = RunView::open(&run).unwrap().best().unwrap();
+                assert!(
+                    best.step >= *seen.last().unwrap(),
+                    "the journal is ahead of the ref"
+                );
+            }
+            seen
+        });
+        for epoch in 2..=60 {
+            offer_and_wait(&mut keeper, epoch, epoch as f64 / 100.0);
+        }
+        done.store(true, std::sync::atomic::Ordering::Release);
+        let seen = reader.join().unwrap();
+        assert!(seen.len() > 10 && seen.is_sorted(), "{seen:?}");
+    });
+    keeper.finish(json!(null)).unwrap();
+    assert_eq!(best_step(&run), 600);
+}
