@@ -97,12 +97,32 @@ pub fn to_toml(settings: &Settings, preface: &str) -> String {
         };
         if group != Some(key.group) {
             group = Some(key.group);
-            let _ = writeln!(text, "\n# {}", key.group.title());
+            let _ = writeln!(text, "\n# ---- {} ----", key.group.title());
         }
-        let entry = format!("{} = {value}", key.name);
-        let _ = writeln!(text, "{entry:<34} # {}", key.help);
+        text.push('\n');
+        for line in wrapped(key.help, 78) {
+            let _ = writeln!(text, "# {line}");
+        }
+        let _ = writeln!(text, "{} = {value}", key.name);
     }
     text
+}
+
+/// The text broken at blanks into lines of up to `width` characters.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is always a line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
 }
 
 fn scalar(value: &DeValue<'_>, key: &'static str, origin: Origin) -> Result<String, SettingsError> {

@@ -10,7 +10,7 @@ use keepbest_data::{
 };
 use keepbest_nn::zoo::{self, ZooOptions};
 use keepbest_nn::{
-    CpuEngine, Engine as _, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, Predictor,
+    CpuEngine, Engine as _, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, Predictor, Role,
 };
 
 use super::carry::{Carried, carry};
@@ -194,7 +194,11 @@ fn open_parent(from: &str, runs_dir: &Path) -> Result<Model, TrainError> {
 fn start_from(engine: &mut CpuEngine, parent: &Model) -> Result<Carried, TrainError> {
     let fresh = engine.snapshot().state_dict();
     let (weights, carried) = carry(&fresh, &parent.file.weights);
-    if carried.matched.is_empty() {
+    let trained = |name: &String| {
+        let mut tensors = engine.network().layout().tensors().iter();
+        tensors.any(|tensor| tensor.name == *name && tensor.role == Role::Trained)
+    };
+    if !carried.matched.iter().any(trained) {
         return Err(TrainError::NothingInCommon {
             path: parent.path.clone(),
             network: engine.network().spec().name.clone(),

@@ -65,7 +65,7 @@ fn list(json: bool) -> Result<Exit, Failure> {
     if json {
         output::json(&objects)?
     } else {
-        output::lines(&table.lines())?
+        output::lines(&table.lines_within(80))?
     }
     Ok(Exit::Done)
 }

@@ -65,13 +65,20 @@ pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         );
         fact("digest", best.weights.to_string());
     }
-    for name in ["test/accuracy", "test/loss"] {
-        if let Some(number) = facts.test.as_ref().and_then(|test| test[name].as_f64()) {
-            fact(
-                name.trim_end_matches("/loss"),
-                format!("{name} {}", value(number)),
-            );
-        }
+    if let Some(test) = &facts.test {
+        let metric = |name: &str| {
+            test[format!("test/{name}")]
+                .as_f64()
+                .map(|number| format!("{name} {}", value(number)))
+        };
+        fact(
+            "test",
+            ["accuracy", "loss"]
+                .into_iter()
+                .filter_map(metric)
+                .collect::<Vec<_>>()
+                .join(", "),
+        );
     }
     if let keepbest_store::RunStatus::Finished(summary) = &view.state().status
         && let Some(reason) = summary["reason"].as_str()

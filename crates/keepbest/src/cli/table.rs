@@ -44,18 +44,58 @@ impl Table {
         self.rows.push(cells.into());
     }
 
+    /// The lines, those that are longer than `width` broken at blanks of their last cell.
+    pub fn lines_within(&self, width: usize) -> Vec<String> {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let Some(last) = columns.checked_sub(1) else {
+            return Vec::new();
+        };
+        let before: usize = (0..last).map(|column| self.width(column) + 2).sum();
+        let mut table = Self {
+            rows: Vec::new(),
+            right: self.right.clone(),
+        };
+        for row in &self.rows {
+            let mut row = row.clone();
+            let words = if row.len() == columns {
+                row.pop().unwrap_or_default()
+            } else {
+                String::new()
+            };
+            let mut part = String::new();
+            for word in words.split(' ') {
+                if !part.is_empty()
+                    && before + part.chars().count() + 1 + word.chars().count() > width
+                {
+                    row.resize(last, String::new());
+                    row.push(std::mem::take(&mut part));
+                    table.rows.push(std::mem::take(&mut row));
+                }
+                if !part.is_empty() {
+                    part.push(' ');
+                }
+                part.push_str(word);
+            }
+            row.resize(last, String::new());
+            row.push(part);
+            table.rows.push(row);
+        }
+        table.lines()
+    }
+
+    fn width(&self, column: usize) -> usize {
+        self.rows
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    }
+
     /// The lines, without blanks at their ends.
     pub fn lines(&self) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            self.rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let widths: Vec<usize> = (0..columns).map(|column| self.width(column)).collect();
         let mut lines = Vec::with_capacity(self.rows.len());
         for row in &self.rows {
             let mut line = String::new();

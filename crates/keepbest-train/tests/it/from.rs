@@ -1,0 +1,88 @@
+//! Starting from the weights of another model.
+
+use std::sync::atomic::AtomicBool;
+
+use keepbest_train::{Carried, Event, Model, Settings, TrainError, resume, train};
+
+use crate::support::{Place, digest, finished, write_idx};
+
+#[test]
+fn with_other_classes_the_last_layer_starts_anew() {
+    let place = Place::new();
+    let parent = place.train("parent", "");
+    let six = place.dir.path().join("six");
+    write_idx(&six, 6, 20, 5);
+    let mut seen: Option<Carried> = None;
+    let mut observer = |event: Event<'_>| {
+        if let Event::Ready(overview) = event {
+            seen.clone_from(&overview.carried);
+        }
+    };
+    let mut settings = place.settings("child", "from = \"parent\"");
+    settings.data = Some(six.display().to_string());
+    let child = finished(train(&settings, "", &mut observer, &AtomicBool::new(false)));
+    let carried = seen.unwrap();
+    assert!(
+        carried
+            .reinitialised
+            .iter()
+            .all(|name| name.starts_with("fc2.")),
+        "{carried:?}"
+    );
+    assert_eq!(carried.reinitialised.len(), 2);
+    assert_eq!(carried.matched.len(), 16);
+    assert!(carried.unused.is_empty());
+
+    // The child records its parent, and sees images as its parent did.
+    let best = |run: &keepbest_train::Finished| {
+        Model::open(&run.best.as_ref().unwrap().path, None).unwrap()
+    };
+    let (parent_model, model) = (best(&parent), best(&child));
+    let recorded = model.provenance.unwrap().parent.unwrap();
+    assert_eq!(recorded.digest.to_string(), digest(&parent));
+    assert_eq!(model.preprocessing.mean, parent_model.preprocessing.mean);
+    assert_eq!(model.classes.len(), 6);
+}
+
+#[test]
+fn it_begins_where_its_parent_ended() {
+    let place = Place::new();
+    // A network without running statistics, and then a rate that changes next to nothing.
+    let parent = place.train("parent", "model = \"lenet5\"\noptimizer = \"adamw\"");
+    let child = place.train(
+        "child",
+        "model = \"lenet5\"\nfrom = \"parent@best\"\nlr = 1e-12",
+    );
+    let loss = |run: &keepbest_train::Finished| {
+        run.best.as_ref().unwrap().metrics.get("val/loss").unwrap()
+    };
+    assert!(
+        (loss(&child) - loss(&parent)).abs() < 1e-6,
+        "{} {}",
+        loss(&child),
+        loss(&parent)
+    );
+
+    // A resumed child needs its parent no more, and is the same.
+    std::fs::remove_dir_all(&parent.run).unwrap();
+    let again = resume(
+        &child.run,
+        &Settings::default(),
+        &mut |_: Event<'_>| {},
+        &AtomicBool::new(false),
+    );
+    assert_eq!(digest(&finished(again)), digest(&child));
+}
+
+#[test]
+fn nothing_in_common_is_an_error() {
+    let place = Place::new();
+    place.train("parent", "");
+    // Both count the batches their first batch norm has seen, but no trained tensor fits.
+    let error = place.fail("child", "from = \"parent\"\nmodel = \"resnet18\"");
+    assert!(
+        matches!(error, TrainError::NothingInCommon { .. }),
+        "{error}"
+    );
+    assert!(!place.runs().join("child").exists());
+}
