@@ -66,3 +66,60 @@ pub(super) fn storage(global: &Global) -> Option<StorageClass> {
         _ => return None,
     }))
 }
+
+/// How PyTorch names the elements of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// By the storage class, in `torch`.
+    Storage(&'static str),
+    /// By the dtype, in `torch`: newer element types have no storage class of their own.
+    Dtype(&'static str),
+}
+
+/// How PyTorch names elements of a type.
+pub(super) fn form(dtype: Dtype) -> Form {
+    match dtype {
+        Dtype::F64 => Form::Storage("DoubleStorage"),
+        Dtype::F32 => Form::Storage("FloatStorage"),
+        Dtype::F16 => Form::Storage("HalfStorage"),
+        Dtype::BF16 => Form::Storage("BFloat16Storage"),
+        Dtype::I64 => Form::Storage("LongStorage"),
+        Dtype::I32 => Form::Storage("IntStorage"),
+        Dtype::I16 => Form::Storage("ShortStorage"),
+        Dtype::I8 => Form::Storage("CharStorage"),
+        Dtype::U8 => Form::Storage("ByteStorage"),
+        Dtype::Bool => Form::Storage("BoolStorage"),
+        Dtype::C64 => Form::Storage("ComplexFloatStorage"),
+        Dtype::C128 => Form::Storage("ComplexDoubleStorage"),
+        Dtype::F8E4M3 => Form::Dtype("float8_e4m3fn"),
+        Dtype::F8E4M3Fnuz => Form::Dtype("float8_e4m3fnuz"),
+        Dtype::F8E5M2 => Form::Dtype("float8_e5m2"),
+        Dtype::F8E5M2Fnuz => Form::Dtype("float8_e5m2fnuz"),
+        Dtype::F8E8M0 => Form::Dtype("float8_e8m0fnu"),
+        Dtype::U64 => Form::Dtype("uint64"),
+        Dtype::U32 => Form::Dtype("uint32"),
+        Dtype::U16 => Form::Dtype("uint16"),
+        Dtype::C32 => Form::Dtype("complex32"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_understood() {
+        for of in Dtype::ALL {
+            let global = |name: &str| Global {
+                module: "torch".into(),
+                name: name.into(),
+            };
+            match form(of) {
+                Form::Storage(name) => {
+                    assert_eq!(storage(&global(name)), Some(StorageClass::Typed(of)));
+                }
+                Form::Dtype(name) => assert_eq!(dtype(&global(name)), Some(of)),
+            }
+        }
+    }
+}

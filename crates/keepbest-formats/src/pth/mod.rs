@@ -24,7 +24,9 @@ mod module;
 mod pickle;
 mod tar;
 mod tensor;
+mod tree;
 mod value;
+mod write;
 
 use std::fmt;
 use std::path::Path;
@@ -38,7 +40,9 @@ pub use limits::Limits;
 pub use module::ModuleTree;
 pub use pickle::{Global, GlobalUse, PickleError};
 pub use tensor::{StorageRef, TensorInfo, TensorRef};
+pub use tree::{Key, Tree};
 pub use value::{Elements, Entries, Record, Value};
+pub use write::{PthImage, WriteError, encode};
 
 use crate::sniff::{FileKind, sniff};
 use crate::{Tensor, map_file};

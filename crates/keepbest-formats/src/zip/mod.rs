@@ -6,9 +6,13 @@
 //!
 //! Format: PKWARE APPNOTE.TXT 6.3.10.
 
+mod write;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+
+pub(crate) use write::stored;
 
 /// Entries more than this are no model.
 const MOST_ENTRIES: u64 = 1_000_000;
