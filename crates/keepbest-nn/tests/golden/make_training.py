@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes training.json: PyTorch's loss curve over 50 training steps of `simple-cnn` and of `resnet18`.
+"""Writes training.json: PyTorch's loss curve over training steps of `simple-cnn` and of `resnet18`.
 
 Both sides start from weights that a formula gives exactly and see the same batches, so no weights are stored.
 
@@ -26,9 +26,11 @@ then zero-padded by 2 on each side to 32x32 and repeated in 3 channels.
 
 Loss: mean cross entropy, recorded before the step's update. Optimizer: SGD as stated; batch norm in training mode.
 
-The JSON has the curve in float64 (`loss_f64`, the truth) and in float32 (`loss_f32`), and their largest relative
-difference over the first 10 steps and over all: what rounding alone does to a float32 engine. `norms_f64` are the
-2-norms of some tensors after the last step.
+Each curve is given in float64 (`loss_f64`, the truth) and in float32 (`loss_f32`); `difference` is their largest relative
+difference: what rounding alone does. Training is chaotic: at a learning rate of 0.05 the two runs of PyTorch part after
+some 15 steps, at 0.02 they are 9 % apart after 50 (resnet18: 93 %). So the long curves have a learning rate at which
+rounding alone stays well below 1e-3, and short ones have a higher rate. `norms_f64` are the 2-norms of some tensors after
+the last step, `filled_elements` is where the counter ended.
 """
 
 import gzip
@@ -43,7 +45,7 @@ from torch import nn
 from golden import out_dir, unit, write_json
 
 EMBEDDED = pathlib.Path(__file__).resolve().parents[3] / "keepbest-data" / "embedded"
-SEED, STEPS = 1234, 50
+SEED = 1234
 MEAN, STD = 0.2860, 0.3530
 
 
@@ -98,18 +100,18 @@ def images(dtype, count):
     return ((raw.to(dtype) / 255 - MEAN) / STD).reshape(count, 1, 28, 28)
 
 
-def run(build, dtype, batch, lr, momentum, weight_decay, padded):
-    """The losses of all steps, and the trained model."""
+def run(build, dtype, steps, batch, lr, momentum, weight_decay, padded):
+    """The losses of all steps, the trained model, and how many elements the formula filled."""
     model = build()
     filled = fill(model)
     model.to(dtype).train()
-    x = images(dtype, STEPS * batch)
+    x = images(dtype, steps * batch)
     if padded:
         x = F.pad(x, (2, 2, 2, 2)).repeat(1, 3, 1, 1)
-    y = torch.from_numpy(idx("train-labels-idx1-ubyte.gz", 8)[: STEPS * batch].astype(np.int64))
+    y = torch.from_numpy(idx("train-labels-idx1-ubyte.gz", 8)[: steps * batch].astype(np.int64))
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     losses = []
-    for s in range(0, STEPS * batch, batch):
+    for s in range(0, steps * batch, batch):
         optimizer.zero_grad()
         loss = F.cross_entropy(model(x[s : s + batch]), y[s : s + batch])
         loss.backward()
@@ -127,49 +129,34 @@ def curve(name, build, norms, **settings):
     loss_f64, model, filled = run(build, torch.float64, **settings)
     loss_f32, _, _ = run(build, torch.float32, **settings)
     state = model.state_dict()
+    print(f"{name}, lr {settings['lr']}, {settings['steps']} steps: float32 within {difference(loss_f64, loss_f32)}")
     return {
         "model": name,
-        "steps": STEPS,
         **settings,
         "filled_elements": filled,
         "state_dict": {k: list(v.shape) for k, v in state.items()},
         "loss_f64": loss_f64,
         "loss_f32": loss_f32,
-        "difference_first_10": difference(loss_f64[:10], loss_f32[:10]),
-        "difference_all": difference(loss_f64, loss_f32),
+        "difference": difference(loss_f64, loss_f32),
         "norms_f64": {k: state[k].norm().item() for k in norms},
+        # For whoever regenerates this: how far another machine's rounding may take these fields.
+        "tolerance": {"loss_f32": 1e-3, "difference": 0.99},
     }
 
 
 def main():
     out = out_dir(__doc__)
-    torch.set_num_threads(2)
+    sgd = {"momentum": 0.9, "weight_decay": 5e-4}
+    simple = ["conv1.weight", "bn1.running_var", "conv2.weight", "fc1.weight", "fc2.bias"]
+    resnet = ["conv1.weight", "bn1.running_mean", "layer2.0.downsample.0.weight", "layer4.1.conv2.weight", "fc.weight"]
     curves = [
-        curve(
-            "simple-cnn",
-            SimpleCnn,
-            ["conv1.weight", "bn1.running_var", "conv2.weight", "fc1.weight", "fc2.bias"],
-            batch=32,
-            lr=0.05,
-            momentum=0.9,
-            weight_decay=5e-4,
-            padded=False,
-        ),
-        curve(
-            "resnet18",
-            cifar_resnet18,
-            ["conv1.weight", "bn1.running_mean", "layer2.0.downsample.0.weight", "layer4.1.conv2.weight", "fc.weight"],
-            batch=16,
-            lr=0.02,
-            momentum=0.9,
-            weight_decay=5e-4,
-            padded=True,
-        ),
+        curve("simple-cnn", SimpleCnn, simple, steps=50, batch=32, lr=0.001, **sgd, padded=False),
+        curve("simple-cnn", SimpleCnn, simple, steps=10, batch=32, lr=0.05, **sgd, padded=False),
+        curve("resnet18", cifar_resnet18, resnet, steps=50, batch=16, lr=5e-6, **sgd, padded=True),
+        curve("resnet18", cifar_resnet18, resnet, steps=10, batch=16, lr=1e-4, **sgd, padded=True),
     ]
-    about = "PyTorch's loss over 50 training steps from weights given by a formula; see make_training.py"
+    about = "PyTorch's loss over training steps from weights given by a formula; see make_training.py"
     write_json(out / "training.json", {"about": about, "seed": SEED, "mean": MEAN, "std": STD, "curves": curves})
-    for c in curves:
-        print(f"{c['model']}: float32 within {c['difference_first_10']} over 10 steps, {c['difference_all']} over {STEPS}")
 
 
 if __name__ == "__main__":
