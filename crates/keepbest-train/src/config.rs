@@ -171,6 +171,9 @@ impl Config {
             }
         }
         let epochs = given.epochs.unwrap_or(12);
+        let monitor = given.monitor.unwrap_or_else(|| "val/accuracy".into());
+        // On a few hundred images many models are equally accurate. The loss tells them apart.
+        let tie_break = (monitor == "val/accuracy").then(|| "val/loss".to_owned());
         let config = Self {
             data: given.data.unwrap_or_else(|| DEFAULT_DATA.into()),
             data_dir: given.data_dir.flatten(),
@@ -206,10 +209,10 @@ impl Config {
             seed: given.seed.unwrap_or(1),
             threads: given.threads.flatten(),
             device: given.device.unwrap_or_else(|| DEVICES[0].into()),
-            monitor: given.monitor.unwrap_or_else(|| "val/accuracy".into()),
+            monitor,
             mode: given.mode.unwrap_or(Mode::Auto),
             min_delta: given.min_delta.unwrap_or_else(|| "0".into()),
-            tie_break: given.tie_break.flatten(),
+            tie_break: given.tie_break.unwrap_or(tie_break),
             constraint: given.constraint.unwrap_or_default(),
             eval_every: given.eval_every.unwrap_or(EvalEvery::Epoch),
             patience: given.patience.flatten(),

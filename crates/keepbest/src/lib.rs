@@ -14,18 +14,22 @@
 //! | [`data`] | data sets, preprocessing, splits, loader |
 //! | [`train`] | the whole flow from data to the best model |
 //!
-//! ```no_run
+//! ```
 //! use keepbest::train::{Event, Outcome, Settings, train};
 //! use std::sync::atomic::AtomicBool;
 //!
-//! let settings = Settings::from_toml("data = \"fashion-mnist-mini\"\nepochs = 3")?;
+//! let mut settings = Settings::from_toml("data = \"fashion-mnist-mini\"\nmodel = \"lenet5\"\nepochs = 1")?;
+//! # let runs = tempfile::tempdir()?;
+//! # settings.runs_dir = Some(runs.path().into());
 //! let mut observer = |event: Event<'_>| {
 //!     if let Event::Measured(judged) = event {
 //!         println!("epoch {}: {}", judged.epoch, judged.verdict.reason());
 //!     }
 //! };
 //! if let Outcome::Finished(run) = train(&settings, "", &mut observer, &AtomicBool::new(false))? {
-//!     println!("the best is {}", run.best.expect("one was measured").path.display());
+//!     let best = run.best.expect("an epoch was measured");
+//!     println!("{} has {} correct", best.path.display(), best.score.value);
+//! #   assert!(best.score.value > 0.3);
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

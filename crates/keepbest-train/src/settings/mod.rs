@@ -268,7 +268,7 @@ settings! {
     min_delta: String = "min-delta" "DELTA"
         "Least improvement that counts, such as 0.001 or 0.1%";
     tie_break: Option<String> = "tie-break" "METRIC"
-        "Metric that decides between equals, or none: the earlier stays";
+        "Metric that decides between equals, or none: the earlier stays; by default val/loss, when val/accuracy is monitored";
     constraint: Vec<String> = "constraint" "RULE"
         "What a best model must fulfil, such as `val/recall_macro >= 0.9`";
     eval_every: EvalEvery = "eval-every" "WHEN"

@@ -32,6 +32,8 @@ pub enum Ending {
 pub struct Finished {
     /// The run's directory.
     pub run: PathBuf,
+    /// What it was trained on: a set's name, or a folder.
+    pub data: String,
     /// Why it ended.
     pub ending: Ending,
     /// Steps taken.
@@ -134,6 +136,7 @@ impl Run {
         }
         Ok(Outcome::Finished(Box::new(Finished {
             run: self.path,
+            data: self.setup.config.data,
             ending,
             step: self.state.step,
             epoch: self.state.epoch,

@@ -23,10 +23,14 @@ impl Rates {
         let warm_up = in_steps(config.warmup).min(steps);
         let gamma = config.lr_gamma.unwrap_or(0.1);
         let curve = match config.schedule {
-            // Its warm-up is part of the curve.
+            // Its warm-up is part of the curve. The top is its last step, and a rise of one step is none.
             ScheduleKind::OneCycle => Curve::OneCycle {
                 steps,
-                pct_start: warm_up as f64 / steps.max(1) as f64,
+                pct_start: if warm_up > 1 {
+                    warm_up as f64 / steps as f64
+                } else {
+                    0.0
+                },
                 anneal: Anneal::Cosine,
                 div_factor: 25.0,
                 final_div_factor: 1e4,
@@ -102,9 +106,26 @@ mod tests {
     #[test]
     fn one_cycle_rises_to_the_end_of_its_warm_up_and_falls_to_nothing() {
         let rates = rates("warmup = 1.0");
-        assert_eq!(rates.at(0, None), 0.04);
+        assert!((rates.at(0, None) - 0.04).abs() < 1e-12);
         assert_eq!(rates.at(9, None), 1.0);
         assert!(rates.at(39, None) < 1e-4);
+    }
+
+    #[test]
+    fn every_length_of_warm_up_gives_rates() {
+        for warm_up in 0..=40 {
+            for schedule in ["one-cycle", "cosine", "constant", "step"] {
+                let epochs = f64::from(warm_up) / 10.0;
+                let rates = rates(&format!("schedule = \"{schedule}\"\nwarmup = {epochs}"));
+                for step in 0..45 {
+                    let rate = rates.at(step, None);
+                    assert!(
+                        (0.0..=1.0).contains(&rate),
+                        "{schedule} {warm_up} {step}: {rate}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

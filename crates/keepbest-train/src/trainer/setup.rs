@@ -333,6 +333,7 @@ fn engine_config(config: &Config, class_weights: Option<&[f64]>) -> EngineConfig
                 .map(|weights| weights.iter().map(|weight| *weight as f32).collect()),
         },
         clip_grad_norm: config.clip_grad_norm,
+        ..EngineConfig::default()
     }
 }
 

@@ -86,7 +86,9 @@ pub struct Compute {
     pub device: String,
 }
 
+/// Of a flag given twice, the last one counts, so that a line can be taken up again with something added.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct TrainArgs {
     #[command(flatten)]
     pub settings: SettingsArgs,

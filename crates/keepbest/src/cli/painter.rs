@@ -149,7 +149,7 @@ impl Painter {
                 ProgressDrawTarget::stderr_with_hz(10),
             );
             // The template is ours and sound; with the default bar nothing is lost.
-            if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{prefix} [{wide_bar}] {msg}") {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar.set_prefix(format!("epoch 1/{}", overview.epochs));

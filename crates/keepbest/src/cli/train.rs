@@ -107,7 +107,21 @@ fn finish(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<
         output::json(&finished_json(finished))?;
     } else if !args.quiet {
         output::lines(&told(finished))?;
-        next_commands(&finished.run, terminal);
+        next_commands(finished, terminal);
+    }
+    if !finished.best_is_saved {
+        let message = match &finished.best {
+            Some(best) => format!(
+                "the best model could not be saved; {} is the best before it",
+                best.path.display()
+            ),
+            None => "the best model could not be saved".to_owned(),
+        };
+        let causes = finished.failures.last().cloned().into_iter().collect();
+        return Err(Failure {
+            causes,
+            ..Failure::new(Exit::Failed, message)
+        });
     }
     let Some(best) = &finished.best else {
         let message = format!(
@@ -127,17 +141,6 @@ fn finish(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<
             best.path.display()
         );
         return Err(Failure::new(Exit::CheckFailed, message));
-    }
-    if !finished.best_is_saved {
-        let failure = finished.failures.last().cloned().unwrap_or_default();
-        let message = format!(
-            "the best model could not be saved; {} is the best before it",
-            best.path.display()
-        );
-        return Err(Failure {
-            causes: vec![failure],
-            ..Failure::new(Exit::Failed, message)
-        });
     }
     Ok(Exit::Done)
 }
@@ -198,13 +201,21 @@ fn told(finished: &Finished) -> Vec<String> {
     lines
 }
 
-fn next_commands(run: &Path, terminal: &Terminal) {
+fn next_commands(finished: &Finished, terminal: &Terminal) {
     let dim = terminal.error_style().dim;
-    let name = run.display();
+    let name = finished.run.display();
     eprintln!("\n{dim}try next{dim:#}");
     eprintln!("  keepbest show {name}");
     eprintln!("  keepbest evaluate {name}");
-    eprintln!("  keepbest data sample --to samples && keepbest predict {name} samples");
+    if keepbest_data::list(None)
+        .iter()
+        .any(|set| set.name == finished.data)
+    {
+        eprintln!("  keepbest data sample {} --to samples", finished.data);
+        eprintln!("  keepbest predict {name} samples");
+    } else {
+        eprintln!("  keepbest predict {name} IMAGE...");
+    }
 }
 
 fn finished_json(finished: &Finished) -> Value {

@@ -1,5 +1,6 @@
 //! `keepbest data sample`: images of a set as files.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,10 +26,7 @@ pub fn run(request: &Request<'_>, data_dir: Option<&Path>, json: bool) -> Result
         .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
     let (name, set) = pick(&bundle, request.split)?;
     let mut written = Vec::new();
-    let count = request.count.min(set.len());
-    for i in 0..count {
-        // Spread over the set, which may be sorted by class.
-        let index = i * set.len() / count;
+    for index in spread(&**set, request.count) {
         let class = &set.classes()[set.label(index) as usize];
         let slug: String = class
             .chars()
@@ -53,6 +51,20 @@ pub fn run(request: &Request<'_>, data_dir: Option<&Path>, json: bool) -> Result
         }
     }
     Ok(Exit::Done)
+}
+
+/// Images of every class in turn, each class in the set's order.
+fn spread(set: &dyn Dataset, count: usize) -> Vec<usize> {
+    let mut by_class: Vec<VecDeque<usize>> = vec![VecDeque::new(); set.classes().len()];
+    for index in 0..set.len() {
+        by_class[set.label(index) as usize].push_back(index);
+    }
+    let mut picked = Vec::new();
+    while picked.len() < count.min(set.len()) {
+        picked.extend(by_class.iter_mut().filter_map(VecDeque::pop_front));
+    }
+    picked.truncate(count);
+    picked
 }
 
 fn pick(

@@ -1,0 +1,10 @@
+//! The real program, on real images: what it prints, what it leaves on disk, how it exits.
+
+mod bad_input;
+mod interrupt;
+mod models;
+mod predict;
+mod support;
+mod terminal;
+mod train;
+mod verify;
