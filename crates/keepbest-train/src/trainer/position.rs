@@ -114,7 +114,7 @@ impl TrainerState {
         let last = at_end && self.epoch == self.epochs;
         let due = match timetable.eval_every {
             EvalEvery::Epoch => at_end,
-            EvalEvery::Steps(every) => (self.step > 0 && self.step % every == 0) || last,
+            EvalEvery::Steps(every) => (self.step > 0 && self.step.is_multiple_of(every)) || last,
         };
         match (due && self.measured_at != Some(self.step), last, at_end) {
             (true, ..) => Next::Measure,

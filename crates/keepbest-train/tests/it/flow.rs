@@ -151,7 +151,7 @@ fn every_schedule_optimizer_and_model_trains() {
 fn early_stopping_says_why() {
     let place = Place::new();
     // Nothing gets better by more than all there is.
-    let run = place.train("run", "patience = 1\nmin-delta = 1.0");
+    let run = place.train("run", "patience = 1\nmin-delta = 1.0\ntie-break = \"none\"");
     let Ending::StoppedEarly(reason) = &run.ending else {
         panic!("{:?}", run.ending)
     };

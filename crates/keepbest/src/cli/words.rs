@@ -7,7 +7,7 @@ pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -53,7 +53,7 @@ pub fn value(value: f64) -> String {
     match value.abs() {
         _ if !value.is_finite() => value.to_string(),
         0.0 => "0".into(),
-        size if size < 0.0001 || size >= 100_000.0 => format!("{value:.2e}"),
+        size if !(0.0001..100_000.0).contains(&size) => format!("{value:.2e}"),
         _ => format!("{value:.4}"),
     }
 }
