@@ -1,9 +1,12 @@
-//! PyTorch's files (`.pth`, `.pt`, `.ckpt`), read without running anything.
+//! PyTorch's files (`.pth`, `.pt`, `.ckpt`), read without running anything, and written as PyTorch's own.
 //!
 //! Such a file is a pickle, which is a program, beside tensors. Here the program is read as data
 //! ([`PthFile`]): names that it would import stay names, calls stay records. What PyTorch itself
 //! writes for tensors and containers is understood; everything else is kept as an inert
 //! [`Record`] and listed with its [`Trust`].
+//!
+//! [`encode`] writes a [`Tree`] of values, such as a state dict; [`Checkpoint`] writes and reads all that
+//! training needs to go on.
 //!
 //! ```no_run
 //! use keepbest_formats::pth::PthFile;
@@ -14,13 +17,16 @@
 //! ```
 
 mod archive;
+mod checkpoint;
 mod dtypes;
 mod error;
 mod find;
 mod globals;
+mod json;
 mod legacy;
 mod limits;
 mod module;
+mod optimizer;
 mod pickle;
 mod tar;
 mod tensor;
@@ -33,11 +39,14 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+pub use checkpoint::{Checkpoint, CheckpointError};
 pub use error::PthError;
 pub use find::{FoundWeights, Skipped};
 pub use globals::{Trust, trust};
+pub use json::JsonError;
 pub use limits::Limits;
 pub use module::ModuleTree;
+pub use optimizer::{OptimizerError, OptimizerSettings, OptimizerState};
 pub use pickle::{Global, GlobalUse, PickleError};
 pub use tensor::{StorageRef, TensorInfo, TensorRef};
 pub use tree::{Key, Tree};
