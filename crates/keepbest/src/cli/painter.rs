@@ -88,13 +88,11 @@ impl Painter {
         let [channels, height, width] = overview.input;
         let [train, val, test] = overview.images.map(|images| thousands(images as u64));
         self.line(&format!(
-            "data     {}: {train} train, {val} val, {test} test images, {}x{}x{}, {} classes",
+            "data     {}: {} classes, {height}x{width}x{channels}",
             overview.data,
-            height,
-            width,
-            channels,
             overview.classes.len()
         ));
+        self.line(&format!("         {train} train, {val} val, {test} test images"));
         self.line(&format!(
             "network  {}, {}",
             overview.network,

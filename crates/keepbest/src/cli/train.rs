@@ -106,6 +106,7 @@ fn finish(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<
     if args.json {
         output::json(&finished_json(finished))?;
     } else if !args.quiet {
+        eprintln!();
         output::lines(&told(finished))?;
         next_commands(finished, terminal);
     }
@@ -170,15 +171,9 @@ fn told(finished: &Finished) -> Vec<String> {
                 .get(&format!("test/{name}"))
                 .map(|number| format!("{name} {}", value(number)))
         };
-        let shown: Vec<String> = ["accuracy", "top5_accuracy", "loss"]
-            .into_iter()
-            .filter_map(metric)
-            .collect();
-        lines.push(format!(
-            "test     {} ({})",
-            shown.join(", "),
-            count(test.report.count(), "unseen image")
-        ));
+        let shown: Vec<String> = ["accuracy", "loss"].into_iter().filter_map(metric).collect();
+        let images = count(test.report.count(), "unseen image");
+        lines.push(format!("test     {} on {images}", shown.join(", ")));
     }
     if !finished.examples.is_empty() {
         lines.push(String::new());

@@ -11,7 +11,8 @@ fn a_run_is_told_line_by_line_and_kept() {
     // Words on stderr, the result on stdout, no control codes on either.
     assert!(!said.err.contains('\x1b') && !said.out.contains('\x1b') && !said.err.contains('\r'));
     for words in [
-        "108 train, 12 val, 40 test images, 28x28x1, 4 classes",
+        "data     data: 4 classes, 28x28x1",
+        "108 train, 12 val, 40 test images",
         "network  simple-cnn, ",
         "run      runs/simple-cnn-1; best is max val/accuracy",
         "train/loss",
