@@ -262,6 +262,12 @@ impl Model {
         Ok(predictor)
     }
 
+    /// Whether the file names its classes; otherwise [`Model::classes`] are the labels as text.
+    pub fn names_its_classes(&self) -> bool {
+        let metadata = self.file.metadata.as_ref();
+        metadata.is_some_and(|metadata| !metadata.classes.is_empty())
+    }
+
     /// Whether the file brings its own architecture.
     pub fn is_full(&self) -> bool {
         self.file
