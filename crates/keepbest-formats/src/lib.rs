@@ -5,12 +5,14 @@
 //! - [`safetensors`]: the container, read strictly and without a copy.
 //! - [`model_file`]: keepbest's files, full and params-only, with every byte under a digest.
 //! - [`pth`]: PyTorch's files as data, running nothing of what is in them.
+//! - [`onnx`]: ONNX models, written only.
 //! - [`sniff`]: what a file holds that is something else.
 
 mod digest;
 mod dtype;
 mod map;
 pub mod model_file;
+pub mod onnx;
 pub mod pth;
 pub mod safetensors;
 pub mod sniff;
