@@ -1,6 +1,7 @@
 //! Finding and mending what a crash, or a disk, left behind.
 
 mod check;
+mod promotions;
 mod report;
 mod salvage;
 

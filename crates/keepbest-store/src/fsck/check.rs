@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 
 use super::report::{FindingKind, FsckReport};
 use super::{Depth, Verified, Verifier};
-use crate::error::{IoError, JournalError, OpenError, PromoteError};
+use crate::error::{IoError, JournalError, OpenError};
 use crate::fs::SharedFileSystem;
-use crate::journal::{Event, PromotedEvent, PrunedEvent, RepairedEvent, SavedEvent};
+use crate::journal::{Event, PrunedEvent, RepairedEvent, SavedEvent};
 use crate::layout::{
     CHECKPOINTS_DIR, CheckpointName, DAMAGED_SUFFIX, JOURNAL_FILE, RefName, STAGED_PREFIX,
 };
 use crate::reader::RunReader;
 use crate::refs;
-use crate::staged::Committed;
 use crate::state::RunState;
 use crate::writer::RunWriter;
 
@@ -77,19 +76,19 @@ pub(super) fn mend(
     check.run(depth)
 }
 
-enum Hand<'a> {
+pub(super) enum Hand<'a> {
     Examine(Box<RunState>),
     Mend(&'a mut RunWriter),
 }
 
-struct Check<'a> {
-    fs: SharedFileSystem,
-    run: PathBuf,
-    hand: Hand<'a>,
-    verify: Verifier<'a>,
+pub(super) struct Check<'a> {
+    pub(super) fs: SharedFileSystem,
+    pub(super) run: PathBuf,
+    pub(super) hand: Hand<'a>,
+    pub(super) verify: Verifier<'a>,
     // What reading each checkpoint gave, so that none is read twice.
     results: BTreeMap<CheckpointName, Result<Verified, String>>,
-    report: &'a mut FsckReport,
+    pub(super) report: &'a mut FsckReport,
 }
 
 impl Check<'_> {
@@ -114,7 +113,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn state(&self) -> &RunState {
+    pub(super) fn state(&self) -> &RunState {
         match &self.hand {
             Hand::Examine(state) => state,
             Hand::Mend(writer) => &writer.state,
@@ -126,7 +125,7 @@ impl Check<'_> {
     }
 
     /// Reports a finding; when mending, journals what will be done about it first.
-    fn found(
+    pub(super) fn found(
         &mut self,
         kind: FindingKind,
         subject: impl std::fmt::Display,
@@ -153,7 +152,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn verified(&mut self, name: &CheckpointName) -> Result<Verified, String> {
+    pub(super) fn verified(&mut self, name: &CheckpointName) -> Result<Verified, String> {
         if let Some(result) = self.results.get(name) {
             return result.clone();
         }
@@ -349,7 +348,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn rename_aside(&self, path: &Path, aside: &Path) -> Result<(), IoError> {
+    pub(super) fn rename_aside(&self, path: &Path, aside: &Path) -> Result<(), IoError> {
         if refs::same_file(&self.fs, path, aside)? {
             // Another name of it was set aside already; a rename would leave both.
             return self
@@ -391,217 +390,6 @@ impl Check<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Completes promotions that were cut short between `saved` and `promoted`, and finds the next best when best was lost.
-    fn unfinished_promotions(&mut self) -> Result<(), OpenError> {
-        if self.report.active_writer.is_some() {
-            return Ok(());
-        }
-        self.complete_best()?;
-        self.complete_last()
-    }
-
-    fn complete_best(&mut self) -> Result<(), OpenError> {
-        let Some(objective) = self
-            .state()
-            .started
-            .as_ref()
-            .map(|started| started.objective.clone())
-        else {
-            return Ok(());
-        };
-        let best = self.state().best.clone();
-        let lost = self.state().lost.contains(&RefName::Best);
-        let candidates: Vec<_> = self
-            .state()
-            .ranked()
-            .into_iter()
-            .filter(|(checkpoint, score)| {
-                // Better by the total order is not enough: it must have been judged an improvement. When best itself was
-                // lost, whatever comes next will do.
-                let improved = checkpoint
-                    .evaluation
-                    .as_ref()
-                    .is_some_and(|evaluation| evaluation.verdict.is_improved());
-                match best.as_ref().and_then(|best| best.score) {
-                    Some(best) => improved && objective.compare_total(score, &best).is_gt(),
-                    None => improved || lost,
-                }
-            })
-            .map(|(checkpoint, score)| (checkpoint.saved.clone(), score))
-            .collect();
-        for (saved, score) in candidates {
-            if self.verified(&saved.checkpoint).is_err() {
-                continue;
-            }
-            let was = best.as_ref().and_then(|best| best.score).map(|s| s.value);
-            return self.complete(
-                RefName::Best,
-                &saved,
-                if best.is_some() {
-                    "is better than what the journal calls best"
-                } else {
-                    "is the best that verifies"
-                },
-                PromotedEvent {
-                    reference: RefName::Best,
-                    checkpoint: saved.checkpoint.clone(),
-                    step: saved.step,
-                    epoch: saved.epoch,
-                    score: Some(score),
-                    was,
-                },
-            );
-        }
-        if lost && best.is_none() {
-            self.report.add(
-                FindingKind::NothingLeft,
-                RefName::Best.file_name(),
-                "no checkpoint that was evaluated verifies",
-                None,
-            );
-        }
-        Ok(())
-    }
-
-    fn complete_last(&mut self) -> Result<(), OpenError> {
-        let last_step = self.state().last.as_ref().map(|last| last.step);
-        if last_step.is_none() && !self.state().lost.contains(&RefName::Last) {
-            // This run has no last: it may not want one.
-            return Ok(());
-        }
-        let candidates: Vec<SavedEvent> = self
-            .state()
-            .resume_points()
-            .into_iter()
-            .map(|checkpoint| checkpoint.saved.clone())
-            .filter(|saved| last_step.is_none_or(|step| saved.step > step))
-            .collect();
-        for saved in candidates {
-            if self.verified(&saved.checkpoint).is_err() {
-                continue;
-            }
-            return self.complete(
-                RefName::Last,
-                &saved,
-                if last_step.is_some() {
-                    "is newer than what the journal calls last"
-                } else {
-                    "is the newest full model that verifies"
-                },
-                PromotedEvent {
-                    reference: RefName::Last,
-                    checkpoint: saved.checkpoint.clone(),
-                    step: saved.step,
-                    epoch: saved.epoch,
-                    score: None,
-                    was: None,
-                },
-            );
-        }
-        Ok(())
-    }
-
-    fn complete(
-        &mut self,
-        reference: RefName,
-        saved: &SavedEvent,
-        problem: &str,
-        event: PromotedEvent,
-    ) -> Result<(), OpenError> {
-        let action = format!("made {reference}");
-        if self.found(
-            FindingKind::UnfinishedPromotion,
-            &saved.checkpoint,
-            problem,
-            &action,
-        )? && let Hand::Mend(writer) = &mut self.hand
-        {
-            // It verified a moment ago.
-            let committed = Committed {
-                name: saved.checkpoint.clone(),
-                bytes: saved.bytes,
-            };
-            writer
-                .promote(&committed, event)
-                .map_err(|error| match error {
-                    PromoteError::Journal(error) => OpenError::Journal(error),
-                    PromoteError::Io(error) => OpenError::Io(error),
-                })?;
-        }
-        Ok(())
-    }
-
-    fn reference(&mut self, reference: RefName) -> Result<(), OpenError> {
-        let path = reference.path(&self.run);
-        let file = reference.file_name();
-        let exists = self
-            .fs
-            .stat(&path)
-            .map_err(IoError::at("examine", &path))?
-            .is_some();
-        let Some(target) = self.state().reference(reference).cloned() else {
-            if exists && let Err(error) = (self.verify)(&path) {
-                let aside = format!("{file}{DAMAGED_SUFFIX}");
-                let action = format!("kept as {aside}");
-                if self.found(FindingKind::DamagedRef, file, with_causes(&*error), &action)? {
-                    self.rename_aside(&path, &self.run.join(aside))?;
-                    self.sync_run()?;
-                }
-            }
-            return Ok(());
-        };
-        let original = target.checkpoint.path(&self.run);
-        let original_exists = self
-            .fs
-            .stat(&original)
-            .map_err(IoError::at("examine", &original))?
-            .is_some();
-        // When it is missing, and not mended, that has been reported.
-        if !original_exists || refs::same_file(&self.fs, &original, &path)? {
-            return Ok(());
-        }
-        if self.verified(&target.checkpoint).is_err() {
-            // Without repair, a target that is damaged has been reported.
-            return Ok(());
-        }
-        let (kind, problem) = if exists {
-            match (self.verify)(&path) {
-                // A copy, where there are no links.
-                Ok(_) if self.same_bytes(&original, &path)? => return Ok(()),
-                Ok(_) => (
-                    FindingKind::WrongRef,
-                    format!("is not {}", target.checkpoint),
-                ),
-                Err(error) => (FindingKind::DamagedRef, with_causes(&*error)),
-            }
-        } else {
-            (FindingKind::MissingRef, "is missing".to_owned())
-        };
-        if self.report.active_writer.is_some() {
-            // It may be on its way.
-            return Ok(());
-        }
-        let action = format!("set to {}", target.checkpoint);
-        if self.found(kind, file, problem, &action)? {
-            refs::point(&self.fs, &self.run, reference, &target.checkpoint)?;
-        }
-        Ok(())
-    }
-
-    fn same_bytes(&self, a: &Path, b: &Path) -> Result<bool, IoError> {
-        let hash = |path: &Path| {
-            let bytes = self.fs.read(path).map_err(IoError::at("read", path))?;
-            Ok(blake3::hash(&bytes))
-        };
-        Ok(hash(a)? == hash(b)?)
-    }
-
-    fn sync_run(&self) -> Result<(), IoError> {
-        self.fs
-            .sync_dir(&self.run)
-            .map_err(IoError::at("sync", &self.run))
     }
 }
 
