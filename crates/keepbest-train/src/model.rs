@@ -6,7 +6,7 @@ use keepbest_data::{ImageShape, Preprocessing};
 use keepbest_formats::StateDict;
 use keepbest_formats::model_file::{Kind, ModelFile};
 use keepbest_nn::zoo::{self, ZooOptions};
-use keepbest_nn::{ModelSpec, Network, Predictor};
+use keepbest_nn::{ModelSpec, Network, ParamTensor, Predictor};
 
 use crate::provenance::Provenance;
 
@@ -278,32 +278,28 @@ impl Model {
 }
 
 /// The spec of a named network that fits these weights. Where the file does not record the input's size or the number of
-/// classes, they are read off the weights: classes from the last tensor, channels from the first, and height and width
-/// from the usual sizes, the first that fits.
+/// classes, they are read off the weights: channels from the network's first tensor, classes from its last (by name: files
+/// have orders of their own), and height and width from the usual sizes, the first that fits.
 fn named_spec(
     network: &str,
     weights: &StateDict,
     preprocessing: Option<&Preprocessing>,
     classes: usize,
 ) -> Result<ModelSpec, zoo::UnknownModel> {
-    let first = |dimension: usize| {
-        let filter = weights.iter().find(|(_, tensor)| tensor.shape().len() == 4);
-        filter
-            .and_then(|(_, tensor)| tensor.shape().get(dimension).copied())
-            .filter(|n| (1..=4).contains(n))
+    // Names do not depend on sizes, so those of any network of this kind will do.
+    let any = Network::new(&zoo::spec(network, &ZooOptions::new(3, 64, 64, 10))?);
+    let side = |tensor: Option<&ParamTensor>, dimension: usize| {
+        let shape = weights.get(&tensor?.name)?.shape();
+        shape.get(dimension).copied().filter(|side| *side > 0)
     };
-    let last = weights
-        .iter()
-        .next_back()
-        .and_then(|(_, tensor)| tensor.shape().first().copied());
-    let classes = if classes > 0 {
-        classes
-    } else {
-        last.filter(|n| *n > 0).unwrap_or(10)
+    let tensors = any.as_ref().map_or(&[][..], |any| any.layout().tensors());
+    let classes = match classes {
+        0 => side(tensors.last(), 0).unwrap_or(10),
+        named => named,
     };
     let channels = preprocessing
         .map(|preprocessing| preprocessing.input.channels)
-        .or(first(1))
+        .or(side(tensors.first(), 1).filter(|channels| *channels <= 4))
         .unwrap_or(1);
     let size =
         preprocessing.map(|preprocessing| (preprocessing.input.height, preprocessing.input.width));
