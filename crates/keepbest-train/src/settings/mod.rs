@@ -142,6 +142,15 @@ macro_rules! settings {
                 names
             }
 
+            /// The value of one as text, when it is given: what [`Settings::set`] takes, lists joined by commas.
+            pub fn text_of(&self, name: &str) -> Option<String> {
+                let text = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), Into::into);
+                Some(match self.written(name)? {
+                    toml::Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
+                    value => text(&value),
+                })
+            }
+
             /// The value of one as TOML, when it is given.
             pub(crate) fn written(&self, name: &str) -> Option<toml::Value> {
                 match name {
@@ -214,7 +223,7 @@ settings! {
     test_fraction: f64 = "test-fraction" "PART"
         "Part of the training images set aside for the final test, where the data brings no test split; 0 for no test";
     augment: Augment = "augment" "HOW"
-        "Random changes to training images: none, or flip and shift:PIXELS joined by commas";
+        "Random changes to training images: none, or flip and shift:PIXELS joined by commas; by default what suits the data";
 
     [Model]
     model: String = "model" "NAME"
@@ -240,7 +249,7 @@ settings! {
     schedule: ScheduleKind = "schedule" "NAME"
         "How the learning rate changes: constant, step, cosine, one-cycle or plateau";
     warmup: f64 = "warmup" "EPOCHS"
-        "Epochs in which the learning rate rises to its highest";
+        "Epochs in which the learning rate rises to its highest; by default a quarter of the run for one-cycle, else 0";
     lr_step: f64 = "lr-step" "EPOCHS"
         "Schedule step: epochs from drop to drop; by default a third of the run";
     lr_gamma: f64 = "lr-gamma" "FACTOR"

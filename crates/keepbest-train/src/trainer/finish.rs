@@ -1,6 +1,7 @@
 //! The end of a run: the best read back from disk, measured again, and tested.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use keepbest_core::Metrics;
 use keepbest_data::Dataset as _;
@@ -77,10 +78,12 @@ pub struct Example {
 }
 
 impl Run {
+    /// `None` of a measurement means that it was told to stop: everything is saved, and resuming comes back here.
     pub(super) fn finish(
         mut self,
         ending: Ending,
         observer: &mut dyn Observer,
+        stop: &AtomicBool,
     ) -> Result<Outcome, TrainError> {
         self.keeper.wait();
         self.tell(observer);
@@ -92,7 +95,10 @@ impl Run {
                 .then_some(&*self.setup.spec.name);
             let model = Model::open(&best.path, network)?;
             let mut predictor = model.predictor(64, self.setup.config.threads)?;
-            let again = recheck_val(&self, &mut predictor, &best.metrics, observer)?;
+            let Some(again) = recheck_val(&self, &mut predictor, &best.metrics, observer, stop)?
+            else {
+                return self.interrupted(observer);
+            };
             observer.on(Event::Rechecked {
                 path: &best.path,
                 difference: again.difference.as_ref(),
@@ -101,18 +107,18 @@ impl Run {
             if let Some(split) = &self.setup.data.test {
                 let of = split.len();
                 let criterion = self.setup.provenance.criterion.criterion();
-                test = Evaluator::new(&criterion, &model.preprocessing).measure(
-                    &mut predictor,
-                    split,
-                    |done| {
-                        observer.on(Event::Measuring {
-                            split: "test",
-                            done,
-                            of,
-                        });
-                        true
-                    },
-                )?;
+                let evaluator = Evaluator::new(&criterion, &model.preprocessing);
+                test = evaluator.measure(&mut predictor, split, |done| {
+                    observer.on(Event::Measuring {
+                        split: "test",
+                        done,
+                        of,
+                    });
+                    !stop.load(Ordering::Relaxed)
+                })?;
+                if test.is_none() {
+                    return self.interrupted(observer);
+                }
             }
             examples = show(&self, &model, &mut predictor)?;
         }
@@ -193,26 +199,27 @@ fn recheck_val(
     predictor: &mut Predictor,
     recorded: &Metrics,
     observer: &mut dyn Observer,
-) -> Result<Recheck, TrainError> {
+    stop: &AtomicBool,
+) -> Result<Option<Recheck>, TrainError> {
     let data = &run.setup.data;
     let criterion = run.setup.provenance.criterion.criterion();
     let of = data.val.len();
-    let measured =
-        Evaluator::new(&criterion, &data.preprocessing).measure(predictor, &data.val, |done| {
-            observer.on(Event::Measuring {
-                split: "val",
-                done,
-                of,
-            });
-            true
-        })?;
-    let metrics = measured
-        .map(|measured| measured.metrics("val"))
-        .unwrap_or_default();
-    Ok(Recheck {
-        difference: first_difference(&metrics, recorded),
-        metrics,
-    })
+    let evaluator = Evaluator::new(&criterion, &data.preprocessing);
+    let measured = evaluator.measure(predictor, &data.val, |done| {
+        observer.on(Event::Measuring {
+            split: "val",
+            done,
+            of,
+        });
+        !stop.load(Ordering::Relaxed)
+    })?;
+    Ok(measured.map(|measured| {
+        let metrics = measured.metrics("val");
+        Recheck {
+            difference: first_difference(&metrics, recorded),
+            metrics,
+        }
+    }))
 }
 
 /// The first metric of `found` that `recorded` has with another value, to the last bit.

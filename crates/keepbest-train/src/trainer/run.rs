@@ -122,7 +122,7 @@ impl Run {
             observer.on(Event::Note(note));
         }
         match self.steps(observer, stop) {
-            Ok(Some(ending)) => self.finish(ending, observer),
+            Ok(Some(ending)) => self.finish(ending, observer, stop),
             Ok(None) => self.interrupted(observer),
             Err(TrainError::Step(
                 problem @ (StepError::NonFiniteLoss { .. } | StepError::NonFiniteGradient { .. }),
@@ -267,7 +267,10 @@ impl Run {
         }
     }
 
-    fn interrupted(mut self, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+    pub(super) fn interrupted(
+        mut self,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainError> {
         let handle = SnapshotHandle::new(Held(self.setup.engine.snapshot()));
         self.keeper
             .save_last(&handle, self.state.epoch, self.training_json());

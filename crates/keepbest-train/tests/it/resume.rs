@@ -111,6 +111,34 @@ fn interrupted_in_an_evaluation_it_measures_again() {
 }
 
 #[test]
+fn interrupted_in_the_final_test_it_only_tests_again() {
+    let place = Place::new();
+    let whole = place.train("whole", "");
+    for (name, at) in [("recheck", "val"), ("test", "test")] {
+        let finished = std::cell::Cell::new(0);
+        let cut = until(&place, name, "", |event| match event {
+            Event::Stepped(progress) => {
+                finished.set(progress.step);
+                false
+            }
+            Event::StoppedEarly(_) | Event::Measured(_) => {
+                finished.set(finished.get() + 1);
+                false
+            }
+            // The last step and its evaluation are done.
+            Event::Measuring { split, .. } => finished.get() == 13 && *split == at,
+            _ => false,
+        });
+        assert!(cut, "{name}");
+        let run = place.runs().join(name);
+        assert_eq!(history(&run), history(&whole.run));
+        let resumed = to_the_end(&run);
+        assert_eq!(digest(&resumed), digest(&whole));
+        assert_eq!(history(&run), history(&whole.run));
+    }
+}
+
+#[test]
 fn patience_survives() {
     let place = Place::new();
     let settings = "patience = 2\neval-every = 2\nlr = 0.000001";

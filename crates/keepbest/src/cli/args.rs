@@ -5,23 +5,27 @@ use std::path::PathBuf;
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
-use keepbest_train::{DEFAULT_DATA, DEFAULT_RUNS_DIR, Group, Origin, Settings};
+use keepbest_train::{
+    Config, DEFAULT_DATA, DEFAULT_RUNS_DIR, DataDefaults, Group, Key, Origin, Settings,
+};
 
 const ABOUT: &str =
     "Trains convolutional networks on the CPU and keeps the best model of every run";
 
 const EXAMPLES: &str = "\
-A MODEL is a file, a run (its best), or run@best, run@last, run@step:1200, run@epoch:7.
+A MODEL is a file, a run (its best), or one of a run's models:
+run@best, run@last, run@step:1200, run@epoch:7.
 
 Start with `keepbest train`: it brings its own images and takes about a minute.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check did not hold, 130 interrupted.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check did not hold,
+130 interrupted.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "keepbest", version, about = ABOUT, after_help = EXAMPLES)]
 #[command(
-    max_term_width = 100,
+    max_term_width = 80,
     arg_required_else_help = true,
     infer_subcommands = false
 )]
@@ -93,21 +97,16 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub settings: SettingsArgs,
     /// Go on with an interrupted run
-    #[arg(
-        long,
-        value_name = "RUN",
-        help_heading = "This command",
-        conflicts_with = "config"
-    )]
+    #[arg(long, value_name = "RUN", conflicts_with = "config")]
     pub resume: Option<String>,
     /// Take settings from a file such as a run's own run.toml; flags win
-    #[arg(long, value_name = "FILE", help_heading = "This command")]
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Say only what went wrong
-    #[arg(long, short, help_heading = "This command")]
+    #[arg(long, short)]
     pub quiet: bool,
     /// Print the result as JSON
-    #[arg(long, help_heading = "This command")]
+    #[arg(long)]
     pub json: bool,
 }
 
@@ -353,7 +352,10 @@ impl FromArgMatches for SettingsArgs {
 
 impl Args for SettingsArgs {
     fn augment_args(mut command: Command) -> Command {
-        let mut order = 0;
+        let defaults = Config::resolve(Settings::default(), &DataDefaults::default())
+            .map(|config| config.to_settings())
+            .unwrap_or_default();
+        let mut order = 10;
         for key in Settings::KEYS {
             order += 1;
             let heading = match key.group {
@@ -367,7 +369,7 @@ impl Args for SettingsArgs {
                 Arg::new(key.name)
                     .long(key.name)
                     .value_name(key.value_name)
-                    .help(key.help)
+                    .help(described(key, &defaults))
                     .help_heading(heading)
                     .display_order(order)
                     .allow_hyphen_values(true)
@@ -383,6 +385,25 @@ impl Args for SettingsArgs {
 
     fn augment_args_for_update(command: Command) -> Command {
         Self::augment_args(command)
+    }
+}
+
+/// What a setting is, with its default where that depends on nothing else.
+fn described(key: &Key, defaults: &Settings) -> String {
+    let depends = [
+        "image-size",
+        "resize",
+        "augment",
+        "lr",
+        "weight-decay",
+        "warmup",
+        "tie-break",
+    ];
+    match defaults.text_of(key.name) {
+        Some(value) if !depends.contains(&key.name) && !value.is_empty() => {
+            format!("{} [default: {value}]", key.help)
+        }
+        _ => key.help.to_owned(),
     }
 }
 

@@ -92,7 +92,9 @@ impl Painter {
             overview.data,
             overview.classes.len()
         ));
-        self.line(&format!("         {train} train, {val} val, {test} test images"));
+        self.line(&format!(
+            "         {train} train, {val} val, {test} test images"
+        ));
         self.line(&format!(
             "network  {}, {}",
             overview.network,

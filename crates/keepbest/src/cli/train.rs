@@ -171,7 +171,10 @@ fn told(finished: &Finished) -> Vec<String> {
                 .get(&format!("test/{name}"))
                 .map(|number| format!("{name} {}", value(number)))
         };
-        let shown: Vec<String> = ["accuracy", "loss"].into_iter().filter_map(metric).collect();
+        let shown: Vec<String> = ["accuracy", "loss"]
+            .into_iter()
+            .filter_map(metric)
+            .collect();
         let images = count(test.report.count(), "unseen image");
         lines.push(format!("test     {} on {images}", shown.join(", ")));
     }

@@ -1,6 +1,7 @@
 //! The real program, on real images: what it prints, what it leaves on disk, how it exits.
 
 mod bad_input;
+mod cifar;
 mod interrupt;
 mod models;
 mod predict;
