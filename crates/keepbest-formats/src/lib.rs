@@ -5,6 +5,7 @@
 //! - [`safetensors`]: the container, read strictly and without a copy.
 //! - [`model_file`]: keepbest's files, full and params-only, with every byte under a digest.
 //! - [`pth`]: PyTorch's files as data, running nothing of what is in them.
+//! - [`names`]: tensors under other names, and which of them a model can take.
 //! - [`onnx`]: ONNX models, written only.
 //! - [`sniff`]: what a file holds that is something else.
 
@@ -12,6 +13,7 @@ mod digest;
 mod dtype;
 mod map;
 pub mod model_file;
+pub mod names;
 pub mod onnx;
 pub mod pth;
 pub mod safetensors;

@@ -127,6 +127,7 @@ pub struct Graph {
     pub(super) nodes: Vec<Node>,
     pub(super) initializers: Vec<(String, Tensor)>,
     names: HashSet<String>,
+    node_names: HashSet<String>,
 }
 
 impl Graph {
@@ -140,6 +141,7 @@ impl Graph {
             nodes: Vec::new(),
             initializers: Vec::new(),
             names: HashSet::new(),
+            node_names: HashSet::new(),
         }
     }
 
@@ -166,7 +168,7 @@ impl Graph {
         Ok(name)
     }
 
-    /// Adds a node and gives the name of what it makes: `output`, with a number when that is taken.
+    /// Adds a node and gives the name of what it makes: `output`. A name that is taken gets a number.
     pub fn node(
         &mut self,
         op: &'static str,
@@ -175,10 +177,14 @@ impl Graph {
         output: impl Into<String>,
         attributes: Vec<(&'static str, Attribute)>,
     ) -> String {
-        let output = self.free_name(output.into());
+        let name = free_name(name.into(), |name| self.node_names.insert(name.to_owned()));
+        let output = free_name(output.into(), |name| {
+            !self.inputs.iter().any(|input| input.name == name)
+                && self.names.insert(name.to_owned())
+        });
         self.nodes.push(Node {
             op,
-            name: name.into(),
+            name,
             inputs: inputs.iter().map(|&input| input.to_owned()).collect(),
             output: output.clone(),
             attributes,
@@ -191,17 +197,17 @@ impl Graph {
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
+}
 
-    fn free_name(&mut self, wanted: String) -> String {
-        let mut name = wanted.clone();
-        let mut copy = 2;
-        while self.inputs.iter().any(|input| input.name == name) || !self.names.insert(name.clone())
-        {
-            name = format!("{wanted}_{copy}");
-            copy += 1;
-        }
-        name
+/// `wanted`, or with the first number that is free.
+fn free_name(wanted: String, mut take: impl FnMut(&str) -> bool) -> String {
+    let mut name = wanted.clone();
+    let mut copy = 2;
+    while !take(&name) {
+        name = format!("{wanted}_{copy}");
+        copy += 1;
     }
+    name
 }
 
 /// A graph with what is said about it.
