@@ -11,6 +11,7 @@
 mod affine;
 mod engine;
 mod network;
+pub mod onnx;
 pub mod optimizer;
 mod params;
 mod plan;

@@ -2,6 +2,7 @@
 
 mod engine;
 mod gradients;
+mod onnx;
 mod schedules;
 mod specs;
 mod training;

@@ -1,0 +1,136 @@
+//! Writes every zoo model, trained for two steps, as ONNX in each form, beside images and the scores that keepbest
+//! gives them: for `tests/golden/check_onnx.py`.
+//!
+//! `cargo run -p keepbest-nn --example export_onnx -- DIR`
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use keepbest_formats::safetensors::Layout;
+use keepbest_formats::{Dtype, Tensor};
+use keepbest_nn::onnx::{OnnxInput, OnnxOptions, PixelOrder, export};
+use keepbest_nn::{CpuEngine, Engine, EngineConfig, ModelSpec, Network, zoo};
+
+const CLASSES: usize = 10;
+const IMAGES: usize = 5;
+const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [out] = arguments.as_slice() else {
+        return Err("usage: export_onnx DIR".into());
+    };
+    let out = Path::new(out);
+    fs::create_dir_all(out)?;
+    for entry in zoo::list() {
+        // The small networks as they are used by default, the others at the size of their stem.
+        let (channels, size) = match entry.name {
+            "simple-cnn" | "lenet5" => (1, 28),
+            "resnet18-imagenet" => (3, 96),
+            _ => (3, 32),
+        };
+        let options = zoo::ZooOptions::new(channels, size, size, CLASSES);
+        write_model(out, entry.name, &zoo::spec(entry.name, &options)?)?;
+    }
+    let spec = serde_json::from_str(EVERY_LAYER)?;
+    write_model(out, "every-layer", &ModelSpec::from_json(&spec)?)
+}
+
+/// What no model of the zoo has: groups, dilation, average pooling, sums and ReLUs of vectors.
+const EVERY_LAYER: &str = r#"{
+    "version": 1, "name": "every-layer", "classes": 10,
+    "input": {"channels": 3, "height": 17, "width": 14},
+    "layers": [
+        {"op": "conv2d", "out": 12, "kernel": [3, 2], "stride": [1, 2], "padding": [1, 0]},
+        {"op": "relu"},
+        {"op": "conv2d", "out": 12, "kernel": 3, "padding": 2, "dilation": 2, "groups": 12, "bias": false},
+        {"op": "batch_norm2d", "eps": 0.001},
+        {"op": "batch_norm2d"},
+        {"op": "avg_pool2d", "kernel": 3, "stride": 2, "padding": 1},
+        {"op": "avg_pool2d", "kernel": 3, "stride": 1, "padding": 1, "count_include_pad": false},
+        {"op": "residual", "body": [{"op": "conv2d", "out": 12, "kernel": 1, "groups": 3}], "shortcut": []},
+        {"op": "relu"},
+        {"op": "dropout", "p": 0.5},
+        {"op": "flatten"},
+        {"op": "relu"},
+        {"op": "linear", "out": 16, "bias": false},
+        {"op": "residual", "body": [{"op": "linear", "out": 16}, {"op": "relu"}]},
+        {"op": "relu"},
+        {"op": "linear", "out": 10}
+    ]
+}"#;
+
+fn write_model(out: &Path, name: &str, spec: &ModelSpec) -> Result<(), Box<dyn Error>> {
+    let (c, h, w) = (spec.input.channels, spec.input.height, spec.input.width);
+    let mut state = 7u64;
+    let mut random = || {
+        // PCG's multiplier; the upper bits are good enough for pixels.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let pixels: Vec<u8> = (0..IMAGES * h * w * c).map(|_| random()).collect();
+    let (mean, std) = (MEAN[..c].to_vec(), STD[..c].to_vec());
+    let images: Vec<f32> = pixels
+        .iter()
+        .enumerate()
+        .map(|(i, &pixel)| (f32::from(pixel) / 255.0 - mean[i % c]) / std[i % c])
+        .collect();
+    let labels: Vec<u32> = (0..IMAGES as u32).collect();
+    let config = EngineConfig {
+        batch_size: IMAGES,
+        ..Default::default()
+    };
+    // Two steps, so that running statistics, scales and biases are not what they start as.
+    let mut engine = CpuEngine::new(spec, config)?;
+    for _ in 0..2 {
+        engine.step(&images, &labels, 0.01)?;
+    }
+    let weights = engine.snapshot().state_dict();
+    let mut predictor = engine.predictor(IMAGES)?;
+    predictor.load(&weights)?;
+    let mut logits = Vec::new();
+    predictor.logits(&images, &mut logits)?;
+
+    let network = Network::new(spec)?;
+    let pixels_in = |order| OnnxInput::Pixels {
+        order,
+        divide_by: 255.0,
+        mean: mean.clone(),
+        std: std.clone(),
+    };
+    for (form, input, fold_batch_norm) in [
+        ("plain", OnnxInput::Normalised, false),
+        ("folded", OnnxInput::Normalised, true),
+        ("pixels-last", pixels_in(PixelOrder::ChannelsLast), false),
+        ("pixels-first", pixels_in(PixelOrder::ChannelsFirst), true),
+    ] {
+        let options = OnnxOptions {
+            input,
+            fold_batch_norm,
+            classes: (0..CLASSES)
+                .map(|class| format!("class \"{class}\" ☀"))
+                .collect(),
+            metadata: vec![("form".to_owned(), form.to_owned())],
+        };
+        let image = export(&network, &weights, &options)?.encode()?;
+        let mut file = BufWriter::new(File::create(out.join(format!("{name}.{form}.onnx")))?);
+        image.write_to(&mut file)?;
+        file.flush()?;
+    }
+    let images = Tensor::from_f32(&[IMAGES, h, w, c], &images)?;
+    let pixels = Tensor::new(Dtype::U8, [IMAGES, h, w, c], pixels)?;
+    let logits = Tensor::from_f32(&[IMAGES, CLASSES], &logits)?;
+    let tensors = [
+        ("images", &images),
+        ("pixels", &pixels),
+        ("logits", &logits),
+    ];
+    let mut file = File::create(out.join(format!("{name}.safetensors")))?;
+    Layout::new(&tensors, &[])?.write_to(&mut file)?;
+    Ok(())
+}
