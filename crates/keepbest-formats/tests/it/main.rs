@@ -7,6 +7,7 @@ mod malformed;
 mod other_kinds;
 mod pth;
 mod pth_hostile;
+mod pth_written;
 mod python;
 mod round_trip;
 mod support;
