@@ -1,0 +1,157 @@
+//! Trains, writes a `best.pt`, trains on, and reads the file back to train on from it: for
+//! `tests/golden/check_resume.py`, where PyTorch does the same.
+//!
+//! `cargo run -p keepbest-nn --example resume_pth -- DIR`
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use keepbest_formats::Tensor;
+use keepbest_formats::pth::{Checkpoint, OptimizerSettings, OptimizerState, PthFile};
+use keepbest_formats::safetensors::Layout;
+use keepbest_nn::{CpuEngine, Engine, EngineConfig, ModelSpec, OptimizerConfig, Role, zoo};
+use serde_json::json;
+
+const BEFORE: usize = 5;
+const AFTER: usize = 10;
+const RATE: f64 = 0.001;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [out] = arguments.as_slice() else {
+        return Err("usage: resume_pth DIR".into());
+    };
+    let out = Path::new(out);
+    fs::create_dir_all(out)?;
+    let sgd = OptimizerConfig::sgd(0.9, 5e-4);
+    let adam = json!({"type": "adam", "weight_decay": 1e-3});
+    let adamw = json!({"type": "adamw", "beta1": 0.8});
+    resume(out, "simple-cnn", "sgd", (1, 28), sgd)?;
+    resume(
+        out,
+        "simple-cnn",
+        "adam",
+        (1, 28),
+        serde_json::from_value(adam)?,
+    )?;
+    resume(
+        out,
+        "simple-cnn",
+        "adamw",
+        (1, 28),
+        serde_json::from_value(adamw)?,
+    )
+}
+
+/// Images and labels of one step.
+type Batch = (Vec<f32>, Vec<u32>);
+
+fn resume(
+    out: &Path,
+    model: &str,
+    optimizer_name: &str,
+    (channels, size): (usize, usize),
+    optimizer: OptimizerConfig,
+) -> Result<(), Box<dyn Error>> {
+    let batch = 16;
+    let spec = zoo::spec(model, &zoo::ZooOptions::new(channels, size, size, 10))?;
+    let config = EngineConfig {
+        batch_size: batch,
+        optimizer: optimizer.clone(),
+        ..Default::default()
+    };
+    let batches = batches(batch, size * size * channels);
+    let mut engine = CpuEngine::new(&spec, config.clone())?;
+    losses(&mut engine, &batches[..BEFORE])?;
+
+    let snapshot = engine.snapshot();
+    let parameters = engine.network().layout().tensors().iter();
+    let parameters = parameters.filter(|tensor| tensor.role == Role::Trained);
+    let parameters: Vec<String> = parameters.map(|tensor| tensor.name.clone()).collect();
+    let settings: OptimizerSettings = serde_json::from_value(serde_json::to_value(&optimizer)?)?;
+    let after = losses(&mut engine, &batches[BEFORE..])?;
+    let checkpoint = Checkpoint {
+        weights: snapshot.state_dict(),
+        optimizer: Some(OptimizerState {
+            settings,
+            learning_rate: RATE,
+            steps: Some(snapshot.step()),
+            parameters,
+            tensors: snapshot.training_state(),
+        }),
+        step: Some(snapshot.step()),
+        // What comes next, for the check.
+        keepbest: Some(json!({"model": spec.to_json(), "next_losses": after})),
+        ..Checkpoint::default()
+    };
+    let path = out.join(format!("{model}-{optimizer_name}.pt"));
+    let mut file = BufWriter::new(File::create(&path)?);
+    checkpoint.encode()?.write_to(&mut file)?;
+    file.flush()?;
+
+    let again = losses(&mut restored(&path, config)?, &batches[BEFORE..])?;
+    if again != after {
+        return Err(format!("{}: losses {again:?}, were {after:?}", path.display()).into());
+    }
+    write_batches(&path, &batches[BEFORE..], [batch, size, size, channels])
+}
+
+/// An engine that goes on from the file.
+fn restored(path: &Path, config: EngineConfig) -> Result<CpuEngine, Box<dyn Error>> {
+    let file = PthFile::open(path)?;
+    let read = file.checkpoint(file.weights(None)?, &[])?;
+    let about = read.keepbest.ok_or("no spec in the file")?;
+    let mut engine = CpuEngine::new(&ModelSpec::from_json(&about["model"])?, config)?;
+    engine.load_weights(&read.weights)?;
+    let optimizer = read.optimizer.ok_or("no optimizer in the file")?;
+    let steps = optimizer.steps.ok_or("no steps in the file")?;
+    engine.load_training_state(&optimizer.tensors, steps)?;
+    Ok(engine)
+}
+
+fn losses(engine: &mut CpuEngine, batches: &[Batch]) -> Result<Vec<f64>, Box<dyn Error>> {
+    let mut losses = Vec::new();
+    for (images, labels) in batches {
+        losses.push(f64::from(engine.step(images, labels, RATE as _)?.loss));
+    }
+    Ok(losses)
+}
+
+/// Images of noise around a level that depends on the class.
+fn batches(batch: usize, image: usize) -> Vec<Batch> {
+    let mut state = 11u64;
+    let mut random = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 40) as f32 / (1u64 << 24) as f32
+    };
+    (0..BEFORE + AFTER)
+        .map(|_| {
+            let labels: Vec<u32> = (0..batch).map(|_| (random() * 10.0) as u32).collect();
+            let images = labels
+                .iter()
+                .flat_map(|&label| vec![label as f32 / 5.0 - 1.0; image])
+                .map(|level| level + random() - 0.5)
+                .collect();
+            (images, labels)
+        })
+        .collect()
+}
+
+fn write_batches(path: &Path, batches: &[Batch], shape: [usize; 4]) -> Result<(), Box<dyn Error>> {
+    let mut images = vec![];
+    let mut labels = vec![];
+    for (own_images, own_labels) in batches {
+        images.extend(own_images);
+        labels.extend(own_labels.iter().map(|&label| i64::from(label)));
+    }
+    let [batch, h, w, c] = shape;
+    let images = Tensor::from_f32(&[batches.len(), batch, h, w, c], &images)?;
+    let labels = Tensor::from_i64(&[batches.len(), batch], &labels)?;
+    let mut file = File::create(path.with_extension("safetensors"))?;
+    Layout::new(&[("images", &images), ("labels", &labels)], &[])?.write_to(&mut file)?;
+    Ok(())
+}
