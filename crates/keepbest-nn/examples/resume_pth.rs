@@ -114,7 +114,7 @@ fn restored(path: &Path, config: EngineConfig) -> Result<CpuEngine, Box<dyn Erro
 fn losses(engine: &mut CpuEngine, batches: &[Batch]) -> Result<Vec<f64>, Box<dyn Error>> {
     let mut losses = Vec::new();
     for (images, labels) in batches {
-        losses.push(f64::from(engine.step(images, labels, RATE as _)?.loss));
+        losses.push(engine.step(images, labels, RATE)?.loss);
     }
     Ok(losses)
 }
