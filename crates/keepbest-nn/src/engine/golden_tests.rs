@@ -5,6 +5,7 @@
 //! ones, which are exact.
 
 use super::*;
+use crate::optimizer::OptimizerConfig;
 use crate::spec::{
     AvgPool2d, BatchNorm2d, Conv2d, Dropout, InputSize, Layer, Linear, Pair, Pool2d, Residual,
     SPEC_VERSION, Sequential, Unnamed,
