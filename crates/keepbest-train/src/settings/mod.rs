@@ -239,7 +239,7 @@ settings! {
     optimizer: OptimizerKind = "optimizer" "NAME"
         "sgd, adam or adamw";
     lr: f64 = "lr" "RATE"
-        "Learning rate at its highest; by default 0.05 for sgd, 0.002 for adam and adamw";
+        "Learning rate at its highest; by default 0.05 for sgd (less for batches below 64), 0.002 for adam and adamw";
     momentum: f64 = "momentum" "M"
         "Momentum of sgd";
     nesterov: bool = "nesterov" "BOOL"

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use keepbest_core::{ClassificationAccumulator, Metrics, Objective, ObjectiveError};
 use keepbest_data::{
-    Augmentation, DataBundle, Dataset as _, Fingerprint, Loader, LoaderConfig, Prepared,
-    Preprocessing, ResizeRule, Subset,
+    Augmentation, DataBundle, Dataset as _, Fingerprint, ImageShape, Loader, LoaderConfig,
+    Prepared, Preprocessing, ResizeRule, Subset,
 };
 use keepbest_nn::zoo::{self, ZooOptions};
 use keepbest_nn::{
@@ -101,7 +101,7 @@ impl Setup {
                 ResizeRule::Crop => Resize::Crop,
                 _ => Resize::None,
             },
-            augment: default_augment(&bundle),
+            augment: default_augment(&bundle, data.preprocessing.input),
         };
         let mut config = Config::resolve(given.clone(), &defaults)?;
         if let Some(parent) = &parent {
@@ -214,26 +214,12 @@ fn start_from(engine: &mut CpuEngine, parent: &Model) -> Result<Carried, TrainEr
     Ok(carried)
 }
 
-/// What keeps an image of its class, as far as the source tells.
-fn default_augment(bundle: &DataBundle) -> Augment {
-    match (bundle.kind, bundle.name.starts_with("fashion-mnist")) {
-        (_, true) => Augment {
-            flip: true,
-            shift: 2,
-        },
-        ("cifar10", _) => Augment {
-            flip: true,
-            shift: 4,
-        },
-        ("folders", _) => Augment {
-            flip: true,
-            shift: 2,
-        },
-        // These may be digits or letters, which are others in a mirror.
-        _ => Augment {
-            flip: false,
-            shift: 2,
-        },
+/// What keeps an image of its class, as far as the source tells: moved by up to a sixteenth of its side, and mirrored
+/// unless it may show digits or letters, which are others in a mirror.
+fn default_augment(bundle: &DataBundle, input: ImageShape) -> Augment {
+    Augment {
+        flip: bundle.kind != "idx" || bundle.name.starts_with("fashion-mnist"),
+        shift: (input.height.min(input.width) / 16) as u32,
     }
 }
 

@@ -46,11 +46,13 @@ fn the_best_is_kept_read_back_and_tested() {
         [1, 2, 3, 4, 5, 6]
     );
 
-    // The best is the first of the highest val/accuracy.
-    let accuracy = |metrics: &Metrics| metrics.get("val/accuracy").unwrap();
+    // The best is the one of the highest val/accuracy, and of those the one of the lowest val/loss.
+    let of = |metrics: &Metrics, name: &str| metrics.get(name).unwrap();
+    let accuracy = |metrics: &Metrics| of(metrics, "val/accuracy");
     let mut top = judged[0].clone();
     for one in &judged[1..] {
-        if accuracy(&one.1) > accuracy(&top.1) {
+        let (new, old) = (accuracy(&one.1), accuracy(&top.1));
+        if new > old || new == old && of(&one.1, "val/loss") < of(&top.1, "val/loss") {
             top = one.clone();
         }
     }

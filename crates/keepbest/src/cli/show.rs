@@ -73,7 +73,7 @@ pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         };
         fact(
             "test",
-            ["accuracy", "loss"]
+            ["accuracy", "log_loss"]
                 .into_iter()
                 .filter_map(metric)
                 .collect::<Vec<_>>()

@@ -171,7 +171,7 @@ fn told(finished: &Finished) -> Vec<String> {
                 .get(&format!("test/{name}"))
                 .map(|number| format!("{name} {}", value(number)))
         };
-        let shown: Vec<String> = ["accuracy", "loss"]
+        let shown: Vec<String> = ["accuracy", "log_loss"]
             .into_iter()
             .filter_map(metric)
             .collect();
