@@ -42,15 +42,12 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         eprintln!("{hint}hint:{hint:#} `keepbest train` makes one");
         return Ok(Exit::Done);
     }
-    let mut table = Table::new(["run", "status", "epoch", "best", ">", ">size", "when"]);
+    let mut table = Table::new(["run", "status", "epoch", "best", ">size", "when"]);
     for (name, view) in &runs {
         match view {
             Ok(view) => {
                 let facts = Facts::of(view);
-                let best = facts
-                    .best
-                    .map(|(best, epoch, _)| (value(best), format!("epoch {epoch}")));
-                let (best, epoch) = best.unwrap_or_default();
+                let best = facts.best.map(|(best, ..)| value(best)).unwrap_or_default();
                 table.row([
                     shorten(name, 24),
                     facts.status.clone(),
@@ -58,7 +55,6 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
                     format!("{} {best}", shorten(&facts.monitor, 16))
                         .trim_end()
                         .to_owned(),
-                    epoch,
                     bytes(facts.bytes),
                     ago(facts.times.1),
                 ]);
