@@ -105,7 +105,10 @@ fn list_and_show_tell_of_it() {
     assert_eq!(listed[0]["best"]["value"], run["best"]["value"]);
     assert_eq!(listed[0]["test"], run["test"]);
     let text = place.ok("list").out;
-    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
     assert!(
         text.contains("mine") && text.contains("completed") && text.contains("2/2"),
         "{text}"
