@@ -252,6 +252,8 @@ impl CpuEngine {
         let slots = self.names.slots;
         let expected = self.snapshot().training_state();
         WeightsError::compare(&described(&expected), &described(training), |_| false)?;
+        // It is a view of the state: held any longer, it would make the update copy the whole.
+        drop(expected);
         self.state.update(layout, |next, old| {
             if let Some(old) = old {
                 next.weights.copy_from_slice(&old.weights);
