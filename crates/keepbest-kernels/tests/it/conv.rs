@@ -64,9 +64,9 @@ impl Problem {
         }
     }
 
-    /// Expected values, each with the root of the sum of its squared terms: a sum may cancel to nearly nothing, so errors
-    /// are measured against what random terms would sum to.
-    fn reference(&self) -> [Vec<(f64, f64)>; 4] {
+    /// Expected values, each with the sum of its squared terms and their number: a sum may cancel to nearly nothing, so
+    /// errors are measured against what random terms would sum to.
+    fn reference(&self) -> [Vec<(f64, f64, f64)>; 4] {
         let (s, out) = (&self.shape, self.output);
         let x: Vec<f64> = dense(self.n, s.input, &self.x)
             .into_iter()
@@ -76,13 +76,14 @@ impl Problem {
             .into_iter()
             .map(f64::from)
             .collect();
-        let mut y = vec![(0.0, 0.0); dy.len()];
-        let mut dx = vec![(0.0, 0.0); x.len()];
-        let mut dw = vec![(0.0, 0.0); self.weights.len()];
-        let mut db = vec![(0.0, 0.0); out.c];
-        let add = |sum: &mut (f64, f64), term: f64| {
+        let mut y = vec![(0.0, 0.0, 0.0); dy.len()];
+        let mut dx = vec![(0.0, 0.0, 0.0); x.len()];
+        let mut dw = vec![(0.0, 0.0, 0.0); self.weights.len()];
+        let mut db = vec![(0.0, 0.0, 0.0); out.c];
+        let add = |sum: &mut (f64, f64, f64), term: f64| {
             sum.0 += term;
             sum.1 += term * term;
+            sum.2 += 1.0;
         };
         for (index, y) in y.iter_mut().enumerate() {
             if let Some(bias) = &self.bias {
@@ -135,13 +136,24 @@ impl Problem {
         let results = self.run(ctx, self.n + 2);
         for ((name, actual), expected) in names.iter().zip(results).zip(self.reference()) {
             let (mut error, mut scale) = (0.0, 0.0);
-            for (&actual, (expected, squares)) in actual.iter().zip(&expected) {
+            for (&actual, &(expected, squares, _)) in actual.iter().zip(&expected) {
                 error += (f64::from(actual) - expected).powi(2);
                 scale += squares;
             }
             let relative = error.sqrt() / scale.sqrt().max(1e-30);
+            // Rounding walks at random: the error of one sum grows with the root of its terms, and a lone sum may be
+            // unlucky where the mean over many outputs is not.
+            let terms = expected
+                .iter()
+                .map(|&(_, _, terms)| terms)
+                .fold(0.0, f64::max);
+            let luck = 4.0 * f64::from(f32::EPSILON) / 2.0 * (terms / expected.len() as f64).sqrt();
             let what = format!("{name} of {:?}, n {}", self.shape, self.n);
-            assert!(relative < 1e-6, "{what}: relative error {relative:e}");
+            assert!(
+                relative < 1e-6 + luck,
+                "{what}: relative error {relative:e}, bound {:e}",
+                1e-6 + luck
+            );
         }
     }
 }
