@@ -3,4 +3,5 @@
 mod early_stopping;
 mod histories;
 mod sklearn;
+mod statistics;
 mod total_order;
