@@ -1,5 +1,8 @@
 //! What every kernel runs with: an instruction set and a thread pool.
 
+use std::sync::{Mutex, PoisonError};
+
+use crate::buffer::Buffer;
 use crate::isa::{Isa, IsaError};
 use crate::pool::Pool;
 
@@ -9,6 +12,8 @@ pub struct Context {
     // Private: the kernels' soundness rests on `isa` having been checked.
     isa: Isa,
     pool: Pool,
+    /// Memory of each thread of the pool for the length of a task. A lock is only waited for when two callers run at once.
+    scratch: Vec<Mutex<Buffer>>,
 }
 
 impl Context {
@@ -28,10 +33,11 @@ impl Context {
         if !isa.is_available() {
             return Err(IsaError::Unavailable { isa });
         }
-        Ok(Context {
-            isa,
-            pool: Pool::new(threads),
-        })
+        let pool = Pool::new(threads);
+        let scratch = (0..pool.threads())
+            .map(|_| Mutex::new(Buffer::zeroed(0)))
+            .collect();
+        Ok(Context { isa, pool, scratch })
     }
 
     /// The instruction set in use.
@@ -42,6 +48,32 @@ impl Context {
     /// The threads in use.
     pub fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// Makes sure that [`with_scratch`](Self::with_scratch) need not allocate for up to `len` floats.
+    pub(crate) fn reserve_scratch(&self, len: usize) {
+        for scratch in &self.scratch {
+            let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
+            if scratch.len() < len {
+                *scratch = Buffer::zeroed(len);
+            }
+        }
+    }
+
+    /// Hands `len` floats of any content to a task of the worker. Not to be nested.
+    pub(crate) fn with_scratch<R>(
+        &self,
+        worker: usize,
+        len: usize,
+        body: impl FnOnce(&mut [f32]) -> R,
+    ) -> R {
+        let mut scratch = self.scratch[worker]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if scratch.len() < len {
+            *scratch = Buffer::zeroed(len);
+        }
+        body(&mut scratch[..len])
     }
 
     /// Runs `body` over `0..len` in ranges of at most `chunk`.

@@ -4,6 +4,7 @@ mod axis;
 mod depthwise;
 mod direct;
 mod weight_gradient;
+mod winograd;
 
 use crate::batch_norm::{add_wide, sum_span};
 use crate::chunks::{PixelChunks, check_activation, check_len};
@@ -15,6 +16,7 @@ use axis::Axis;
 use depthwise::Depthwise;
 use direct::Direct;
 use weight_gradient::WeightGradient;
+use winograd::{WeightOrder, Winograd, WinogradGradient};
 
 /// Shape of a convolution (PyTorch's `Conv2d`); axes are `[height, width]`.
 ///
@@ -179,9 +181,56 @@ enum Kind {
 
 #[derive(Debug)]
 struct Gemm {
-    forward: Direct,
-    backward: Direct,
-    weights: WeightGradient,
+    forward: Method,
+    backward: Method,
+    weights: Gradient,
+}
+
+/// How one direction is computed.
+#[derive(Debug)]
+enum Method {
+    Direct(Direct),
+    Winograd(Winograd),
+}
+
+/// How the weight gradient is computed.
+#[derive(Debug)]
+enum Gradient {
+    Direct(WeightGradient),
+    Winograd(WinogradGradient),
+}
+
+impl Method {
+    fn packed_len(&self) -> usize {
+        match self {
+            Method::Direct(direct) => direct.packed_len(),
+            Method::Winograd(winograd) => winograd.packed_len(),
+        }
+    }
+
+    fn pack(&self, ctx: &Context, weights: &[f32], order: WeightOrder, packed: &mut [f32]) {
+        match self {
+            Method::Direct(direct) => {
+                direct.pack(ctx, weights, order.column, order.depth, order.flip, packed);
+            }
+            Method::Winograd(winograd) => winograd.pack(ctx, weights, order, packed),
+        }
+    }
+
+    fn run(
+        &self,
+        ctx: &Context,
+        n: usize,
+        src: &[f32],
+        packed: &[f32],
+        bias: Option<&[f32]>,
+        dst: &mut [f32],
+    ) {
+        match self {
+            Method::Direct(direct) => direct.run(ctx, n, src, packed, bias, dst),
+            Method::Winograd(winograd) => winograd.run(ctx, n, src, packed, bias, dst),
+        }
+    }
 }
 
 impl ConvPlan {
@@ -191,6 +240,16 @@ impl ConvPlan {
     ///
     /// As [`ConvShape::output`], or [`ShapeError::Zero`] for an empty batch.
     pub fn new(shape: &ConvShape, max_batch: usize, ctx: &Context) -> Result<ConvPlan, ShapeError> {
+        ConvPlan::with_methods(shape, max_batch, ctx, Winograd::new)
+    }
+
+    /// A plan that asks `winograd` where it is to be used.
+    fn with_methods(
+        shape: &ConvShape,
+        max_batch: usize,
+        ctx: &Context,
+        winograd: impl Fn(&ConvShape, ActShape, ActShape, [usize; 2]) -> Option<Winograd>,
+    ) -> Result<ConvPlan, ShapeError> {
         let output = shape.output()?;
         if max_batch == 0 {
             return Err(ShapeError::Zero { what: "batch" });
@@ -204,27 +263,37 @@ impl ConvPlan {
         } else {
             let depth = shape.input.c / shape.groups;
             let width = shape.out_channels / shape.groups;
-            let runs = axes.each_ref().map(Axis::forward_runs);
-            let forward = Direct::new(
-                shape.input,
-                output,
-                shape.groups,
-                depth,
-                width,
-                shape.kernel,
-                &runs,
-            );
-            let runs = axes.each_ref().map(Axis::backward_runs);
-            let backward = Direct::new(
-                output,
-                shape.input,
-                shape.groups,
-                width,
-                depth,
-                shape.kernel,
-                &runs,
-            );
-            let weights = WeightGradient::new(shape, output, &axes, ctx.isa());
+            let (input, padding) = (shape.input, shape.padding);
+            let forward = match winograd(shape, input, output, padding) {
+                Some(winograd) => Method::Winograd(winograd),
+                None => {
+                    let runs = axes.each_ref().map(Axis::forward_runs);
+                    let (kernel, groups) = (shape.kernel, shape.groups);
+                    Method::Direct(Direct::new(
+                        input, output, groups, depth, width, kernel, &runs,
+                    ))
+                }
+            };
+            let border = padding.map(|p| 2usize.saturating_sub(p));
+            let backward = match winograd(shape, output, input, border) {
+                Some(winograd) => Method::Winograd(winograd),
+                None => {
+                    let runs = axes.each_ref().map(Axis::backward_runs);
+                    let (kernel, groups) = (shape.kernel, shape.groups);
+                    Method::Direct(Direct::new(
+                        output, input, groups, width, depth, kernel, &runs,
+                    ))
+                }
+            };
+            for method in [&forward, &backward] {
+                if let Method::Winograd(winograd) = method {
+                    ctx.reserve_scratch(winograd.scratch_len());
+                }
+            }
+            let weights = match winograd(shape, input, output, padding) {
+                Some(winograd) => Gradient::Winograd(WinogradGradient::new(winograd)),
+                None => Gradient::Direct(WeightGradient::new(shape, output, &axes, ctx.isa())),
+            };
             Kind::Gemm(Box::new(Gemm {
                 forward,
                 backward,
@@ -270,7 +339,10 @@ impl ConvPlan {
     pub fn weight_gradient_scratch_len(&self, _threads: usize) -> usize {
         let bias = PixelChunks::new(self.max_batch, self.output).count() * self.output.c;
         let weights = match &self.kind {
-            Kind::Gemm(gemm) => gemm.weights.scratch_len(self.max_batch),
+            Kind::Gemm(gemm) => match &gemm.weights {
+                Gradient::Direct(direct) => direct.scratch_len(self.max_batch),
+                Gradient::Winograd(winograd) => winograd.scratch_len(self.max_batch),
+            },
             Kind::Depthwise(depthwise) => depthwise.scratch_len(self.max_batch),
         };
         weights.max(bias)
@@ -288,8 +360,12 @@ impl ConvPlan {
         match &self.kind {
             Kind::Gemm(gemm) => {
                 let depth = self.shape.input.c / self.shape.groups;
-                gemm.forward
-                    .pack(ctx, weights, depth * taps, taps, false, packed);
+                let order = WeightOrder {
+                    column: depth * taps,
+                    depth: taps,
+                    flip: false,
+                };
+                gemm.forward.pack(ctx, weights, order, packed);
             }
             Kind::Depthwise(depthwise) => depthwise.pack(weights, packed),
         }
@@ -307,8 +383,12 @@ impl ConvPlan {
         match &self.kind {
             Kind::Gemm(gemm) => {
                 let depth = self.shape.input.c / self.shape.groups;
-                gemm.backward
-                    .pack(ctx, weights, taps, depth * taps, true, packed);
+                let order = WeightOrder {
+                    column: taps,
+                    depth: depth * taps,
+                    flip: true,
+                };
+                gemm.backward.pack(ctx, weights, order, packed);
             }
             Kind::Depthwise(depthwise) => depthwise.pack(weights, packed),
         }
@@ -389,7 +469,10 @@ impl ConvPlan {
             self.weight_gradient_scratch_len(ctx.pool().threads()),
         );
         match &self.kind {
-            Kind::Gemm(gemm) => gemm.weights.run(ctx, n, x, dy, scratch, dw),
+            Kind::Gemm(gemm) => match &gemm.weights {
+                Gradient::Direct(direct) => direct.run(ctx, n, x, dy, scratch, dw),
+                Gradient::Winograd(winograd) => winograd.run(ctx, n, x, dy, scratch, dw),
+            },
             Kind::Depthwise(depthwise) => depthwise.backward_weights(ctx, n, x, dy, scratch, dw),
         }
     }
@@ -442,5 +525,127 @@ impl ConvPlan {
             "a batch of {n} exceeds the planned {}",
             self.max_batch
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    /// Numbers in -1..1 from a seed.
+    fn random(seed: &mut u64, len: usize) -> Vec<f32> {
+        let mut next = || {
+            *seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (*seed >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    /// Forward, data gradient and weight gradient of a plan.
+    fn run(
+        plan: &ConvPlan,
+        ctx: &Context,
+        n: usize,
+        x: &[f32],
+        dy: &[f32],
+        weights: &[f32],
+    ) -> [Vec<f32>; 3] {
+        let mut packed = vec![f32::NAN; plan.packed_forward_len()];
+        plan.pack_forward(ctx, weights, &mut packed);
+        let mut y = vec![0.0; plan.output.len(n)];
+        plan.forward(ctx, n, x, &packed, None, &mut y);
+        let mut packed = vec![f32::NAN; plan.packed_backward_len()];
+        plan.pack_backward(ctx, weights, &mut packed);
+        let mut dx = vec![0.0; plan.shape.input.len(n)];
+        plan.backward_data(ctx, n, dy, &packed, &mut dx);
+        let mut scratch = vec![f32::NAN; plan.weight_gradient_scratch_len(1)];
+        let mut dw = vec![0.0; weights.len()];
+        plan.backward_weights(ctx, n, x, dy, &mut scratch, &mut dw);
+        [y, dx, dw]
+    }
+
+    #[test]
+    fn the_error_of_winograd_is_within_four_times_the_direct_methods() {
+        let ctx = Context::new(Isa::fastest(), 2).unwrap();
+        for (size, depth, width, n) in [(14, 32, 48, 2), (10, 200, 64, 1), (7, 256, 96, 3)] {
+            let shape = ConvShape {
+                input: ActShape::new(size, size, depth),
+                out_channels: width,
+                kernel: [3, 3],
+                stride: [1, 1],
+                padding: [1, 1],
+                dilation: [1, 1],
+                groups: 1,
+            };
+            let here = ConvPlan::new(&shape, n, &ctx).unwrap();
+            let Kind::Gemm(gemm) = &here.kind else {
+                panic!("a dense convolution")
+            };
+            assert!(matches!(gemm.forward, Method::Winograd(_)));
+            assert!(matches!(gemm.backward, Method::Winograd(_)));
+            assert!(matches!(gemm.weights, Gradient::Winograd(_)));
+            let direct = ConvPlan::with_methods(&shape, n, &ctx, |_, _, _, _| None).unwrap();
+            let output = here.output;
+            let (strides, pixels) = (
+                (shape.input.image_stride(), output.image_stride()),
+                size * size,
+            );
+            let mut seed = 5;
+            let x = random(&mut seed, shape.input.len(n));
+            let dy = random(&mut seed, output.len(n));
+            let weights = random(&mut seed, shape.weight_len());
+            let mut expected = [
+                vec![0.0f64; output.len(n)],
+                vec![0.0f64; shape.input.len(n)],
+                vec![0.0f64; weights.len()],
+            ];
+            for image in 0..n {
+                for (to, tap) in (0..pixels).flat_map(|to| (0..9).map(move |tap| (to, tap))) {
+                    let (row, column) = (to / size + tap / 3, to % size + tap % 3);
+                    if row == 0 || column == 0 || row > size || column > size {
+                        continue;
+                    }
+                    let from = (row - 1) * size + column - 1;
+                    for o in 0..width {
+                        let at_y = image * strides.1 + to * width + o;
+                        for i in 0..depth {
+                            let at_x = image * strides.0 + from * depth + i;
+                            let at_w = (o * depth + i) * 9 + tap;
+                            let [x, dy, w] = [x[at_x], dy[at_y], weights[at_w]].map(f64::from);
+                            expected[0][at_y] += x * w;
+                            expected[1][at_x] += dy * w;
+                            expected[2][at_w] += x * dy;
+                        }
+                    }
+                }
+            }
+            let error = |plan: &ConvPlan| {
+                let found = run(plan, &ctx, n, &x, &dy, &weights);
+                let lens = [
+                    output.image_stride(),
+                    shape.input.image_stride(),
+                    usize::MAX,
+                ];
+                let values = [output.values(), shape.input.values(), usize::MAX];
+                [0, 1, 2].map(|pass| {
+                    let of = |&(i, _): &(usize, &f64)| i % lens[pass] < values[pass];
+                    let squares = expected[pass].iter().enumerate().filter(of);
+                    squares
+                        .map(|(i, e)| (f64::from(found[pass][i]) - e).powi(2))
+                        .sum::<f64>()
+                        .sqrt()
+                })
+            };
+            let (here, direct) = (error(&here), error(&direct));
+            for (pass, (here, direct)) in here.iter().zip(direct).enumerate() {
+                assert!(
+                    *here <= 4.0 * direct,
+                    "pass {pass} of {shape:?}: {here:e}, direct {direct:e}"
+                );
+            }
+        }
     }
 }

@@ -194,6 +194,8 @@ fn layers() -> Vec<(ConvShape, usize)> {
         (conv([14, 14, 6], 16, 5, 1, 0), 3),
         (conv([56, 56, 3], 64, 7, 2, 3), 2),
         (conv([2, 2, 40], 40, 3, 1, 1), 9),
+        (conv([10, 9, 50], 50, 3, 1, 2), 3),
+        (conv([14, 14, 100], 20, 3, 1, 0), 2),
     ]
 }
 
@@ -249,6 +251,9 @@ fn bits_are_the_same_on_every_instruction_set_and_thread_count() {
         (conv([24, 24, 16], 16, 3, 1, 1), 1),
         (conv([8, 8, 300], 12, 3, 2, 1), 2),
         (conv([2, 2, 12], 20, 3, 1, 1), 9),
+        (conv([8, 8, 130], 80, 3, 1, 1), 17),
+        (conv([11, 6, 20], 34, 3, 1, 0), 5),
+        (conv([6, 9, 64], 70, 3, 1, 2), 3),
     ];
     shapes.push((
         ConvShape {
@@ -285,6 +290,7 @@ fn the_planned_batch_does_not_change_bits() {
     for (shape, n) in [
         (conv([32, 32, 8], 8, 3, 1, 1), 3),
         (conv([4, 4, 64], 40, 3, 1, 1), 5),
+        (conv([16, 12, 64], 40, 3, 1, 1), 9),
     ] {
         let problem = Problem::new(shape, n, true, 7);
         assert_eq!(problem.run(&ctx, n), problem.run(&ctx, 200));
@@ -294,12 +300,14 @@ fn the_planned_batch_does_not_change_bits() {
 #[test]
 fn an_image_gives_the_same_bits_in_any_batch() {
     let ctx = fastest();
-    let problem = Problem::new(conv([8, 8, 48], 40, 3, 1, 1), 17, true, 9);
-    let [all, dx, ..] = problem.run(&ctx, 17);
-    let one = Problem { n: 1, ..problem };
-    let [y, one_dx, ..] = one.run(&ctx, 1);
-    assert_eq!(y, all[..y.len()]);
-    assert_eq!(one_dx, dx[..one_dx.len()]);
+    for shape in [conv([8, 8, 48], 40, 3, 1, 1), conv([8, 8, 48], 40, 3, 2, 1)] {
+        let problem = Problem::new(shape, 17, true, 9);
+        let [all, dx, ..] = problem.run(&ctx, 17);
+        let one = Problem { n: 1, ..problem };
+        let [y, one_dx, ..] = one.run(&ctx, 1);
+        assert_eq!(y, all[..y.len()]);
+        assert_eq!(one_dx, dx[..one_dx.len()]);
+    }
 }
 
 #[test]
