@@ -145,7 +145,7 @@ impl Winograd {
     /// Floats from point to point, for rows of `row` floats: an odd number of cache lines, so that the points of a tile fall
     /// into different sets.
     fn point(&self, tiles: usize, row: usize) -> usize {
-        (tiles * row / LANES | 1) * LANES
+        ((tiles * row / LANES) | 1) * LANES
     }
 
     /// Floats of scratch each thread needs.
