@@ -3,6 +3,7 @@
 //!
 //! - [`Keeper`]: the only way to save. [`Snapshot`] is what a training loop implements, [`Evaluation`] what it offers.
 //! - [`RunView`]: reading a run; [`Selector`]: one of its checkpoints.
+//! - [`prune_run`], [`pin`], [`explain`]: retention between trainings, and the reasons for it.
 //! - [`fsck`]: finding and mending what a crash left behind.
 
 mod background;
@@ -10,7 +11,9 @@ mod config;
 mod error;
 mod evaluation;
 mod event;
+mod explain;
 mod keeper;
+mod maintain;
 mod prune;
 mod queue;
 mod save;
@@ -22,7 +25,11 @@ pub use config::{KeeperConfig, ModelConstants, ParseSaveModeError, SaveMode};
 pub use error::{CreateError, FinishError, OfferError, ResumeError, SelectError};
 pub use evaluation::Evaluation;
 pub use event::{BestRecord, KeeperEvent, KeeperSummary, SaveFailure};
+pub use explain::{
+    BestExplained, CheckpointExplained, Explanation, Fate, RunnerUp, UnsavedExplained, explain,
+};
 pub use keeper::{Keeper, ResumePoint, Resumed};
+pub use maintain::{MaintainError, Removal, RetentionRules, pin, prunable, prune_run, unpin};
 pub use prune::retention_plan;
 pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle};
 pub use verify::{fsck, verify_checkpoint};

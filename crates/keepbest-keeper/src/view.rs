@@ -147,58 +147,11 @@ impl RunView {
     /// # Errors
     /// [`SelectError`], which says what there is, or why it was removed.
     pub fn select(&self, selector: Selector) -> Result<PathBuf, SelectError> {
-        let run = self.path();
-        let reference = |reference: RefName| match self.state.reference(reference) {
-            Some(_) => Ok(reference.path(run)),
-            None => Err(SelectError::None {
-                run: run.to_owned(),
-                what: reference.to_string(),
-            }),
-        };
-        let matches: Box<dyn Fn(&CheckpointState) -> bool> = match selector {
-            Selector::Best => return reference(RefName::Best),
-            Selector::Last => return reference(RefName::Last),
-            Selector::Step(step) => Box::new(move |c| c.saved.step == step),
-            Selector::Epoch(epoch) => Box::new(move |c| c.saved.epoch == epoch),
-        };
-        // The latest of several, and of one step the full model: its kind sorts first.
-        let found = self.state.present().filter(|c| matches(c)).max_by(|a, b| {
-            (a.saved.step, b.saved.kind, &a.saved.checkpoint).cmp(&(
-                b.saved.step,
-                a.saved.kind,
-                &b.saved.checkpoint,
-            ))
-        });
-        if let Some(found) = found {
-            return Ok(found.saved.checkpoint.path(run));
-        }
-        let pruned = self.state.checkpoints.values().rev().find(|c| matches(c));
-        if let Some(reason) = pruned.and_then(|c| c.pruned.clone()) {
-            return Err(SelectError::Pruned {
-                run: run.to_owned(),
-                what: selector.to_string(),
-                reason,
-            });
-        }
-        let mut available: Vec<String> = self
-            .state
-            .present()
-            .map(|c| match selector {
-                Selector::Epoch(_) => format!("epoch:{}", c.saved.epoch),
-                _ => format!("step:{}", c.saved.step),
-            })
-            .collect();
-        available.dedup();
-        if available.is_empty() {
-            return Err(SelectError::None {
-                run: run.to_owned(),
-                what: "checkpoint".to_owned(),
-            });
-        }
-        Err(SelectError::Missing {
-            run: run.to_owned(),
-            what: selector.to_string(),
-            available,
+        let found = find(self.path(), &self.state, selector)?;
+        Ok(match selector {
+            Selector::Best => RefName::Best.path(self.path()),
+            Selector::Last => RefName::Last.path(self.path()),
+            Selector::Step(_) | Selector::Epoch(_) => found.saved.checkpoint.path(self.path()),
         })
     }
 
@@ -263,6 +216,67 @@ impl FromStr for Selector {
             text: text.to_owned(),
         })
     }
+}
+
+/// The checkpoint that a selector means.
+pub(crate) fn find<'a>(
+    run: &Path,
+    state: &'a RunState,
+    selector: Selector,
+) -> Result<&'a CheckpointState, SelectError> {
+    let reference = |reference: RefName| {
+        state
+            .reference(reference)
+            .and_then(|target| state.checkpoints.get(&target.checkpoint))
+            .ok_or_else(|| SelectError::None {
+                run: run.to_owned(),
+                what: reference.to_string(),
+            })
+    };
+    let matches: Box<dyn Fn(&CheckpointState) -> bool> = match selector {
+        Selector::Best => return reference(RefName::Best),
+        Selector::Last => return reference(RefName::Last),
+        Selector::Step(step) => Box::new(move |c| c.saved.step == step),
+        Selector::Epoch(epoch) => Box::new(move |c| c.saved.epoch == epoch),
+    };
+    // The latest of several, and of one step the full model: its kind sorts first.
+    let found = state.present().filter(|c| matches(c)).max_by(|a, b| {
+        (a.saved.step, b.saved.kind, &a.saved.checkpoint).cmp(&(
+            b.saved.step,
+            a.saved.kind,
+            &b.saved.checkpoint,
+        ))
+    });
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    let pruned = state.checkpoints.values().rev().find(|c| matches(c));
+    if let Some(reason) = pruned.and_then(|c| c.pruned.clone()) {
+        return Err(SelectError::Pruned {
+            run: run.to_owned(),
+            what: selector.to_string(),
+            reason,
+        });
+    }
+    let mut available: Vec<String> = state
+        .present()
+        .map(|c| match selector {
+            Selector::Epoch(_) => format!("epoch:{}", c.saved.epoch),
+            _ => format!("step:{}", c.saved.step),
+        })
+        .collect();
+    available.dedup();
+    if available.is_empty() {
+        return Err(SelectError::None {
+            run: run.to_owned(),
+            what: "checkpoint".to_owned(),
+        });
+    }
+    Err(SelectError::Missing {
+        run: run.to_owned(),
+        what: selector.to_string(),
+        available,
+    })
 }
 
 /// Best, as the journal has it.

@@ -289,7 +289,7 @@ settings! {
     save: SaveKind = "save" "WHAT"
         "full: all it takes to predict or to go on training; params: the weights alone";
     keep: Vec<String> = "keep" "RULE"
-        "Checkpoints to keep besides best and last: best:N, last:N, every:STEPS";
+        "Checkpoints to keep besides best and last, those of any rule: best:N, last:N, every:STEPS, epochs:N, bytes:SIZE such as bytes:2GB for as many as fit";
     name: String = "name" "NAME"
         "Name of the run; by default the model's and a number";
     runs_dir: PathBuf = "runs-dir" "DIR"

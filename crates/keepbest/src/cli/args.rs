@@ -59,6 +59,16 @@ pub enum Verb {
     ///
     /// First the digests of its bytes, then its metrics, measured again on the recorded split.
     Verify(VerifyArgs),
+    /// Tell why a run's best is the best, and why each other checkpoint is there or not
+    Explain(ExplainArgs),
+    /// Remove the checkpoints that a run's rules do not keep
+    ///
+    /// Best, last, pinned ones, those open elsewhere and the one it was resumed from always stay.
+    Prune(PruneArgs),
+    /// Keep a checkpoint whatever the rules say
+    Pin(PinArgs),
+    /// Leave a pinned checkpoint to the rules again
+    Unpin(PinArgs),
     /// Check a run's directory and mend what a crash left behind
     Fsck(FsckArgs),
     /// Print a completion script for a shell
@@ -288,6 +298,43 @@ pub struct VerifyArgs {
     /// Threads; one a core by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The run: its name or its directory
+    pub run: String,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// The run: its name or its directory
+    pub run: String,
+    /// Tell what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PinArgs {
+    /// One of a run's checkpoints: run@step:1200, run@epoch:7, run@best
+    #[arg(value_name = "RUN@WHICH")]
+    pub checkpoint: String,
     #[command(flatten)]
     pub runs: RunsDir,
     /// Print JSON

@@ -97,6 +97,19 @@ impl From<keepbest_train::ModelRefError> for Failure {
     }
 }
 
+impl From<keepbest_keeper::MaintainError> for Failure {
+    fn from(error: keepbest_keeper::MaintainError) -> Self {
+        use keepbest_store::OpenError;
+        let hint = match &error {
+            keepbest_keeper::MaintainError::Open(OpenError::Lock(_)) => {
+                Some("a run in training prunes itself; wait for it to end".to_owned())
+            }
+            _ => None,
+        };
+        Self::of(Exit::Failed, &error).with_hint(hint)
+    }
+}
+
 impl From<keepbest_train::RunFilesError> for Failure {
     fn from(error: keepbest_train::RunFilesError) -> Self {
         Self::of(Exit::Failed, &error)

@@ -4,6 +4,7 @@ mod args;
 mod completions;
 mod data;
 mod evaluate;
+mod explain;
 mod failure;
 mod fsck;
 mod inspect;
@@ -12,7 +13,9 @@ mod model;
 mod models;
 mod output;
 mod painter;
+mod pin;
 mod predict;
+mod prune;
 mod report;
 mod runs;
 mod show;
@@ -68,6 +71,10 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Models(args) => models::run(args),
         Verb::Data(args) => data::run(args, terminal),
         Verb::Verify(args) => verify::run(args, terminal),
+        Verb::Explain(args) => explain::run(args),
+        Verb::Prune(args) => prune::run(args, terminal),
+        Verb::Pin(args) => pin::run(args, true),
+        Verb::Unpin(args) => pin::run(args, false),
         Verb::Fsck(args) => fsck::run(args),
         Verb::Completions(args) => completions::run(args),
     }

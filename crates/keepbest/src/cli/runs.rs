@@ -1,11 +1,22 @@
 //! What a run amounts to, for `list` and `show`.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keepbest_keeper::RunView;
 use keepbest_store::RunStatus;
 use keepbest_train::Settings;
 use serde_json::{Value, json};
+
+use crate::cli::failure::{Exit, Failure};
+
+/// Opens a run to read.
+pub fn view(path: &Path) -> Result<RunView, Failure> {
+    RunView::open(path).map_err(|error| {
+        Failure::of(Exit::Failed, &error)
+            .with_hint(Some(format!("keepbest fsck {}", path.display())))
+    })
+}
 
 /// A run in a few facts.
 pub struct Facts {

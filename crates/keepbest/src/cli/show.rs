@@ -9,17 +9,14 @@ use serde_json::{Value, json};
 use crate::cli::args::ShowArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::runs::{Facts, ago};
+use crate::cli::runs::{Facts, ago, view};
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{bytes, shorten, value};
+use crate::cli::words::{bytes, count, shorten, value};
 
 pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = find_run(&args.run, &args.runs.runs_dir)?;
-    let view = RunView::open(&path).map_err(|error| {
-        Failure::of(Exit::Failed, &error)
-            .with_hint(Some(format!("keepbest fsck {}", path.display())))
-    })?;
+    let view = view(&path)?;
     let facts = Facts::of(&view);
     if args.json {
         let mut object = facts.json(&view);
@@ -37,6 +34,7 @@ pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
                     "bytes": checkpoint.saved.bytes,
                     "digest": checkpoint.saved.weights,
                     "ref": refs(&view, &checkpoint.saved.checkpoint.to_string()),
+                    "pinned": view.state().pinned.contains(&checkpoint.saved.checkpoint),
                 })
             })
             .collect();
@@ -52,6 +50,11 @@ pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         fact("best is", begun.objective.to_string());
     }
     fact("begun", ago(facts.times.0));
+    let checkpoints_there = count(view.checkpoints().count() as u64, "checkpoint");
+    fact(
+        "on disk",
+        format!("{} in {checkpoints_there}", bytes(facts.bytes)),
+    );
     if let Some(best) = view.best() {
         fact(
             "best",
@@ -139,11 +142,13 @@ fn checkpoints(view: &RunView) -> Vec<String> {
     for checkpoint in view.checkpoints() {
         let saved = &checkpoint.saved;
         let is = refs(view, &saved.checkpoint.to_string());
+        let pinned = view.state().pinned.contains(&saved.checkpoint);
         let is: Vec<&str> = is
             .as_array()
             .into_iter()
             .flatten()
             .filter_map(Value::as_str)
+            .chain(pinned.then_some("pinned"))
             .collect();
         table.row([
             saved.checkpoint.to_string(),

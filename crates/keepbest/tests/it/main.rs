@@ -5,6 +5,7 @@ mod cifar;
 mod interrupt;
 mod models;
 mod predict;
+mod retention;
 mod support;
 mod terminal;
 mod train;

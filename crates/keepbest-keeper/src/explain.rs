@@ -1,0 +1,263 @@
+//! Why the best is the best, and why each checkpoint is there or not: read from the journal.
+
+use std::collections::BTreeMap;
+
+use keepbest_core::retention::Policy;
+use keepbest_core::{EvaluationRecord, WeightsDigest};
+use keepbest_store::{CheckpointKind, CheckpointName, Event, RunState};
+use serde::Serialize;
+
+use crate::config::SaveMode;
+use crate::maintain::{MaintainError, RetentionRules};
+use crate::view::RunView;
+
+/// A run's decisions with their reasons.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// What best means, in words.
+    pub objective: String,
+    /// The best, when there is one.
+    pub best: Option<BestExplained>,
+    /// Evaluations that count.
+    pub evaluations: usize,
+    /// Those of them that were better than all before.
+    pub improvements: usize,
+    /// Those that could not be best, however good.
+    pub rejected: usize,
+    /// A checkpoint stays if any of these says so.
+    pub policies: Vec<Policy>,
+    /// What the run saves its best as.
+    pub save: SaveMode,
+    /// Every checkpoint ever saved, by step.
+    pub checkpoints: Vec<CheckpointExplained>,
+    /// Evaluations that no checkpoint was saved of, by step.
+    pub unsaved: Vec<UnsavedExplained>,
+}
+
+/// Why this one is best.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BestExplained {
+    /// The checkpoint.
+    pub checkpoint: CheckpointName,
+    /// Its step.
+    pub step: u64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// The value of what is monitored.
+    pub value: f64,
+    /// The identity of its weights.
+    pub weights: WeightsDigest,
+    /// The verdict's words.
+    pub reason: String,
+    /// The best of the others, and why it is not best.
+    pub runner_up: Option<RunnerUp>,
+}
+
+/// The best of the others.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RunnerUp {
+    /// Its step.
+    pub step: u64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// The value of what is monitored.
+    pub value: f64,
+    /// The verdict's words, when it was measured.
+    pub reason: String,
+}
+
+/// One checkpoint and why it is there or not.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CheckpointExplained {
+    /// The checkpoint.
+    pub checkpoint: CheckpointName,
+    /// Its step.
+    pub step: u64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// What it holds.
+    pub kind: CheckpointKind,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The value of what is monitored, when exactly these weights were measured.
+    #[serde(with = "keepbest_core::metrics::nonfinite::option")]
+    pub value: Option<f64>,
+    /// What became of it.
+    pub fate: Fate,
+    /// Why, at least one reason.
+    pub reasons: Vec<String>,
+}
+
+/// What became of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Fate {
+    /// It is there, and stays.
+    Kept,
+    /// It is there, and the next pruning removes it.
+    Prunable,
+    /// It was removed.
+    Removed,
+}
+
+/// An evaluation without a checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct UnsavedExplained {
+    /// Its step.
+    pub step: u64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// The value of what is monitored.
+    #[serde(with = "keepbest_core::metrics::nonfinite")]
+    pub value: f64,
+    /// Why there is none.
+    pub reason: String,
+}
+
+/// Explains a run.
+///
+/// # Errors
+/// [`MaintainError::Rules`] when its retention rules are of a kind that this version does not know.
+pub fn explain(view: &RunView) -> Result<Explanation, MaintainError> {
+    let state = view.state();
+    let rules = RetentionRules::of(state)?;
+    let plan = rules.plan(state);
+    let mut reasons: BTreeMap<String, (Fate, Vec<String>)> = BTreeMap::new();
+    for kept in plan.kept {
+        let why = kept.reasons.iter().map(ToString::to_string).collect();
+        reasons.insert(kept.name, (Fate::Kept, why));
+    }
+    for dropped in plan.dropped {
+        let why = dropped.reasons.iter().map(ToString::to_string).collect();
+        reasons.insert(dropped.name, (Fate::Prunable, why));
+    }
+    let mut checkpoints: Vec<_> = state
+        .checkpoints
+        .values()
+        .map(|checkpoint| {
+            let saved = &checkpoint.saved;
+            let (fate, reasons) = match &checkpoint.pruned {
+                Some(reason) => (Fate::Removed, vec![reason.clone()]),
+                None => reasons
+                    .remove(&saved.checkpoint.to_string())
+                    .unwrap_or((Fate::Kept, vec!["the run has not begun".to_owned()])),
+            };
+            CheckpointExplained {
+                checkpoint: saved.checkpoint.clone(),
+                step: saved.step,
+                epoch: saved.epoch,
+                kind: saved.kind,
+                bytes: saved.bytes,
+                value: checkpoint.evaluation.as_ref().map(|record| record.value),
+                fate,
+                reasons,
+            }
+        })
+        .collect();
+    checkpoints.sort_by(|a, b| (a.step, &a.checkpoint).cmp(&(b.step, &b.checkpoint)));
+    let records = state.history.records();
+    Ok(Explanation {
+        objective: state
+            .started
+            .as_ref()
+            .map(|started| started.objective.to_string())
+            .unwrap_or_default(),
+        best: best(view),
+        evaluations: records.len(),
+        improvements: records.iter().filter(|r| r.verdict.is_improved()).count(),
+        rejected: records.iter().filter(|r| r.verdict.is_rejected()).count(),
+        policies: rules.policies,
+        save: rules.save,
+        checkpoints,
+        unsaved: unsaved(view),
+    })
+}
+
+fn best(view: &RunView) -> Option<BestExplained> {
+    let state = view.state();
+    let best = view.best()?;
+    let record = state
+        .history
+        .iter()
+        .rev()
+        .find(|record| record.step == best.step);
+    Some(BestExplained {
+        reason: record
+            .or_else(|| {
+                let checkpoint = state.checkpoints.get(&best.checkpoint)?;
+                checkpoint.evaluation.as_ref()
+            })
+            .map(|record| record.verdict.reason().to_owned())
+            .unwrap_or_default(),
+        runner_up: runner_up(state, best.step).map(|record| RunnerUp {
+            step: record.step,
+            epoch: record.epoch,
+            value: record.value,
+            reason: record.verdict.reason().to_owned(),
+        }),
+        checkpoint: best.checkpoint,
+        step: best.step,
+        epoch: best.epoch,
+        value: best.score.value,
+        weights: best.weights,
+    })
+}
+
+/// The best admissible evaluation of another step; of equals the earlier.
+fn runner_up(state: &RunState, best: u64) -> Option<&EvaluationRecord> {
+    let objective = &state.started.as_ref()?.objective;
+    let mut found: Option<&EvaluationRecord> = None;
+    for record in state.history.iter().filter(|record| record.step != best) {
+        let Some(score) = record.score else { continue };
+        let better = found
+            .and_then(|found| found.score)
+            .is_none_or(|than| objective.compare_total(&score, &than).is_gt());
+        if better {
+            found = Some(record);
+        }
+    }
+    found
+}
+
+fn unsaved(view: &RunView) -> Vec<UnsavedExplained> {
+    let state = view.state();
+    let mut why: BTreeMap<u64, String> = BTreeMap::new();
+    for entry in view.entries() {
+        match &entry.event {
+            Event::Rejected(event) => {
+                why.insert(event.step, format!("rejected: {}", event.reason));
+            }
+            Event::Superseded(event) => {
+                why.insert(event.step, event.reason.clone());
+            }
+            Event::SaveFailed(event) => {
+                why.insert(event.step, format!("saving failed: {}", event.error));
+            }
+            _ => {}
+        }
+    }
+    let saved = |record: &EvaluationRecord| {
+        state.checkpoints.values().any(|checkpoint| {
+            checkpoint.saved.step == record.step && record.digest == Some(checkpoint.saved.weights)
+        })
+    };
+    state
+        .history
+        .iter()
+        .filter(|record| !saved(record))
+        .map(|record| UnsavedExplained {
+            step: record.step,
+            epoch: record.epoch,
+            value: record.value,
+            reason: why
+                .remove(&record.step)
+                .unwrap_or_else(|| record.verdict.reason().to_owned()),
+        })
+        .collect()
+}
