@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Measures keepbest's engine and PyTorch in one run, interleaved, and prints images/s and ratios.
+"""Measures keepbest's engine, PyTorch and ONNX Runtime in one run, interleaved, and prints images/s and ratios.
 
 usage: $(interop/environment) bench/engine.py [--rounds N] [--threads N] [--models M ...] [--modes M ...]
-                                              [--compile] [--bf16] [--json FILE]
+                                              [--compile] [--bf16] [--onnxruntime] [--json FILE]
 
 Each round runs every engine once, each in a process of its own, in another order every round; a figure is the
 median over rounds of the median step. A ratio is taken within a round, ours to the fastest float32 PyTorch of that
@@ -22,6 +22,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+ONNX_RUNTIME = "ONNX Runtime"
 KEEP_MEMORY = "glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184"
 
 # (model, mode, batch): steps to time, after three to warm up
@@ -44,8 +45,8 @@ def build():
     return ROOT / target / "release" / "examples" / "bench_step"
 
 
-def engines(binary, with_compile, with_bf16):
-    """Name -> command. Only the float32 ones of PyTorch count for the ratio."""
+def engines(binary, with_compile, with_bf16, with_onnxruntime):
+    """Name -> command. Only the float32 ones of PyTorch count for the ratio to PyTorch's best."""
     torch = [sys.executable, str(ROOT / "bench" / "torch_step.py")]
     found = {
         "keepbest": [str(binary)],
@@ -56,6 +57,8 @@ def engines(binary, with_compile, with_bf16):
         found["PyTorch compile"] = [*torch, "--layout", "channels_last", "--compile"]
     if with_bf16:
         found["PyTorch bf16"] = [*torch, "--layout", "channels_last", "--autocast"]
+    if with_onnxruntime:
+        found[ONNX_RUNTIME] = [*torch, "--onnxruntime"]
     return found
 
 
@@ -84,7 +87,10 @@ def cpu():
 
 
 def compare(commands, work, rounds, threads):
-    """One network and mode: per engine the figures of each round, and ours to PyTorch's best by round."""
+    """One network and mode: per engine the figures of each round, and ours to the peers' by round."""
+    model, mode, batch = work
+    if mode != "infer":
+        commands = {name: command for name, command in commands.items() if name != ONNX_RUNTIME}
     figures = {name: [] for name in commands}
     memory = {name: 0 for name in commands}
     names = list(commands)
@@ -95,14 +101,17 @@ def compare(commands, work, rounds, threads):
             figures[name].append(rate)
             memory[name] = max(memory[name], peak)
     peers = [name for name in names if name.startswith("PyTorch") and "bf16" not in name]
-    ratios = [figures["keepbest"][r] / max(figures[p][r] for p in peers) for r in range(rounds)]
-    model, mode, batch = work
+    ours = figures["keepbest"]
+    ratios = {"PyTorch's best": [ours[r] / max(figures[p][r] for p in peers) for r in range(rounds)]}
+    if ONNX_RUNTIME in figures:
+        ratios[ONNX_RUNTIME] = [ours[r] / figures[ONNX_RUNTIME][r] for r in range(rounds)]
     print(f"\n{model}, {mode}, batch {batch}")
     print(f"  {'engine':<24}{'images/s':>10}{'least':>10}{'most':>10}{'peak MB':>10}")
     for name in names:
         f = figures[name]
         print(f"  {name:<24}{statistics.median(f):>10.0f}{min(f):>10.0f}{max(f):>10.0f}{memory[name] / 1e6:>10.0f}")
-    print(f"  ours to PyTorch's best: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+    for peer, r in ratios.items():
+        print(f"  ours to {peer}: {statistics.median(r):.2f} ({min(r):.2f} to {max(r):.2f})", flush=True)
     return {"model": model, "mode": mode, "batch": batch, "images_per_second": figures, "peak_rss_bytes": memory, "ratios": ratios}
 
 
@@ -114,9 +123,10 @@ def main():
     parser.add_argument("--modes", nargs="+", default=["train", "infer"])
     parser.add_argument("--compile", action="store_true", help="also torch.compile")
     parser.add_argument("--bf16", action="store_true", help="also bfloat16 autocast")
+    parser.add_argument("--onnxruntime", action="store_true", help="also ONNX Runtime, for inference")
     parser.add_argument("--json", type=pathlib.Path, help="write all figures to a file")
     a = parser.parse_args()
-    commands = engines(build(), a.compile, a.bf16)
+    commands = engines(build(), a.compile, a.bf16, a.onnxruntime)
     print(f"{cpu()}, {a.threads} threads, {a.rounds} rounds, load {os.getloadavg()[0]:.1f} at the start")
     done = [
         compare(commands, work, a.rounds, a.threads) for work in WORK if work[0] in a.models and work[1] in a.modes

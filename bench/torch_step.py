@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Times training steps or inference of PyTorch on one network, and prints one JSON line like bench_step's.
+"""Times training steps or inference of PyTorch, or inference of ONNX Runtime, on one network, and prints one JSON line like bench_step's.
 
 usage: torch_step.py --model simple-cnn|resnet18 --batch N --steps N --threads N
-                     [--infer] [--layout eager|channels_last] [--compile] [--autocast]
+                     [--infer] [--layout eager|channels_last] [--compile] [--autocast] [--onnxruntime]
 
 simple-cnn takes 28x28x1 images, resnet18 (CIFAR stem) 32x32x3; both have 10 classes. Training is SGD with momentum
 0.9 on cross entropy, the whole step: zero the gradients, forward, backward, update.
@@ -25,6 +25,19 @@ from make_training import SimpleCnn, cifar_resnet18  # noqa: E402
 WARM_UP = 3
 
 
+def onnxruntime_session(net, images, threads):
+    """The network exported by PyTorch, in ONNX Runtime with all its optimisations."""
+    import io
+
+    import onnxruntime
+
+    model = io.BytesIO()
+    torch.onnx.export(net, (images,), model, input_names=["images"], dynamo=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(model.getvalue(), options, providers=["CPUExecutionProvider"])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=["simple-cnn", "resnet18"], required=True)
@@ -34,6 +47,7 @@ def main():
     parser.add_argument("--layout", choices=["eager", "channels_last"], default="eager")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--autocast", action="store_true", help="bfloat16 autocast")
+    parser.add_argument("--onnxruntime", action="store_true", help="run the network in ONNX Runtime; with --infer")
     a = parser.parse_args()
 
     torch.set_num_threads(a.threads)
@@ -61,6 +75,14 @@ def main():
             return run(images).sum().item()
 
     step = infer if a.infer else train
+    if a.onnxruntime:
+        if not a.infer:
+            parser.error("ONNX Runtime only infers: add --infer")
+        session = onnxruntime_session(net, images, a.threads)
+        pixels = images.numpy()
+
+        def step():
+            return session.run(None, {"images": pixels})[0].sum().item()
     for _ in range(WARM_UP):
         step()
     seconds = []

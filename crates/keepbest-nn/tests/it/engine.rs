@@ -67,7 +67,7 @@ fn train(spec: &ModelSpec, config: EngineConfig, steps: usize) -> (WeightsDigest
     )
 }
 
-fn config(batch_size: usize, threads: usize, isa: Isa) -> EngineConfig {
+pub(crate) fn config(batch_size: usize, threads: usize, isa: Isa) -> EngineConfig {
     EngineConfig {
         batch_size,
         threads: Some(threads),

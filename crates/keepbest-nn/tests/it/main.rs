@@ -1,5 +1,6 @@
 //! Tests of the public interface.
 
+mod allocations;
 mod engine;
 mod gradients;
 mod onnx;

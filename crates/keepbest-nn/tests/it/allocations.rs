@@ -1,0 +1,53 @@
+//! A step of training allocates nothing once memory has been touched.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use keepbest_nn::{CpuEngine, Engine, Isa, zoo};
+
+use crate::engine::{batch, config, every_layer};
+
+/// Counts the allocations of each thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: passes every call on to the system's allocator, which keeps the contract; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_step_allocates_nothing() {
+    let simple = zoo::spec("simple-cnn", &zoo::ZooOptions::new(1, 28, 28, 10)).unwrap();
+    for spec in [every_layer(), simple] {
+        // One thread, so that all the work is done on the one that counts.
+        let mut engine = CpuEngine::new(&spec, config(5, 1, Isa::fastest())).unwrap();
+        let (images, labels) = batch(&spec, 5, 0);
+        let mut step = || {
+            let before = ALLOCATIONS.get();
+            engine.step(&images, &labels, 0.01).unwrap();
+            ALLOCATIONS.get() - before
+        };
+        for _ in 0..3 {
+            step();
+        }
+        for _ in 0..3 {
+            assert_eq!(step(), 0, "{}", spec.name);
+        }
+    }
+}
