@@ -44,6 +44,12 @@ impl Criterion {
 }
 
 impl CriterionSum {
+    /// Adds what another has summed.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.sum += other.sum;
+        self.weight += other.weight;
+    }
+
     /// The mean; NaN of nothing.
     pub(crate) fn mean(&self) -> f64 {
         self.sum / self.weight

@@ -6,6 +6,7 @@ use keepbest_data::{Loader, LoaderConfig, Preprocessing, Subset};
 use keepbest_nn::Predictor;
 
 use crate::criterion::{Criterion, CriterionSum, log_softmax};
+use crate::outcomes::Outcomes;
 
 /// What was measured on one split.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct Measured {
     pub report: ClassificationReport,
     /// Mean training criterion.
     pub loss: f64,
+    /// How each image came out, when [`Evaluator::keep_outcomes`] asked for it.
+    pub outcomes: Option<Outcomes>,
 }
 
 impl Measured {
@@ -59,6 +62,8 @@ pub struct Evaluator<'a> {
     pub batch_size: usize,
     /// Metrics beside the standard ones.
     pub options: ClassificationOptions,
+    /// Whether to keep what came out for each image, for intervals and tests: 8 bytes an image and class.
+    pub keep_outcomes: bool,
 }
 
 impl<'a> Evaluator<'a> {
@@ -69,6 +74,7 @@ impl<'a> Evaluator<'a> {
             preprocessing,
             batch_size: 64,
             options: ClassificationOptions::default(),
+            keep_outcomes: false,
         }
     }
 
@@ -99,6 +105,9 @@ impl<'a> Evaluator<'a> {
         let mut loss = CriterionSum::default();
         let (mut logits, mut probabilities) = (Vec::new(), Vec::new());
         let mut log_probabilities = vec![0.0; classes];
+        let mut outcomes = self
+            .keep_outcomes
+            .then(|| Outcomes::new(classes, self.options.clone()));
         let mut done = 0;
         for batch in loader.epoch(0, 0) {
             let batch = batch?;
@@ -106,10 +115,18 @@ impl<'a> Evaluator<'a> {
             probabilities.clear();
             for (row, &label) in logits.chunks_exact(classes).zip(&batch.labels) {
                 log_softmax(row, &mut log_probabilities);
-                self.criterion.add(&mut loss, &log_probabilities, label);
+                let mut of_image = CriterionSum::default();
+                self.criterion.add(&mut of_image, &log_probabilities, label);
+                loss.merge(of_image);
+                if let Some(outcomes) = &mut outcomes {
+                    outcomes.push(label, of_image);
+                }
                 probabilities.extend(log_probabilities.iter().map(|&log| libm::exp(log)));
             }
             accumulator.update(&probabilities, &batch.labels)?;
+            if let Some(outcomes) = &mut outcomes {
+                outcomes.extend(&probabilities);
+            }
             done += batch.labels.len();
             if !go_on(done) {
                 return Ok(None);
@@ -118,6 +135,7 @@ impl<'a> Evaluator<'a> {
         Ok(Some(Measured {
             report: accumulator.finish()?,
             loss: loss.mean(),
+            outcomes,
         }))
     }
 }

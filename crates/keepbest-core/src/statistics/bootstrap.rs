@@ -1,10 +1,13 @@
 //! Resampling the examples (Efron 1979).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::interval::check_confidence;
 use super::random::SplitMix64;
 use super::{Interval, StatisticsError};
+use crate::metrics::Metrics;
 
 /// A bootstrap: how often, from which seed, for which confidence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -98,6 +101,30 @@ impl Bootstrap {
             .filter(|value| !value.is_nan())
             .collect();
         Ok((!values.is_empty()).then(|| self.percentiles(values)))
+    }
+
+    /// The percentile interval of each of many metrics: `metrics` is given the drawn examples' places, and names the same
+    /// metrics each time. A metric that is NaN in every replicate has no interval.
+    ///
+    /// # Errors
+    /// As [`interval`](Self::interval), and whatever `metrics` gives.
+    pub fn metric_intervals<E: From<StatisticsError>>(
+        &self,
+        examples: usize,
+        mut metrics: impl FnMut(&[u32]) -> Result<Metrics, E>,
+    ) -> Result<BTreeMap<String, Interval>, E> {
+        let n = self.check(examples)?;
+        let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for draw in self.draws(n) {
+            for (name, value) in metrics(&draw)?.iter().filter(|(_, value)| !value.is_nan()) {
+                match values.get_mut(name) {
+                    Some(values) => values.push(value),
+                    None => drop(values.insert(name.to_owned(), vec![value])),
+                }
+            }
+        }
+        let interval = |(name, values)| (name, self.percentiles(values));
+        Ok(values.into_iter().map(interval).collect())
     }
 
     /// Compares two models by a value of each example, such as its loss or 1 for right and 0 for wrong.

@@ -51,6 +51,8 @@ pub enum Verb {
     List(ListArgs),
     /// Show one run
     Show(ShowArgs),
+    /// Measure models on the same images, and tell whether they differ
+    Compare(CompareArgs),
     /// List the networks there are, or show one
     Models(ModelsArgs),
     /// List the data sets there are, or look into one
@@ -139,6 +141,32 @@ pub struct EvaluateArgs {
     /// Also F-beta scores with this beta
     #[arg(long, value_name = "BETA")]
     pub beta: Option<f64>,
+    /// Also a 95 % interval of every metric, from 1,000 resamples of the images
+    #[arg(long)]
+    pub intervals: bool,
+    #[command(flatten)]
+    pub compute: Compute,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The models; the first is compared with each of the others
+    #[arg(required = true, num_args = 2.., value_name = "MODEL")]
+    pub models: Vec<String>,
+    /// Images to measure on; those of the first model's training by default
+    #[arg(long, value_name = "DATA")]
+    pub data: Option<String>,
+    /// Where a named set lies, when not at its usual place
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Which part of the data
+    #[arg(long, value_name = "SPLIT", default_value = "val")]
+    pub split: Split,
     #[command(flatten)]
     pub compute: Compute,
     #[command(flatten)]

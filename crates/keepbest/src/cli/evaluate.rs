@@ -1,10 +1,12 @@
 //! `keepbest evaluate`: a model measured on a split.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use keepbest_core::classification::ClassificationOptions;
+use keepbest_core::statistics::{Bootstrap, Interval, wilson};
 use keepbest_data::{PrepareOptions, Prepared};
-use keepbest_train::{Criterion, Evaluator, Model, SplitRecord};
+use keepbest_train::{Criterion, Evaluator, Measured, Model, SplitRecord};
 use serde_json::json;
 
 use crate::cli::args::{EvaluateArgs, Split};
@@ -38,21 +40,7 @@ pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     }
     let model = model::open(&args.model, &args.runs.runs_dir, &args.compute, terminal)?;
     let data = prepare(&model, args.data.as_deref(), args.data_dir.as_deref())?;
-    // A file from elsewhere may name no classes: then their number is all there is to compare.
-    let fits = if model.names_its_classes() {
-        data.classes == model.classes
-    } else {
-        data.classes.len() == model.classes.len()
-    };
-    if !fits {
-        let message = format!(
-            "the images have {}, the model was trained on {}: {}",
-            count(data.classes.len() as u64, "class").replace("classs", "classes"),
-            model.classes.len(),
-            first_difference(&model.classes, &data.classes),
-        );
-        return Err(Failure::new(Exit::Failed, message));
-    }
+    check_classes(&model, &data)?;
     let split = match args.split {
         Some(split) => split,
         None if data.test.is_some() => Split::Test,
@@ -68,6 +56,7 @@ pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let evaluator = Evaluator {
         batch_size,
         options,
+        keep_outcomes: args.intervals,
         ..Evaluator::new(&criterion, &model.preprocessing)
     };
     let measured = evaluator
@@ -78,6 +67,7 @@ pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     };
 
     let metrics = measured.metrics(name);
+    let intervals = intervals(&measured, name)?;
     if args.json {
         output::json(&json!({
             "model": model.path,
@@ -86,6 +76,7 @@ pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             "split": name,
             "images": measured.report.count(),
             "metrics": metrics,
+            "intervals": intervals,
             "classes": data.classes,
             "per_class": measured.report.classes(),
             "confusion": measured.report.confusion().rows(),
@@ -98,7 +89,7 @@ pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         data.name,
         count(measured.report.count(), "image"),
     );
-    output::lines(&report::metrics(&metrics))?;
+    output::lines(&report::metrics(&metrics, &intervals))?;
     output::line("")?;
     output::lines(&report::classes(&data.classes, &measured.report))?;
     output::line("")?;
@@ -107,6 +98,33 @@ pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         measured.report.confusion(),
     ))?;
     Ok(Exit::Done)
+}
+
+/// Resamples of the images behind an interval.
+const REPLICATES: u32 = 1000;
+
+/// The bootstrap of every interval and paired test here, the same each time.
+pub fn bootstrap() -> Bootstrap {
+    Bootstrap {
+        replicates: REPLICATES,
+        ..Bootstrap::default()
+    }
+}
+
+/// The interval of the accuracy, and of all other metrics when the outcomes were kept.
+pub fn intervals(measured: &Measured, split: &str) -> Result<BTreeMap<String, Interval>, Failure> {
+    if let Some(outcomes) = &measured.outcomes {
+        return outcomes
+            .intervals(split, &bootstrap())
+            .map_err(|error| Failure::of(Exit::Failed, &error));
+    }
+    let matrix = measured.report.confusion();
+    if measured.report.non_finite() > 0 {
+        return Ok(BTreeMap::new());
+    }
+    let accuracy = wilson(matrix.correct(), matrix.total(), bootstrap().confidence)
+        .map_err(|error| Failure::of(Exit::Failed, &error))?;
+    Ok(BTreeMap::from([(format!("{split}/accuracy"), accuracy)]))
 }
 
 /// The images to measure on: those that were named, split as recorded, or those of the training.
@@ -129,6 +147,26 @@ pub fn prepare(
     });
     let prepared = bundle.prepare_with(&options, model.preprocessing.clone());
     prepared.map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))
+}
+
+/// Whether the images' classes are the model's.
+pub fn check_classes(model: &Model, data: &Prepared) -> Result<(), Failure> {
+    // A file from elsewhere may name no classes: then their number is all there is to compare.
+    let fits = if model.names_its_classes() {
+        data.classes == model.classes
+    } else {
+        data.classes.len() == model.classes.len()
+    };
+    if !fits {
+        let message = format!(
+            "the images have {}, the model was trained on {}: {}",
+            count(data.classes.len() as u64, "class").replace("classs", "classes"),
+            model.classes.len(),
+            first_difference(&model.classes, &data.classes),
+        );
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    Ok(())
 }
 
 /// The criterion that the model was trained with, plain cross entropy where that is not recorded.

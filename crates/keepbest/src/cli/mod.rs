@@ -1,6 +1,7 @@
 //! Reading the command line, doing it, and telling how it went.
 
 mod args;
+mod compare;
 mod completions;
 mod data;
 mod evaluate;
@@ -68,6 +69,7 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Inspect(args) => inspect::run(args),
         Verb::List(args) => list::run(args, terminal),
         Verb::Show(args) => show::run(args, terminal),
+        Verb::Compare(args) => compare::run(args, terminal),
         Verb::Models(args) => models::run(args),
         Verb::Data(args) => data::run(args, terminal),
         Verb::Verify(args) => verify::run(args, terminal),

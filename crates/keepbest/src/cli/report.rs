@@ -1,5 +1,8 @@
 //! Metrics, class tables and confusion matrices as text.
 
+use std::collections::BTreeMap;
+
+use keepbest_core::statistics::Interval;
 use keepbest_core::{ClassificationReport, ConfusionMatrix, Metrics};
 
 use crate::cli::table::Table;
@@ -8,8 +11,8 @@ use crate::cli::words::{shorten, thousands, value};
 /// The names that stand first, best known to users.
 const FIRST: [&str; 4] = ["accuracy", "top5_accuracy", "balanced_accuracy", "loss"];
 
-/// Every metric, one a line.
-pub fn metrics(metrics: &Metrics) -> Vec<String> {
+/// Every metric, one a line, with its interval where there is one.
+pub fn metrics(metrics: &Metrics, intervals: &BTreeMap<String, Interval>) -> Vec<String> {
     let rank = |name: &str| {
         let bare = name.rsplit('/').next().unwrap_or(name);
         FIRST
@@ -26,8 +29,29 @@ pub fn metrics(metrics: &Metrics) -> Vec<String> {
         .unwrap_or(0);
     entries
         .into_iter()
-        .map(|(name, number)| format!("{name:<width$}  {:>8}", value(number)))
+        .map(|(name, number)| {
+            let interval = intervals
+                .get(name)
+                .map(|interval| format!("  {}", interval_words(interval)))
+                .unwrap_or_default();
+            format!("{name:<width$}  {:>8}{interval}", value(number))
+        })
         .collect()
+}
+
+/// `0.8930 to 0.9310 (95 %)`.
+pub fn interval_words(interval: &Interval) -> String {
+    let Interval {
+        low,
+        high,
+        confidence,
+    } = interval;
+    format!(
+        "{} to {} ({} %)",
+        value(*low),
+        value(*high),
+        confidence * 100.0
+    )
 }
 
 /// Each class with its precision, recall, F1 and number of images.

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cifar;
+mod compare;
 mod interrupt;
 mod models;
 mod predict;

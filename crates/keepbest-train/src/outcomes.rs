@@ -1,0 +1,269 @@
+//! How each image of a split came out, and what follows from it: intervals, and tests of two models in pairs.
+
+use std::collections::BTreeMap;
+
+use keepbest_core::classification::ClassificationOptions;
+use keepbest_core::statistics::{
+    Bootstrap, Interval, PairedDifference, StatisticsError, mcnemar_exact, wilson,
+};
+use keepbest_core::{ClassificationAccumulator, ClassificationError, Metrics};
+
+use crate::criterion::CriterionSum;
+
+/// Probabilities, label and criterion of each image, in the split's order.
+#[derive(Debug, Clone)]
+pub struct Outcomes {
+    classes: usize,
+    options: ClassificationOptions,
+    probabilities: Vec<f64>,
+    labels: Vec<u32>,
+    criterion: Vec<CriterionSum>,
+}
+
+/// Why intervals or a test could not be had.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutcomesError {
+    /// There is nothing to resample, or the two models do not pair.
+    #[error(transparent)]
+    Statistics(#[from] StatisticsError),
+    /// The probabilities make no sense.
+    #[error(transparent)]
+    Metrics(#[from] ClassificationError),
+    /// The images' labels differ, so they are not the same images.
+    #[error("image {image} has the label {second} for one model and {first} for the other")]
+    Labels {
+        /// Its place.
+        image: usize,
+        /// Its label with the first model.
+        first: u32,
+        /// Its label with the second.
+        second: u32,
+    },
+}
+
+/// Two models on the same images.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Comparison {
+    /// How many images both get right.
+    pub both_right: u64,
+    /// How many only the first.
+    pub only_first: u64,
+    /// How many only the second.
+    pub only_second: u64,
+    /// How many neither.
+    pub both_wrong: u64,
+    /// McNemar's exact two-sided p-value that they are equally often right.
+    pub mcnemar_p: f64,
+    /// Log loss of the first minus that of the second, by the paired bootstrap.
+    pub log_loss: PairedDifference,
+}
+
+impl Outcomes {
+    pub(crate) fn new(classes: usize, options: ClassificationOptions) -> Self {
+        Self {
+            classes,
+            options,
+            probabilities: Vec::new(),
+            labels: Vec::new(),
+            criterion: Vec::new(),
+        }
+    }
+
+    pub(crate) fn push(&mut self, label: u32, criterion: CriterionSum) {
+        self.labels.push(label);
+        self.criterion.push(criterion);
+    }
+
+    pub(crate) fn extend(&mut self, probabilities: &[f64]) {
+        self.probabilities.extend_from_slice(probabilities);
+    }
+
+    /// How many images there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (&[f64], u32)> {
+        let rows = self.probabilities.chunks_exact(self.classes.max(1));
+        rows.zip(self.labels.iter().copied())
+    }
+
+    /// Whether each image was right: its label has the first of the highest probabilities.
+    #[must_use]
+    pub fn right(&self) -> Vec<bool> {
+        self.rows()
+            .map(|(row, label)| {
+                let truth = row[label as usize];
+                let before = &row[..label as usize];
+                truth.is_finite()
+                    && before.iter().all(|p| *p < truth)
+                    && row.iter().all(|p| *p <= truth)
+            })
+            .collect()
+    }
+
+    /// Log loss of each image, as the metric `log_loss` has it.
+    #[must_use]
+    pub fn log_losses(&self) -> Vec<f64> {
+        self.rows()
+            .map(|(row, label)| {
+                -libm::log(row[label as usize].clamp(f64::EPSILON, 1.0 - f64::EPSILON))
+            })
+            .collect()
+    }
+
+    /// An interval of each metric, named `split/accuracy` and so on: Wilson's for the shares of images (accuracy, top-k
+    /// and micro averages), by bootstrap for all others. A metric that cannot be computed has none.
+    ///
+    /// The bootstrap computes all metrics anew in each replicate: O(replicates * classes * n log n).
+    ///
+    /// # Errors
+    /// [`OutcomesError::Statistics`] when there are no images, or `bootstrap` makes no sense.
+    pub fn intervals(
+        &self,
+        split: &str,
+        bootstrap: &Bootstrap,
+    ) -> Result<BTreeMap<String, Interval>, OutcomesError> {
+        let mut drawn = (Vec::new(), Vec::new());
+        let measure = |draw: &[u32]| self.metrics_of(split, draw, &mut drawn);
+        let mut intervals = bootstrap.metric_intervals(self.len(), measure)?;
+        let all: Vec<u32> = (0..).take(self.len()).collect();
+        for (name, value) in self
+            .metrics_of(split, &all, &mut (Vec::new(), Vec::new()))?
+            .iter()
+        {
+            let bare = name.rsplit('/').next().unwrap_or(name);
+            let of_top = bare
+                .strip_prefix("top")
+                .and_then(|rest| rest.strip_suffix("_accuracy"));
+            if bare == "accuracy" || of_top.is_some() || bare.ends_with("_micro") {
+                let n = self.len() as u64;
+                let hits = (value * n as f64).round();
+                if hits.is_finite() {
+                    intervals.insert(
+                        name.to_owned(),
+                        wilson(hits as u64, n, bootstrap.confidence)?,
+                    );
+                }
+            }
+        }
+        Ok(intervals)
+    }
+
+    /// All metrics of some of the images.
+    fn metrics_of(
+        &self,
+        split: &str,
+        images: &[u32],
+        (probabilities, labels): &mut (Vec<f64>, Vec<u32>),
+    ) -> Result<Metrics, OutcomesError> {
+        probabilities.clear();
+        labels.clear();
+        let mut criterion = CriterionSum::default();
+        for &image in images {
+            let image = image as usize;
+            let row = image * self.classes..(image + 1) * self.classes;
+            probabilities.extend_from_slice(&self.probabilities[row]);
+            labels.push(self.labels[image]);
+            criterion.merge(self.criterion[image]);
+        }
+        let mut accumulator =
+            ClassificationAccumulator::with_options(self.classes, self.options.clone());
+        accumulator.update(probabilities, labels)?;
+        let mut metrics = accumulator.finish()?.metrics(split);
+        metrics.insert(format!("{split}/loss"), criterion.mean());
+        Ok(metrics)
+    }
+
+    /// Whether two models differ, measured on the same images.
+    ///
+    /// # Errors
+    /// [`OutcomesError`] when the images are not the same in number or labels, or a probability is not finite.
+    pub fn compare(
+        &self,
+        other: &Self,
+        bootstrap: &Bootstrap,
+    ) -> Result<Comparison, OutcomesError> {
+        let log_loss = bootstrap.paired_difference(&self.log_losses(), &other.log_losses())?;
+        let pairs = self.labels.iter().zip(&other.labels).enumerate();
+        for (image, (&first, &second)) in pairs {
+            if first != second {
+                return Err(OutcomesError::Labels {
+                    image,
+                    first,
+                    second,
+                });
+            }
+        }
+        let mut counts = [0u64; 4];
+        for (first, second) in self.right().into_iter().zip(other.right()) {
+            counts[usize::from(!first) * 2 + usize::from(!second)] += 1;
+        }
+        let [both_right, only_first, only_second, both_wrong] = counts;
+        Ok(Comparison {
+            both_right,
+            only_first,
+            only_second,
+            both_wrong,
+            mcnemar_p: mcnemar_exact(only_first, only_second),
+            log_loss,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcomes(probabilities: &[[f64; 2]], labels: &[u32]) -> Outcomes {
+        let mut outcomes = Outcomes::new(2, ClassificationOptions::default());
+        outcomes.extend(probabilities.as_flattened());
+        for &label in labels {
+            outcomes.push(label, CriterionSum::default());
+        }
+        outcomes
+    }
+
+    #[test]
+    fn pairs_are_counted() {
+        let labels = [0, 0, 1, 1, 0];
+        let first = outcomes(
+            &[[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8], [0.5, 0.5]],
+            &labels,
+        );
+        let second = outcomes(
+            &[[0.9, 0.1], [0.4, 0.6], [0.7, 0.3], [0.2, 0.8], [0.1, 0.9]],
+            &labels,
+        );
+        // Of equals the first class is the prediction.
+        assert_eq!(first.right(), [true, true, false, true, true]);
+        let found = first.compare(&second, &Bootstrap::default()).unwrap();
+        let counts = [
+            found.both_right,
+            found.only_first,
+            found.only_second,
+            found.both_wrong,
+        ];
+        assert_eq!(counts, [2, 2, 0, 1]);
+        assert!((found.mcnemar_p - 0.5).abs() < 1e-12);
+        assert!(found.log_loss.difference < 0.0);
+        let others = outcomes(&[[0.9, 0.1]; 5], &[0, 1, 1, 1, 0]);
+        assert_eq!(
+            first.compare(&others, &Bootstrap::default()),
+            Err(OutcomesError::Labels {
+                image: 1,
+                first: 0,
+                second: 1
+            })
+        );
+    }
+}

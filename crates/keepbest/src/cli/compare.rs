@@ -1,0 +1,304 @@
+//! `keepbest compare`: models on the same images, in pairs.
+
+use std::collections::BTreeMap;
+
+use keepbest_core::Metrics;
+use keepbest_core::statistics::Interval;
+use keepbest_keeper::RunView;
+use keepbest_train::{Comparison, Evaluator, Model, ModelPlace, Outcomes, find_model};
+use serde_json::json;
+
+use crate::cli::args::CompareArgs;
+use crate::cli::evaluate::{bootstrap, check_classes, criterion_of, intervals, prepare};
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::table::Table;
+use crate::cli::terminal::Terminal;
+use crate::cli::words::{count, shorten, value};
+use crate::cli::{model, output};
+
+/// p-values below it are called a difference.
+const SIGNIFICANT: f64 = 0.05;
+
+/// The metrics of the table; `--json` has all.
+const SHOWN: [&str; 6] = [
+    "accuracy",
+    "balanced_accuracy",
+    "f1_macro",
+    "log_loss",
+    "roc_auc_ovr",
+    "ece",
+];
+
+/// A model, measured.
+struct Side {
+    name: String,
+    model: Model,
+    metrics: Metrics,
+    intervals: BTreeMap<String, Interval>,
+    outcomes: Outcomes,
+}
+
+pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let split = args.split.name();
+    let mut sides = Vec::new();
+    let mut first_data = None;
+    for name in &args.models {
+        let model = model::open(name, &args.runs.runs_dir, &args.compute, terminal)?;
+        // Each model has its own preprocessing; the images are those of the first.
+        let source = match (&args.data, &first_data) {
+            (None, Some((source, _))) => Some(source),
+            (given, _) => given.as_ref(),
+        };
+        let data = prepare(&model, source.map(String::as_str), args.data_dir.as_deref())?;
+        check_classes(&model, &data)?;
+        let images = data.split(split).ok_or_else(|| {
+            Failure::new(Exit::Failed, format!("{} has no {split} split", data.name))
+        })?;
+        let fingerprint = data
+            .fingerprint(images)
+            .map_err(|error| Failure::of(Exit::Failed, &error))?;
+        match &first_data {
+            None => first_data = Some((source_of(args, &model)?, fingerprint)),
+            Some((_, first)) if *first != fingerprint => {
+                let message = format!(
+                    "the {split} images of {name} are not those of {}: {fingerprint}, {first}",
+                    args.models[0]
+                );
+                return Err(Failure::new(Exit::Failed, message).with_hint(Some(
+                    "models can only be compared on the same images: try `--split test`, which no seed changes"
+                        .to_owned(),
+                )));
+            }
+            Some(_) => {}
+        }
+        let mut predictor = model.predictor(
+            usize::from(args.compute.batch_size),
+            args.compute.threads.map(usize::from),
+        )?;
+        let criterion = criterion_of(&model);
+        let evaluator = Evaluator {
+            keep_outcomes: true,
+            batch_size: usize::from(args.compute.batch_size),
+            ..Evaluator::new(&criterion, &model.preprocessing)
+        };
+        eprintln!(
+            "measuring {name} on {}",
+            count(images.len() as u64, "image")
+        );
+        let measured = evaluator
+            .measure(&mut predictor, images, |_| true)?
+            .ok_or_else(|| Failure::new(Exit::Failed, "nothing was measured"))?;
+        let metrics = measured.metrics(split);
+        let intervals = intervals(&measured, split)?;
+        let Some(outcomes) = measured.outcomes else {
+            return Err(Failure::new(Exit::Failed, "no outcomes were kept"));
+        };
+        sides.push(Side {
+            name: name.clone(),
+            model,
+            metrics,
+            intervals,
+            outcomes,
+        });
+    }
+    let (first, others) = sides
+        .split_first()
+        .ok_or_else(|| Failure::new(Exit::Usage, "there is nothing to compare"))?;
+    let comparisons = others
+        .iter()
+        .map(|other| first.outcomes.compare(&other.outcomes, &bootstrap()))
+        .collect::<Result<Vec<Comparison>, _>>()
+        .map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let settings = different_settings(args)?;
+
+    if args.json {
+        let models = sides.iter().map(|side| {
+            json!({
+                "model": side.name,
+                "path": side.model.path,
+                "digest": side.model.file.weights_digest(),
+                "metrics": side.metrics,
+                "intervals": side.intervals,
+            })
+        });
+        let pairs = others.iter().zip(&comparisons).map(|(other, found)| {
+            json!({
+                "first": first.name,
+                "second": other.name,
+                "both_right": found.both_right,
+                "only_first_right": found.only_first,
+                "only_second_right": found.only_second,
+                "both_wrong": found.both_wrong,
+                "mcnemar_p": found.mcnemar_p,
+                "log_loss": found.log_loss,
+            })
+        });
+        output::json(&json!({
+            "split": split,
+            "images": first.outcomes.len(),
+            "models": models.collect::<Vec<_>>(),
+            "pairs": pairs.collect::<Vec<_>>(),
+            "settings": settings,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    output::lines(&metrics_table(&sides, split))?;
+    for (other, found) in others.iter().zip(&comparisons) {
+        output::line("")?;
+        output::lines(&words(&first.name, &other.name, found))?;
+    }
+    if !settings.is_empty() {
+        output::line("")?;
+        output::lines(&settings_table(args, &settings))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// What the first model was trained on, unless images were named.
+fn source_of(args: &CompareArgs, model: &Model) -> Result<String, Failure> {
+    match &args.data {
+        Some(data) => Ok(data.clone()),
+        None => Ok(model::provenance(model)?.data.source.to_string()),
+    }
+}
+
+fn metrics_table(sides: &[Side], split: &str) -> Vec<String> {
+    let width = (60 / sides.len()).clamp(8, 26);
+    let mut heads = vec![split.to_owned()];
+    heads.extend(sides.iter().map(|side| shorten(&side.name, width)));
+    let mut table = Table::of(heads, 1);
+    for bare in SHOWN {
+        let name = format!("{split}/{bare}");
+        let mut cells = vec![bare.to_owned()];
+        cells.extend(sides.iter().map(|side| {
+            let Some(number) = side.metrics.get(&name) else {
+                return String::new();
+            };
+            match side.intervals.get(&name) {
+                // Three models and more leave no room for intervals.
+                Some(interval) if sides.len() < 3 => format!(
+                    "{} [{:.4}, {:.4}]",
+                    value(number),
+                    interval.low,
+                    interval.high
+                ),
+                _ => value(number),
+            }
+        }));
+        table.cells(cells);
+    }
+    let mut lines = table.lines();
+    if sides.len() < 3 {
+        lines.push("[in brackets: 95 % intervals]".into());
+    }
+    lines
+}
+
+/// The pair in words.
+fn words(first: &str, second: &str, found: &Comparison) -> Vec<String> {
+    let alone =
+        |name: &str, images: u64| format!("{name} alone is right on {}", count(images, "image"));
+    let p = |p: f64| {
+        if p < 0.0001 {
+            "p < 0.0001".into()
+        } else {
+            format!("p = {p:.4}")
+        }
+    };
+    let accuracy = if found.mcnemar_p < SIGNIFICANT {
+        let better = if found.only_first > found.only_second {
+            first
+        } else {
+            second
+        };
+        format!(
+            "accuracy: {better} is better ({}, McNemar exact)",
+            p(found.mcnemar_p)
+        )
+    } else {
+        format!(
+            "accuracy: they cannot be told apart ({}, McNemar exact)",
+            p(found.mcnemar_p)
+        )
+    };
+    let loss = if found.log_loss.p_value < SIGNIFICANT {
+        let better = if found.log_loss.difference < 0.0 {
+            first
+        } else {
+            second
+        };
+        format!(
+            "log loss: {better} is better ({}, paired bootstrap)",
+            p(found.log_loss.p_value)
+        )
+    } else {
+        format!(
+            "log loss: they cannot be told apart ({}, paired bootstrap)",
+            p(found.log_loss.p_value)
+        )
+    };
+    vec![
+        format!("{first} against {second}"),
+        format!(
+            "  {}, {}",
+            alone(first, found.only_first),
+            alone(second, found.only_second)
+        ),
+        format!("  {accuracy}"),
+        format!("  {loss}"),
+    ]
+}
+
+/// The keys of `run.toml` in which the runs differ, with each run's value; empty unless all models are runs.
+fn different_settings(args: &CompareArgs) -> Result<BTreeMap<String, Vec<String>>, Failure> {
+    let mut all: Vec<BTreeMap<String, String>> = Vec::new();
+    for name in &args.models {
+        let ModelPlace::Run { run, .. } = find_model(name, &args.runs.runs_dir)? else {
+            return Ok(BTreeMap::new());
+        };
+        let view = RunView::open(&run).map_err(|error| Failure::of(Exit::Failed, &error))?;
+        let text = view
+            .config()
+            .map_err(|error| Failure::of(Exit::Failed, &error))?;
+        let table: toml::Table =
+            toml::from_str(&text).map_err(|error| Failure::of(Exit::Failed, &error))?;
+        let mut keys = BTreeMap::new();
+        flatten("", &table, &mut keys);
+        all.push(keys);
+    }
+    let names: std::collections::BTreeSet<&String> = all.iter().flat_map(BTreeMap::keys).collect();
+    Ok(names
+        .into_iter()
+        .map(|name| {
+            let values: Vec<String> = all
+                .iter()
+                .map(|keys| keys.get(name).cloned().unwrap_or_else(|| "-".into()))
+                .collect();
+            (name.clone(), values)
+        })
+        .filter(|(_, values)| values.iter().any(|value| *value != values[0]))
+        .collect())
+}
+
+fn flatten(prefix: &str, table: &toml::Table, out: &mut BTreeMap<String, String>) {
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(inner) => flatten(&format!("{prefix}{key}."), inner, out),
+            toml::Value::String(text) => drop(out.insert(format!("{prefix}{key}"), text.clone())),
+            other => drop(out.insert(format!("{prefix}{key}"), other.to_string())),
+        }
+    }
+}
+
+fn settings_table(args: &CompareArgs, settings: &BTreeMap<String, Vec<String>>) -> Vec<String> {
+    let width = (50 / args.models.len()).clamp(8, 24);
+    let mut heads = vec!["setting".to_owned()];
+    heads.extend(args.models.iter().map(|name| shorten(name, width)));
+    let mut table = Table::of(heads, 1);
+    for (name, values) in settings {
+        let mut cells = vec![shorten(name, 20)];
+        cells.extend(values.iter().map(|value| shorten(value, width)));
+        table.cells(cells);
+    }
+    table.lines()
+}

@@ -1,0 +1,90 @@
+//! `compare`, and the intervals of `evaluate`.
+
+use crate::support::Place;
+
+#[test]
+fn models_are_compared_in_pairs_on_the_same_images() {
+    let place = Place::with_data();
+    place.trained("one", "");
+    place.trained("two", "--lr 0.0001 --epochs 1");
+    let found = place.json("compare one two --json");
+    let pair = &found["pairs"][0];
+    let count = |key: &str| pair[key].as_u64().unwrap();
+    let images = found["images"].as_u64().unwrap();
+    let (alone, both) = (count("only_first_right"), count("both_right"));
+    assert_eq!(
+        alone + both + count("only_second_right") + count("both_wrong"),
+        images
+    );
+    // The counts are those of the accuracies.
+    let accuracy = found["models"][0]["metrics"]["val/accuracy"]
+        .as_f64()
+        .unwrap();
+    assert_eq!((accuracy * images as f64).round() as u64, alone + both);
+    let recorded = place.json("show one --json")["best"]["metrics"]["val/accuracy"].clone();
+    assert!(recorded.is_null() || recorded.as_f64() == Some(accuracy));
+    assert_eq!(found["settings"]["lr"][1], "0.0001");
+    // One model with itself.
+    let same = place.json("compare one one --json");
+    assert_eq!(same["pairs"][0]["mcnemar_p"], 1.0);
+    assert_eq!(same["pairs"][0]["log_loss"]["difference"], 0.0);
+    let said = place.ok("compare one two").out;
+    for words in [
+        "one against two",
+        "alone is right on",
+        "McNemar exact",
+        "accuracy",
+        "lr",
+    ] {
+        assert!(said.contains(words), "{words:?} is not in\n{said}");
+    }
+    assert!(
+        said.lines().all(|line| line.chars().count() <= 80),
+        "{said}"
+    );
+}
+
+#[test]
+fn models_with_other_val_images_are_not_compared_on_them() {
+    let place = Place::with_data();
+    place.trained("one", "");
+    place.trained("two", "--seed 9");
+    place.run("compare one two").fails(
+        1,
+        &["the val images of two are not those of one", "--split test"],
+    );
+    place.ok("compare one two --split test");
+    place.run("compare one").fails(2, &[]);
+}
+
+#[test]
+fn metrics_have_intervals() {
+    let place = Place::with_data();
+    place.trained("run", "");
+    let found = place.json("evaluate run --intervals --json");
+    let metrics = found["metrics"].as_object().unwrap();
+    for (name, value) in metrics {
+        let Some(value) = value.as_f64() else {
+            continue;
+        };
+        let interval = &found["intervals"][name];
+        let (low, high) = (
+            interval["low"].as_f64().unwrap(),
+            interval["high"].as_f64().unwrap(),
+        );
+        assert!(low <= high, "{name}: {interval}");
+        // The calibration error is biased upwards in resamples; all others hold their value.
+        if !name.ends_with("/ece") {
+            assert!(
+                low <= value && value <= high,
+                "{name}: {value} not in {interval}"
+            );
+        }
+    }
+    let brief = place.json("evaluate run --json");
+    assert_eq!(
+        brief["intervals"]["test/accuracy"],
+        found["intervals"]["test/accuracy"]
+    );
+    assert!(place.ok("evaluate run").out.contains("(95 %)"));
+}
