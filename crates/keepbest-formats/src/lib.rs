@@ -4,11 +4,15 @@
 //! - [`weights_digest`]: the identity of a state dict.
 //! - [`safetensors`]: the container, read strictly and without a copy.
 //! - [`model_file`]: keepbest's files, full and params-only, with every byte under a digest.
+//! - [`archive`]: several checkpoint files in one.
+//! - [`delta`]: a file as its exact difference from an earlier one.
 //! - [`pth`]: PyTorch's files as data, running nothing of what is in them.
 //! - [`names`]: tensors under other names, and which of them a model can take.
 //! - [`onnx`]: ONNX models, written only.
 //! - [`sniff`]: what a file holds that is something else.
 
+pub mod archive;
+pub mod delta;
 mod digest;
 mod dtype;
 mod map;

@@ -101,6 +101,8 @@ pub enum Fate {
     Kept,
     /// It is there, and the next pruning removes it.
     Prunable,
+    /// An archive holds it.
+    Archived,
     /// It was removed.
     Removed,
 }
@@ -143,6 +145,9 @@ pub fn explain(view: &RunView) -> Result<Explanation, MaintainError> {
         .map(|checkpoint| {
             let saved = &checkpoint.saved;
             let (fate, reasons) = match &checkpoint.pruned {
+                Some(reason) if state.archived.contains_key(&saved.checkpoint) => {
+                    (Fate::Archived, vec![reason.clone()])
+                }
                 Some(reason) => (Fate::Removed, vec![reason.clone()]),
                 None => reasons
                     .remove(&saved.checkpoint.to_string())

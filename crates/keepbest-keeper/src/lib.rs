@@ -6,6 +6,7 @@
 //! - [`prune_run`], [`pin`], [`explain`]: retention between trainings, and the reasons for it.
 //! - [`fsck`]: finding and mending what a crash left behind.
 
+mod archive;
 mod background;
 mod config;
 mod error;
@@ -21,6 +22,7 @@ mod snapshot;
 mod verify;
 mod view;
 
+pub use archive::{ArchiveRunError, Archived, archive_run, read_archived, restore};
 pub use config::{KeeperConfig, ModelConstants, ParseSaveModeError, SaveMode};
 pub use error::{CreateError, FinishError, OfferError, ResumeError, SelectError};
 pub use evaluation::Evaluation;

@@ -155,6 +155,12 @@ impl RunView {
         })
     }
 
+    /// Whether an archive holds the checkpoint that a selector means, and no file does.
+    #[must_use]
+    pub fn is_archived(&self, selector: Selector) -> bool {
+        find_archived(&self.state, selector).is_some()
+    }
+
     /// Reads the journal again.
     ///
     /// # Errors
@@ -216,6 +222,30 @@ impl FromStr for Selector {
             text: text.to_owned(),
         })
     }
+}
+
+/// The archived checkpoint that a selector means, when none on disk does.
+pub(crate) fn find_archived(state: &RunState, selector: Selector) -> Option<&CheckpointState> {
+    let matches = |c: &CheckpointState| match selector {
+        Selector::Best | Selector::Last => false,
+        Selector::Step(step) => c.saved.step == step,
+        Selector::Epoch(epoch) => c.saved.epoch == epoch,
+    };
+    if state.present().any(matches) {
+        return None;
+    }
+    // The latest of several, and of one step the full model.
+    state
+        .checkpoints
+        .values()
+        .filter(|c| state.archived.contains_key(&c.saved.checkpoint) && matches(c))
+        .max_by(|a, b| {
+            (a.saved.step, b.saved.kind, &a.saved.checkpoint).cmp(&(
+                b.saved.step,
+                a.saved.kind,
+                &b.saved.checkpoint,
+            ))
+        })
 }
 
 /// The checkpoint that a selector means.

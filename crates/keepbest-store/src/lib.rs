@@ -7,11 +7,13 @@
 //!   best.safetensors    hard link to a checkpoint (a copy where links are not possible)
 //!   last.safetensors    the resume point, likewise
 //!   checkpoints/        <step>-<digest8>[.<copy>][.params].safetensors, never written again once named
+//!   archives/           <number>.kbarchive: old checkpoints, packed
 //!   lock                held while someone writes; names the owner
 //! ```
 //!
 //! [`RunWriter`] says in which order things are written and what that guarantees.
 
+mod archive;
 mod error;
 pub mod faulty;
 mod fs;
@@ -25,6 +27,7 @@ mod staged;
 mod state;
 mod writer;
 
+pub use archive::{ARCHIVES_DIR, ArchivedEvent, CommittedArchive, StagedArchive, archive_path};
 pub use error::{
     BoxError, CommitError, CreateError, IoError, JournalError, OpenError, PromoteError, PruneError,
 };

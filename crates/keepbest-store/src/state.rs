@@ -29,6 +29,8 @@ pub struct RunState {
     pub resumed_from: Option<CheckpointName>,
     /// Kept whatever retention says.
     pub pinned: BTreeSet<CheckpointName>,
+    /// Checkpoints that an archive holds, and which.
+    pub archived: BTreeMap<CheckpointName, String>,
     /// How many times it was resumed.
     pub resumes: u32,
     /// Where it stands.
@@ -149,6 +151,12 @@ impl RunState {
             }
             Event::Unpinned(event) => {
                 self.pinned.remove(&event.checkpoint);
+            }
+            Event::Archived(event) => {
+                for checkpoint in &event.checkpoints {
+                    self.archived
+                        .insert(checkpoint.clone(), event.archive.clone());
+                }
             }
             Event::Interrupted(_) => self.status = RunStatus::Interrupted,
             Event::Finished(event) => self.status = RunStatus::Finished(event.summary.clone()),

@@ -63,6 +63,19 @@ pub(crate) fn header_bytes(prefix: &[u8]) -> Result<&[u8], SafetensorsError> {
         })
 }
 
+/// Name, dtype and place in the file of each tensor, in the order of the header.
+pub(crate) fn places(
+    file: &[u8],
+) -> Result<Vec<(String, crate::Dtype, std::ops::Range<usize>)>, SafetensorsError> {
+    let header = header_bytes(file)?;
+    let start = 8 + header.len();
+    let Header { tensors, .. } = Header::parse(header, (file.len() - start) as u64)?;
+    let place = |(name, entry): (String, header::Entry)| {
+        (name, entry.dtype, start + entry.begin..start + entry.end)
+    };
+    Ok(tensors.into_iter().map(place).collect())
+}
+
 /// Reads a whole safetensors file. Tensors are slices of `file`: nothing is copied.
 ///
 /// ```

@@ -38,6 +38,8 @@ pub enum Event {
     Pinned(PinnedEvent),
     /// A checkpoint is kept no longer by a pin.
     Unpinned(PinnedEvent),
+    /// An archive holds checkpoints.
+    Archived(crate::archive::ArchivedEvent),
     /// `fsck` mended something.
     Repaired(RepairedEvent),
     /// An event of a kind this version does not know.
@@ -258,5 +260,6 @@ known! {
     "finished" => Finished,
     "pinned" => Pinned,
     "unpinned" => Unpinned,
+    "archived" => Archived,
     "repaired" => Repaired,
 }

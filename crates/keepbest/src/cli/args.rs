@@ -71,6 +71,13 @@ pub enum Verb {
     Pin(PinArgs),
     /// Leave a pinned checkpoint to the rules again
     Unpin(PinArgs),
+    /// Pack a run's old checkpoints into one smaller file, exactly
+    ///
+    /// Best, last, pinned ones, those open elsewhere and the one it was resumed from stay files. Packed ones answer to run@step:N
+    /// as before.
+    Archive(ArchiveArgs),
+    /// Unpack a checkpoint, to a file or back into its run
+    Restore(RestoreArgs),
     /// Check a run's directory and mend what a crash left behind
     Fsck(FsckArgs),
     /// Print a completion script for a shell
@@ -363,6 +370,32 @@ pub struct PinArgs {
     /// One of a run's checkpoints: run@step:1200, run@epoch:7, run@best
     #[arg(value_name = "RUN@WHICH")]
     pub checkpoint: String,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ArchiveArgs {
+    /// The run: its name or its directory
+    pub run: String,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// One of a run's checkpoints: run@step:1200, run@epoch:7
+    #[arg(value_name = "RUN@WHICH")]
+    pub checkpoint: String,
+    /// File to write; by default back into the run, pinned
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
     #[command(flatten)]
     pub runs: RunsDir,
     /// Print JSON

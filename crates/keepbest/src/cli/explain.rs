@@ -81,6 +81,7 @@ fn checkpoints(told: &Explanation) -> Vec<String> {
             checkpoint.value.map(value).unwrap_or_default(),
             match checkpoint.fate {
                 Fate::Prunable => "prunable",
+                Fate::Archived => "archived",
                 Fate::Removed => "removed",
                 _ => "kept",
             }

@@ -11,7 +11,7 @@ use crate::cli::words::{bytes, count, thousands};
 use crate::cli::{model, output};
 
 pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
-    let path = model::locate(&args.file, &args.runs.runs_dir)?;
+    let (path, _temporary) = model::locate(&args.file, &args.runs.runs_dir)?;
     let size = std::fs::metadata(&path)
         .map(|metadata| metadata.len())
         .unwrap_or(0);

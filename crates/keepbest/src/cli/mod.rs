@@ -1,5 +1,6 @@
 //! Reading the command line, doing it, and telling how it went.
 
+mod archive;
 mod args;
 mod compare;
 mod completions;
@@ -77,6 +78,8 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Prune(args) => prune::run(args, terminal),
         Verb::Pin(args) => pin::run(args, true),
         Verb::Unpin(args) => pin::run(args, false),
+        Verb::Archive(args) => archive::run(args, terminal),
+        Verb::Restore(args) => archive::restored(args),
         Verb::Fsck(args) => fsck::run(args),
         Verb::Completions(args) => completions::run(args),
     }

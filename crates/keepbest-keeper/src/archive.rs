@@ -1,0 +1,310 @@
+//! Old checkpoints in one file, each the exact difference from the one before.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use keepbest_formats::archive::{Archive, ArchiveError, ArchiveWriter};
+use keepbest_formats::map_file;
+use keepbest_formats::model_file::{ModelFile, ModelFileError};
+use keepbest_store::{
+    ARCHIVES_DIR, BoxError, CheckpointName, CommitError, Event, JournalError, OpenError,
+    PinnedEvent, RunState, RunWriter, archive_path,
+};
+use thiserror::Error;
+
+use crate::error::{SelectError, with_causes};
+use crate::prune::retention_plan;
+use crate::view::{RunView, Selector, find_archived};
+use crate::{SaveMode, verify_checkpoint};
+
+/// Why a run's checkpoints were not archived or restored. No checkpoint is lost by any of these.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ArchiveRunError {
+    /// The run cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// There is no such checkpoint.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// A checkpoint cannot be read, or is damaged: it is not archived.
+    #[error("checkpoint {checkpoint} cannot be archived")]
+    #[non_exhaustive]
+    Checkpoint {
+        /// The checkpoint.
+        checkpoint: CheckpointName,
+        /// Why.
+        source: BoxError,
+    },
+    /// The archive cannot be written or does not read back.
+    #[error("cannot write the archive")]
+    Commit(#[from] CommitError),
+    /// The archive cannot be written.
+    #[error("cannot write the archive")]
+    Write(#[source] std::io::Error),
+    /// It could not be journalled.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// An archive cannot be read.
+    #[error("{}", path.display())]
+    #[non_exhaustive]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// Why.
+        source: ArchiveError,
+    },
+    /// What an archive holds is not what the journal says.
+    #[error("{} does not hold checkpoint {checkpoint} as the journal has it", path.display())]
+    #[non_exhaustive]
+    NotThere {
+        /// The archive.
+        path: PathBuf,
+        /// The checkpoint.
+        checkpoint: CheckpointName,
+    },
+    /// A restored checkpoint is damaged.
+    #[error("checkpoint {checkpoint}, restored, is damaged")]
+    #[non_exhaustive]
+    Model {
+        /// The checkpoint.
+        checkpoint: CheckpointName,
+        /// Why.
+        source: ModelFileError,
+    },
+}
+
+/// What [`archive_run`] did.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Archived {
+    /// The file; none when there was nothing to archive.
+    pub archive: Option<PathBuf>,
+    /// What it holds.
+    pub checkpoints: Vec<CheckpointName>,
+    /// Bytes of those checkpoints.
+    pub bytes: u64,
+    /// Bytes of the file.
+    pub packed: u64,
+    /// Time to read, encode and write.
+    pub encoding: Duration,
+    /// Time to restore every one of them from the file and compare.
+    pub verifying: Duration,
+    /// Originals that are archived and could not be removed, with the reason.
+    pub left: Vec<(CheckpointName, String)>,
+}
+
+/// Puts a run's old checkpoints into an archive: all but best, last, pinned ones, those in use and the one the run was resumed from.
+///
+/// The archive is staged, synced, named, and read back by restoring each checkpoint; then it is journalled; only then are the
+/// originals removed. A crash at any point leaves them, or the archive, or both.
+///
+/// # Errors
+/// [`ArchiveRunError`]; every checkpoint is still there.
+pub fn archive_run(path: &Path) -> Result<Archived, ArchiveRunError> {
+    let mut run = RunWriter::open(path)?;
+    let mut archived = Archived::default();
+    let candidates = archivable(run.state());
+    let fresh: Vec<CheckpointName> = candidates
+        .iter()
+        .filter(|name| !run.state().archived.contains_key(name))
+        .cloned()
+        .collect();
+    if !fresh.is_empty() {
+        write(&mut run, fresh, &mut archived)?;
+    }
+    for name in candidates {
+        // Also those that were archived when a crash came before their removal.
+        let Some(archive) = run.state().archived.get(&name).cloned() else {
+            continue;
+        };
+        if !archived.checkpoints.contains(&name)
+            && let Err(error) = read(run.path(), run.state(), &name)
+        {
+            archived.left.push((name, with_causes(&error)));
+            continue;
+        }
+        let reason = format!("archived in {ARCHIVES_DIR}/{archive}");
+        if let Err(error) = run.prune(&name, &reason) {
+            archived.left.push((name, with_causes(&error)));
+        }
+    }
+    Ok(archived)
+}
+
+fn archivable(state: &RunState) -> Vec<CheckpointName> {
+    // With no rules, only what is protected stays.
+    let plan = retention_plan(state, &[], SaveMode::Full);
+    let mut names: Vec<CheckpointName> = plan
+        .dropped
+        .iter()
+        .filter_map(|dropped| dropped.name.parse().ok())
+        .collect();
+    // Alike ones follow each other.
+    names.sort_by(|a, b| (a.kind(), a).cmp(&(b.kind(), b)));
+    names
+}
+
+fn write(
+    run: &mut RunWriter,
+    names: Vec<CheckpointName>,
+    archived: &mut Archived,
+) -> Result<(), ArchiveRunError> {
+    let begun = Instant::now();
+    let limits = limits(run.state());
+    let total: u64 = names
+        .iter()
+        .filter_map(|name| limits(&name.to_string()))
+        .sum();
+    let refused = |checkpoint: &CheckpointName| {
+        let checkpoint = checkpoint.clone();
+        |source| ArchiveRunError::Checkpoint { checkpoint, source }
+    };
+    let staged = run.stage_archive(total)?;
+    let mut writer = ArchiveWriter::new(staged).map_err(ArchiveRunError::Write)?;
+    for name in &names {
+        let path = name.path(run.path());
+        let found = verify_checkpoint(&path).map_err(refused(name))?;
+        let known = run.state().checkpoints.get(name);
+        if known.is_none_or(|known| known.saved.weights != found.weights) {
+            return Err(refused(name)(
+                "it holds other weights than were saved".into(),
+            ));
+        }
+        let file = map_file(&path).map_err(|error| refused(name)(error.into()))?;
+        writer
+            .add(&name.to_string(), file)
+            .map_err(ArchiveRunError::Write)?;
+    }
+    let staged = writer.finish().map_err(ArchiveRunError::Write)?;
+    archived.encoding = begun.elapsed();
+    let begun = Instant::now();
+    let directory = run.path().to_owned();
+    let committed = staged.commit(|path| {
+        let archive = Archive::open(path)?;
+        let mut expected = names.iter();
+        archive.restore_all::<BoxError>(&limits, |member, file| {
+            let original = expected
+                .next()
+                .filter(|name| name.to_string() == member.name)
+                .ok_or("it holds other checkpoints than were written")?;
+            if map_file(original.path(&directory))? != *file {
+                return Err("a checkpoint does not come back as it was".into());
+            }
+            Ok(())
+        })?;
+        match expected.next() {
+            None => Ok(()),
+            Some(_) => Err("it holds fewer checkpoints than were written".into()),
+        }
+    })?;
+    archived.verifying = begun.elapsed();
+    run.record_archived(&committed, names.clone())?;
+    archived.archive = archive_path(run.path(), committed.name());
+    archived.bytes = total;
+    archived.packed = committed.bytes();
+    archived.checkpoints = names;
+    Ok(())
+}
+
+/// How long each checkpoint is, as the journal says.
+fn limits(state: &RunState) -> impl Fn(&str) -> Option<u64> + use<> {
+    let lengths: std::collections::BTreeMap<String, u64> = state
+        .checkpoints
+        .values()
+        .map(|checkpoint| {
+            (
+                checkpoint.saved.checkpoint.to_string(),
+                checkpoint.saved.bytes,
+            )
+        })
+        .collect();
+    move |name| lengths.get(name).copied()
+}
+
+/// The bytes of an archived checkpoint, compared with the archive's digest and the journal's, every tensor verified.
+fn read(run: &Path, state: &RunState, name: &CheckpointName) -> Result<Bytes, ArchiveRunError> {
+    let archive = state.archived.get(name).map_or("", String::as_str);
+    let path = archive_path(run, archive).unwrap_or_else(|| run.join(ARCHIVES_DIR));
+    let failed = |source| ArchiveRunError::Archive {
+        path: path.clone(),
+        source,
+    };
+    let opened = Archive::open(&path).map_err(failed)?;
+    let text = name.to_string();
+    let not_there = || ArchiveRunError::NotThere {
+        path: path.clone(),
+        checkpoint: name.clone(),
+    };
+    let member = opened
+        .members()
+        .iter()
+        .position(|member| member.name == text)
+        .ok_or_else(not_there)?;
+    let file = opened.restore(member, limits(state)).map_err(failed)?;
+    let model = ModelFile::from_bytes(file.clone()).map_err(|source| ArchiveRunError::Model {
+        checkpoint: name.clone(),
+        source,
+    })?;
+    match state.checkpoints.get(name) {
+        Some(known) if known.saved.weights == model.weights_digest() => Ok(file),
+        _ => Err(not_there()),
+    }
+}
+
+/// The name and the bytes of an archived checkpoint, verified.
+///
+/// # Errors
+/// [`ArchiveRunError`].
+pub fn read_archived(
+    view: &RunView,
+    which: Selector,
+) -> Result<(CheckpointName, Bytes), ArchiveRunError> {
+    let name = match find_archived(view.state(), which) {
+        Some(found) => found.saved.checkpoint.clone(),
+        None => {
+            // Says what there is, or why it was removed.
+            let found = crate::view::find(view.path(), view.state(), which)?;
+            let checkpoint = found.saved.checkpoint.clone();
+            let path = checkpoint.path(view.path());
+            let refused = |source| ArchiveRunError::Checkpoint {
+                checkpoint: checkpoint.clone(),
+                source,
+            };
+            verify_checkpoint(&path).map_err(refused)?;
+            let file = map_file(&path).map_err(|error| refused(error.into()))?;
+            return Ok((checkpoint, file));
+        }
+    };
+    let file = read(view.path(), view.state(), &name)?;
+    Ok((name, file))
+}
+
+/// Puts an archived checkpoint back under its name, and pins it: retention would remove it again.
+///
+/// # Errors
+/// [`ArchiveRunError`]; the archive keeps it in any case.
+pub fn restore(path: &Path, which: Selector) -> Result<CheckpointName, ArchiveRunError> {
+    use std::io::Write as _;
+    let mut run = RunWriter::open(path)?;
+    let Some(found) = find_archived(run.state(), which).cloned() else {
+        return Ok(crate::view::find(run.path(), run.state(), which)?
+            .saved
+            .checkpoint
+            .clone());
+    };
+    let saved = found.saved;
+    let file = read(run.path(), run.state(), &saved.checkpoint)?;
+    let mut staged = run.stage(saved.checkpoint.clone(), file.len() as u64)?;
+    staged.write_all(&file).map_err(ArchiveRunError::Write)?;
+    let (committed, _) = staged.commit(|path| match map_file(path)? == file {
+        true => Ok(()),
+        false => Err("it does not hold what was restored".into()),
+    })?;
+    run.append(Event::Pinned(PinnedEvent {
+        checkpoint: saved.checkpoint.clone(),
+    }))?;
+    run.record_saved(&committed, saved.step, saved.epoch, saved.weights)?;
+    Ok(saved.checkpoint)
+}

@@ -1,0 +1,173 @@
+//! Archives: files that hold several old checkpoints. What is in them, others know.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{BoxError, CommitError, IoError, JournalError};
+use crate::fs::SharedFileSystem;
+use crate::journal::{Entry, Event};
+use crate::layout::CheckpointName;
+use crate::staged::Staged;
+use crate::writer::RunWriter;
+
+/// The directory of the archives.
+pub const ARCHIVES_DIR: &str = "archives";
+const SUFFIX: &str = ".kbarchive";
+
+/// [`Event::Archived`]: an archive is durable, and every checkpoint in it was restored from it and compared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArchivedEvent {
+    /// The file's name in `archives/`.
+    pub archive: String,
+    /// Its size.
+    pub bytes: u64,
+    /// What it holds, in its order.
+    pub checkpoints: Vec<CheckpointName>,
+}
+
+/// The path of an archive, when the name is one.
+#[must_use]
+pub fn archive_path(run: &Path, name: &str) -> Option<PathBuf> {
+    let number = name.strip_suffix(SUFFIX)?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| run.join(ARCHIVES_DIR).join(name))
+}
+
+/// An archive under a hidden name: [`commit`](Self::commit) it or drop it.
+#[derive(Debug)]
+pub struct StagedArchive {
+    staged: Staged,
+    fs: SharedFileSystem,
+    path: PathBuf,
+    name: String,
+    written: u64,
+}
+
+impl Write for StagedArchive {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.staged.write(bytes)?;
+        self.written += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.staged.flush()
+    }
+}
+
+/// An archive that is durable under its name and was read back.
+#[derive(Debug)]
+pub struct CommittedArchive {
+    name: String,
+    bytes: u64,
+}
+
+impl CommittedArchive {
+    /// The file's name in `archives/`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its size.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl StagedArchive {
+    /// Syncs the file, names it, syncs the directory, then reads it back through `verify`.
+    ///
+    /// # Errors
+    /// As [`StagedCheckpoint::commit`](crate::StagedCheckpoint::commit); the file is removed then.
+    pub fn commit(
+        self,
+        verify: impl FnOnce(&Path) -> Result<(), BoxError>,
+    ) -> Result<CommittedArchive, CommitError> {
+        let remove = |path: &Path| {
+            // What stays is not in the journal: the next archive removes it.
+            let _ = self.fs.remove_file(path);
+        };
+        let path = self.staged.finish().inspect_err(|_| remove(&self.path))?;
+        match verify(&path) {
+            Ok(()) => Ok(CommittedArchive {
+                name: self.name,
+                bytes: self.written,
+            }),
+            Err(source) => {
+                remove(&path);
+                Err(CommitError::Verify { path, source })
+            }
+        }
+    }
+}
+
+impl RunWriter {
+    /// Begins an archive of at most about `bytes` bytes, and removes what earlier attempts left behind.
+    ///
+    /// # Errors
+    /// [`CommitError::NoSpace`] or [`CommitError::Io`].
+    pub fn stage_archive(&self, bytes: u64) -> Result<StagedArchive, CommitError> {
+        self.ensure_space(bytes)?;
+        let directory = self.path.join(ARCHIVES_DIR);
+        if self
+            .fs
+            .stat(&directory)
+            .map_err(IoError::at("examine", &directory))?
+            .is_none()
+        {
+            self.fs
+                .create_dir(&directory)
+                .map_err(IoError::at("create", &directory))?;
+            self.fs
+                .sync_dir(&self.path)
+                .map_err(IoError::at("sync", &self.path))?;
+        }
+        for name in self
+            .fs
+            .list(&directory)
+            .map_err(IoError::at("list", &directory))?
+        {
+            let known = self.state.archived.values().any(|archive| *archive == name);
+            let ours = name.starts_with(crate::layout::STAGED_PREFIX) || name.ends_with(SUFFIX);
+            if ours && !known {
+                let path = directory.join(name);
+                self.fs
+                    .remove_file(&path)
+                    .map_err(IoError::at("remove", &path))?;
+            }
+        }
+        let taken = |name: &String| self.state.archived.values().any(|archive| archive == name);
+        let name = (1_u32..)
+            .map(|number| format!("{number:04}{SUFFIX}"))
+            .find(|name| !taken(name))
+            .unwrap_or_default();
+        let path = directory.join(&name);
+        Ok(StagedArchive {
+            staged: Staged::create(&self.fs, path.clone())?,
+            fs: SharedFileSystem::clone(&self.fs),
+            path,
+            name,
+            written: 0,
+        })
+    }
+
+    /// Journals an archive. Only after that may what it holds be pruned.
+    ///
+    /// # Errors
+    /// [`JournalError`]: nothing has changed.
+    pub fn record_archived(
+        &mut self,
+        archive: &CommittedArchive,
+        checkpoints: Vec<CheckpointName>,
+    ) -> Result<Entry, JournalError> {
+        self.append(Event::Archived(ArchivedEvent {
+            archive: archive.name.clone(),
+            bytes: archive.bytes,
+            checkpoints,
+        }))
+    }
+}

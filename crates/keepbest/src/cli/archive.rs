@@ -1,0 +1,151 @@
+//! `keepbest archive RUN`: old checkpoints in one small file. `keepbest restore RUN@step:N`: one of them back.
+
+use std::path::PathBuf;
+
+use keepbest_keeper::{ArchiveRunError, RunView, archive_run, read_archived, restore};
+use keepbest_store::OpenError;
+use keepbest_train::{ModelPlace, find_model, find_run};
+use serde_json::json;
+
+use crate::cli::args::{ArchiveArgs, RestoreArgs};
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::runs::view;
+use crate::cli::terminal::Terminal;
+use crate::cli::words::{bytes, count};
+
+pub fn run(args: &ArchiveArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let path = find_run(&args.run, &args.runs.runs_dir)?;
+    let done = archive_run(&path)?;
+    let exit = if done.left.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Failed
+    };
+    let seconds = |time: std::time::Duration| time.as_secs_f64().max(1e-9);
+    let ratio = done.packed as f64 / (done.bytes.max(1)) as f64;
+    let bad = terminal.error_style().bad;
+    for (checkpoint, error) in &done.left {
+        eprintln!("{bad}error:{bad:#} {checkpoint} is still there: {error}");
+    }
+    if args.json {
+        output::json(&json!({
+            "run": path,
+            "archive": done.archive,
+            "checkpoints": done.checkpoints,
+            "bytes": done.bytes,
+            "packed": done.packed,
+            "ratio": done.archive.as_ref().map(|_| ratio),
+            "encode_seconds": done.encoding.as_secs_f64(),
+            "verify_seconds": done.verifying.as_secs_f64(),
+        }))?;
+        return Ok(exit);
+    }
+    let Some(archive) = &done.archive else {
+        output::line("nothing to archive: best, last, pinned ones and those in use stay")?;
+        return Ok(exit);
+    };
+    let speed = |time| bytes((done.bytes as f64 / seconds(time)) as u64);
+    output::lines(&[
+        format!(
+            "archived {}: {} in {} ({:.1} %)",
+            count(done.checkpoints.len() as u64, "checkpoint"),
+            bytes(done.bytes),
+            bytes(done.packed),
+            100.0 * ratio
+        ),
+        format!(
+            "written at {}/s, each restored and compared at {}/s",
+            speed(done.encoding),
+            speed(done.verifying)
+        ),
+        archive.display().to_string(),
+    ])?;
+    Ok(exit)
+}
+
+pub fn restored(args: &RestoreArgs) -> Result<Exit, Failure> {
+    let (run, which) = match find_model(&args.checkpoint, &args.runs.runs_dir)? {
+        ModelPlace::Run { run, which } if args.checkpoint.contains('@') => (run, which),
+        _ => {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("{:?} names no checkpoint", args.checkpoint),
+            )
+            .with_hint("name a run's checkpoint: run@step:1200, run@epoch:7".to_owned()));
+        }
+    };
+    let (checkpoint, path) = match &args.to {
+        None => {
+            let checkpoint = restore(&run, which)?;
+            let path = checkpoint.path(&run);
+            (checkpoint, path)
+        }
+        Some(to) => {
+            let (checkpoint, file) = read_archived(&view(&run)?, which)?;
+            write_new(to, &file)?;
+            (checkpoint, to.clone())
+        }
+    };
+    if args.json {
+        output::json(&json!({"run": run, "checkpoint": checkpoint, "path": path}))?;
+    } else {
+        output::line(path.display().to_string())?;
+    }
+    Ok(Exit::Done)
+}
+
+fn write_new(to: &PathBuf, file: &[u8]) -> Result<(), Failure> {
+    use std::io::Write as _;
+    let write = || {
+        let mut out = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(to)?;
+        out.write_all(file)?;
+        out.sync_all()
+    };
+    write().map_err(|error: std::io::Error| Failure {
+        causes: vec![error.to_string()],
+        ..Failure::new(Exit::Failed, format!("cannot write {}", to.display()))
+    })
+}
+
+/// A file that goes when it is no longer used.
+#[derive(Debug)]
+pub struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Temporary {
+    /// Restores an archived checkpoint to a temporary file.
+    pub fn of(
+        view: &RunView,
+        which: keepbest_keeper::Selector,
+    ) -> Result<(PathBuf, Self), Failure> {
+        let (checkpoint, file) = read_archived(view, which)?;
+        let name = format!("keepbest-{}-{checkpoint}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_file(&path);
+        let temporary = Self(path.clone());
+        write_new(&path, &file)?;
+        Ok((path, temporary))
+    }
+}
+
+impl From<ArchiveRunError> for Failure {
+    fn from(error: ArchiveRunError) -> Self {
+        let hint = match &error {
+            ArchiveRunError::Open(OpenError::Lock(_)) => {
+                Some("wait for the training to end".to_owned())
+            }
+            ArchiveRunError::Checkpoint { .. } => Some("keepbest fsck RUN --repair".to_owned()),
+            _ => None,
+        };
+        Self::of(Exit::Failed, &error).with_hint(hint)
+    }
+}
