@@ -324,7 +324,7 @@ mod tests {
         (0..40_u8)
             .map(|i| {
                 (0..900_u16)
-                    .map(|at| (at as u8 ^ (at / 256) as u8) + i / 8)
+                    .map(|at| (at as u8 ^ (at / 256) as u8).wrapping_add(i / 8))
                     .collect()
             })
             .collect()

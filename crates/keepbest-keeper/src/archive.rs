@@ -71,7 +71,7 @@ pub enum ArchiveRunError {
         /// The checkpoint.
         checkpoint: CheckpointName,
         /// Why.
-        source: ModelFileError,
+        source: Box<ModelFileError>,
     },
 }
 
@@ -245,7 +245,7 @@ fn read(run: &Path, state: &RunState, name: &CheckpointName) -> Result<Bytes, Ar
     let file = opened.restore(member, limits(state)).map_err(failed)?;
     let model = ModelFile::from_bytes(file.clone()).map_err(|source| ArchiveRunError::Model {
         checkpoint: name.clone(),
-        source,
+        source: Box::new(source),
     })?;
     match state.checkpoints.get(name) {
         Some(known) if known.saved.weights == model.weights_digest() => Ok(file),
