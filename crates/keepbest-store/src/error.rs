@@ -187,6 +187,13 @@ pub enum PruneError {
         /// The checkpoint.
         name: CheckpointName,
     },
+    /// A reader has it open.
+    #[error("checkpoint {name} is being read")]
+    #[non_exhaustive]
+    InUse {
+        /// The checkpoint.
+        name: CheckpointName,
+    },
     /// It could not be written to the journal.
     #[error(transparent)]
     Journal(#[from] JournalError),

@@ -18,6 +18,7 @@ mod error;
 pub mod faulty;
 mod fs;
 mod fsck;
+mod in_use;
 mod journal;
 mod layout;
 mod lock;
@@ -33,6 +34,7 @@ pub use error::{
 };
 pub use fs::{FileSystem, RealFileSystem, SharedFileSystem, Stat, WritableFile};
 pub use fsck::{Depth, Finding, FindingKind, FsckReport, Verified, Verifier, fsck, fsck_on};
+pub use in_use::{InUse, is_in_use};
 pub use journal::{
     Entry, Event, FinishedEvent, InterruptedEvent, Journal, OtherEvent, PinnedEvent, PromotedEvent,
     PrunedEvent, RejectedEvent, RepairedEvent, ResumedEvent, SaveFailedEvent, SavedEvent,

@@ -10,6 +10,7 @@ use crate::error::{
     BoxError, CommitError, CreateError, IoError, JournalError, OpenError, PromoteError, PruneError,
 };
 use crate::fs::{FileSystem, RealFileSystem, SharedFileSystem, create_dir_durable};
+use crate::in_use;
 use crate::journal::{
     Entry, Event, JournalWriter, PromotedEvent, PrunedEvent, SavedEvent, TornTail,
 };
@@ -361,8 +362,8 @@ impl RunWriter {
     /// Removes a checkpoint that retention does not keep: journals it with the reason, then removes the file.
     ///
     /// # Errors
-    /// [`PruneError::Referenced`] when best or last points at it, [`PruneError::ResumedFrom`] when this run was resumed from it;
-    /// otherwise a failure to journal or to remove.
+    /// [`PruneError::Referenced`] when best or last points at it, [`PruneError::ResumedFrom`] when this run was resumed from it,
+    /// [`PruneError::InUse`] while a reader [holds](crate::InUse) it; otherwise a failure to journal or to remove.
     pub fn prune(&mut self, name: &CheckpointName, reason: &str) -> Result<Entry, PruneError> {
         if let Some(reference) = self.state.referenced_by(name) {
             return Err(PruneError::Referenced {
@@ -381,6 +382,11 @@ impl RunWriter {
                 reference,
             });
         }
+        // Held until the file is gone, so that no reader begins in between.
+        let _claim = match in_use::claim(&path) {
+            in_use::Claim::InUse => return Err(PruneError::InUse { name: name.clone() }),
+            free @ in_use::Claim::Free(_) => free,
+        };
         let entry = self.append(Event::Pruned(PrunedEvent {
             checkpoint: name.clone(),
             reason: reason.to_owned(),

@@ -1,7 +1,7 @@
 //! The journal: torn tails, damaged lines, values that JSON lacks.
 
 use keepbest_core::{EvaluationRecord, Metrics};
-use keepbest_store::{Event, JournalError, OpenError, RunReader, RunWriter};
+use keepbest_store::{Event, JournalError, OpenError, RunReader, RunState, RunWriter};
 
 use crate::support::{Fixture, best, digest, evaluate, objective, read};
 
@@ -151,4 +151,30 @@ fn events_of_a_later_version_are_kept() {
     let event = &journal.entries[1].event;
     assert_eq!(event.kind(), "teleported");
     assert_eq!(serde_json::to_value(event).unwrap(), value);
+}
+
+#[test]
+fn a_clock_that_goes_back_changes_nothing() {
+    let fixture = Fixture::new();
+    let mut writer = fixture.create();
+    let old = best(&mut writer, 10, 0.5);
+    best(&mut writer, 20, 0.6);
+    writer.prune(old.name(), "no policy keeps it").unwrap();
+    drop(writer);
+    let mut entries = RunReader::open(fixture.run())
+        .unwrap()
+        .journal()
+        .unwrap()
+        .entries;
+    let mut expected = RunState::from_entries(&entries);
+    // From a far future back to 1970.
+    let count = entries.len() as u64;
+    for (i, entry) in entries.iter_mut().enumerate() {
+        entry.time_ms = (count - 1 - i as u64) * (u64::MAX / count);
+    }
+    let found = RunState::from_entries(&entries);
+    expected.started_ms = found.started_ms;
+    expected.updated_ms = found.updated_ms;
+    assert_eq!(found, expected);
+    assert_eq!(found.best.unwrap().step, 20);
 }

@@ -3,6 +3,7 @@
 mod commit;
 mod faults;
 mod fsck;
+mod in_use;
 mod journal;
 mod lock;
 mod runs;
