@@ -12,6 +12,7 @@
 //! - [`sniff`]: what a file holds that is something else.
 
 pub mod archive;
+mod convert;
 pub mod delta;
 mod digest;
 mod dtype;
@@ -26,6 +27,7 @@ mod state_dict;
 mod tensor;
 mod zip;
 
+pub use convert::TensorStats;
 pub use digest::{ParseDigestError, TensorDigest, weights_digest};
 pub use dtype::Dtype;
 pub use keepbest_core::WeightsDigest;

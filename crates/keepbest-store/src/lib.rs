@@ -16,6 +16,7 @@
 mod archive;
 mod error;
 pub mod faulty;
+mod file;
 mod fs;
 mod fsck;
 mod in_use;
@@ -32,6 +33,7 @@ pub use archive::{ARCHIVES_DIR, ArchivedEvent, CommittedArchive, StagedArchive, 
 pub use error::{
     BoxError, CommitError, CreateError, IoError, JournalError, OpenError, PromoteError, PruneError,
 };
+pub use file::{write_file, write_file_on};
 pub use fs::{FileSystem, RealFileSystem, SharedFileSystem, Stat, WritableFile};
 pub use fsck::{Depth, Finding, FindingKind, FsckReport, Verified, Verifier, fsck, fsck_on};
 pub use in_use::{InUse, is_in_use};

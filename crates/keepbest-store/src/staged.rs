@@ -14,8 +14,9 @@ const BUFFER: usize = 256 << 10;
 /// A file under a hidden name, being written. It can only be finished, or dropped, which removes it.
 pub struct Staged {
     fs: SharedFileSystem,
-    // `None` once finished.
+    // `None` once synced.
     file: Option<BufWriter<Box<dyn WritableFile>>>,
+    // Empty once the file has its name or is gone.
     staged: PathBuf,
     target: PathBuf,
     written: u64,
@@ -47,8 +48,13 @@ impl Staged {
         })
     }
 
-    /// Syncs the file, gives it its name and syncs the directory. Returns its path.
-    pub(crate) fn finish(mut self) -> Result<PathBuf, IoError> {
+    /// Where it is until it is finished.
+    pub(crate) fn path(&self) -> &Path {
+        &self.staged
+    }
+
+    /// Syncs what was written so far. After a failure the file is gone.
+    pub(crate) fn sync(&mut self) -> Result<(), IoError> {
         if let Some(mut file) = self.file.take() {
             // Each error leaves `self` unfinished, so the drop removes the file: after a failed sync it is never used again.
             let synced = file
@@ -66,10 +72,18 @@ impl Staged {
                 return Err(error);
             }
         }
+        Ok(())
+    }
+
+    /// Syncs the file, gives it its name and syncs the directory. Returns its path.
+    pub(crate) fn finish(mut self) -> Result<PathBuf, IoError> {
+        self.sync()?;
         if let Err(error) = self.fs.rename(&self.staged, &self.target) {
+            let error = IoError::at("rename", &self.staged)(error);
             self.discard();
-            return Err(IoError::at("rename", &self.staged)(error));
+            return Err(error);
         }
+        self.staged = PathBuf::new();
         let directory = parent(&self.target);
         self.fs
             .sync_dir(directory)
@@ -79,7 +93,7 @@ impl Staged {
 
     fn discard(&mut self) {
         // A leftover that cannot be removed now is found by fsck.
-        let _ = self.fs.remove_file(&self.staged);
+        let _ = self.fs.remove_file(&std::mem::take(&mut self.staged));
     }
 }
 
@@ -102,6 +116,8 @@ impl Drop for Staged {
     fn drop(&mut self) {
         if let Some(file) = self.file.take() {
             let _ = file.into_parts();
+        }
+        if !self.staged.as_os_str().is_empty() {
             self.discard();
         }
     }

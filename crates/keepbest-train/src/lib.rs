@@ -9,6 +9,7 @@
 mod config;
 mod criterion;
 mod evaluate;
+mod foreign;
 mod model;
 mod model_ref;
 mod outcomes;
@@ -22,7 +23,8 @@ mod trainer;
 pub use config::{Config, DEFAULT_DATA, DEFAULT_MODEL, DEVICES, DataDefaults, check_device};
 pub use criterion::Criterion;
 pub use evaluate::{EvaluateError, Evaluator, Measured};
-pub use model::{Model, ModelError};
+pub use foreign::{Opened, about_model, open_any};
+pub use model::{Model, ModelError, named_spec};
 pub use model_ref::{DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_run};
 pub use outcomes::{Comparison, Outcomes, OutcomesError};
 pub use predict::{Guess, top_k};

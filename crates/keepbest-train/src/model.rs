@@ -8,6 +8,7 @@ use keepbest_formats::model_file::{Kind, ModelFile};
 use keepbest_nn::zoo::{self, ZooOptions};
 use keepbest_nn::{ModelSpec, Network, ParamTensor, Predictor};
 
+use crate::foreign::open_any;
 use crate::provenance::Provenance;
 
 /// A model ready to be put to use: architecture, class names, preprocessing, weights.
@@ -37,6 +38,20 @@ pub enum ModelError {
     /// The file cannot be opened, is damaged, or holds something else.
     #[error(transparent)]
     Open(#[from] keepbest_formats::model_file::OpenError),
+    /// A PyTorch file cannot be read, has no weights, or was made to attack who opens it.
+    #[error("cannot take the weights of {path}", path = path.display())]
+    Pth {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<keepbest_formats::pth::PthError>,
+    },
+    /// A key for a file that is one state dict.
+    #[error("{path} has no keys to pick from: it is one state dict", path = path.display())]
+    NoKeys {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file has no architecture.
     #[error("{path} holds weights alone, without the network they belong to", path = path.display())]
     NeedsNetwork {
@@ -110,7 +125,20 @@ pub enum ModelError {
 impl ModelError {
     /// What to try instead.
     pub fn hint(&self) -> Option<String> {
+        use keepbest_formats::pth::PthError;
         match self {
+            Self::Pth { source, path } => match **source {
+                PthError::Dangerous { .. } => Some(format!(
+                    "nothing in it was run; `keepbest inspect {}` shows what it holds",
+                    path.display()
+                )),
+                PthError::Ambiguous { .. } => Some("pick one with --key".into()),
+                _ => None,
+            },
+            Self::Open(keepbest_formats::model_file::OpenError::Model {
+                source: keepbest_formats::model_file::ModelFileError::AnotherKind { .. },
+                ..
+            }) => Some("models are read from safetensors and PyTorch files".into()),
             Self::NeedsNetwork {
                 trained_as: Some(name),
                 ..
@@ -129,16 +157,26 @@ impl ModelError {
 }
 
 impl Model {
-    /// Opens and verifies a model file. A params-only file needs `network`: the name of its architecture.
+    /// Opens and verifies a model file, keepbest's, other safetensors or PyTorch's. A params-only file needs `network`: the name of its architecture.
     ///
     /// # Errors
     /// [`ModelError`]; it says what the file holds when that is not a model.
     pub fn open(path: &Path, network: Option<&str>) -> Result<Self, ModelError> {
-        let file = ModelFile::open(path)?;
-        Self::from_file(path, file, network)
+        let opened = open_any(path, None)?;
+        let mut model = Self::from_file(path, opened.file, network)?;
+        model.notes.splice(0..0, opened.notes);
+        Ok(model)
     }
 
-    fn from_file(path: &Path, file: ModelFile, network: Option<&str>) -> Result<Self, ModelError> {
+    /// A model of a file that is open. `network` as for [`open`](Self::open).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_file(
+        path: &Path,
+        file: ModelFile,
+        network: Option<&str>,
+    ) -> Result<Self, ModelError> {
         let unreadable = |part| {
             let path = path.to_owned();
             move |source| ModelError::Metadata { path, part, source }
@@ -280,7 +318,10 @@ impl Model {
 /// The spec of a named network that fits these weights. Where the file does not record the input's size or the number of
 /// classes, they are read off the weights: channels from the network's first tensor, classes from its last (by name: files
 /// have orders of their own), and height and width from the usual sizes, the first that fits.
-fn named_spec(
+///
+/// # Errors
+/// When no network has this name. One that does not fit the weights is no error here.
+pub fn named_spec(
     network: &str,
     weights: &StateDict,
     preprocessing: Option<&Preprocessing>,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use keepbest_core::WeightsDigest;
 use keepbest_data::{Fingerprint, PrepareOptions};
+use keepbest_nn::OptimizerConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::criterion::Criterion;
@@ -25,6 +26,9 @@ pub struct Provenance {
     pub seed: u64,
     /// Optimizer, schedule and length, in words.
     pub recipe: String,
+    /// The optimizer and its settings, as `keepbest-nn`'s `OptimizerConfig`; earlier files do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<OptimizerConfig>,
     /// The model it started from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,

@@ -24,9 +24,11 @@
 mod encode;
 mod graph;
 mod proto;
+mod summary;
 
 pub use encode::OnnxImage;
 pub use graph::{Attribute, ElementType, Graph, Model, Node, OnnxError, Side, ValueInfo};
+pub use summary::{Summary, summary};
 
 /// The operator set that models are written for. onnxruntime has it since 1.20.
 pub const OPSET: i64 = 21;

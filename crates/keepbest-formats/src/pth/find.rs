@@ -60,7 +60,7 @@ impl PthFile {
     ///
     /// Without `key`: the file itself if it is a state dict or a module, else what is under the first
     /// of the keys that PyTorch, Lightning, timm and Ultralytics use (averaged weights first), else the
-    /// only state dict there is. `key` says which to take instead.
+    /// only state dict there is. `key` says which to take instead; dots lead into dicts in one another.
     ///
     /// # Errors
     /// When there is none or no telling which, when tensors cannot be read (the error names the
@@ -174,10 +174,13 @@ fn choose<'a>(
     if let Some(key) = key {
         return match candidates.iter().find(|(name, _)| *name == key) {
             Some(&(_, value)) => Ok((Some(key.into()), value)),
-            None => Err(PthError::NoSuchKey {
-                key: key.into(),
-                found: names(),
-            }),
+            None => match nested(root, key).filter(|&value| holds_weights(value)) {
+                Some(value) => Ok((Some(key.into()), value)),
+                None => Err(PthError::NoSuchKey {
+                    key: key.into(),
+                    found: names(),
+                }),
+            },
         };
     }
     let known = KNOWN_KEYS
@@ -196,6 +199,15 @@ fn choose<'a>(
         }),
         _ => Err(PthError::Ambiguous { found: names() }),
     }
+}
+
+/// What is under `key`, where dots lead into dicts in one another: `callbacks.ema.state_dict`.
+fn nested<'a>(root: Value<'a>, key: &str) -> Option<Value<'a>> {
+    key.split('.').try_fold(root, |value, part| match value {
+        Value::Dict(entries) => entries.get(part),
+        Value::Object(record) => record.attributes()?.get(part),
+        _ => None,
+    })
 }
 
 /// What a file without weights holds, in words.

@@ -49,6 +49,16 @@ pub struct Journal {
     pub len: u64,
 }
 
+impl Journal {
+    /// Reads a journal that is in memory; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// [`JournalError::Damaged`] when a line before the last is not whole or not at its place.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, JournalError> {
+        parse(path, bytes)
+    }
+}
+
 /// The incomplete end of a journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -30,6 +30,9 @@ pub struct TrainerState {
     /// What a plateau schedule remembers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plateau: Option<PlateauState>,
+    /// Learning rate of the step that comes next, for those who go on elsewhere; here it follows from the settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
 }
 
 /// Training loss and accuracy since the latest evaluation.
@@ -95,6 +98,7 @@ impl TrainerState {
             measured_at: None,
             running: Running::default(),
             plateau: None,
+            learning_rate: None,
         }
     }
 

@@ -295,7 +295,10 @@ impl Run {
     }
 
     fn training_json(&self) -> serde_json::Value {
-        serde_json::to_value(&self.state).expect("the state has string keys and finite numbers")
+        let next = self.rates.at(self.state.step, self.state.plateau.as_ref());
+        let mut state = self.state.clone();
+        state.learning_rate = Some(next);
+        serde_json::to_value(state).expect("the state has string keys and finite numbers")
     }
 
     fn steps_planned(&self) -> u64 {

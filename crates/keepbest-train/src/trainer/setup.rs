@@ -54,7 +54,7 @@ impl Setup {
         let parent = first
             .from
             .as_deref()
-            .map(|from| open_parent(from, runs_dir))
+            .map(|from| open_parent(from, runs_dir, &first.model))
             .transpose()?;
         zoo::spec(&first.model, &ZooOptions::new(1, 28, 28, 2))?;
 
@@ -119,7 +119,9 @@ impl Setup {
         );
         let spec = zoo::spec(&config.model, &size)?;
         let class_weights = class_weights(&config.class_weights, &data.train);
-        let mut engine = CpuEngine::new(&spec, engine_config(&config, class_weights.as_deref()))?;
+        let engine_config = engine_config(&config, class_weights.as_deref());
+        let optimizer = engine_config.optimizer.clone();
+        let mut engine = CpuEngine::new(&spec, engine_config)?;
         let carried = match &parent {
             Some(parent) => Some(start_from(&mut engine, parent)?),
             None => None,
@@ -151,6 +153,7 @@ impl Setup {
             },
             seed: config.seed,
             recipe: recipe(&config),
+            optimizer: Some(optimizer.clone()),
             parent: parent.map(|parent| Parent {
                 digest: parent.file.weights_digest(),
                 path: parent.path,
@@ -176,17 +179,17 @@ impl Setup {
     }
 }
 
-fn open_parent(from: &str, runs_dir: &Path) -> Result<Model, TrainError> {
+fn open_parent(from: &str, runs_dir: &Path, network: &str) -> Result<Model, TrainError> {
     let path = match find_model(from, runs_dir)? {
         ModelPlace::File(path) => path,
         ModelPlace::Run { run, which } => model_file_of(&run, which)?,
     };
     // Weights alone will do to start from: the network is named by `model`.
     match Model::open(&path, None) {
-        Err(crate::ModelError::NeedsNetwork {
-            trained_as: Some(network),
-            ..
-        }) => Ok(Model::open(&path, Some(&network))?),
+        Err(crate::ModelError::NeedsNetwork { trained_as, .. }) => {
+            let network = trained_as.as_deref().unwrap_or(network);
+            Ok(Model::open(&path, Some(network))?)
+        }
         other => Ok(other?),
     }
 }

@@ -47,6 +47,12 @@ pub enum Verb {
     Predict(PredictArgs),
     /// Tell what is in a model file, without running anything in it
     Inspect(InspectArgs),
+    /// Make a full model of a file from elsewhere: safetensors or PyTorch's
+    ///
+    /// Nothing in the file is run. The result predicts, evaluates and trains on like any other model.
+    Import(ImportArgs),
+    /// Write a model for others: PyTorch, ONNX, safetensors
+    Export(ExportArgs),
     /// List the runs
     List(ListArgs),
     /// Show one run
@@ -217,6 +223,71 @@ pub struct PredictArgs {
 pub struct InspectArgs {
     /// The file, or a MODEL
     pub file: String,
+    /// State dict to show, in a checkpoint of several
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The file: safetensors, .pth, .pt, .ckpt
+    pub file: PathBuf,
+    /// Network that the weights belong to (`keepbest models` lists them)
+    #[arg(long = "model", value_name = "NAME")]
+    pub network: Option<String>,
+    /// Class names by label: a,b,c or a file with one a line
+    #[arg(long, value_name = "NAMES")]
+    pub classes: Option<String>,
+    /// How images become input: pixels, imagenet, a JSON file, or size=32,mean=0.5,std=0.25
+    ///
+    /// `pixels` divides by 255 (the default); `imagenet` is 224x224 with ImageNet's mean and standard deviation.
+    /// Settings are parted by commas, values of channels by slashes: mean=0.49/0.48/0.45; resize is none, exact or crop.
+    #[arg(long, value_name = "HOW")]
+    pub preprocess: Option<String>,
+    /// Rename tensors: a pattern that matches whole names, and what they become
+    #[arg(long, value_name = "OLD=NEW")]
+    pub map: Vec<String>,
+    /// Take what fits and start the rest anew
+    #[arg(long)]
+    pub partial: bool,
+    /// State dict to take, in a checkpoint of several
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// File to write, .safetensors
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The model
+    pub model: String,
+    /// File to write; its ending says what: .pth (state dict), .pt (checkpoint), .onnx, .safetensors (parameters)
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Network of a file that holds the weights alone (`keepbest models` lists them)
+    #[arg(long = "model", value_name = "NAME")]
+    pub network: Option<String>,
+    /// ONNX: take images as bytes, [N, height, width, channels], and normalise them in the graph
+    #[arg(long)]
+    pub preprocess_in_graph: bool,
+    /// ONNX: make each batch norm part of the convolution before it
+    #[arg(long)]
+    pub fold_batch_norm: bool,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub force: bool,
     #[command(flatten)]
     pub runs: RunsDir,
     /// Print JSON

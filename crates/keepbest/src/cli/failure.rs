@@ -118,10 +118,17 @@ impl From<keepbest_train::RunFilesError> for Failure {
 
 impl From<keepbest_train::ModelError> for Failure {
     fn from(error: keepbest_train::ModelError) -> Self {
-        let exit = match error {
+        let exit = match &error {
             keepbest_train::ModelError::NeedsNetwork { .. }
             | keepbest_train::ModelError::OtherNetwork { .. }
+            | keepbest_train::ModelError::NoKeys { .. }
             | keepbest_train::ModelError::UnknownNetwork(_) => Exit::Usage,
+            // A file that was made to attack: the check that every file goes through does not hold.
+            keepbest_train::ModelError::Pth { source, .. }
+                if matches!(**source, keepbest_formats::pth::PthError::Dangerous { .. }) =>
+            {
+                Exit::CheckFailed
+            }
             _ => Exit::Failed,
         };
         Self::of(exit, &error).with_hint(error.hint())
@@ -136,6 +143,10 @@ impl From<keepbest_train::EvaluateError> for Failure {
 
 impl From<keepbest_train::TrainError> for Failure {
     fn from(error: keepbest_train::TrainError) -> Self {
+        let error = match error {
+            keepbest_train::TrainError::Model(error) => return error.into(),
+            error => error,
+        };
         let exit = if error.is_usage() {
             Exit::Usage
         } else {

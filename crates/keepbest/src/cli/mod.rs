@@ -7,8 +7,10 @@ mod completions;
 mod data;
 mod evaluate;
 mod explain;
+mod export;
 mod failure;
 mod fsck;
+mod import;
 mod inspect;
 mod list;
 mod model;
@@ -67,7 +69,9 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Train(args) => train::run(args, terminal),
         Verb::Evaluate(args) => evaluate::run(args, terminal),
         Verb::Predict(args) => predict::run(args, terminal),
-        Verb::Inspect(args) => inspect::run(args),
+        Verb::Inspect(args) => inspect::run(args, terminal),
+        Verb::Import(args) => import::run(args, terminal),
+        Verb::Export(args) => export::run(args, terminal),
         Verb::List(args) => list::run(args, terminal),
         Verb::Show(args) => show::run(args, terminal),
         Verb::Compare(args) => compare::run(args, terminal),

@@ -1,37 +1,22 @@
-//! `keepbest inspect`: what is in a model file. Nothing in it is run.
+//! Safetensors files, keepbest's and others'.
 
-use keepbest_formats::StateDict;
-use keepbest_formats::model_file::{Kind, ModelFile, ModelFileError, OpenError};
+use std::path::Path;
+
+use keepbest_formats::model_file::{Kind, ModelFile};
 use serde_json::{Value, json};
 
-use crate::cli::args::InspectArgs;
+use super::{Facts, tensors};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::table::Table;
-use crate::cli::words::{bytes, count, thousands};
-use crate::cli::{model, output};
+use crate::cli::output;
+use crate::cli::words::{bytes, count};
 
-pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
-    let (path, _temporary) = model::locate(&args.file, &args.runs.runs_dir)?;
-    let size = std::fs::metadata(&path)
-        .map(|metadata| metadata.len())
-        .unwrap_or(0);
-    let file = ModelFile::open(&path).map_err(|error| {
-        let failure = Failure::of(Exit::Failed, &error);
-        match error {
-            // What it holds is the answer, even where keepbest cannot use it.
-            OpenError::Model {
-                source: ModelFileError::AnotherKind { .. },
-                ..
-            } => failure.with_hint(Some("keepbest reads safetensors files".to_owned())),
-            _ => failure,
-        }
-    })?;
+pub fn run(path: &Path, size: u64, file: &ModelFile, as_json: bool) -> Result<Exit, Failure> {
     let metadata = file.metadata.as_ref();
     let kind = metadata.map_or(
         "safetensors, not written by keepbest".to_owned(),
         |metadata| metadata.kind.to_string(),
     );
-    if args.json {
+    if as_json {
         output::json(&json!({
             "path": path,
             "bytes": size,
@@ -49,15 +34,24 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
             "evaluation": metadata.and_then(|metadata| metadata.evaluation.as_ref()),
             "training": metadata.and_then(|metadata| metadata.training.as_ref()),
             "provenance": metadata.and_then(|metadata| metadata.provenance.as_ref()),
-            "weights": tensors_json(&file.weights),
-            "optimizer": tensors_json(&file.training),
+            "producer": file.seal.as_ref().map(|seal| &seal.producer),
+            "parameters": tensors::counts(&file.weights).0,
+            "buffers": tensors::counts(&file.weights).1,
+            "weights": tensors::json(&file.weights),
+            "optimizer": tensors::json(&file.training),
             "other": file.other,
         }))?;
         return Ok(Exit::Done);
     }
-    let mut lines = vec![format!("{} ({})", path.display(), bytes(size))];
-    let mut fact = |name: &str, text: String| lines.push(format!("{name:<13} {text}"));
+    let mut facts = Facts::new(path, size);
+    let mut fact = |name: &str, text: String| facts.fact(name, text);
     fact("kind", kind);
+    if let Some(seal) = &file.seal {
+        fact(
+            "producer",
+            format!("{}, schema {}", seal.producer, seal.schema),
+        );
+    }
     fact(
         "digest",
         format!(
@@ -115,10 +109,10 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     for (key, text) in &file.other {
         fact(key, text.chars().take(200).collect());
     }
-    fact("parameters", thousands(file.weights.total_elements()));
-    output::lines(&wrap(&lines, 80))?;
+    fact("parameters", tensors::parameters(&file.weights));
+    output::lines(&facts.lines())?;
     output::line("")?;
-    output::lines(&tensors(&file.weights))?;
+    output::lines(&tensors::table(&file.weights))?;
     if !file.training.is_empty() {
         output::line(format!(
             "\nand {} of optimizer state ({})",
@@ -131,42 +125,4 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), Into::into)
-}
-
-fn tensors(dict: &StateDict) -> Vec<String> {
-    let mut table = Table::new(["tensor", "type", "shape", ">values"]);
-    for (name, tensor) in dict.iter() {
-        table.row([
-            name.into(),
-            tensor.dtype().to_string(),
-            format!("{:?}", tensor.shape()),
-            thousands(tensor.elements() as u64),
-        ]);
-    }
-    table.lines()
-}
-
-fn tensors_json(dict: &StateDict) -> Vec<Value> {
-    dict.iter()
-        .map(|(name, tensor)| json!({"name": name, "dtype": tensor.dtype().to_string(), "shape": tensor.shape()}))
-        .collect()
-}
-
-/// Lines of facts broken at blanks to `width`, what follows set in under the fact.
-fn wrap(lines: &[String], width: usize) -> Vec<String> {
-    let mut wrapped = Vec::new();
-    for line in lines {
-        let mut current = String::new();
-        for word in line.split_inclusive(' ') {
-            if current.chars().count() + word.trim_end().chars().count() > width
-                && current.trim() != ""
-            {
-                wrapped.push(current.trim_end().to_owned());
-                current = " ".repeat(14);
-            }
-            current.push_str(word);
-        }
-        wrapped.push(current.trim_end().to_owned());
-    }
-    wrapped
 }

@@ -1,0 +1,144 @@
+//! What an ONNX model says about itself, without its graph.
+
+/// The head of an ONNX model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Version of the file format.
+    pub ir_version: u64,
+    /// Who wrote it; may be empty.
+    pub producer: String,
+    /// Its version; may be empty.
+    pub producer_version: String,
+    /// Operator sets: domain (empty for ONNX's own) and version.
+    pub operator_sets: Vec<(String, u64)>,
+    /// Keys and values beside the graph.
+    pub metadata: Vec<(String, String)>,
+    /// Bytes of the graph, weights included.
+    pub graph_bytes: u64,
+}
+
+/// A field of a message.
+enum Field<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    Other,
+}
+
+/// Reads the head of an ONNX model; `None` when the bytes are none. Nothing is allocated beyond the texts in it.
+#[must_use]
+pub fn summary(file: &[u8]) -> Option<Summary> {
+    let mut summary = Summary::default();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    for field in (Fields { rest: file }) {
+        match field? {
+            (1, Field::Number(version)) => summary.ir_version = version,
+            (2, Field::Bytes(name)) => summary.producer = text(name),
+            (3, Field::Bytes(version)) => summary.producer_version = text(version),
+            (7, Field::Bytes(graph)) => summary.graph_bytes = graph.len() as u64,
+            (8, Field::Bytes(set)) => {
+                let mut entry = (String::new(), 0);
+                for field in (Fields { rest: set }) {
+                    match field? {
+                        (1, Field::Bytes(domain)) => entry.0 = text(domain),
+                        (2, Field::Number(version)) => entry.1 = version,
+                        _ => {}
+                    }
+                }
+                summary.operator_sets.push(entry);
+            }
+            (14, Field::Bytes(pair)) => {
+                let mut entry = (String::new(), String::new());
+                for field in (Fields { rest: pair }) {
+                    match field? {
+                        (1, Field::Bytes(key)) => entry.0 = text(key),
+                        (2, Field::Bytes(value)) => entry.1 = text(value),
+                        _ => {}
+                    }
+                }
+                summary.metadata.push(entry);
+            }
+            _ => {}
+        }
+    }
+    (summary.ir_version > 0 && summary.graph_bytes > 0).then_some(summary)
+}
+
+/// The fields of a protobuf message; `None` for what is no field, after which there are no more.
+struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let (&byte, rest) = self.rest.split_first()?;
+            self.rest = rest;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, length: u64) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(usize::try_from(length).ok()?)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn field(&mut self) -> Option<(u64, Field<'a>)> {
+        let key = self.varint()?;
+        let field = match key & 7 {
+            0 => Field::Number(self.varint()?),
+            1 => self.take(8).map(|_| Field::Other)?,
+            2 => {
+                let length = self.varint()?;
+                Field::Bytes(self.take(length)?)
+            }
+            5 => self.take(4).map(|_| Field::Other)?,
+            _ => return None,
+        };
+        Some((key >> 3, field))
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Option<(u64, Field<'a>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_none() {
+            self.rest = &[];
+        }
+        Some(field)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::{Graph, IR_VERSION, Model, OPSET};
+
+    #[test]
+    fn what_was_written_is_told_and_the_rest_is_none() {
+        let mut model = Model::new(Graph::new("empty"));
+        model.metadata.push(("classes".into(), "[\"a\"]".into()));
+        let mut file = Vec::new();
+        model.encode().unwrap().write_to(&mut file).unwrap();
+        let found = summary(&file).unwrap();
+        assert_eq!(found.ir_version, IR_VERSION as u64);
+        assert_eq!(found.operator_sets, [(String::new(), OPSET as u64)]);
+        assert_eq!(found.metadata, [("classes".into(), "[\"a\"]".into())]);
+        assert_eq!(found.producer, "keepbest");
+        for length in 0..file.len() {
+            // No prefix makes it fail otherwise than by saying so.
+            let _ = summary(&file[..length]);
+        }
+        assert!(summary(b"\x08\x0a\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01").is_none());
+    }
+}

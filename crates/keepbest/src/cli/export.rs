@@ -1,0 +1,311 @@
+//! `keepbest export`: a model for others.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use keepbest_formats::model_file::{self, ModelMetadata};
+use keepbest_formats::pth::{self, Checkpoint, OptimizerState, PthFile, Tree};
+use keepbest_formats::{StateDict, onnx as onnx_file, weights_digest};
+use keepbest_nn::onnx::{OnnxInput, OnnxOptions, PixelOrder};
+use keepbest_nn::{Network, Role};
+use keepbest_store::{BoxError, CommitError};
+use keepbest_train::{Model, Provenance, TrainerState, about_model};
+use serde_json::{Value, json};
+
+use crate::cli::args::{Compute, ExportArgs};
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::terminal::Terminal;
+use crate::cli::words::{bytes, count};
+use crate::cli::{model, output};
+
+/// What is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    StateDict,
+    Checkpoint,
+    Onnx,
+    Params,
+}
+
+impl Form {
+    fn of(path: &Path) -> Result<Self, Failure> {
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("pth") => Ok(Self::StateDict),
+            Some("pt") => Ok(Self::Checkpoint),
+            Some("onnx") => Ok(Self::Onnx),
+            Some("safetensors") => Ok(Self::Params),
+            _ => {
+                let message = format!("{} does not say what to write", path.display());
+                let hint = "it ends with .pth, .pt, .onnx or .safetensors".to_owned();
+                Err(Failure::new(Exit::Usage, message).with_hint(hint))
+            }
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::StateDict => "PyTorch state dict",
+            Self::Checkpoint => "PyTorch checkpoint",
+            Self::Onnx => "ONNX model",
+            Self::Params => "safetensors with the parameters alone",
+        }
+    }
+}
+
+/// A file ready to be written.
+enum Image {
+    Pth(pth::PthImage),
+    Onnx(onnx_file::OnnxImage),
+    Model(Box<model_file::ModelImage>),
+}
+
+impl Image {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Pth(image) => image.total_len(),
+            Self::Onnx(image) => image.total_len(),
+            Self::Model(image) => image.total_len(),
+        }
+    }
+
+    fn write_to(&self, mut out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self::Pth(image) => image.write_to(&mut out),
+            Self::Onnx(image) => image.write_to(&mut out),
+            Self::Model(image) => image.write_to(&mut out),
+        }
+    }
+}
+
+pub fn run(args: &ExportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let form = Form::of(&args.to)?;
+    for (given, flag) in [
+        (args.preprocess_in_graph, "--preprocess-in-graph"),
+        (args.fold_batch_norm, "--fold-batch-norm"),
+    ] {
+        if given && form != Form::Onnx {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("{flag} is for .onnx, not for a {}", form.words()),
+            ));
+        }
+    }
+    let compute = Compute {
+        network: args.network.clone(),
+        batch_size: 1,
+        threads: None,
+        device: "cpu".into(),
+    };
+    let model = model::open(&args.model, &args.runs.runs_dir, &compute, terminal)?;
+    let mut notes = Vec::new();
+    let image = match form {
+        Form::StateDict => Image::Pth(encoded(pth::encode(&Tree::from(&model.file.weights)))?),
+        Form::Checkpoint => Image::Pth(encoded(checkpoint(&model, &mut notes)?.encode())?),
+        Form::Onnx => Image::Onnx(onnx(args, &model, &mut notes)?),
+        Form::Params => {
+            let metadata = model
+                .file
+                .metadata
+                .clone()
+                .unwrap_or_else(|| ModelMetadata {
+                    preprocessing: serde_json::to_value(&model.preprocessing).ok(),
+                    ..ModelMetadata::default()
+                });
+            let nothing = StateDict::new();
+            let image = model_file::encode(&model.file.weights, &nothing, &metadata.into_params());
+            Image::Model(Box::new(encoded(image)?))
+        }
+    };
+    let digest = model.file.weights_digest();
+    let verify = |staged: &Path| -> Result<(), BoxError> {
+        let mut file = std::fs::File::open(staged)?;
+        image.write_to(&mut Compare(&mut file))?;
+        if matches!(form, Form::StateDict | Form::Checkpoint) {
+            let found = weights_digest(&PthFile::open(staged)?.weights(None)?.weights);
+            if found != digest {
+                return Err("it holds other weights than were written".into());
+            }
+        }
+        Ok(())
+    };
+    write(
+        &args.to,
+        args.force,
+        image.len(),
+        |out| image.write_to(out),
+        verify,
+    )?;
+
+    if args.json {
+        output::json(&json!({
+            "model": model.path,
+            "to": args.to,
+            "kind": form.words(),
+            "bytes": image.len(),
+            "digest": digest,
+            "network": model.spec.name,
+            "notes": notes,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    let warn = terminal.error_style().warn;
+    for note in &notes {
+        eprintln!("{warn}note:{warn:#} {note}");
+    }
+    output::line(format!(
+        "{}: {} of {}, {}",
+        args.to.display(),
+        form.words(),
+        model.spec.name,
+        bytes(image.len())
+    ))?;
+    Ok(Exit::Done)
+}
+
+/// Writes a file with the guarantees of the store, in words of the command line.
+pub fn write(
+    to: &Path,
+    force: bool,
+    length: u64,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    verify: impl FnOnce(&Path) -> Result<(), BoxError>,
+) -> Result<(), Failure> {
+    keepbest_store::write_file(to, force, length, write, verify).map_err(|error| match error {
+        CommitError::Io(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
+            Failure::new(Exit::Failed, format!("{} exists already", to.display()))
+                .with_hint("--force replaces it".to_owned())
+        }
+        error => Failure::of(Exit::Failed, &error),
+    })
+}
+
+fn encoded<T, E: std::error::Error + 'static>(image: Result<T, E>) -> Result<T, Failure> {
+    image.map_err(|error| Failure::of(Exit::Failed, &error))
+}
+
+/// All that training needs to go on in PyTorch.
+fn checkpoint(model: &Model, notes: &mut Vec<String>) -> Result<Checkpoint, Failure> {
+    let metadata = model.file.metadata.as_ref();
+    let part = |part: Option<&Value>| part.cloned();
+    let evaluation = part(metadata.and_then(|metadata| metadata.evaluation.as_ref()));
+    // A metric that is not finite is text in JSON.
+    let number = |value: &Value| {
+        let text = || value.as_str()?.parse().ok();
+        value.as_f64().or_else(text)
+    };
+    let metrics = evaluation
+        .as_ref()
+        .and_then(|evaluation| evaluation["metrics"].as_object())
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, value)| Some((name.clone(), number(value)?)))
+        .collect();
+    let optimizer = optimizer(model)?;
+    if optimizer.is_none() {
+        notes.push("the model has no optimizer state: training goes on with a fresh one".into());
+    }
+    Ok(Checkpoint {
+        weights: model.file.weights.clone(),
+        optimizer,
+        epoch: metadata.map(|metadata| metadata.epoch),
+        step: metadata.map(|metadata| metadata.step),
+        metrics,
+        classes: model.classes.clone(),
+        preprocessing: Some(encoded(serde_json::to_value(&model.preprocessing))?),
+        keepbest: Some(about_model(&model.file, &model.spec.to_json())),
+    })
+}
+
+/// The optimizer's state, where the file has it and says whose it is.
+fn optimizer(model: &Model) -> Result<Option<OptimizerState>, Failure> {
+    let Some(metadata) = &model.file.metadata else {
+        return Ok(None);
+    };
+    let recorded = model
+        .provenance
+        .as_ref()
+        .and_then(|provenance: &Provenance| provenance.optimizer.as_ref());
+    let state: Option<TrainerState> = metadata
+        .training
+        .as_ref()
+        .and_then(|training| serde_json::from_value(training.clone()).ok());
+    let (Some(config), Some(rate)) = (recorded, state.and_then(|state| state.learning_rate)) else {
+        return Ok(None);
+    };
+    let network = Network::new(&model.spec).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let trained = network.layout().tensors().iter();
+    let trained = trained.filter(|tensor| tensor.role == Role::Trained);
+    let settings = encoded(serde_json::to_value(config).and_then(serde_json::from_value))?;
+    Ok(Some(OptimizerState {
+        settings,
+        learning_rate: rate,
+        steps: Some(metadata.step),
+        parameters: trained.map(|tensor| tensor.name.clone()).collect(),
+        tensors: model.file.training.clone(),
+    }))
+}
+
+fn onnx(
+    args: &ExportArgs,
+    model: &Model,
+    notes: &mut Vec<String>,
+) -> Result<onnx_file::OnnxImage, Failure> {
+    let preprocessing = &model.preprocessing;
+    let input = if args.preprocess_in_graph {
+        notes.push(format!(
+            "the graph takes images of {}x{} pixels, {}, as bytes: what resizes or decodes stays outside",
+            preprocessing.input.height,
+            preprocessing.input.width,
+            count(preprocessing.input.channels as u64, "channel"),
+        ));
+        OnnxInput::Pixels {
+            order: PixelOrder::ChannelsLast,
+            divide_by: preprocessing.divide_by,
+            mean: preprocessing.mean.clone(),
+            std: preprocessing.std.clone(),
+        }
+    } else {
+        OnnxInput::Normalised
+    };
+    let options = OnnxOptions {
+        input,
+        fold_batch_norm: args.fold_batch_norm,
+        classes: model.classes.clone(),
+        metadata: vec![
+            (
+                "preprocessing".into(),
+                encoded(serde_json::to_string(preprocessing))?,
+            ),
+            (
+                "weights_digest".into(),
+                model.file.weights_digest().to_string(),
+            ),
+        ],
+    };
+    let network = Network::new(&model.spec).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let graph = encoded(keepbest_nn::onnx::export(
+        &network,
+        &model.file.weights,
+        &options,
+    ))?;
+    encoded(graph.encode())
+}
+
+/// Compares what is written to it with what a file holds.
+struct Compare<'a>(&'a mut std::fs::File);
+
+impl Write for Compare<'_> {
+    fn write(&mut self, expected: &[u8]) -> io::Result<usize> {
+        let mut found = [0; 1 << 16];
+        let length = expected.len().min(found.len());
+        self.0.read_exact(&mut found[..length])?;
+        if found[..length] != expected[..length] {
+            return Err(io::Error::other("other bytes than were written"));
+        }
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

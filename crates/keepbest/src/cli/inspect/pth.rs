@@ -1,0 +1,277 @@
+//! PyTorch files: what they hold and what they would call, without calling it.
+
+use std::path::Path;
+
+use keepbest_formats::pth::{FoundWeights, Limits, ModuleTree, PthError, PthFile, Trust, Value};
+use keepbest_formats::weights_digest;
+use serde_json::json;
+
+use super::{Facts, tensors};
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::terminal::Terminal;
+use crate::cli::words::{count, shorten};
+
+/// Entries shown of what is beside the weights, and lines of a module tree.
+const SHOWN: (usize, usize) = (24, 200);
+
+pub fn run(
+    path: &Path,
+    size: u64,
+    key: Option<&str>,
+    as_json: bool,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
+    let unreadable = |error: &PthError| {
+        let mut failure = Failure::of(Exit::Failed, error);
+        failure.causes.insert(0, failure.message);
+        failure.message = format!("cannot read {}", path.display());
+        failure
+    };
+    let file = PthFile::open(path).map_err(|error| unreadable(&error))?;
+    let globals: Vec<_> = file.globals().collect();
+    let dangerous = file.dangerous();
+    let weights = match file.weights(key) {
+        Err(error @ PthError::NoSuchKey { .. }) => {
+            return Err(Failure {
+                exit: Exit::Usage,
+                ..unreadable(&error)
+            });
+        }
+        other => other,
+    };
+    let beside = beside(&file, weights.as_ref().ok());
+    let refused: Vec<_> = globals
+        .iter()
+        .filter(|(_, trust)| *trust == Trust::Refused)
+        .collect();
+    let exit = if !dangerous.is_empty() {
+        Exit::CheckFailed
+    } else if weights.is_err() {
+        Exit::Failed
+    } else {
+        Exit::Done
+    };
+
+    if as_json {
+        let found = weights.as_ref().ok();
+        output::json(&json!({
+            "path": path,
+            "bytes": size,
+            "kind": "pytorch",
+            "container": file.container().to_string(),
+            "format_version": file.version(),
+            "pickle_protocol": file.protocol(),
+            "big_endian": file.big_endian(),
+            "dangerous": dangerous.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "globals": globals
+                .iter()
+                .map(|(used, trust)| json!({
+                    "name": used.global.to_string(),
+                    "calls": used.calls,
+                    "trust": match trust {
+                        Trust::Data => "data",
+                        Trust::Refused => "refused",
+                        Trust::Dangerous => "dangerous",
+                    },
+                }))
+                .collect::<Vec<_>>(),
+            "error": weights.as_ref().err().map(ToString::to_string),
+            "digest": found.map(|found| weights_digest(&found.weights)),
+            "key": found.map(|found| &found.key),
+            "other_keys": found.map(|found| &found.others),
+            "stripped": found.map(|found| &found.stripped),
+            "skipped": found.map(|found| found
+                .skipped
+                .iter()
+                .map(|skipped| json!({"name": skipped.name, "what": skipped.what}))
+                .collect::<Vec<_>>()),
+            "parameters": found.map(|found| tensors::counts(&found.weights).0),
+            "buffers": found.map(|found| tensors::counts(&found.weights).1),
+            "weights": found.map(|found| tensors::json(&found.weights)),
+            "modules": found.and_then(|found| found.module.as_ref()).map(module_json),
+            "beside": beside
+                .iter()
+                .map(|(name, text)| json!({"name": name, "what": text}))
+                .collect::<Vec<_>>(),
+        }))?;
+        return Ok(exit);
+    }
+
+    let mut facts = Facts::new(path, size);
+    let version = match file.version() {
+        Some(version) => format!(", format version {version}"),
+        None => String::new(),
+    };
+    facts.fact("kind", format!("{}{version}", file.container()));
+    let order = if file.big_endian() {
+        ", big-endian"
+    } else {
+        ""
+    };
+    facts.fact(
+        "pickle",
+        format!("protocol {}{order}, read as data", file.protocol()),
+    );
+    let bad = terminal.style().bad;
+    if !dangerous.is_empty() {
+        let names = dangerous.iter().map(ToString::to_string);
+        let names = names.collect::<Vec<_>>().join(", ");
+        facts.fact(
+            "DANGEROUS",
+            format!("{bad}its pickle would call {names}{bad:#}"),
+        );
+        facts.fact(
+            "",
+            "a pickle loader that opens this file runs it; nothing was run here",
+        );
+    }
+    if !refused.is_empty() {
+        let names = refused.iter().map(|(used, _)| used.global.to_string());
+        let names: Vec<String> = names.take(SHOWN.0).collect();
+        facts.fact(
+            "refused",
+            format!("kept as names, never looked up: {}", names.join(", ")),
+        );
+    }
+    match &weights {
+        Ok(found) => {
+            let under = match &found.key {
+                Some(key) => format!("under {key:?}"),
+                None => "the file itself".into(),
+            };
+            facts.fact("weights", under);
+            if !found.others.is_empty() {
+                facts.fact(
+                    "other weights",
+                    format!("{} (--key shows them)", found.others.join(", ")),
+                );
+            }
+            if !found.stripped.is_empty() {
+                facts.fact("names", format!("{:?} taken off each", found.stripped));
+            }
+            for skipped in found.skipped.iter().take(SHOWN.0) {
+                facts.fact("left out", format!("{}: {}", skipped.name, skipped.what));
+            }
+            facts.fact(
+                "digest",
+                format!("{} (computed)", weights_digest(&found.weights)),
+            );
+            facts.fact("parameters", tensors::parameters(&found.weights));
+        }
+        Err(error) => {
+            facts.fact("weights", "none read");
+            if !matches!(error, PthError::Dangerous { .. }) {
+                facts.fact("because", error.to_string());
+                let mut source = std::error::Error::source(error);
+                while let Some(cause) = source {
+                    facts.fact("because", cause.to_string());
+                    source = cause.source();
+                }
+            }
+        }
+    }
+    for (name, text) in &beside {
+        facts.fact(name, text);
+    }
+    output::lines(&facts.lines())?;
+    if let Ok(found) = &weights {
+        if let Some(module) = &found.module {
+            output::line("")?;
+            let mut lines = Vec::new();
+            tree(module, 0, &mut lines);
+            let more = lines.len().saturating_sub(SHOWN.1);
+            lines.truncate(SHOWN.1);
+            output::lines(&lines)?;
+            if more > 0 {
+                output::line(format!(".. and {}", count(more as u64, "module")))?;
+            }
+        }
+        output::line("")?;
+        output::lines(&tensors::table(&found.weights))?;
+    }
+    Ok(exit)
+}
+
+/// What else is in the file: a name and a few words each.
+fn beside(file: &PthFile, found: Option<&FoundWeights>) -> Vec<(String, String)> {
+    let Value::Dict(root) = file.root() else {
+        return Vec::new();
+    };
+    let Some(taken) = found.and_then(|found| found.key.as_deref()) else {
+        // A file that is a state dict has nothing beside it; one without weights is shown whole.
+        return match found {
+            Some(_) => Vec::new(),
+            None => root
+                .named()
+                .into_iter()
+                .take(SHOWN.0)
+                .map(|(name, value)| (name.into(), words(value)))
+                .collect(),
+        };
+    };
+    let named = root.named().into_iter().filter(|(name, _)| *name != taken);
+    named
+        .take(SHOWN.0)
+        .map(|(name, value)| (shorten(name, 40), words(value)))
+        .collect()
+}
+
+/// A value in a few words.
+fn words(value: Value<'_>) -> String {
+    let small = Limits {
+        values: 24,
+        depth: 3,
+        ..Limits::default()
+    };
+    match value {
+        Value::Dict(entries) if entries.get("param_groups").is_some() => {
+            "state of an optimizer".into()
+        }
+        Value::Tensor(_) | Value::Object(_) => value.to_string(),
+        value => match value.to_json(&small) {
+            Ok(json) => shorten(&json.to_string(), 160),
+            Err(_) => match value {
+                Value::Dict(entries) => format!("dict of {}", entries.len()),
+                Value::List(elements) | Value::Tuple(elements) => {
+                    format!("{} of {}", value.kind(), elements.len())
+                }
+                value => value.kind().into(),
+            },
+        },
+    }
+}
+
+fn tree(module: &ModuleTree, depth: usize, lines: &mut Vec<String>) {
+    let name = if module.name.is_empty() {
+        String::new()
+    } else {
+        format!("({}) ", module.name)
+    };
+    let attributes: Vec<String> = module
+        .attributes
+        .iter()
+        .filter(|(name, _)| name != "training")
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let line = format!(
+        "{}{name}{}({})",
+        "  ".repeat(depth.min(16)),
+        module.class,
+        attributes.join(", ")
+    );
+    lines.push(shorten(&line, 80));
+    for child in &module.children {
+        tree(child, depth + 1, lines);
+    }
+}
+
+fn module_json(module: &ModuleTree) -> serde_json::Value {
+    json!({
+        "name": module.name,
+        "class": module.class,
+        "attributes": module.attributes.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+        "tensors": module.tensors,
+        "children": module.children.iter().map(module_json).collect::<Vec<_>>(),
+    })
+}
