@@ -14,8 +14,11 @@ use keepbest_formats::pth::{Limits, PthFile, Value};
 use keepbest_formats::{Tensor, safetensors};
 use keepbest_store::{Journal, RunState};
 
+/// What a target does with its bytes.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("zip", zip),
     ("pickle", pickle),
     ("legacy", legacy),
@@ -110,7 +113,10 @@ fn model_file(data: &[u8]) {
             assert_eq!(verified.weights, unverified.weights);
             let size = verified.weights.total_bytes() + verified.training.total_bytes();
             assert!(size <= data.len() as u64);
-            verified.weights.iter().for_each(|(_, tensor)| whole(tensor));
+            verified
+                .weights
+                .iter()
+                .for_each(|(_, tensor)| whole(tensor));
         }
         (Ok(_), Err(error)) => panic!("only the verified one opens: {error}"),
         (Err(_), _) => {}
@@ -162,7 +168,8 @@ fn dimensions(data: &[u8]) -> Option<(usize, usize)> {
         let bytes = data.get(at..at + 4)?;
         Some(u32::from_be_bytes(bytes.try_into().ok()?) as usize)
     };
-    data.starts_with(b"\x89PNG").then(|| Some((side(16)?, side(20)?)))?
+    data.starts_with(b"\x89PNG")
+        .then(|| Some((side(16)?, side(20)?)))?
 }
 
 /// A journal: as it comes, and with the checksums of its lines put right.
@@ -201,7 +208,6 @@ fn whole(tensor: &Tensor) {
     let expected = tensor.dtype().byte_len(tensor.shape());
     assert_eq!(expected, Some(tensor.bytes().len()));
 }
-
 
 /// A zip archive of stored entries, as PyTorch reads it.
 pub fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {

@@ -54,30 +54,49 @@ fn what_goes_out_comes_back_the_same() {
     }
     let told = place.json("inspect best.onnx --json");
     assert_eq!(told["kind"], "onnx");
-    let classes: Value = serde_json::from_str(told["metadata"]["classes"].as_str().unwrap()).unwrap();
+    let classes: Value =
+        serde_json::from_str(told["metadata"]["classes"].as_str().unwrap()).unwrap();
     assert_eq!(classes, own["classes"]);
     lines_fit(&place.ok("inspect best.onnx").out);
 
     // A checkpoint of ours brings everything, a state dict only its tensors.
     assert_eq!(place.ok("predict best.pt images --json").out, before);
     place.ok("import best.pt --to back.safetensors");
-    assert_eq!(place.ok("predict back.safetensors images --json").out, before);
+    assert_eq!(
+        place.ok("predict back.safetensors images --json").out,
+        before
+    );
     let back = place.json("inspect back.safetensors --json");
-    for part in ["digest", "classes", "preprocessing", "evaluation", "training", "optimizer", "step", "epoch"] {
+    for part in [
+        "digest",
+        "classes",
+        "preprocessing",
+        "evaluation",
+        "training",
+        "optimizer",
+        "step",
+        "epoch",
+    ] {
         assert_eq!(back[part], own[part], "{part}");
     }
     assert!(!back["optimizer"].as_array().unwrap().is_empty());
     let measured = place.json("evaluate best.pt --json");
-    assert_eq!(measured["metrics"], place.json("evaluate a --json")["metrics"]);
+    assert_eq!(
+        measured["metrics"],
+        place.json("evaluate a --json")["metrics"]
+    );
 
     place
         .run("predict best.pth images")
         .fails(2, &["without the network", "--model"]);
-    let told = place.json("import best.pth --model simple-cnn --classes a,b,c,d --to named.safetensors --json");
+    let told = place
+        .json("import best.pth --model simple-cnn --classes a,b,c,d --to named.safetensors --json");
     assert_eq!(told["digest"], own["digest"]);
     assert_eq!(told["classes"], serde_json::json!(["a", "b", "c", "d"]));
     place.ok("evaluate best.pth --model simple-cnn --data data");
-    let run = place.json("train --from best.pth --data data --epochs 1 --batch-size 16 --name b --quiet --json");
+    let run = place.json(
+        "train --from best.pth --data data --epochs 1 --batch-size 16 --name b --quiet --json",
+    );
     assert!(run["best"].is_object(), "{run}");
 }
 
@@ -106,7 +125,11 @@ fn nothing_is_replaced_unless_asked_for() {
         .fails(1, &["nowhere"]);
     // No hidden file is left behind.
     let names = std::fs::read_dir(place.path("")).unwrap();
-    assert!(!names.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with('.')));
+    assert!(
+        !names
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with('.'))
+    );
 }
 
 #[test]
@@ -117,20 +140,40 @@ fn names_are_mapped_and_a_part_is_enough_when_asked_for() {
     let import = "import a.pth --model lenet5 --to b.safetensors";
     place
         .run(&format!("{import} --map fc3.(.*)=head.$1"))
-        .fails(1, &["does not fit lenet5", "missing in the file: fc3.weight", "not in the network: head.weight", "--partial"]);
+        .fails(
+            1,
+            &[
+                "does not fit lenet5",
+                "missing in the file: fc3.weight",
+                "not in the network: head.weight",
+                "--partial",
+            ],
+        );
     let told = place.json(&format!("{import} --json --partial --map fc3.(.*)=head.$1"));
     assert_eq!(told["tensors"]["matched"].as_array().unwrap().len(), 8);
-    assert_eq!(told["tensors"]["missing"], serde_json::json!(["fc3.weight", "fc3.bias"]));
-    assert_eq!(told["tensors"]["unexpected"], serde_json::json!(["head.weight", "head.bias"]));
+    assert_eq!(
+        told["tensors"]["missing"],
+        serde_json::json!(["fc3.weight", "fc3.bias"])
+    );
+    assert_eq!(
+        told["tensors"]["unexpected"],
+        serde_json::json!(["head.weight", "head.bias"])
+    );
     // Out and back by two rules.
-    place.ok(&format!("{import} --force --map fc(.*)=fc$1 --map conv(.)(.*)=conv$1$2"));
+    place.ok(&format!(
+        "{import} --force --map fc(.*)=fc$1 --map conv(.)(.*)=conv$1$2"
+    ));
     place
         .run(&format!("{import} --force --map fc("))
         .fails(2, &["no rule"]);
     // Ten classes from four: the last layer is of another shape.
     let told = place.run(&format!("{import} --force --partial --classes a,b,c,d,e"));
     assert_eq!(told.code, 0, "{}", told.err);
-    assert!(told.out.contains("of another shape, started anew"), "{}", told.out);
+    assert!(
+        told.out.contains("of another shape, started anew"),
+        "{}",
+        told.out
+    );
     lines_fit(&told.out);
     place
         .run("import a.pth --model simple-cnn --to c.safetensors")
@@ -138,7 +181,9 @@ fn names_are_mapped_and_a_part_is_enough_when_asked_for() {
     place
         .run(&format!("{import} --force --preprocess mean=x"))
         .fails(2, &["mean cannot be"]);
-    let told = place.json(&format!("{import} --force --json --preprocess mean=0.25,std=0.5"));
+    let told = place.json(&format!(
+        "{import} --force --json --preprocess mean=0.25,std=0.5"
+    ));
     assert_eq!(told["preprocessing"]["mean"], serde_json::json!([0.25]));
 }
 
@@ -171,5 +216,7 @@ fn every_kind_of_file_is_told_what_it_is() {
     }
     let several = golden().join("pth/several.pth");
     let several = several.display();
-    place.run(&format!("inspect {several} --key nothing")).fails(2, &["there is no `nothing`"]);
+    place
+        .run(&format!("inspect {several} --key nothing"))
+        .fails(2, &["there is no `nothing`"]);
 }

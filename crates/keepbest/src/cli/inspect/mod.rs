@@ -76,16 +76,26 @@ fn wrap(lines: &[String], width: usize) -> Vec<String> {
     let mut wrapped = Vec::new();
     for line in lines {
         let mut current = String::new();
-        for word in line.split_inclusive(' ') {
+        for word in line
+            .split_inclusive(' ')
+            .flat_map(|word| pieces(word, width - 14))
+        {
             if current.chars().count() + word.trim_end().chars().count() > width
                 && current.trim() != ""
             {
                 wrapped.push(current.trim_end().to_owned());
                 current = " ".repeat(14);
             }
-            current.push_str(word);
+            current.push_str(&word);
         }
         wrapped.push(current.trim_end().to_owned());
     }
     wrapped
+}
+
+/// A word that no line holds, in pieces that one does.
+fn pieces(word: &str, width: usize) -> Vec<String> {
+    let characters: Vec<char> = word.chars().collect();
+    let pieces = characters.chunks(width);
+    pieces.map(|piece| piece.iter().collect()).collect()
 }
