@@ -10,7 +10,7 @@ use keepbest_core::{
 };
 use keepbest_formats::model_file::ModelFile;
 use keepbest_store::{
-    CommitError, Depth, Event, FsckReport, RealFileSystem, RefName, ResumedEvent, RunDir,
+    CommitError, Depth, Event, FsckReport, RealFileSystem, RefName, ResumedEvent, RunDir, RunState,
     RunWriter, SharedFileSystem, StartedEvent,
 };
 use serde_json::Value;
@@ -181,7 +181,7 @@ impl Keeper {
             }
         }
         let repairs = writer.recover(Depth::Refs, &verify_checkpoint)?;
-        let point = resume_point(&writer);
+        let point = resume_point(writer.state(), writer.path());
         let (step, epoch) = point
             .as_ref()
             .map_or((0, 0), |point| (point.step, point.epoch));
@@ -483,20 +483,16 @@ fn started(config: &KeeperConfig) -> Event {
 }
 
 /// The newest full model that verifies.
-fn resume_point(writer: &RunWriter) -> Option<ResumePoint> {
-    writer
-        .state()
-        .resume_points()
-        .into_iter()
-        .find_map(|checkpoint| {
-            let path = checkpoint.saved.checkpoint.path(writer.path());
-            let model = ModelFile::open(&path).ok()?;
-            let metadata = model.metadata.as_ref()?;
-            Some(ResumePoint {
-                step: metadata.step,
-                epoch: metadata.epoch,
-                path,
-                model,
-            })
+pub(crate) fn resume_point(state: &RunState, run: &Path) -> Option<ResumePoint> {
+    state.resume_points().into_iter().find_map(|checkpoint| {
+        let path = checkpoint.saved.checkpoint.path(run);
+        let model = ModelFile::open(&path).ok()?;
+        let metadata = model.metadata.as_ref()?;
+        Some(ResumePoint {
+            step: metadata.step,
+            epoch: metadata.epoch,
+            path,
+            model,
         })
+    })
 }

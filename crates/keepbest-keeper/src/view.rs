@@ -12,6 +12,7 @@ use keepbest_store::{
 
 use crate::error::SelectError;
 use crate::event::BestRecord;
+use crate::keeper::ResumePoint;
 
 /// A run as its journal stood when it was opened.
 #[derive(Clone, Debug)]
@@ -67,6 +68,12 @@ impl RunView {
     #[must_use]
     pub fn name(&self) -> String {
         self.reader.name()
+    }
+
+    /// Where training would go on: the newest full model that verifies, whether or not `last` has come to point at it.
+    #[must_use]
+    pub fn resume_point(&self) -> Option<ResumePoint> {
+        crate::keeper::resume_point(self.state(), self.path())
     }
 
     /// The text of `run.toml`.

@@ -40,13 +40,14 @@ impl Run {
         })?;
         let recorded = Settings::from_file(&path.join("run.toml"))?;
         let mut settings = given_over(given, &recorded)?;
-        let last = RunView::open(path)
+        // The keeper's own rule: a kill may have come between a saved checkpoint and the move of `last`.
+        let point = RunView::open(path)
             .map_err(crate::RunFilesError::from)?
-            .last();
-        let Some(last) = last else {
+            .resume_point();
+        let Some(point) = point else {
             return Self::anew(path, &settings);
         };
-        let file = ModelFile::open(&last).map_err(crate::ModelError::Open)?;
+        let (last, file) = (point.path, point.model);
         let (mut state, provenance) = resume_point(&last, &file)?;
 
         // The weights it started from are behind the resume point.

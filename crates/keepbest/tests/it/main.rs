@@ -8,6 +8,7 @@ mod corpus;
 mod exchange;
 mod hostile;
 mod interrupt;
+mod kill;
 mod models;
 mod predict;
 mod retention;
