@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use keepbest_core::retention::{Checkpoint, Plan, Policy, Protections, plan};
-use keepbest_store::{CheckpointKind, RunState, RunWriter};
+use keepbest_store::{CheckpointKind, PruneError, RunState, RunWriter};
 
 use crate::config::{KeeperConfig, SaveMode};
 use crate::error::with_causes;
@@ -65,6 +65,8 @@ pub(crate) fn prune(run: &mut RunWriter, config: &KeeperConfig) -> Vec<KeeperEve
         let path = keepbest_store::CheckpointName::path(&name, run.path());
         events.push(match run.prune(&name, &reason) {
             Ok(_) => KeeperEvent::Pruned { path, reason },
+            // Somebody reads it: it goes with a later evaluation.
+            Err(PruneError::InUse { .. }) => continue,
             Err(error) => KeeperEvent::PruneFailed {
                 path,
                 error: with_causes(&error),

@@ -1,14 +1,16 @@
 //! A model file with what it takes to run it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use keepbest_data::{ImageShape, Preprocessing};
 use keepbest_formats::StateDict;
 use keepbest_formats::model_file::{Kind, ModelFile};
+use keepbest_keeper::store::InUse;
 use keepbest_nn::zoo::{self, ZooOptions};
 use keepbest_nn::{ModelSpec, Network, ParamTensor, Predictor};
 
-use crate::foreign::open_any;
+use crate::foreign::{Opened, open_any};
 use crate::provenance::Provenance;
 
 /// A model ready to be put to use: architecture, class names, preprocessing, weights.
@@ -29,6 +31,8 @@ pub struct Model {
     pub notes: Vec<String>,
     /// The file, verified.
     pub file: ModelFile,
+    /// Keeps retention from removing the file; `None` where there are no locks.
+    in_use: Option<Arc<InUse>>,
 }
 
 /// Why a model could not be put to use.
@@ -156,15 +160,28 @@ impl ModelError {
     }
 }
 
+/// Opens a file and holds it against removal: the same file, even if a ref moves meanwhile.
+fn open_held(path: &Path) -> Result<(Opened, Option<InUse>), ModelError> {
+    loop {
+        // Without locks, as on some network file systems, a reader's map of the file stays valid all the same.
+        let held = InUse::hold(path).ok();
+        let opened = open_any(path, None)?;
+        if held.as_ref().is_none_or(|held| held.is_named(path)) {
+            return Ok((opened, held));
+        }
+    }
+}
+
 impl Model {
     /// Opens and verifies a model file, keepbest's, other safetensors or PyTorch's. A params-only file needs `network`: the name of its architecture.
     ///
     /// # Errors
     /// [`ModelError`]; it says what the file holds when that is not a model.
     pub fn open(path: &Path, network: Option<&str>) -> Result<Self, ModelError> {
-        let opened = open_any(path, None)?;
+        let (opened, in_use) = open_held(path)?;
         let mut model = Self::from_file(path, opened.file, network)?;
         model.notes.splice(0..0, opened.notes);
+        model.in_use = in_use.map(Arc::new);
         Ok(model)
     }
 
@@ -277,6 +294,7 @@ impl Model {
             provenance,
             notes,
             file,
+            in_use: None,
         })
     }
 

@@ -31,6 +31,7 @@ fn every_bit_of_length_and_header() {
             flips += 1;
         }
     }
+    println!("{flips} bits of length and header flipped, all detected");
     assert_eq!(flips, data_start(&file) * 8);
 }
 
@@ -73,33 +74,109 @@ fn every_bit_of_the_data_with_the_tensor_named() {
     }
 }
 
-#[test]
-fn random_bits_of_a_larger_file() {
-    let weights = dict([
-        ("a", f32s(&[200_000], 0.5)),
-        ("b", f32s(&[1_000_000], -3.0)),
-        ("c", f32s(&[7], 1.0)),
-    ]);
+/// A file as a training of LeNet-5 leaves it: parameters and their momenta, half a megabyte.
+fn lenet_file() -> Vec<u8> {
+    let shapes: [(&str, &[usize]); 10] = [
+        ("conv1.weight", &[6, 1, 5, 5]),
+        ("conv1.bias", &[6]),
+        ("conv2.weight", &[16, 6, 5, 5]),
+        ("conv2.bias", &[16]),
+        ("fc1.weight", &[120, 400]),
+        ("fc1.bias", &[120]),
+        ("fc2.weight", &[84, 120]),
+        ("fc2.bias", &[84]),
+        ("fc3.weight", &[10, 84]),
+        ("fc3.bias", &[10]),
+    ];
+    let weights = dict(shapes.map(|(name, shape)| (name, f32s(shape, 0.5))));
+    let momenta = shapes.map(|(name, shape)| (format!("{name}.momentum"), f32s(shape, -3.0)));
+    let mut training = dict([]);
+    for (name, tensor) in momenta {
+        training.insert(name.as_str(), tensor).unwrap();
+    }
     let (_, _, metadata) = small_model();
-    let mut file = encoded(&weights, &dict([]), &metadata);
+    encoded(&weights, &training, &metadata)
+}
+
+#[test]
+fn every_byte_of_a_larger_header() {
+    let file = lenet_file();
     let start = data_start(&file);
-    for count in 0..200 {
+    for at in 0..start {
+        let mut damaged = file.clone();
+        damaged[at] ^= 1 << (splitmix64(at as u64) % 8);
+        assert!(read(damaged).is_err(), "byte {at}");
+    }
+    println!("{start} bytes of the header flipped, all detected");
+}
+
+#[test]
+fn ten_thousand_random_bits_of_a_larger_file_with_the_tensor_named() {
+    const FLIPS: u64 = 10_000;
+    let mut file = lenet_file();
+    let start = data_start(&file);
+    // Where each tensor lies, by the header.
+    let header: serde_json::Value = serde_json::from_slice(&file[8..start]).unwrap();
+    let places: Vec<(usize, usize, &str)> = header
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(name, _)| *name != "__metadata__")
+        .map(|(name, entry)| {
+            let offset = |n: usize| entry["data_offsets"][n].as_u64().unwrap() as usize;
+            (offset(0), offset(1), name.as_str())
+        })
+        .collect();
+    let mut named = std::collections::BTreeSet::new();
+    for count in 0..FLIPS {
         let random = splitmix64(count);
         let at = start + (random >> 8) as usize % (file.len() - start);
         let bit = 1 << (random % 8);
         file[at] ^= bit;
-        let expected = match at - start {
-            0..800_000 => "a",
-            800_000..4_800_000 => "b",
-            _ => "c",
-        };
+        let hit = places
+            .iter()
+            .find(|(begin, end, _)| (*begin..*end).contains(&(at - start)))
+            .unwrap()
+            .2;
         match ModelFile::from_bytes(bytes::Bytes::copy_from_slice(&file)) {
-            Err(E::TensorDamaged { tensor, .. }) => assert_eq!(tensor, expected),
+            Err(E::TensorDamaged { tensor, .. }) => assert_eq!(tensor, hit),
             other => panic!("byte {at}: {other:?}"),
         }
+        named.insert(hit);
         file[at] ^= bit;
     }
+    println!(
+        "{FLIPS} random bits of the data flipped in {} tensors, all detected, the tensor named",
+        named.len()
+    );
     read(file).unwrap();
+}
+
+#[test]
+fn truncation_at_every_4_kib_of_a_file_of_45_megabytes() {
+    let weights = dict([
+        ("layer4.weight", f32s(&[5_000_000], 0.5)),
+        ("fc.weight", f32s(&[6_200_000], -3.0)),
+        ("fc.bias", f32s(&[1000], 1.0)),
+    ]);
+    let (_, _, metadata) = small_model();
+    let file = bytes::Bytes::from(encoded(&weights, &dict([]), &metadata));
+    ModelFile::from_bytes(file.clone()).unwrap();
+    let mut cuts = 0;
+    for length in (0..file.len()).step_by(4096) {
+        let error = ModelFile::from_bytes(file.slice(..length)).unwrap_err();
+        // With a header that is whole, the tensor that is cut is named.
+        if length >= data_start(&file) {
+            let text = chain(&error);
+            assert!(
+                text.contains("truncated: tensor `"),
+                "{length} bytes: {text}"
+            );
+        }
+        cuts += 1;
+    }
+    println!("{cuts} truncations, all detected");
+    assert_eq!(cuts, file.len().div_ceil(4096));
 }
 
 #[test]

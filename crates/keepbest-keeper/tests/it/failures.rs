@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use keepbest_keeper::{Keeper, KeeperEvent};
 use keepbest_store::faulty::{Call, FaultyFileSystem};
+use rustix::io::Errno;
 use serde_json::json;
 
 use crate::support::{Runs, best_step, checkpoints, config, last_step, offer_and_wait};
@@ -72,39 +73,92 @@ fn what_was_lost_and_reached_again_is_no_longer_missed() {
     assert_eq!(summary.failures.len(), 1);
 }
 
+/// What a disk, a file system mounted read-only, permissions and a quota answer.
+const ERRORS: [(&str, Errno); 5] = [
+    ("EIO", Errno::IO),
+    ("ENOSPC", Errno::NOSPC),
+    ("EROFS", Errno::ROFS),
+    ("EACCES", Errno::ACCESS),
+    ("EDQUOT", Errno::DQUOT),
+];
+
+fn os_error(errno: Errno) -> io::Error {
+    io::Error::from_raw_os_error(errno.raw_os_error())
+}
+
+/// Each call of a promotion over best with the retention pass that follows, with each error.
 #[test]
 fn each_call_failing_once_leaves_a_best_that_verifies_and_the_next_is_saved() {
-    let mut failing = 0;
+    let (mut points, mut failing) = (0, 0);
+    for (name, errno) in ERRORS {
+        for nth in 0.. {
+            let runs = Runs::new();
+            let (fs, mut keeper) = on_faulty(&runs);
+            offer_and_wait(&mut keeper, 1, 0.5);
+            let first = fs.calls();
+            fs.fail(move |call: &Call| (call.index == first + nth).then(|| os_error(errno)));
+            offer_and_wait(&mut keeper, 2, 0.6);
+            let reached = fs.calls() > first + nth;
+            let at = format!("{name} at call {nth}");
+            assert!([10, 20].contains(&best_step(&runs.run())), "{at}");
+            fs.heal();
+            assert!(offer_and_wait(&mut keeper, 3, 0.7), "{at}");
+            let summary = keeper.finish(json!(null)).unwrap();
+            failing += usize::from(!summary.failures.is_empty());
+            assert!(summary.best_is_saved, "{at}");
+            assert_eq!(
+                (best_step(&runs.run()), last_step(&runs.run())),
+                (30, 30),
+                "{at}"
+            );
+            let report = keepbest_keeper::fsck(&runs.run(), true).unwrap();
+            assert!(report.is_mended(), "{at}: {:?}", report.findings);
+            assert_eq!(best_step(&runs.run()), 30);
+            if !reached {
+                break;
+            }
+            points += 1;
+            assert!(nth < 1000, "the rounds do not end");
+        }
+    }
+    println!("{points} points of failure, {failing} saves failed, 0 bests lost");
+    assert!(failing >= 20 * ERRORS.len(), "only {failing} could fail");
+}
+
+/// All that changes a file fails from some call on, as when a file system is remounted read-only, until it is writable again.
+#[test]
+fn a_disk_that_turns_read_only_at_any_call_keeps_the_best() {
+    let mut points = 0;
     for nth in 0.. {
         let runs = Runs::new();
         let (fs, mut keeper) = on_faulty(&runs);
         offer_and_wait(&mut keeper, 1, 0.5);
         let first = fs.calls();
         fs.fail(move |call: &Call| {
-            (call.index == first + nth).then(|| io::Error::from_raw_os_error(5))
+            let reads = ["read", "list", "stat", "available_space"].contains(&call.method);
+            (call.index >= first + nth && !reads).then(|| os_error(Errno::ROFS))
         });
         offer_and_wait(&mut keeper, 2, 0.6);
         let reached = fs.calls() > first + nth;
-        assert!([10, 20].contains(&best_step(&runs.run())), "call {nth}");
+        // As a reader finds it, while nothing can be mended.
+        let found = best_step(&runs.run());
+        assert!([10, 20].contains(&found), "call {nth}");
+        if found == 10 {
+            assert!(!failures(&mut keeper).is_empty(), "call {nth} is not told");
+        }
         fs.heal();
         assert!(offer_and_wait(&mut keeper, 3, 0.7), "call {nth}");
-        let summary = keeper.finish(json!(null)).unwrap();
-        failing += usize::from(!summary.failures.is_empty());
-        assert!(summary.best_is_saved, "call {nth}");
-        assert_eq!(
-            (best_step(&runs.run()), last_step(&runs.run())),
-            (30, 30),
-            "call {nth}"
-        );
+        keeper.finish(json!(null)).unwrap();
+        assert_eq!(best_step(&runs.run()), 30, "call {nth}");
         let report = keepbest_keeper::fsck(&runs.run(), true).unwrap();
         assert!(report.is_mended(), "call {nth}: {:?}", report.findings);
-        assert_eq!(best_step(&runs.run()), 30);
         if !reached {
             break;
         }
+        points += 1;
         assert!(nth < 1000, "the rounds do not end");
     }
-    assert!(failing >= 20, "only {failing} calls could fail");
+    println!("read-only from each of {points} calls on, 0 bests lost");
 }
 
 #[test]

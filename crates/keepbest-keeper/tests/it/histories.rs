@@ -184,4 +184,109 @@ proptest! {
         let report = keepbest_keeper::fsck(&runs.run(), false).unwrap();
         prop_assert!(report.is_clean(), "{:?}", report.findings);
     }
+
+    /// After each evaluation the checkpoints on disk are exactly those of the model: nothing kept by policy is deleted, nothing
+    /// else stays, whatever the run went through.
+    #[test]
+    fn the_checkpoints_are_the_models_checkpoints(
+        values in prop::collection::vec(
+            prop_oneof![8 => (0..6i32).prop_map(|v| f64::from(v) / 10.0), 1 => Just(NAN), 1 => Just(INF)],
+            1..12,
+        ),
+        resumes in prop::collection::vec(prop::bool::weighted(0.3), 12),
+        pins in prop::collection::vec(prop::bool::weighted(0.1), 12),
+        best_k in 0..4usize,
+        last_n in 0..4usize,
+        every in 0..4u64,
+    ) {
+        let runs = Runs::new();
+        let mut config = config();
+        for (name, n) in [("best", best_k as u64), ("last", last_n as u64), ("epochs", every)] {
+            if n > 0 {
+                config.retention.push(format!("{name}:{n}").parse().unwrap());
+            }
+        }
+        let mut keeper = runs.create(config.clone());
+        let mut disk = Disk::default();
+        for (i, &value) in values.iter().enumerate() {
+            let epoch = i as u64 + 1;
+            offer_and_wait(&mut keeper, epoch, value);
+            disk.evaluated(epoch, value, best_k, last_n, every);
+            let on_disk: Vec<u64> = checkpoint_epochs(&runs);
+            prop_assert_eq!(&on_disk, &disk.epochs(), "after epoch {}", epoch);
+            if pins[i] {
+                // Between two sessions, as the command line does it.
+                drop(keeper);
+                let mut writer = keepbest_store::RunWriter::open(runs.run()).unwrap();
+                let checkpoint = writer.state().last.as_ref().unwrap().checkpoint.clone();
+                let event = keepbest_store::PinnedEvent { checkpoint };
+                writer.append(keepbest_store::Event::Pinned(event)).unwrap();
+                drop(writer);
+                disk.pinned.push(epoch);
+                keeper = Keeper::resume(&runs.run(), config.clone()).unwrap().keeper;
+                disk.resumed_from = Some(epoch);
+            } else if resumes[i] {
+                drop(keeper);
+                keeper = Keeper::resume(&runs.run(), config.clone()).unwrap().keeper;
+                disk.resumed_from = Some(epoch);
+            }
+        }
+        keeper.finish(json!(null)).unwrap();
+        prop_assert_eq!(checkpoint_epochs(&runs), disk.epochs());
+        prop_assert!(keepbest_keeper::fsck(&runs.run(), false).unwrap().is_clean());
+    }
+}
+
+/// Epochs of the checkpoints on disk, each of which is opened and verified.
+fn checkpoint_epochs(runs: &Runs) -> Vec<u64> {
+    let mut epochs: Vec<u64> = crate::support::checkpoints(&runs.run())
+        .iter()
+        .map(|name| step_of(&runs.run().join("checkpoints").join(name)) / 10)
+        .collect();
+    epochs.sort_unstable();
+    epochs
+}
+
+/// What must be on disk: the simplest possible statement of the rules.
+#[derive(Default)]
+struct Disk {
+    /// Epoch and value.
+    files: Vec<(u64, f64)>,
+    pinned: Vec<u64>,
+    resumed_from: Option<u64>,
+    best: Option<(u64, f64)>,
+}
+
+impl Disk {
+    fn evaluated(&mut self, epoch: u64, value: f64, best_k: usize, last_n: usize, every: u64) {
+        self.files.push((epoch, value));
+        if value.is_finite() && self.best.is_none_or(|(_, best)| value > best) {
+            self.best = Some((epoch, value));
+        }
+        // Of equals the earlier is better.
+        let mut ranked: Vec<(u64, f64)> = self.files.clone();
+        ranked.retain(|(_, value)| value.is_finite());
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let top: Vec<u64> = ranked
+            .iter()
+            .take(best_k)
+            .map(|(epoch, _)| *epoch)
+            .collect();
+        let newest: Vec<u64> = self.files.iter().rev().take(last_n).map(|f| f.0).collect();
+        let best = self.best.map(|(epoch, _)| epoch);
+        let (pinned, resumed_from) = (self.pinned.clone(), self.resumed_from);
+        self.files.retain(|&(file, _)| {
+            file == epoch
+                || Some(file) == best
+                || Some(file) == resumed_from
+                || pinned.contains(&file)
+                || top.contains(&file)
+                || newest.contains(&file)
+                || (every > 0 && file % every == 0)
+        });
+    }
+
+    fn epochs(&self) -> Vec<u64> {
+        self.files.iter().map(|(epoch, _)| *epoch).collect()
+    }
 }
