@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use keepbest_core::classification::ClassificationOptions;
+use keepbest_core::classification::{ClassificationOptions, first_highest, log_loss_of};
 use keepbest_core::statistics::{
     Bootstrap, Interval, PairedDifference, StatisticsError, mcnemar_exact, wilson,
 };
@@ -97,17 +97,11 @@ impl Outcomes {
         rows.zip(self.labels.iter().copied())
     }
 
-    /// Whether each image was right: its label has the first of the highest probabilities.
+    /// Whether each image was right: its label has the first of the highest probabilities, all of them finite.
     #[must_use]
     pub fn right(&self) -> Vec<bool> {
         self.rows()
-            .map(|(row, label)| {
-                let truth = row[label as usize];
-                let before = &row[..label as usize];
-                truth.is_finite()
-                    && before.iter().all(|p| *p < truth)
-                    && row.iter().all(|p| *p <= truth)
-            })
+            .map(|(row, label)| row.iter().all(|p| p.is_finite()) && first_highest(row).0 == label)
             .collect()
     }
 
@@ -115,9 +109,7 @@ impl Outcomes {
     #[must_use]
     pub fn log_losses(&self) -> Vec<f64> {
         self.rows()
-            .map(|(row, label)| {
-                -libm::log(row[label as usize].clamp(f64::EPSILON, 1.0 - f64::EPSILON))
-            })
+            .map(|(row, label)| log_loss_of(row[label as usize]))
             .collect()
     }
 

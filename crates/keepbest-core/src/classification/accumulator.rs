@@ -209,8 +209,7 @@ impl ClassificationAccumulator {
         let (prediction, confidence) = first_highest(row);
         self.confusion.record(label, prediction);
         self.calibration.record(confidence, prediction == label);
-        self.log_loss
-            .add(-libm::log(truth.clamp(f64::EPSILON, 1.0 - f64::EPSILON)));
+        self.log_loss.add(log_loss_of(truth));
         for (k, hits) in self.options.top_k().iter().zip(&mut self.top_k_hits) {
             *hits += u64::from(is_among_highest(row, label as usize, *k));
         }
@@ -268,8 +267,15 @@ fn check_row(example: usize, row: &[f64]) -> Result<(), ClassificationError> {
     Ok(())
 }
 
-/// The first of the highest values and its place: numpy's `argmax`.
-fn first_highest(row: &[f64]) -> (u32, f64) {
+/// What an example with this probability of its label adds to the log loss, kept finite as scikit-learn does.
+#[must_use]
+pub fn log_loss_of(probability: f64) -> f64 {
+    -libm::log(probability.clamp(f64::EPSILON, 1.0 - f64::EPSILON))
+}
+
+/// The place of the first of the highest values, the prediction, and the value: numpy's `argmax`.
+#[must_use]
+pub fn first_highest(row: &[f64]) -> (u32, f64) {
     let mut best = (0, f64::NEG_INFINITY);
     for (class, p) in (0..).zip(row) {
         if *p > best.1 {

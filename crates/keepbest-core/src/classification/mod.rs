@@ -41,7 +41,7 @@ mod report;
 mod softmax;
 mod sum;
 
-pub use accumulator::{ClassificationAccumulator, ClassificationError};
+pub use accumulator::{ClassificationAccumulator, ClassificationError, first_highest, log_loss_of};
 pub use calibration::CalibrationBin;
 pub use confusion::ConfusionMatrix;
 pub use options::{ClassificationOptions, OptionsError};
