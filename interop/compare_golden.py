@@ -3,7 +3,7 @@
 
 Every file in FRESH_DIR must exist in COMMITTED_DIR and hold the same values. JSON is compared by structure:
 strings, integers and keys exactly, floats to RELATIVE. safetensors: names, dtypes and shapes exactly, integer
-tensors exactly, float32 tensors (inputs) exactly, float64 tensors (results) to RELATIVE of the tensor's largest
+tensors exactly, float32 tensors (inputs) bit for bit, float64 tensors (results) to RELATIVE of the tensor's largest
 value. Files with the same bytes are the same; other kinds of files must have the same bytes.
 
 A JSON object may widen the tolerance of its own float fields, and of those below it: `"tolerance": {"field": relative}`.
@@ -66,8 +66,9 @@ class Comparison:
                 bound = RELATIVE * max(np.abs(x).max(initial=0.0), 1e-3)
                 if not (np.abs(x - y) <= bound).all():
                     self.differ(name, f"values within {bound:.1e}", f"off by {np.abs(x - y).max():.1e}")
-            elif not np.array_equal(x, y):
-                self.differ(name, x.flat[0], y.flat[0])
+            elif x.tobytes() != y.tobytes():  # bits, so that NaN equals itself and -0.0 does not equal 0.0
+                at = next(i for i, (p, q) in enumerate(zip(x.flat, y.flat)) if p.tobytes() != q.tobytes())
+                self.differ(f"{name}[{at}]", x.flat[at], y.flat[at])
 
 
 def compare(committed, fresh):
