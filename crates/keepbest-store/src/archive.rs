@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{BoxError, CommitError, IoError, JournalError};
-use crate::fs::SharedFileSystem;
 use crate::journal::{Entry, Event};
 use crate::layout::CheckpointName;
 use crate::staged::Staged;
@@ -39,17 +38,12 @@ pub fn archive_path(run: &Path, name: &str) -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct StagedArchive {
     staged: Staged,
-    fs: SharedFileSystem,
-    path: PathBuf,
     name: String,
-    written: u64,
 }
 
 impl Write for StagedArchive {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.staged.write(bytes)?;
-        self.written += written as u64;
-        Ok(written)
+        self.staged.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -79,29 +73,19 @@ impl CommittedArchive {
 }
 
 impl StagedArchive {
-    /// Syncs the file, names it, syncs the directory, then reads it back through `verify`.
+    /// Syncs and reads back the file, names it, syncs the directory.
     ///
     /// # Errors
     /// As [`StagedCheckpoint::commit`](crate::StagedCheckpoint::commit); the file is removed then.
     pub fn commit(
-        self,
-        verify: impl FnOnce(&Path) -> Result<(), BoxError>,
+        mut self,
+        verify: impl FnOnce(&Path) -> Result<(), BoxError> + Send,
     ) -> Result<CommittedArchive, CommitError> {
-        let remove = |path: &Path| {
-            // What stays is not in the journal: the next archive removes it.
-            let _ = self.fs.remove_file(path);
-        };
-        let path = self.staged.finish().inspect_err(|_| remove(&self.path))?;
-        match verify(&path) {
-            Ok(()) => Ok(CommittedArchive {
-                name: self.name,
-                bytes: self.written,
-            }),
-            Err(source) => {
-                remove(&path);
-                Err(CommitError::Verify { path, source })
-            }
-        }
+        self.staged.sync_and_verify(verify)?;
+        Ok(CommittedArchive {
+            bytes: self.staged.finish_new()?,
+            name: self.name,
+        })
     }
 }
 
@@ -145,13 +129,9 @@ impl RunWriter {
             .map(|number| format!("{number:04}{SUFFIX}"))
             .find(|name| !taken(name))
             .unwrap_or_default();
-        let path = directory.join(&name);
         Ok(StagedArchive {
-            staged: Staged::create(&self.fs, path.clone())?,
-            fs: SharedFileSystem::clone(&self.fs),
-            path,
+            staged: Staged::create(&self.fs, directory.join(&name))?,
             name,
-            written: 0,
         })
     }
 

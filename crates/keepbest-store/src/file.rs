@@ -30,7 +30,7 @@ pub fn write_file(
     replace: bool,
     bytes: u64,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    verify: impl FnOnce(&Path) -> Result<(), BoxError>,
+    verify: impl FnOnce(&Path) -> Result<(), BoxError> + Send,
 ) -> Result<(), CommitError> {
     write_file_on(
         &RealFileSystem::shared(),
@@ -52,7 +52,7 @@ pub fn write_file_on(
     replace: bool,
     bytes: u64,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    verify: impl FnOnce(&Path) -> Result<(), BoxError>,
+    verify: impl FnOnce(&Path) -> Result<(), BoxError> + Send,
 ) -> Result<(), CommitError> {
     let free = || match fs.stat(target).map_err(IoError::at("examine", target))? {
         Some(_) if !replace => Err(IoError::at("create", target)(
@@ -67,11 +67,7 @@ pub fn write_file_on(
     ensure_space(&**fs, parent(target), bytes)?;
     let mut staged = Staged::create(fs, target.to_owned())?;
     write(&mut staged).map_err(IoError::at("write", target))?;
-    staged.sync()?;
-    verify(staged.path()).map_err(|source| CommitError::Verify {
-        path: target.to_owned(),
-        source,
-    })?;
+    staged.sync_and_verify(verify)?;
     // Another process may have made one meanwhile.
     free()?;
     staged.finish()?;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use crate::error::{BoxError, CommitError, IoError};
 use crate::fs::{SharedFileSystem, WritableFile};
@@ -48,11 +49,6 @@ impl Staged {
         })
     }
 
-    /// Where it is until it is finished.
-    pub(crate) fn path(&self) -> &Path {
-        &self.staged
-    }
-
     /// Syncs what was written so far. After a failure the file is gone.
     pub(crate) fn sync(&mut self) -> Result<(), IoError> {
         if let Some(mut file) = self.file.take() {
@@ -75,8 +71,42 @@ impl Staged {
         Ok(())
     }
 
-    /// Syncs the file, gives it its name and syncs the directory. Returns its path.
-    pub(crate) fn finish(mut self) -> Result<PathBuf, IoError> {
+    /// Syncs the file and meanwhile reads it back through `verify`, under its hidden name: only what was read back gets the
+    /// other one.
+    pub(crate) fn sync_and_verify<T: Send>(
+        &mut self,
+        verify: impl FnOnce(&Path) -> Result<T, BoxError> + Send,
+    ) -> Result<T, CommitError> {
+        let hidden = self.staged.clone();
+        self.flush().map_err(IoError::at("write", &hidden))?;
+        let (synced, verified) = thread::scope(|scope| {
+            let reader = scope.spawn(|| verify(&hidden));
+            (self.sync(), reader.join())
+        });
+        synced?;
+        match verified {
+            Ok(verified) => verified.map_err(|source| CommitError::Verify {
+                path: self.target.clone(),
+                source,
+            }),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// Finishes a file whose name was free: when the name may not be durable, it is free again. Returns its length.
+    pub(crate) fn finish_new(self) -> Result<u64, IoError> {
+        let fs = SharedFileSystem::clone(&self.fs);
+        let target = self.target.clone();
+        let written = self.written;
+        self.finish().inspect_err(|_| {
+            // The directory may have failed to sync after the rename. What stays is found by fsck.
+            let _ = fs.remove_file(&target);
+        })?;
+        Ok(written)
+    }
+
+    /// Syncs the file, gives it its name and syncs the directory.
+    pub(crate) fn finish(mut self) -> Result<(), IoError> {
         self.sync()?;
         if let Err(error) = self.fs.rename(&self.staged, &self.target) {
             let error = IoError::at("rename", &self.staged)(error);
@@ -87,8 +117,7 @@ impl Staged {
         let directory = parent(&self.target);
         self.fs
             .sync_dir(directory)
-            .map_err(IoError::at("sync", directory))?;
-        Ok(std::mem::take(&mut self.target))
+            .map_err(IoError::at("sync", directory))
     }
 
     fn discard(&mut self) {
@@ -131,35 +160,23 @@ pub struct StagedCheckpoint {
 }
 
 impl StagedCheckpoint {
-    /// Syncs the file, names it, syncs the directory, then reads it back through `verify`.
+    /// Syncs the file and meanwhile reads it back through `verify`, which is given its hidden name; then names it and syncs
+    /// the directory. So only a file that was read back ever has a checkpoint's name.
     ///
     /// # Errors
     /// [`CommitError::Io`] for a system call, [`CommitError::Verify`] for what `verify` found. In both cases the file is
-    /// removed and its name is free again.
-    pub fn commit<T>(
-        self,
-        verify: impl FnOnce(&Path) -> Result<T, BoxError>,
+    /// removed and its name is free.
+    pub fn commit<T: Send>(
+        mut self,
+        verify: impl FnOnce(&Path) -> Result<T, BoxError> + Send,
     ) -> Result<(Committed, T), CommitError> {
-        let fs = SharedFileSystem::clone(&self.staged.fs);
-        let target = self.staged.target.clone();
-        let bytes = self.staged.written;
-        let path = self.staged.finish().inspect_err(|_| {
-            // The name may have been given before the directory failed to sync: it must not look like a good one.
-            let _ = fs.remove_file(&target);
-        })?;
-        match verify(&path) {
-            Ok(verified) => Ok((
-                Committed {
-                    name: self.name,
-                    bytes,
-                },
-                verified,
-            )),
-            Err(source) => {
-                let _ = fs.remove_file(&path);
-                Err(CommitError::Verify { path, source })
-            }
-        }
+        let verified = self.staged.sync_and_verify(verify)?;
+        let bytes = self.staged.finish_new()?;
+        let committed = Committed {
+            name: self.name,
+            bytes,
+        };
+        Ok((committed, verified))
     }
 }
 

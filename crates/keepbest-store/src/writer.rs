@@ -88,7 +88,7 @@ impl RunDir {
 
 /// The one writer of a run. Holds the lock until dropped.
 ///
-/// The order, always: stage in the same directory, write, sync, rename, sync the directory, read back, journal `saved`
+/// The order, always: stage in the same directory, write, sync and read back, rename, sync the directory, journal `saved`
 /// (synced), journal `promoted` (synced), move the ref, sync the directory; only then prune. So whenever the process or the
 /// machine stops, a reader of a ref sees the old file or the new one, whole, and the journal tells which it should be;
 /// [`recover`](Self::recover) completes what was cut short.

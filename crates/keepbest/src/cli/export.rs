@@ -168,7 +168,7 @@ pub fn write(
     force: bool,
     length: u64,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    verify: impl FnOnce(&Path) -> Result<(), BoxError>,
+    verify: impl FnOnce(&Path) -> Result<(), BoxError> + Send,
 ) -> Result<(), Failure> {
     keepbest_store::write_file(to, force, length, write, verify).map_err(|error| match error {
         CommitError::Io(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {

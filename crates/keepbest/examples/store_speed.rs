@@ -1,0 +1,121 @@
+//! How long it takes to keep a resnet18 with its momentum (90 MB) safe, and to read it back. `bench/store.py` drives it.
+//!
+//! `store_speed DIR` reads commands from standard input and answers each with one line of JSON, times in seconds:
+//! - `save`: one optimizer step, then a snapshot and its evaluation offered to the keeper. `blocked` is how long the training
+//!   loop stood still for it, `durable` how long until the file is best: synced, read back, journalled, its name moved.
+//! - `raw`: the bytes of best written to a new file from first to last, then synced once.
+//! - `load`: best mapped and verified.
+
+use std::error::Error;
+use std::fs;
+use std::io::{BufRead as _, Write as _};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use keepbest::core::{Metrics, Objective};
+use keepbest::formats::StateDict;
+use keepbest::formats::model_file::ModelFile;
+use keepbest::keeper::{Evaluation, Keeper, KeeperConfig, KeeperEvent, Snapshot, SnapshotHandle};
+use keepbest::nn::{self, CpuEngine, Engine as _, EngineConfig, OptimizerConfig, zoo};
+use keepbest::store::RefName;
+use serde_json::{Value, json};
+
+const BATCH: usize = 8;
+
+struct Held(nn::Snapshot);
+
+impl Snapshot for Held {
+    fn step(&self) -> u64 {
+        self.0.step()
+    }
+    fn weights(&self) -> StateDict {
+        self.0.state_dict()
+    }
+    fn training_state(&self) -> StateDict {
+        self.0.training_state()
+    }
+}
+
+/// When the keeper told that the best is saved, if it has.
+fn best_saved(keeper: &mut Keeper) -> Result<Option<Instant>, Box<dyn Error>> {
+    for event in keeper.events() {
+        match event {
+            KeeperEvent::SaveFailed(failure) => return Err(failure.to_string().into()),
+            KeeperEvent::Promoted {
+                reference: RefName::Best,
+                ..
+            } => return Ok(Some(Instant::now())),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let dir = std::env::args().nth(1).ok_or("usage: store_speed DIR")?;
+    let dir = Path::new(&dir);
+    let spec = zoo::spec("resnet18", &zoo::ZooOptions::new(3, 32, 32, 10))?;
+    let mut config = KeeperConfig::new(Objective::new("val/accuracy")?);
+    config.constants.model = Some(serde_json::to_value(&spec)?);
+    let mut keeper = Keeper::create(&dir.join("run"), "", config)?;
+    let mut engine = CpuEngine::new(
+        &spec,
+        EngineConfig {
+            batch_size: BATCH,
+            optimizer: OptimizerConfig::sgd(0.9, 0.0),
+            ..Default::default()
+        },
+    )?;
+    let images: Vec<f32> = (0..BATCH * 3 * 32 * 32)
+        .map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0)
+        .collect();
+    let labels: Vec<u32> = (0..BATCH as u32).collect();
+    let best = dir.join("run/best.safetensors");
+    let mut saves = 0.0;
+    for command in std::io::stdin().lock().lines() {
+        let answer = match command?.as_str() {
+            "save" => {
+                engine.step(&images, &labels, 1e-3)?;
+                saves += 1e-3;
+                let mut metrics = Metrics::new();
+                metrics.insert("val/accuracy", saves);
+                let begun = Instant::now();
+                let handle = SnapshotHandle::new(Held(engine.snapshot()));
+                keeper.offer(Evaluation::of(&handle, 1, metrics), Value::Null)?;
+                drop(handle);
+                let blocked = begun.elapsed().as_secs_f64();
+                let durable = loop {
+                    if let Some(told) = best_saved(&mut keeper)? {
+                        break told.duration_since(begun).as_secs_f64();
+                    }
+                    thread::sleep(Duration::from_micros(100));
+                };
+                keeper.wait();
+                keeper.events();
+                json!({"blocked": blocked, "durable": durable, "bytes": fs::metadata(&best)?.len()})
+            }
+            "raw" => {
+                let bytes = fs::read(&best)?;
+                let path = dir.join("raw");
+                let begun = Instant::now();
+                let mut file = fs::File::create_new(&path)?;
+                file.write_all(&bytes)?;
+                file.sync_data()?;
+                let seconds = begun.elapsed().as_secs_f64();
+                fs::remove_file(&path)?;
+                json!({"raw": seconds, "bytes": bytes.len()})
+            }
+            "load" => {
+                let begun = Instant::now();
+                let model = ModelFile::open(&best)?;
+                let seconds = begun.elapsed().as_secs_f64();
+                json!({"load": seconds, "tensors": model.weights.len() + model.training.len()})
+            }
+            other => return Err(format!("unknown command {other:?}").into()),
+        };
+        println!("{answer}");
+    }
+    keeper.finish(Value::Null)?;
+    Ok(())
+}
