@@ -18,7 +18,7 @@ use crate::error::with_causes;
 use crate::event::{KeeperEvent, SaveFailure};
 use crate::prune::prune;
 use crate::queue::{EvaluatedJob, Job, LastJob, Queue};
-use crate::save::{Content, Written, write};
+use crate::save::{Begun, Content, Written, begin};
 use crate::snapshot::SnapshotHandle;
 use crate::view::best_record;
 
@@ -100,41 +100,41 @@ impl Background<'_> {
     }
 
     fn evaluated(&mut self, mut job: EvaluatedJob) {
-        let snapshot = job.snapshot.take();
-        let mut written = Vec::new();
+        let mut begun = Vec::new();
         let mut failures: Vec<Failed> = Vec::new();
-        let mut digest = None;
-        if let Some(snapshot) = snapshot {
-            let targets = self.targets(&job);
+        if let Some(snapshot) = job.snapshot.take() {
             // Foreign code runs inside: a panic there costs this save, not the run.
-            let result = catch_unwind(AssertUnwindSafe(|| self.write(&job, snapshot, targets)));
-            match result {
+            match catch_unwind(AssertUnwindSafe(|| self.begin(&job, &snapshot))) {
                 Ok(outcome) => {
-                    digest = outcome.digest;
-                    written = outcome.written;
+                    job.record.digest = Some(outcome.digest);
+                    self.queue.lock().digests.push((job.index, outcome.digest));
+                    begun = outcome.begun;
                     failures = outcome.failures;
                 }
                 Err(panic) => failures.push((job.refs.clone(), panic_text(&*panic))),
             }
         }
-        job.record.digest = digest;
-        if let Some(digest) = digest {
-            self.queue.lock().digests.push((job.index, digest));
-        }
         self.history.push(job.record.clone());
+        // While the disk has nothing else to do: this sync would wait for all that was written before it.
         if let Err(error) = self.journal_evaluation(&job) {
-            // What the journal does not know cannot be promoted: the staged files go.
-            let mut refs = job.refs.clone();
-            refs.retain(|reference| {
-                !failures
-                    .iter()
-                    .any(|(failed, _)| failed.contains(reference))
-            });
+            // What the journal does not know cannot be promoted, so it need not be written.
+            let unwritten: Vec<RefName> = begun.drain(..).flat_map(|file| file.refs).collect();
             match failures.last_mut() {
-                Some((_, first)) if refs.is_empty() => *first = format!("{first}; {error}"),
-                _ => failures.push((refs, error)),
+                Some((refs, first)) => {
+                    refs.extend(unwritten);
+                    *first = format!("{first}; {error}");
+                }
+                None => failures.push((unwritten, error)),
             }
-            written.clear();
+        }
+        // All are written, which lets go of the snapshot, before any is waited for.
+        let mut written = Vec::new();
+        for file in begun {
+            let refs = file.refs.clone();
+            match file.write() {
+                Ok(file) => written.push(file),
+                Err(error) => failures.push((refs, with_causes(&error))),
+            }
         }
         for file in written {
             failures.extend(self.commit(file, &job));
@@ -180,18 +180,13 @@ impl Background<'_> {
         }
     }
 
-    /// Writes the files, then lets go of the snapshot.
-    fn write(&self, job: &EvaluatedJob, snapshot: SnapshotHandle, targets: Vec<Target>) -> Outcome {
+    fn begin(&self, job: &EvaluatedJob, snapshot: &SnapshotHandle) -> Outcome {
         let weights = snapshot.weights();
-        if targets.is_empty() {
-            return Outcome {
-                digest: Some(weights_digest(&weights)),
-                ..Outcome::default()
-            };
-        }
-        let training_state = snapshot.training_state();
-        let mut outcome = Outcome::default();
-        for target in targets {
+        let targets = self.targets(job);
+        let mut begun: Vec<Begun> = Vec::new();
+        let mut failures = Vec::new();
+        if !targets.is_empty() {
+            let training_state = snapshot.training_state();
             let content = Content {
                 step: job.record.step,
                 epoch: job.record.epoch,
@@ -201,25 +196,27 @@ impl Background<'_> {
                 history: &self.history,
                 training: &job.training,
             };
-            match write(
-                &self.run,
-                &self.config.constants,
-                target.mode,
-                &content,
-                target.refs.clone(),
-            ) {
-                Ok(written) => {
-                    outcome.digest = Some(written.weights);
-                    outcome.written.push(written);
+            for Target { mode, refs } in targets {
+                match begin(
+                    &self.run,
+                    &self.config.constants,
+                    mode,
+                    &content,
+                    refs.clone(),
+                ) {
+                    Ok(file) => begun.push(file),
+                    Err(error) => failures.push((refs, with_causes(&error))),
                 }
-                Err(error) => outcome.failures.push((target.refs, with_causes(&error))),
             }
         }
-        if outcome.digest.is_none() {
-            // The evaluation is recorded with its identity even if nothing could be written.
-            outcome.digest = Some(weights_digest(&weights));
+        Outcome {
+            // The evaluation is recorded with its identity even when there is nothing to write.
+            digest: begun
+                .first()
+                .map_or_else(|| weights_digest(&weights), Begun::weights),
+            begun,
+            failures,
         }
-        outcome
     }
 
     /// Appends an event, after those that could not be appended before.
@@ -357,7 +354,7 @@ impl Background<'_> {
         if is_there {
             return;
         }
-        let write_last = || {
+        let begin_last = || {
             let weights = snapshot.weights();
             let training_state = snapshot.training_state();
             let content = Content {
@@ -369,22 +366,24 @@ impl Background<'_> {
                 history: &self.history,
                 training: &training,
             };
-            write(
+            let refs = vec![RefName::Last];
+            begin(
                 &self.run,
                 &self.config.constants,
                 SaveMode::Full,
                 &content,
-                vec![RefName::Last],
+                refs,
             )
         };
-        let written = match catch_unwind(AssertUnwindSafe(write_last)) {
-            Ok(written) => written.map_err(|error| with_causes(&error)),
+        let begun = match catch_unwind(AssertUnwindSafe(begin_last)) {
+            Ok(begun) => begun.map_err(|error| with_causes(&error)),
             Err(panic) => Err(panic_text(&*panic)),
         };
         drop(snapshot);
         let result = self
             .journal_backlog()
-            .and(written)
+            .and(begun)
+            .and_then(|file| file.write().map_err(|error| with_causes(&error)))
             .and_then(|file| self.commit_file(file, step, epoch))
             .and_then(|committed| {
                 let event = PromotedEvent::new(RefName::Last, &committed, step, epoch);
@@ -433,10 +432,9 @@ impl Background<'_> {
 /// What was not saved, and why.
 type Failed = (Vec<RefName>, String);
 
-#[derive(Default)]
 struct Outcome {
-    digest: Option<WeightsDigest>,
-    written: Vec<Written>,
+    digest: WeightsDigest,
+    begun: Vec<Begun>,
     failures: Vec<Failed>,
 }
 

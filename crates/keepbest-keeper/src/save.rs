@@ -1,8 +1,10 @@
-//! One file: encoded, written under a hidden name, then committed and read back.
+//! One file: encoded, written under a hidden name, read back and committed.
 
 use keepbest_core::{EvaluationRecord, History, WeightsDigest};
 use keepbest_formats::StateDict;
-use keepbest_formats::model_file::{self, EncodeError, Kind, ModelFile, ModelMetadata, Seal};
+use keepbest_formats::model_file::{
+    self, EncodeError, Kind, ModelFile, ModelImage, ModelMetadata, Seal,
+};
 use keepbest_store::{
     BoxError, CheckpointKind, CommitError, Committed, RefName, RunWriter, StagedCheckpoint,
 };
@@ -39,6 +41,13 @@ pub(crate) struct Content<'a> {
     pub training: &'a Value,
 }
 
+/// A file under a hidden name of which nothing is written yet. It shares the memory of the snapshot.
+pub(crate) struct Begun {
+    staged: StagedCheckpoint,
+    image: ModelImage,
+    pub refs: Vec<RefName>,
+}
+
 /// A file that is written, under a hidden name.
 #[derive(Debug)]
 pub(crate) struct Written {
@@ -48,14 +57,14 @@ pub(crate) struct Written {
     pub refs: Vec<RefName>,
 }
 
-/// Encodes and writes.
-pub(crate) fn write(
+/// Digests the tensors, makes the header, and opens the file if there is room for it.
+pub(crate) fn begin(
     run: &RunWriter,
     constants: &ModelConstants,
     mode: SaveMode,
     content: &Content<'_>,
     refs: Vec<RefName>,
-) -> Result<Written, WriteError> {
+) -> Result<Begun, WriteError> {
     let metadata = metadata(constants, mode, content)?;
     let (kind, image) = match mode {
         SaveMode::Full => (
@@ -67,21 +76,35 @@ pub(crate) fn write(
             model_file::encode(content.weights, &StateDict::new(), &metadata.into_params())?,
         ),
     };
-    let weights = image.weights_digest();
-    let name = run.free_name(content.step, &weights, kind);
-    let mut staged = run.stage(name.clone(), image.total_len())?;
-    image
-        .write_to(&mut staged)
-        .map_err(|source| WriteError::Write {
-            name: name.to_string(),
-            source,
-        })?;
-    Ok(Written {
-        staged,
-        seal: image.seal().clone(),
-        weights,
+    let name = run.free_name(content.step, &image.weights_digest(), kind);
+    Ok(Begun {
+        staged: run.stage(name, image.total_len())?,
+        image,
         refs,
     })
+}
+
+impl Begun {
+    /// The identity of the weights.
+    pub fn weights(&self) -> WeightsDigest {
+        self.image.weights_digest()
+    }
+
+    /// Writes the file and lets go of the snapshot's memory.
+    pub fn write(mut self) -> Result<Written, WriteError> {
+        self.image
+            .write_to(&mut self.staged)
+            .map_err(|source| WriteError::Write {
+                name: self.staged.name().to_string(),
+                source,
+            })?;
+        Ok(Written {
+            weights: self.weights(),
+            seal: self.image.seal().clone(),
+            staged: self.staged,
+            refs: self.refs,
+        })
+    }
 }
 
 fn metadata(
@@ -111,7 +134,7 @@ fn metadata(
 }
 
 impl Written {
-    /// Names the file and reads it back.
+    /// Syncs the file, reads it back and names it.
     pub fn commit(self) -> Result<Committed, CommitError> {
         let seal = self.seal;
         let (committed, ()) = self.staged.commit(|path| {

@@ -160,6 +160,12 @@ pub struct StagedCheckpoint {
 }
 
 impl StagedCheckpoint {
+    /// The name it is to have.
+    #[must_use]
+    pub fn name(&self) -> &CheckpointName {
+        &self.name
+    }
+
     /// Syncs the file and meanwhile reads it back through `verify`, which is given its hidden name; then names it and syncs
     /// the directory. So only a file that was read back ever has a checkpoint's name.
     ///
