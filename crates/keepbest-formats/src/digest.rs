@@ -1,6 +1,9 @@
 //! Content digests: of a tensor's bytes, and of a whole state dict.
 
 use std::fmt;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -15,6 +18,9 @@ const WEIGHTS_DOMAIN: &[u8] = b"keepbest weights 1\n";
 
 /// Below this many bytes, starting threads takes longer than hashing.
 const PARALLEL_FROM: usize = 4 << 20;
+
+/// Bytes read at a time: they stay in the processor's cache until they are hashed.
+const PIECE: usize = 256 << 10;
 
 /// More threads than this only fight over memory bandwidth.
 const MOST_THREADS: usize = 4;
@@ -125,55 +131,70 @@ pub(crate) fn combine(weights: &StateDict, digests: &[TensorDigest]) -> WeightsD
     WeightsDigest(*hasher.finalize().as_bytes())
 }
 
-/// Hashes each tensor, on a few threads when there is much to hash. The largest go first, so that
-/// threads end at about the same time.
+/// Hashes each tensor, on a few threads when there is much to hash.
 pub(crate) fn digest_tensors(tensors: &[&Tensor]) -> Vec<TensorDigest> {
-    let total: usize = tensors.iter().map(|tensor| tensor.bytes().len()).sum();
-    let threads = if total < PARALLEL_FROM {
+    let sizes: Vec<usize> = tensors.iter().map(|tensor| tensor.bytes().len()).collect();
+    spread(&sizes, |at| TensorDigest::of(tensors[at]))
+}
+
+/// Hashes parts of a file, on a few threads when there is much to hash. The file is read in pieces, so memory stays small
+/// whatever its size, and a part that cannot be read is an error and not a signal.
+pub(crate) fn digest_parts(
+    file: &File,
+    parts: &[Range<usize>],
+) -> Vec<std::io::Result<TensorDigest>> {
+    let sizes: Vec<usize> = parts.iter().map(Range::len).collect();
+    spread(&sizes, |at| {
+        let mut piece = vec![0; PIECE.min(sizes[at])];
+        let mut hasher = blake3::Hasher::new();
+        let mut offset = parts[at].start;
+        while offset < parts[at].end {
+            let length = PIECE.min(parts[at].end - offset);
+            file.read_exact_at(&mut piece[..length], offset as u64)?;
+            hasher.update(&piece[..length]);
+            offset += length;
+        }
+        Ok(TensorDigest(*hasher.finalize().as_bytes()))
+    })
+}
+
+/// Does the work on items of the given sizes in bytes, on a few threads when it is much. The largest go first, so that threads
+/// end at about the same time. Results in the order of the items.
+fn spread<R: Send>(sizes: &[usize], work: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    let threads = if sizes.iter().sum::<usize>() < PARALLEL_FROM {
         1
     } else {
         thread::available_parallelism()
             .map_or(1, usize::from)
             .min(MOST_THREADS)
-            .min(tensors.len())
+            .min(sizes.len())
     };
-    if threads < 2 {
-        return tensors
-            .iter()
-            .map(|tensor| TensorDigest::of(tensor))
-            .collect();
-    }
-    let mut order: Vec<usize> = (0..tensors.len()).collect();
-    order.sort_by_key(|&at| std::cmp::Reverse(tensors[at].bytes().len()));
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
+    order.sort_by_key(|&at| std::cmp::Reverse(sizes[at]));
     let next = AtomicUsize::new(0);
-    let work = || {
+    let share = || {
         let mut done = Vec::new();
         while let Some(&at) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            done.push((at, TensorDigest::of(tensors[at])));
+            done.push((at, work(at)));
         }
         done
     };
-    let mut digests = vec![TensorDigest([0; 32]); tensors.len()];
-    thread::scope(|scope| {
+    let mut done = thread::scope(|scope| {
         // A thread that cannot be started is no failure: this one does its share.
         let helpers: Vec<_> = (1..threads)
-            .filter_map(|_| thread::Builder::new().spawn_scoped(scope, work).ok())
+            .filter_map(|_| thread::Builder::new().spawn_scoped(scope, share).ok())
             .collect();
-        for (at, digest) in work() {
-            digests[at] = digest;
-        }
+        let mut done = share();
         for helper in helpers {
             match helper.join() {
-                Ok(done) => {
-                    for (at, digest) in done {
-                        digests[at] = digest;
-                    }
-                }
+                Ok(more) => done.extend(more),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
+        done
     });
-    digests
+    done.sort_by_key(|&(at, _)| at);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 #[cfg(test)]

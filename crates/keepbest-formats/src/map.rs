@@ -18,7 +18,11 @@ use bytes::Bytes;
 /// # Errors
 /// When the file cannot be opened or mapped, or is not a regular file.
 pub fn map_file(path: impl AsRef<Path>) -> io::Result<Bytes> {
-    let file = File::open(path)?;
+    map(&File::open(path)?)
+}
+
+/// Maps a file that is open: [`map_file`].
+pub(crate) fn map(file: &File) -> io::Result<Bytes> {
     let metadata = file.metadata()?;
     if metadata.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
@@ -35,7 +39,7 @@ pub fn map_file(path: impl AsRef<Path>) -> io::Result<Bytes> {
     }
     // SAFETY: The mapping is read-only and shared. That its bytes stay is asked of the caller above:
     // files that this project writes are never modified after they got their name.
-    let map = unsafe { memmap2::Mmap::map(&file)? };
+    let map = unsafe { memmap2::Mmap::map(file)? };
     Ok(Bytes::from_owner(map))
 }
 

@@ -82,6 +82,14 @@ pub enum ModelFileError {
         /// Digest of what is there.
         found: TensorDigest,
     },
+    /// A tensor's place in the file cannot be read.
+    #[error("tensor `{tensor}` cannot be read")]
+    TensorUnreadable {
+        /// Name as in the file.
+        tensor: String,
+        /// What the system says.
+        source: io::Error,
+    },
     /// A tensor has no digest recorded.
     #[error("no digest is recorded for tensor `{tensor}`")]
     TensorUnlisted {

@@ -1,21 +1,25 @@
 //! Reading and verifying model files.
 
+use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 use bytes::Bytes;
 
 use super::{HEADER_DIGEST_KEY, Kind, METADATA_KEY, ModelFile, ModelFileError, OpenError};
 use super::{Seal, TRAINING_PREFIX, metadata, seal};
-use crate::StateDict;
-use crate::digest::{combine, digest_tensors};
-use crate::map::map_file;
+use crate::digest::{combine, digest_parts, digest_tensors};
+use crate::map::map;
 use crate::safetensors::{self, Safetensors};
 use crate::sniff::{FileKind, sniff};
+use crate::{StateDict, Tensor};
 
-/// Whether to look at every byte.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Verify {
-    All,
+/// Whether to look at every byte, and where.
+#[derive(Clone, Copy)]
+enum Verify<'a> {
+    InMemory,
+    /// By reading the file and not through its mapping, which would make every page of it part of this process's memory.
+    InFile(&'a File),
     Nothing,
 }
 
@@ -23,14 +27,16 @@ impl ModelFile {
     /// Opens and verifies a model file: header and every tensor against the digests that it
     /// carries. A foreign safetensors file has none and is checked for its form alone.
     ///
-    /// The file is mapped, not read into memory; see [`map_file`] for what that
-    /// asks of others.
+    /// The file is read once, piece by piece, and then mapped: tensors take memory when they are used. See
+    /// [`map_file`](crate::map_file) for what that asks of others.
     ///
     /// # Errors
     /// When the file cannot be read, is damaged, is of another kind, or holds no weights: the error
     /// says which, and names the tensor.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        open(path.as_ref(), Verify::All)
+        let path = path.as_ref();
+        let file = open(path)?;
+        read_mapped(path, &file, Verify::InFile(&file))
     }
 
     /// Opens a model file without verifying digests: only the header is read.
@@ -38,7 +44,8 @@ impl ModelFile {
     /// # Errors
     /// As [`open`](Self::open), except that damaged bytes go unnoticed.
     pub fn open_unverified(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        open(path.as_ref(), Verify::Nothing)
+        let path = path.as_ref();
+        read_mapped(path, &open(path)?, Verify::Nothing)
     }
 
     /// Reads and verifies a model file that is in memory.
@@ -46,7 +53,7 @@ impl ModelFile {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn from_bytes(file: Bytes) -> Result<Self, ModelFileError> {
-        read(&file, Verify::All)
+        read(&file, Verify::InMemory)
     }
 
     /// Reads a model file that is in memory without verifying digests.
@@ -58,24 +65,31 @@ impl ModelFile {
     }
 }
 
-fn open(path: &Path, verify: Verify) -> Result<ModelFile, OpenError> {
-    let file = map_file(path).map_err(|source| OpenError::Io {
-        path: path.into(),
-        source,
-    })?;
-    read(&file, verify).map_err(|source| OpenError::Model {
+fn open(path: &Path) -> Result<File, OpenError> {
+    File::open(path).map_err(|source| OpenError::Io {
         path: path.into(),
         source,
     })
 }
 
-fn read(file: &Bytes, verify: Verify) -> Result<ModelFile, ModelFileError> {
+fn read_mapped(path: &Path, file: &File, verify: Verify<'_>) -> Result<ModelFile, OpenError> {
+    let bytes = map(file).map_err(|source| OpenError::Io {
+        path: path.into(),
+        source,
+    })?;
+    read(&bytes, verify).map_err(|source| OpenError::Model {
+        path: path.into(),
+        source,
+    })
+}
+
+fn read(file: &Bytes, verify: Verify<'_>) -> Result<ModelFile, ModelFileError> {
     match sniff(file) {
         FileKind::Safetensors => {}
         holds => return Err(ModelFileError::AnotherKind { holds }),
     }
     let header = safetensors::header_bytes(file)?;
-    if verify == Verify::All {
+    if !matches!(verify, Verify::Nothing) {
         seal::check(header)?;
     }
     let Safetensors {
@@ -102,7 +116,7 @@ fn read(file: &Bytes, verify: Verify) -> Result<ModelFile, ModelFileError> {
         }
     };
     if let Some((_, seal)) = &sealed {
-        check_tensors(&tensors, seal, verify)?;
+        check_tensors(file, &tensors, seal, verify)?;
     }
     let example = tensors.names().next().map(str::to_owned);
     let count = tensors.len();
@@ -133,8 +147,24 @@ fn read(file: &Bytes, verify: Verify) -> Result<ModelFile, ModelFileError> {
     })
 }
 
+/// Where in the file a tensor lies, which is a view of the file.
+fn place(file: &Bytes, tensor: &Tensor) -> Range<usize> {
+    let bytes = tensor.bytes();
+    // An empty view need not point into the file.
+    let start = match bytes.len() {
+        0 => 0,
+        _ => bytes.as_ptr() as usize - file.as_ptr() as usize,
+    };
+    start..start + bytes.len()
+}
+
 /// Every tensor has its digest, every digest its tensor; and if asked, they match.
-fn check_tensors(tensors: &StateDict, seal: &Seal, verify: Verify) -> Result<(), ModelFileError> {
+fn check_tensors(
+    file: &Bytes,
+    tensors: &StateDict,
+    seal: &Seal,
+    verify: Verify<'_>,
+) -> Result<(), ModelFileError> {
     for name in tensors.names() {
         if !seal.tensors.contains_key(name) {
             return Err(ModelFileError::TensorUnlisted {
@@ -147,10 +177,24 @@ fn check_tensors(tensors: &StateDict, seal: &Seal, verify: Verify) -> Result<(),
             tensor: name.clone(),
         });
     }
-    if verify == Verify::Nothing {
-        return Ok(());
-    }
-    let digests = digest_tensors(&tensors.iter().map(|(_, tensor)| tensor).collect::<Vec<_>>());
+    let digests = match verify {
+        Verify::Nothing => return Ok(()),
+        Verify::InMemory => digest_tensors(&tensors.iter().map(|(_, t)| t).collect::<Vec<_>>()),
+        Verify::InFile(source) => {
+            let parts: Vec<_> = tensors.iter().map(|(_, t)| place(file, t)).collect();
+            let digests = digest_parts(source, &parts)
+                .into_iter()
+                .zip(tensors.names());
+            digests
+                .map(|(digest, name)| {
+                    digest.map_err(|source| ModelFileError::TensorUnreadable {
+                        tensor: name.into(),
+                        source,
+                    })
+                })
+                .collect::<Result<_, _>>()?
+        }
+    };
     for ((name, _), found) in tensors.iter().zip(&digests) {
         let expected = seal.tensors[name];
         if expected != *found {

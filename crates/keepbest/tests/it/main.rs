@@ -9,6 +9,7 @@ mod exchange;
 mod hostile;
 mod interrupt;
 mod kill;
+mod memory;
 mod models;
 mod predict;
 mod retention;
