@@ -1,5 +1,6 @@
 //! Old checkpoints in one file, each the exact difference from the one before.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use keepbest_formats::map_file;
 use keepbest_formats::model_file::{ModelFile, ModelFileError};
 use keepbest_store::{
     ARCHIVES_DIR, BoxError, CheckpointName, CommitError, Event, JournalError, OpenError,
-    PinnedEvent, RunState, RunWriter, archive_path,
+    PinnedEvent, RealFileSystem, RunState, RunWriter, SavedEvent, SharedFileSystem, archive_path,
 };
 use thiserror::Error;
 
@@ -103,7 +104,15 @@ pub struct Archived {
 /// # Errors
 /// [`ArchiveRunError`]; every checkpoint is still there.
 pub fn archive_run(path: &Path) -> Result<Archived, ArchiveRunError> {
-    let mut run = RunWriter::open(path)?;
+    archive_run_on(RealFileSystem::shared(), path)
+}
+
+/// [`archive_run`] on a given file system.
+///
+/// # Errors
+/// As there.
+pub fn archive_run_on(fs: SharedFileSystem, path: &Path) -> Result<Archived, ArchiveRunError> {
+    let mut run = RunWriter::open_on(fs, path)?;
     let mut archived = Archived::default();
     let candidates = archivable(run.state());
     let fresh: Vec<CheckpointName> = candidates
@@ -152,10 +161,10 @@ fn write(
     archived: &mut Archived,
 ) -> Result<(), ArchiveRunError> {
     let begun = Instant::now();
-    let limits = limits(run.state());
+    let lengths = Lengths::of(all_saved(run.state()));
     let total: u64 = names
         .iter()
-        .filter_map(|name| limits(&name.to_string()))
+        .filter_map(|name| lengths.limit(&name.to_string()))
         .sum();
     let refused = |checkpoint: &CheckpointName| {
         let checkpoint = checkpoint.clone();
@@ -184,16 +193,19 @@ fn write(
     let committed = staged.commit(|path| {
         let archive = Archive::open(path)?;
         let mut expected = names.iter();
-        archive.restore_all::<BoxError>(&limits, |member, file| {
-            let original = expected
-                .next()
-                .filter(|name| name.to_string() == member.name)
-                .ok_or("it holds other checkpoints than were written")?;
-            if map_file(original.path(&directory))? != *file {
-                return Err("a checkpoint does not come back as it was".into());
-            }
-            Ok(())
-        })?;
+        archive.restore_all::<BoxError>(
+            |name| lengths.limit(name),
+            |member, file| {
+                let original = expected
+                    .next()
+                    .filter(|name| name.to_string() == member.name)
+                    .ok_or("it holds other checkpoints than were written")?;
+                if map_file(original.path(&directory))? != *file {
+                    return Err("a checkpoint does not come back as it was".into());
+                }
+                Ok(())
+            },
+        )?;
         match expected.next() {
             None => Ok(()),
             Some(_) => Err("it holds fewer checkpoints than were written".into()),
@@ -208,49 +220,120 @@ fn write(
     Ok(())
 }
 
-/// How long each checkpoint is, as the journal says.
-fn limits(state: &RunState) -> impl Fn(&str) -> Option<u64> + use<> {
-    let lengths: std::collections::BTreeMap<String, u64> = state
-        .checkpoints
-        .values()
-        .map(|checkpoint| {
-            (
-                checkpoint.saved.checkpoint.to_string(),
-                checkpoint.saved.bytes,
-            )
-        })
-        .collect();
-    move |name| lengths.get(name).copied()
+/// How long each checkpoint is, as the journal says: what a member of an archive may take.
+struct Lengths(BTreeMap<String, u64>);
+
+impl Lengths {
+    fn of<'a>(saved: impl IntoIterator<Item = &'a SavedEvent>) -> Self {
+        let lengths = saved
+            .into_iter()
+            .map(|saved| (saved.checkpoint.to_string(), saved.bytes));
+        Self(lengths.collect())
+    }
+
+    fn limit(&self, name: &str) -> Option<u64> {
+        self.0.get(name).copied()
+    }
+}
+
+fn all_saved(state: &RunState) -> impl Iterator<Item = &SavedEvent> {
+    state.checkpoints.values().map(|known| &known.saved)
 }
 
 /// The bytes of an archived checkpoint, compared with the archive's digest and the journal's, every tensor verified.
 fn read(run: &Path, state: &RunState, name: &CheckpointName) -> Result<Bytes, ArchiveRunError> {
     let archive = state.archived.get(name).map_or("", String::as_str);
     let path = archive_path(run, archive).unwrap_or_else(|| run.join(ARCHIVES_DIR));
-    let failed = |source| ArchiveRunError::Archive {
+    let known = state
+        .checkpoints
+        .get(name)
+        .ok_or_else(|| ArchiveRunError::NotThere {
+            path: path.clone(),
+            checkpoint: name.clone(),
+        })?;
+    let opened = Archive::open(&path).map_err(|source| ArchiveRunError::Archive {
         path: path.clone(),
         source,
-    };
-    let opened = Archive::open(&path).map_err(failed)?;
-    let text = name.to_string();
+    })?;
+    read_member(&opened, &path, &known.saved, &Lengths::of(all_saved(state)))
+}
+
+fn read_member(
+    archive: &Archive,
+    path: &Path,
+    saved: &SavedEvent,
+    lengths: &Lengths,
+) -> Result<Bytes, ArchiveRunError> {
     let not_there = || ArchiveRunError::NotThere {
-        path: path.clone(),
-        checkpoint: name.clone(),
+        path: path.to_owned(),
+        checkpoint: saved.checkpoint.clone(),
     };
-    let member = opened
+    let text = saved.checkpoint.to_string();
+    let member = archive
         .members()
         .iter()
         .position(|member| member.name == text)
         .ok_or_else(not_there)?;
-    let file = opened.restore(member, limits(state)).map_err(failed)?;
+    let file = archive
+        .restore(member, |name| lengths.limit(name))
+        .map_err(|source| ArchiveRunError::Archive {
+            path: path.to_owned(),
+            source,
+        })?;
+    match is_as_saved(&file, saved)? {
+        true => Ok(file),
+        false => Err(not_there()),
+    }
+}
+
+/// Whether a restored file holds the weights that were saved; an error if it is damaged.
+fn is_as_saved(file: &Bytes, saved: &SavedEvent) -> Result<bool, ArchiveRunError> {
     let model = ModelFile::from_bytes(file.clone()).map_err(|source| ArchiveRunError::Model {
-        checkpoint: name.clone(),
+        checkpoint: saved.checkpoint.clone(),
         source: Box::new(source),
     })?;
-    match state.checkpoints.get(name) {
-        Some(known) if known.saved.weights == model.weights_digest() => Ok(file),
-        _ => Err(not_there()),
-    }
+    Ok(model.weights_digest() == saved.weights)
+}
+
+/// The checkpoints of `members` that do not come back from an archive, each with the reason.
+pub(crate) fn lost_in_archive(
+    path: &Path,
+    members: &[SavedEvent],
+) -> Vec<(CheckpointName, String)> {
+    let archive = match Archive::open(path) {
+        Ok(archive) => archive,
+        Err(error) => {
+            let reason = with_causes(&error);
+            let lost = members.iter().map(|saved| saved.checkpoint.clone());
+            return lost.map(|name| (name, reason.clone())).collect();
+        }
+    };
+    let by_name: BTreeMap<String, &SavedEvent> = members
+        .iter()
+        .map(|saved| (saved.checkpoint.to_string(), saved))
+        .collect();
+    let lengths = Lengths::of(members);
+    let mut whole = BTreeSet::new();
+    // In one pass as far as it goes. What is left is tried one by one: a damaged one need not be the end of the others.
+    let _ = archive.restore_all::<BoxError>(
+        |name| lengths.limit(name),
+        |member, file| {
+            if let Some(saved) = by_name.get(&member.name)
+                && is_as_saved(file, saved)?
+            {
+                whole.insert(member.name.clone());
+            }
+            Ok(())
+        },
+    );
+    by_name
+        .into_iter()
+        .filter(|(name, _)| !whole.contains(name))
+        .filter_map(|(_, saved)| {
+            let error = read_member(&archive, path, saved, &lengths).err()?;
+            Some((saved.checkpoint.clone(), with_causes(&error)))
+        })
+        .collect()
 }
 
 /// The name and the bytes of an archived checkpoint, verified.
@@ -286,8 +369,20 @@ pub fn read_archived(
 /// # Errors
 /// [`ArchiveRunError`]; the archive keeps it in any case.
 pub fn restore(path: &Path, which: Selector) -> Result<CheckpointName, ArchiveRunError> {
+    restore_on(RealFileSystem::shared(), path, which)
+}
+
+/// [`restore`] on a given file system.
+///
+/// # Errors
+/// As there.
+pub fn restore_on(
+    fs: SharedFileSystem,
+    path: &Path,
+    which: Selector,
+) -> Result<CheckpointName, ArchiveRunError> {
     use std::io::Write as _;
-    let mut run = RunWriter::open(path)?;
+    let mut run = RunWriter::open_on(fs, path)?;
     let Some(found) = find_archived(run.state(), which).cloned() else {
         return Ok(crate::view::find(run.path(), run.state(), which)?
             .saved

@@ -22,7 +22,7 @@ use crate::evaluation::Evaluation;
 use crate::event::{BestRecord, KeeperEvent, KeeperSummary};
 use crate::queue::{EvaluatedJob, Job, LastJob, Queue};
 use crate::snapshot::SnapshotHandle;
-use crate::verify::verify_checkpoint;
+use crate::verify::ModelFiles;
 use crate::view::{RunView, best_record};
 
 /// Version of the run directory's format.
@@ -180,7 +180,7 @@ impl Keeper {
                 writer.append(started(&config))?;
             }
         }
-        let repairs = writer.recover(Depth::Refs, &verify_checkpoint)?;
+        let repairs = writer.recover(Depth::Refs, &ModelFiles)?;
         let point = resume_point(writer.state(), writer.path());
         let (step, epoch) = point
             .as_ref()

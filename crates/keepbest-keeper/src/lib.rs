@@ -22,7 +22,9 @@ mod snapshot;
 mod verify;
 mod view;
 
-pub use archive::{ArchiveRunError, Archived, archive_run, read_archived, restore};
+pub use archive::{
+    ArchiveRunError, Archived, archive_run, archive_run_on, read_archived, restore, restore_on,
+};
 pub use config::{KeeperConfig, ModelConstants, ParseSaveModeError, SaveMode};
 pub use error::{CreateError, FinishError, OfferError, ResumeError, SelectError};
 pub use evaluation::Evaluation;

@@ -3,7 +3,11 @@
 use std::path::Path;
 
 use keepbest_formats::model_file::{Kind, ModelFile};
-use keepbest_store::{BoxError, CheckpointKind, FsckReport, OpenError, Verified};
+use keepbest_store::{
+    BoxError, CheckpointKind, CheckpointName, FsckReport, OpenError, SavedEvent, Verified, Verifier,
+};
+
+use crate::archive::lost_in_archive;
 
 /// Reads every byte of a checkpoint against the digests it carries.
 ///
@@ -26,10 +30,23 @@ pub fn verify_checkpoint(path: &Path) -> Result<Verified, BoxError> {
     })
 }
 
-/// Examines a run and, with `repair`, mends it: [`keepbest_store::fsck`] with every tensor verified.
+/// Examines a run and, with `repair`, mends it: [`keepbest_store::fsck`] with every tensor verified, in archives too.
 ///
 /// # Errors
 /// When there is no run, or, with `repair`, another process writes to it.
 pub fn fsck(run: &Path, repair: bool) -> Result<FsckReport, OpenError> {
-    keepbest_store::fsck(run, repair, &verify_checkpoint)
+    keepbest_store::fsck(run, repair, &ModelFiles)
+}
+
+/// Verifies model files and archives of them.
+pub(crate) struct ModelFiles;
+
+impl Verifier for ModelFiles {
+    fn checkpoint(&self, path: &Path) -> Result<Verified, BoxError> {
+        verify_checkpoint(path)
+    }
+
+    fn archive(&self, path: &Path, members: &[SavedEvent]) -> Vec<(CheckpointName, String)> {
+        lost_in_archive(path, members)
+    }
 }

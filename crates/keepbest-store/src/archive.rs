@@ -26,12 +26,28 @@ pub struct ArchivedEvent {
     pub checkpoints: Vec<CheckpointName>,
 }
 
+/// [`Event::ArchiveLost`]: checkpoints that no longer come back from their archive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArchiveLostEvent {
+    /// The file's name in `archives/`.
+    pub archive: String,
+    /// What it no longer gives back.
+    pub checkpoints: Vec<CheckpointName>,
+    /// Why.
+    pub reason: String,
+}
+
+/// Whether a file's name is an archive's.
+pub(crate) fn is_archive(name: &str) -> bool {
+    name.strip_suffix(SUFFIX).is_some_and(|number| {
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
 /// The path of an archive, when the name is one.
 #[must_use]
 pub fn archive_path(run: &Path, name: &str) -> Option<PathBuf> {
-    let number = name.strip_suffix(SUFFIX)?;
-    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| run.join(ARCHIVES_DIR).join(name))
+    is_archive(name).then(|| run.join(ARCHIVES_DIR).join(name))
 }
 
 /// An archive under a hidden name: [`commit`](Self::commit) it or drop it.

@@ -1,5 +1,6 @@
 //! Finding and mending what a crash, or a disk, left behind.
 
+mod archives;
 mod check;
 mod promotions;
 mod report;
@@ -13,7 +14,8 @@ pub use report::{Finding, FindingKind, FsckReport};
 
 use crate::error::{BoxError, OpenError};
 use crate::fs::{RealFileSystem, SharedFileSystem};
-use crate::layout::CheckpointKind;
+use crate::journal::SavedEvent;
+use crate::layout::{CheckpointKind, CheckpointName};
 use crate::lock::active_writer;
 use crate::reader::RunReader;
 use crate::writer::RunWriter;
@@ -31,8 +33,17 @@ pub struct Verified {
     pub weights: WeightsDigest,
 }
 
-/// Checks every byte of a checkpoint file. The store knows bytes, not tensors, so the caller brings it.
-pub type Verifier<'a> = &'a dyn Fn(&Path) -> Result<Verified, BoxError>;
+/// Checks every byte of a file. The store knows bytes, not tensors, so the caller brings it.
+pub trait Verifier {
+    /// What a checkpoint file holds.
+    ///
+    /// # Errors
+    /// When it cannot be read or is damaged.
+    fn checkpoint(&self, path: &Path) -> Result<Verified, BoxError>;
+
+    /// Those of `members` that do not come back from an archive as they were saved, each with the reason.
+    fn archive(&self, path: &Path, members: &[SavedEvent]) -> Vec<(CheckpointName, String)>;
+}
 
 /// How much is read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,14 +57,15 @@ pub enum Depth {
 /// Examines a run and, with `repair`, mends it.
 ///
 /// Found are: a lock whose owner died, a torn or damaged journal, staged leftovers, checkpoints that the journal does not
-/// know, lacks, or calls pruned, checkpoints that do not verify, refs that are missing, stale or damaged. A best that does not
+/// know, lacks, or calls pruned, checkpoints that do not verify or do not come back from their archive, refs that are missing,
+/// stale or damaged. A best that does not
 /// verify is set aside and the next best that does takes its place. Nothing that could still be of use is deleted: damaged
 /// files stay, under a name that ends in `.damaged`.
 ///
 /// # Errors
 /// [`OpenError`]: there is no run, or, with `repair`, another process is writing to it. What is wrong inside the run is in
 /// the report, not an error.
-pub fn fsck(path: &Path, repair: bool, verify: Verifier<'_>) -> Result<FsckReport, OpenError> {
+pub fn fsck(path: &Path, repair: bool, verify: &dyn Verifier) -> Result<FsckReport, OpenError> {
     fsck_on(RealFileSystem::shared(), path, repair, verify)
 }
 
@@ -65,7 +77,7 @@ pub fn fsck_on(
     fs: SharedFileSystem,
     path: &Path,
     repair: bool,
-    verify: Verifier<'_>,
+    verify: &dyn Verifier,
 ) -> Result<FsckReport, OpenError> {
     let mut report = FsckReport::default();
     if repair {
@@ -90,7 +102,11 @@ impl RunWriter {
     ///
     /// # Errors
     /// When the run cannot be read, or a repair cannot be written.
-    pub fn recover(&mut self, depth: Depth, verify: Verifier<'_>) -> Result<FsckReport, OpenError> {
+    pub fn recover(
+        &mut self,
+        depth: Depth,
+        verify: &dyn Verifier,
+    ) -> Result<FsckReport, OpenError> {
         let mut report = FsckReport::default();
         self.recover_into(depth, verify, &mut report)?;
         Ok(report)
@@ -99,7 +115,7 @@ impl RunWriter {
     fn recover_into(
         &mut self,
         depth: Depth,
-        verify: Verifier<'_>,
+        verify: &dyn Verifier,
         report: &mut FsckReport,
     ) -> Result<(), OpenError> {
         if let Some(owner) = self.stale_owner() {

@@ -29,7 +29,9 @@ mod staged;
 mod state;
 mod writer;
 
-pub use archive::{ARCHIVES_DIR, ArchivedEvent, CommittedArchive, StagedArchive, archive_path};
+pub use archive::{
+    ARCHIVES_DIR, ArchiveLostEvent, ArchivedEvent, CommittedArchive, StagedArchive, archive_path,
+};
 pub use error::{
     BoxError, CommitError, CreateError, IoError, JournalError, OpenError, PromoteError, PruneError,
 };

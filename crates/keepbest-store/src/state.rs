@@ -158,6 +158,11 @@ impl RunState {
                         .insert(checkpoint.clone(), event.archive.clone());
                 }
             }
+            Event::ArchiveLost(event) => {
+                for checkpoint in &event.checkpoints {
+                    self.archived.remove(checkpoint);
+                }
+            }
             Event::Interrupted(_) => self.status = RunStatus::Interrupted,
             Event::Finished(event) => self.status = RunStatus::Finished(event.summary.clone()),
             Event::Rejected(_)

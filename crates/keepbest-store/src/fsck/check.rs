@@ -20,7 +20,7 @@ use crate::writer::RunWriter;
 pub(super) fn examine(
     fs: &SharedFileSystem,
     reader: &RunReader,
-    verify: Verifier<'_>,
+    verify: &dyn Verifier,
     report: &mut FsckReport,
 ) -> Result<(), OpenError> {
     let journal = match reader.journal() {
@@ -62,7 +62,7 @@ pub(super) fn examine(
 pub(super) fn mend(
     writer: &mut RunWriter,
     depth: Depth,
-    verify: Verifier<'_>,
+    verify: &dyn Verifier,
     report: &mut FsckReport,
 ) -> Result<(), OpenError> {
     let mut check = Check {
@@ -85,7 +85,7 @@ pub(super) struct Check<'a> {
     pub(super) fs: SharedFileSystem,
     pub(super) run: PathBuf,
     pub(super) hand: Hand<'a>,
-    pub(super) verify: Verifier<'a>,
+    pub(super) verify: &'a dyn Verifier,
     // What reading each checkpoint gave, so that none is read twice.
     results: BTreeMap<CheckpointName, Result<Verified, String>>,
     pub(super) report: &'a mut FsckReport,
@@ -99,6 +99,7 @@ impl Check<'_> {
         self.missing(&on_disk)?;
         self.orphans(&on_disk)?;
         self.damaged(depth)?;
+        self.archives(depth)?;
         self.unfinished_promotions()?;
         for reference in RefName::ALL {
             self.reference(reference)?;
@@ -145,7 +146,7 @@ impl Check<'_> {
         Ok(mends)
     }
 
-    fn append(&mut self, event: Event) -> Result<(), OpenError> {
+    pub(super) fn append(&mut self, event: Event) -> Result<(), OpenError> {
         if let Hand::Mend(writer) = &mut self.hand {
             writer.append(event)?;
         }
@@ -156,7 +157,9 @@ impl Check<'_> {
         if let Some(result) = self.results.get(name) {
             return result.clone();
         }
-        let result = (self.verify)(&name.path(&self.run))
+        let result = self
+            .verify
+            .checkpoint(&name.path(&self.run))
             .map_err(|error| with_causes(&*error))
             .and_then(|verified| consistent(name, verified));
         self.results.insert(name.clone(), result.clone());
@@ -172,24 +175,29 @@ impl Check<'_> {
                 if !name.starts_with(STAGED_PREFIX) {
                     continue;
                 }
-                let path = directory.join(&name);
-                let subject = path.strip_prefix(&self.run).unwrap_or(&path).to_owned();
-                if self.found(
-                    FindingKind::StagedLeftover,
-                    subject.display(),
-                    "was never finished",
-                    "removed",
-                )? {
-                    self.fs
-                        .remove_file(&path)
-                        .map_err(IoError::at("remove", &path))?;
-                }
+                self.leftover(&directory.join(&name), "was never finished")?;
             }
         }
         Ok(())
     }
 
-    fn list(&self, directory: &Path) -> Result<Vec<String>, IoError> {
+    /// A file that nothing refers to.
+    pub(super) fn leftover(&mut self, path: &Path, problem: &str) -> Result<(), OpenError> {
+        let subject = path.strip_prefix(&self.run).unwrap_or(path).to_owned();
+        if self.found(
+            FindingKind::StagedLeftover,
+            subject.display(),
+            problem,
+            "removed",
+        )? {
+            self.fs
+                .remove_file(path)
+                .map_err(IoError::at("remove", path))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn list(&self, directory: &Path) -> Result<Vec<String>, IoError> {
         self.fs
             .list(directory)
             .map_err(IoError::at("list", directory))
@@ -270,7 +278,7 @@ impl Check<'_> {
             if !points_here || refs::same_file(&self.fs, &path, &target)? {
                 continue;
             }
-            let Ok(verified) = (self.verify)(&path) else {
+            let Ok(verified) = self.verify.checkpoint(&path) else {
                 continue;
             };
             if verified.weights != saved.weights || verified.kind != saved.kind {

@@ -160,7 +160,7 @@ impl Check<'_> {
             .map_err(IoError::at("examine", &path))?
             .is_some();
         let Some(target) = self.state().reference(reference).cloned() else {
-            if exists && let Err(error) = (self.verify)(&path) {
+            if exists && let Err(error) = self.verify.checkpoint(&path) {
                 let aside = format!("{file}{DAMAGED_SUFFIX}");
                 let action = format!("kept as {aside}");
                 if self.found(FindingKind::DamagedRef, file, with_causes(&*error), &action)? {
@@ -185,7 +185,7 @@ impl Check<'_> {
             return Ok(());
         }
         let (kind, problem) = if exists {
-            match (self.verify)(&path) {
+            match self.verify.checkpoint(&path) {
                 // A copy, where there are no links.
                 Ok(_) if self.same_bytes(&original, &path)? => return Ok(()),
                 Ok(_) => (

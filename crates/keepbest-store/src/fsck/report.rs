@@ -92,6 +92,8 @@ pub enum FindingKind {
     MissingCheckpoint,
     /// A checkpoint does not verify.
     DamagedCheckpoint,
+    /// An archive is gone, or does not give back what the journal says it holds.
+    DamagedArchive,
     /// A ref is missing.
     MissingRef,
     /// A ref is not what the journal says.

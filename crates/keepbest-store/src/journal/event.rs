@@ -4,6 +4,7 @@ use keepbest_core::{EvaluationRecord, Objective, Score, WeightsDigest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::archive::{ArchiveLostEvent, ArchivedEvent};
 use crate::layout::{CheckpointKind, CheckpointName, RefName};
 use crate::staged::Committed;
 
@@ -39,7 +40,9 @@ pub enum Event {
     /// A checkpoint is kept no longer by a pin.
     Unpinned(PinnedEvent),
     /// An archive holds checkpoints.
-    Archived(crate::archive::ArchivedEvent),
+    Archived(ArchivedEvent),
+    /// Archived checkpoints no longer come back: `fsck` found the archive damaged or gone.
+    ArchiveLost(ArchiveLostEvent),
     /// `fsck` mended something.
     Repaired(RepairedEvent),
     /// An event of a kind this version does not know.
@@ -261,5 +264,6 @@ known! {
     "pinned" => Pinned,
     "unpinned" => Unpinned,
     "archived" => Archived,
+    "archive_lost" => ArchiveLost,
     "repaired" => Repaired,
 }

@@ -9,7 +9,9 @@ use keepbest_store::{
     CheckpointKind, CommitError, PromotedEvent, RefName, RunDir, RunReader, RunWriter, fsck,
 };
 
-use crate::support::{Fixture, best, content, digest, evaluate, names, read, save, start, verify};
+use crate::support::{
+    Contents, Fixture, best, content, digest, evaluate, names, read, save, start, verify,
+};
 
 fn on_faulty(fixture: &Fixture) -> (FaultyFileSystem, RunWriter) {
     let fs = FaultyFileSystem::new(fixture.parent.path()).unwrap();
@@ -77,7 +79,7 @@ fn each_call_failing_once_costs_at_most_that_save() {
         try_best(&mut writer, 30).unwrap_or_else(|error| panic!("call {nth}: {error}"));
         assert_eq!(read(&RefName::Best.path(&fixture.run())), content(30));
         drop(writer);
-        let report = fsck(&fixture.run(), true, &verify).unwrap();
+        let report = fsck(&fixture.run(), true, &Contents).unwrap();
         assert!(report.is_mended(), "call {nth}: {:?}", report.findings);
         assert_eq!(read(&RefName::Best.path(&fixture.run())), content(30));
         assert!(nth < 1000, "the rounds do not end");
@@ -205,11 +207,11 @@ fn without_hard_links_refs_are_synced_copies() {
         );
         assert_eq!(nlink, 1);
     }
-    assert!(fsck(&run, false, &verify).unwrap().is_clean());
+    assert!(fsck(&run, false, &Contents).unwrap().is_clean());
     // A copy that is damaged is mended from the checkpoint.
     std::fs::write(RefName::Best.path(&run), "damaged").unwrap();
     drop(writer);
-    assert!(fsck(&run, true, &verify).unwrap().is_mended());
+    assert!(fsck(&run, true, &Contents).unwrap().is_mended());
     assert_eq!(read(&RefName::Best.path(&run)), content(20));
 }
 

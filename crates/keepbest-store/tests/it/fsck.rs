@@ -3,18 +3,18 @@
 use keepbest_store::{FindingKind, FsckReport, RefName, RunReader, RunWriter, fsck};
 
 use crate::support::{
-    Fixture, best, content, digest, evaluate, names, promote, read, save, verify,
+    Contents, Fixture, best, content, digest, evaluate, names, promote, read, save,
 };
 
 /// Examines, mends, examines again: the same is found twice and nothing the third time.
 fn mend(fixture: &Fixture) -> FsckReport {
-    let seen = fsck(&fixture.run(), false, &verify).unwrap();
-    let mended = fsck(&fixture.run(), true, &verify).unwrap();
+    let seen = fsck(&fixture.run(), false, &Contents).unwrap();
+    let mended = fsck(&fixture.run(), true, &Contents).unwrap();
     assert!(mended.is_mended(), "{:?}", mended.findings);
     assert!(seen.findings.iter().all(|finding| finding.action.is_none()));
     let first = |report: &FsckReport| report.findings.first().map(|finding| finding.kind);
     assert_eq!(first(&seen), first(&mended));
-    let after = fsck(&fixture.run(), true, &verify).unwrap();
+    let after = fsck(&fixture.run(), true, &Contents).unwrap();
     assert!(after.is_clean(), "{:?}", after.findings);
     mended
 }
@@ -117,7 +117,7 @@ fn when_nothing_verifies_it_says_so_and_best_is_not_left_damaged() {
     drop(writer);
     let run = fixture.run();
     std::fs::write(only.name().path(&run), "rotten").unwrap();
-    let report = fsck(&run, true, &verify).unwrap();
+    let report = fsck(&run, true, &Contents).unwrap();
     assert!(kinds(&report).contains(&FindingKind::NothingLeft));
     assert!(!report.is_mended());
     assert!(!RefName::Best.path(&run).exists());
@@ -229,9 +229,9 @@ fn an_examination_beside_a_writer_does_not_take_its_work_for_damage() {
     best(&mut writer, 10, 0.5);
     let name = writer.free_name(20, &digest(20), keepbest_store::CheckpointKind::Full);
     let staged = writer.stage(name, 0).unwrap();
-    let report = fsck(&fixture.run(), false, &verify).unwrap();
+    let report = fsck(&fixture.run(), false, &Contents).unwrap();
     assert!(report.is_clean(), "{:?}", report.findings);
     assert_eq!(report.active_writer.unwrap().pid, std::process::id());
-    fsck(&fixture.run(), true, &verify).unwrap_err();
+    fsck(&fixture.run(), true, &Contents).unwrap_err();
     drop(staged);
 }

@@ -1,0 +1,77 @@
+//! Archives: what they hold comes back, and nothing else lies beside them.
+
+use std::collections::BTreeMap;
+
+use super::Depth;
+use super::check::Check;
+use super::report::FindingKind;
+use crate::archive::{ARCHIVES_DIR, ArchiveLostEvent, archive_path, is_archive};
+use crate::error::{IoError, OpenError};
+use crate::journal::{Event, SavedEvent};
+use crate::layout::STAGED_PREFIX;
+
+impl Check<'_> {
+    pub(super) fn archives(&mut self, depth: Depth) -> Result<(), OpenError> {
+        let directory = self.run.join(ARCHIVES_DIR);
+        let exists = self
+            .fs
+            .stat(&directory)
+            .map_err(IoError::at("examine", &directory))?
+            .is_some();
+        let mut held: BTreeMap<String, Vec<SavedEvent>> = BTreeMap::new();
+        for (checkpoint, archive) in &self.state().archived {
+            let members = held.entry(archive.clone()).or_default();
+            members.extend(
+                self.state()
+                    .checkpoints
+                    .get(checkpoint)
+                    .map(|checkpoint| checkpoint.saved.clone()),
+            );
+        }
+        if exists && self.report.active_writer.is_none() {
+            for name in self.list(&directory)? {
+                let path = directory.join(&name);
+                if name.starts_with(STAGED_PREFIX) {
+                    self.leftover(&path, "was never finished")?;
+                } else if is_archive(&name) && !held.contains_key(&name) {
+                    // What it holds is still there: checkpoints are removed only after their archive is journalled.
+                    self.leftover(&path, "the journal does not know it")?;
+                }
+            }
+        }
+        if depth == Depth::All {
+            for (archive, members) in held {
+                self.archive(&archive, &members)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn archive(&mut self, archive: &str, members: &[SavedEvent]) -> Result<(), OpenError> {
+        let Some(path) = archive_path(&self.run, archive) else {
+            return Ok(());
+        };
+        let lost = self.verify.archive(&path, members);
+        let Some((first, problem)) = lost.first() else {
+            return Ok(());
+        };
+        let problem = match lost.len() {
+            1 => format!("checkpoint {first} does not come back: {problem}"),
+            more => format!(
+                "{more} of {} checkpoints do not come back, such as {first}: {problem}",
+                members.len()
+            ),
+        };
+        self.found(
+            FindingKind::DamagedArchive,
+            format!("{ARCHIVES_DIR}/{archive}"),
+            problem.clone(),
+            "noted as lost; the file stays",
+        )?;
+        self.append(Event::ArchiveLost(ArchiveLostEvent {
+            archive: archive.to_owned(),
+            checkpoints: lost.into_iter().map(|(name, _)| name).collect(),
+            reason: problem,
+        }))
+    }
+}
