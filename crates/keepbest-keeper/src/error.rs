@@ -15,9 +15,9 @@ pub enum CreateError {
     /// The directory cannot be created, or is taken.
     #[error(transparent)]
     Run(#[from] store::CreateError),
-    /// `run.toml` cannot be written.
+    /// A file in it cannot be written, or the file system lacks what a run needs.
     #[error(transparent)]
-    Config(#[from] store::IoError),
+    Io(#[from] store::IoError),
     /// The journal cannot be written.
     #[error(transparent)]
     Journal(#[from] store::JournalError),

@@ -10,8 +10,8 @@ use keepbest_core::{
 };
 use keepbest_formats::model_file::ModelFile;
 use keepbest_store::{
-    CommitError, Depth, Event, FsckReport, RealFileSystem, RefName, ResumedEvent, RunDir, RunState,
-    RunWriter, SharedFileSystem, StartedEvent,
+    CommitError, Depth, Event, FsckReport, Guarantee, OpenError, RealFileSystem, RefName,
+    ResumedEvent, RunDir, RunWriter, SharedFileSystem, StartedEvent,
 };
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ use crate::event::{BestRecord, KeeperEvent, KeeperSummary};
 use crate::queue::{EvaluatedJob, Job, LastJob, Queue};
 use crate::snapshot::SnapshotHandle;
 use crate::verify::ModelFiles;
-use crate::view::{RunView, best_record};
+use crate::view::{RunView, best_record, resume_point};
 
 /// Version of the run directory's format.
 const FORMAT: u32 = 1;
@@ -69,6 +69,7 @@ const FORMAT: u32 = 1;
 pub struct Keeper {
     fs: SharedFileSystem,
     run: PathBuf,
+    guarantee: Guarantee,
     queue: Arc<Queue>,
     thread: Option<JoinHandle<()>>,
     objective: Objective,
@@ -143,8 +144,9 @@ impl Keeper {
     ) -> Result<Self, CreateError> {
         let mut writer = RunDir::create_on(fs, run)?;
         writer.write_config(run_toml)?;
-        writer.append(started(&config))?;
-        Self::start(writer, config, History::new(), None).map_err(CreateError::Thread)
+        let guarantee = writer.probe()?;
+        writer.append(started(&config, guarantee))?;
+        Self::start(writer, config, guarantee, History::new(), None).map_err(CreateError::Thread)
     }
 
     /// Goes on with a run: mends what an interruption left, then rebuilds best, history and patience from the journal.
@@ -166,6 +168,7 @@ impl Keeper {
         config: KeeperConfig,
     ) -> Result<Resumed, ResumeError> {
         let mut writer = RunWriter::open_on(fs, run)?;
+        let guarantee = writer.probe().map_err(OpenError::Io)?;
         match &writer.state().started {
             Some(begun) if begun.objective != config.objective => {
                 return Err(ResumeError::ObjectiveDiffers {
@@ -177,7 +180,7 @@ impl Keeper {
             Some(_) => {}
             // Killed between the first file and the first event.
             None => {
-                writer.append(started(&config))?;
+                writer.append(started(&config, guarantee))?;
             }
         }
         let repairs = writer.recover(Depth::Refs, &ModelFiles)?;
@@ -202,8 +205,8 @@ impl Keeper {
                 on_disk_step: best.step,
                 best: history.best().and_then(|record| record.score),
             });
-        let keeper =
-            Self::start(writer, config, history.clone(), replay).map_err(ResumeError::Thread)?;
+        let keeper = Self::start(writer, config, guarantee, history.clone(), replay)
+            .map_err(ResumeError::Thread)?;
         Ok(Resumed {
             keeper,
             best,
@@ -216,6 +219,7 @@ impl Keeper {
     fn start(
         writer: RunWriter,
         config: KeeperConfig,
+        guarantee: Guarantee,
         history: History,
         replay: Option<Replay>,
     ) -> std::io::Result<Self> {
@@ -240,6 +244,7 @@ impl Keeper {
         Ok(Self {
             fs,
             run,
+            guarantee,
             queue,
             thread: Some(thread),
             objective,
@@ -387,6 +392,12 @@ impl Keeper {
         records.into_iter().collect()
     }
 
+    /// What the run's files are safe against, as the file system was found.
+    #[must_use]
+    pub fn guarantee(&self) -> Guarantee {
+        self.guarantee
+    }
+
     /// The run directory.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -473,26 +484,12 @@ impl Drop for Keeper {
     }
 }
 
-fn started(config: &KeeperConfig) -> Event {
+fn started(config: &KeeperConfig, guarantee: Guarantee) -> Event {
     Event::Started(StartedEvent {
         keepbest: env!("CARGO_PKG_VERSION").to_owned(),
         format: FORMAT,
         objective: config.objective.clone(),
         settings: config.settings(),
-    })
-}
-
-/// The newest full model that verifies.
-pub(crate) fn resume_point(state: &RunState, run: &Path) -> Option<ResumePoint> {
-    state.resume_points().into_iter().find_map(|checkpoint| {
-        let path = checkpoint.saved.checkpoint.path(run);
-        let model = ModelFile::open(&path).ok()?;
-        let metadata = model.metadata.as_ref()?;
-        Some(ResumePoint {
-            step: metadata.step,
-            epoch: metadata.epoch,
-            path,
-            model,
-        })
+        guarantee: Some(guarantee),
     })
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use keepbest_core::History;
+use keepbest_formats::model_file::ModelFile;
 use keepbest_store::{
     CheckpointState, Entry, IoError, JournalError, OpenError, Owner, RefName, RunReader, RunState,
     TornTail, active_writer,
@@ -73,7 +74,7 @@ impl RunView {
     /// Where training would go on: the newest full model that verifies, whether or not `last` has come to point at it.
     #[must_use]
     pub fn resume_point(&self) -> Option<ResumePoint> {
-        crate::keeper::resume_point(self.state(), self.path())
+        resume_point(self.state(), self.path())
     }
 
     /// The text of `run.toml`.
@@ -332,5 +333,20 @@ pub(crate) fn best_record(run: &Path, state: &RunState) -> Option<BestRecord> {
             .map(|record| record.metrics.clone())
             .unwrap_or_default(),
         weights: checkpoint.saved.weights,
+    })
+}
+
+/// The newest full model that verifies.
+pub(crate) fn resume_point(state: &RunState, run: &Path) -> Option<ResumePoint> {
+    state.resume_points().into_iter().find_map(|checkpoint| {
+        let path = checkpoint.saved.checkpoint.path(run);
+        let model = ModelFile::open(&path).ok()?;
+        let metadata = model.metadata.as_ref()?;
+        Some(ResumePoint {
+            step: metadata.step,
+            epoch: metadata.epoch,
+            path,
+            model,
+        })
     })
 }

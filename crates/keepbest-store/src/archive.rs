@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{BoxError, CommitError, IoError, JournalError};
+use crate::fs::sync_dir;
 use crate::journal::{Entry, Event};
 use crate::layout::CheckpointName;
 use crate::staged::Staged;
@@ -122,9 +123,7 @@ impl RunWriter {
             self.fs
                 .create_dir(&directory)
                 .map_err(IoError::at("create", &directory))?;
-            self.fs
-                .sync_dir(&self.path)
-                .map_err(IoError::at("sync", &self.path))?;
+            sync_dir(&*self.fs, &self.path)?;
         }
         for name in self
             .fs

@@ -10,6 +10,10 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
+use crate::error::IoError;
+
 /// A shared handle on a file system.
 pub type SharedFileSystem = Arc<dyn FileSystem>;
 
@@ -207,6 +211,22 @@ impl WritableFile for RealFile {
     }
 }
 
+/// Syncs a directory. Where the file system has no such call, nothing more can be done: what that means for the run is told when it
+/// begins ([`Guarantee`](crate::Guarantee)).
+pub(crate) fn sync_dir(fs: &dyn FileSystem, directory: &Path) -> Result<(), IoError> {
+    match fs.sync_dir(directory) {
+        Err(error) if is_unsupported(&error) => Ok(()),
+        synced => synced.map_err(IoError::at("sync", directory)),
+    }
+}
+
+/// What file systems without a call answer (some FUSE and network ones). Anything else is a failure.
+pub(crate) fn is_unsupported(error: &io::Error) -> bool {
+    [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// Creates `path` and the parents it lacks, each made durable in its own parent. The last one must not exist.
 pub(crate) fn create_dir_durable(
     fs: &dyn FileSystem,
@@ -229,6 +249,5 @@ pub(crate) fn create_dir_durable(
     }
     fs.create_dir(path)
         .map_err(|error| (path.to_owned(), error))?;
-    fs.sync_dir(parent)
-        .map_err(|error| (parent.to_owned(), error))
+    sync_dir(fs, parent).map_err(|error| (error.path, error.source))
 }

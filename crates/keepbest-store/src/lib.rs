@@ -23,6 +23,7 @@ mod in_use;
 mod journal;
 mod layout;
 mod lock;
+mod probe;
 mod reader;
 mod refs;
 mod staged;
@@ -49,6 +50,7 @@ pub use layout::{
     DAMAGED_SUFFIX, JOURNAL_FILE, LOCK_FILE, RefName, STAGED_PREFIX,
 };
 pub use lock::{LockError, Owner, active_writer};
+pub use probe::Guarantee;
 pub use reader::RunReader;
 pub use staged::{Committed, StagedCheckpoint};
 pub use state::{CheckpointState, RefState, RunState, RunStatus};

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use crate::error::IoError;
-use crate::fs::SharedFileSystem;
+use crate::fs::{SharedFileSystem, sync_dir};
 use crate::layout::{CheckpointName, RefName};
 use crate::staged::{Staged, staged_path};
 
@@ -16,7 +16,7 @@ pub(crate) fn point(
     checkpoint: &CheckpointName,
 ) -> Result<(), IoError> {
     replace_by_link(fs, &checkpoint.path(run), &reference.path(run))?;
-    fs.sync_dir(run).map_err(IoError::at("sync", run))
+    sync_dir(&**fs, run)
 }
 
 /// Makes `target` another name of `original`, or a synced copy where that is not possible. The directory is not synced in the

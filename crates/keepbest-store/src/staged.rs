@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use crate::error::{BoxError, CommitError, IoError};
-use crate::fs::{SharedFileSystem, WritableFile};
+use crate::fs::{SharedFileSystem, WritableFile, sync_dir};
 use crate::layout::{CheckpointName, STAGED_PREFIX};
 
 // Small tensors are gathered; anything this large is written straight from where it lies.
@@ -114,10 +114,7 @@ impl Staged {
             return Err(error);
         }
         self.staged = PathBuf::new();
-        let directory = parent(&self.target);
-        self.fs
-            .sync_dir(directory)
-            .map_err(IoError::at("sync", directory))
+        sync_dir(&*self.fs, parent(&self.target))
     }
 
     fn discard(&mut self) {

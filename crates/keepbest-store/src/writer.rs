@@ -9,7 +9,7 @@ use keepbest_core::WeightsDigest;
 use crate::error::{
     BoxError, CommitError, CreateError, IoError, JournalError, OpenError, PromoteError, PruneError,
 };
-use crate::fs::{FileSystem, RealFileSystem, SharedFileSystem, create_dir_durable};
+use crate::fs::{FileSystem, RealFileSystem, SharedFileSystem, create_dir_durable, sync_dir};
 use crate::in_use;
 use crate::journal::{
     Entry, Event, JournalWriter, PromotedEvent, PrunedEvent, SavedEvent, TornTail,
@@ -18,6 +18,7 @@ use crate::layout::{
     CHECKPOINTS_DIR, CONFIG_FILE, CheckpointKind, CheckpointName, JOURNAL_FILE, RefName,
 };
 use crate::lock::{Owner, RunLock};
+use crate::probe::{Guarantee, probe};
 use crate::reader::RunReader;
 use crate::refs;
 use crate::staged::{Committed, Staged, StagedCheckpoint};
@@ -59,7 +60,7 @@ impl RunDir {
         let checkpoints = path.join(CHECKPOINTS_DIR);
         fs.create_dir(&checkpoints)
             .map_err(IoError::at("create", &checkpoints))?;
-        fs.sync_dir(&path).map_err(IoError::at("sync", &path))?;
+        sync_dir(&*fs, &path)?;
         let (journal, _) =
             JournalWriter::open(&fs, &path.join(JOURNAL_FILE)).map_err(|error| match error {
                 JournalError::Io(error) => error,
@@ -185,6 +186,14 @@ impl RunWriter {
     #[must_use]
     pub fn stale_owner(&self) -> Option<&Owner> {
         self.lock.stale_owner()
+    }
+
+    /// Tries what the file system of the run can do, with hidden files that are removed again.
+    ///
+    /// # Errors
+    /// When it cannot replace a file by a rename, on which all else rests, or a call fails.
+    pub fn probe(&self) -> Result<Guarantee, IoError> {
+        probe(&self.fs, &self.path)
     }
 
     /// Writes `run.toml`, once.

@@ -3,6 +3,7 @@
 mod archive;
 mod crash;
 mod failures;
+mod file_systems;
 mod histories;
 mod queue;
 mod resume;

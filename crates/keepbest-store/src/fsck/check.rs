@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::report::{FindingKind, FsckReport};
 use super::{Depth, Verified, Verifier};
 use crate::error::{IoError, JournalError, OpenError};
-use crate::fs::SharedFileSystem;
+use crate::fs::{SharedFileSystem, sync_dir};
 use crate::journal::{Event, PrunedEvent, RepairedEvent, SavedEvent};
 use crate::layout::{
     CHECKPOINTS_DIR, CheckpointName, DAMAGED_SUFFIX, JOURNAL_FILE, RefName, STAGED_PREFIX,
@@ -287,10 +287,7 @@ impl Check<'_> {
             let action = format!("restored from {reference}");
             if self.found(kind, &saved.checkpoint, problem, &action)? {
                 refs::replace_by_link(&self.fs, &path, &target)?;
-                let directory = self.run.join(CHECKPOINTS_DIR);
-                self.fs
-                    .sync_dir(&directory)
-                    .map_err(IoError::at("sync", &directory))?;
+                sync_dir(&*self.fs, &self.run.join(CHECKPOINTS_DIR))?;
             }
             self.results.insert(saved.checkpoint.clone(), Ok(verified));
             return Ok(true);

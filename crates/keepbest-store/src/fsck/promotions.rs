@@ -5,6 +5,7 @@ use std::path::Path;
 use super::check::{Check, Hand, with_causes};
 use super::report::FindingKind;
 use crate::error::{IoError, OpenError, PromoteError};
+use crate::fs::sync_dir;
 use crate::journal::{PromotedEvent, SavedEvent};
 use crate::layout::{DAMAGED_SUFFIX, RefName};
 use crate::refs;
@@ -217,8 +218,6 @@ impl Check<'_> {
     }
 
     fn sync_run(&self) -> Result<(), IoError> {
-        self.fs
-            .sync_dir(&self.run)
-            .map_err(IoError::at("sync", &self.run))
+        sync_dir(&*self.fs, &self.run)
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::archive::{ArchiveLostEvent, ArchivedEvent};
 use crate::layout::{CheckpointKind, CheckpointName, RefName};
+use crate::probe::Guarantee;
 use crate::staged::Committed;
 
 /// Something that happened in a run. In the journal each is one JSON object whose `event` names its kind.
@@ -61,6 +62,9 @@ pub struct StartedEvent {
     pub objective: Objective,
     /// The keeper's other settings: early stopping, what is saved, retention.
     pub settings: Value,
+    /// What the run's files are safe against, as the file system was found when it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guarantee: Option<Guarantee>,
 }
 
 /// [`Event::Rejected`].

@@ -8,7 +8,7 @@ use super::event::Event;
 use super::line;
 use super::reader::{Entry, Journal, parse};
 use crate::error::{IoError, JournalError};
-use crate::fs::{SharedFileSystem, WritableFile};
+use crate::fs::{SharedFileSystem, WritableFile, sync_dir};
 use crate::lock::now_ms;
 use crate::staged::{Staged, parent};
 
@@ -52,14 +52,17 @@ impl JournalWriter {
         let journal = parse(path, &bytes)?;
         let mut file = fs.open_append(path).map_err(IoError::at("open", path))?;
         if existing.is_none() {
-            let directory = parent(path);
-            fs.sync_dir(directory)
-                .map_err(IoError::at("sync", directory))?;
+            sync_dir(&**fs, parent(path))?;
         }
         if journal.torn.is_some() {
-            file.truncate(journal.len)
-                .map_err(IoError::at("cut", path))?;
-            file.sync_data().map_err(IoError::at("sync", path))?;
+            match file.truncate(journal.len) {
+                Ok(()) => file.sync_data().map_err(IoError::at("sync", path))?,
+                // No cutting here, or not now.
+                Err(_) => {
+                    replace(fs, path, &bytes[..journal.len as usize])?;
+                    file = fs.open_append(path).map_err(IoError::at("open", path))?;
+                }
+            }
         }
         let writer = Self {
             fs: SharedFileSystem::clone(fs),

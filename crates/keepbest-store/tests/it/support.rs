@@ -44,6 +44,7 @@ pub fn start(writer: &mut RunWriter) {
             format: 1,
             objective: objective(),
             settings: serde_json::Value::Null,
+            guarantee: None,
         }))
         .unwrap();
 }

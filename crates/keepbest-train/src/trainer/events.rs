@@ -80,6 +80,8 @@ pub struct Overview {
     pub objective: String,
     /// The monitored metric or expression.
     pub monitor: String,
+    /// What the run's files are safe against.
+    pub guarantee: keepbest_keeper::store::Guarantee,
     /// What was taken over from the model it starts from.
     pub carried: Option<Carried>,
     /// Where it goes on from.

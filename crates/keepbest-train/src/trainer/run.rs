@@ -309,6 +309,7 @@ impl Run {
         let setup = &self.setup;
         let input = setup.data.preprocessing.input;
         Overview {
+            guarantee: self.keeper.guarantee(),
             run: self.path.clone(),
             data: setup.data.name.clone(),
             images: [

@@ -124,6 +124,10 @@ impl Painter {
             overview.run.display(),
             overview.objective
         ));
+        for (at, part) in overview.guarantee.to_string().split("; ").enumerate() {
+            let label = if at == 0 { "files" } else { "" };
+            self.line(&format!("{label:9}{part}"));
+        }
         if let Some(from) = &overview.resumed {
             self.line(&format!(
                 "resumed  after {} (epoch {}, batch {} of {})",
