@@ -29,7 +29,7 @@ pub use model_ref::{DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, fin
 pub use outcomes::{Comparison, Outcomes, OutcomesError};
 pub use predict::{Guess, top_k};
 pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
-pub use run_files::{RunFilesError, model_file_of};
+pub use run_files::{FileAtHand, RunFilesError, model_file_of};
 pub use settings::{
     Augment, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode, OptimizerKind, Origin, Resize,
     SaveKind, ScheduleKind, Settings, SettingsError, to_toml,

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use keepbest_keeper::{RunView, Selector};
+use keepbest_keeper::{ArchiveRunError, RunView, Selector, read_archived};
+
+use crate::model_ref::ModelPlace;
 
 /// Why a run's files could not be found.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +16,76 @@ pub enum RunFilesError {
     /// It has no such model.
     #[error(transparent)]
     Select(#[from] keepbest_keeper::SelectError),
+    /// It is archived and does not come back.
+    #[error(transparent)]
+    Archive(#[from] ArchiveRunError),
+    /// It is archived and could not be put where it can be opened.
+    #[error("cannot write {path}", path = path.display())]
+    Restore {
+        /// The temporary file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// A model's file: its own, or one that was restored from an archive and goes when this is dropped.
+#[derive(Debug)]
+pub struct FileAtHand {
+    path: PathBuf,
+    restored: bool,
+}
+
+impl FileAtHand {
+    /// The file of a model, also of one that is archived.
+    ///
+    /// # Errors
+    /// [`RunFilesError`], which says what the run has.
+    pub fn of(place: &ModelPlace) -> Result<Self, RunFilesError> {
+        match place {
+            ModelPlace::File(path) => Ok(Self {
+                path: path.clone(),
+                restored: false,
+            }),
+            ModelPlace::Run { run, which } => {
+                let view = RunView::open(run)?;
+                match view.is_archived(*which) {
+                    true => Self::restored(&view, *which),
+                    false => Ok(Self {
+                        path: view.select(*which)?,
+                        restored: false,
+                    }),
+                }
+            }
+        }
+    }
+
+    fn restored(view: &RunView, which: Selector) -> Result<Self, RunFilesError> {
+        let (checkpoint, bytes) = read_archived(view, which)?;
+        let name = format!("keepbest-{}-{checkpoint}", std::process::id());
+        let file = Self {
+            path: std::env::temp_dir().join(name),
+            restored: true,
+        };
+        std::fs::write(&file.path, bytes).map_err(|source| RunFilesError::Restore {
+            path: file.path.clone(),
+            source,
+        })?;
+        Ok(file)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for FileAtHand {
+    fn drop(&mut self) {
+        if self.restored {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// The file of one of a run's models.

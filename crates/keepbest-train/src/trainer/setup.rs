@@ -18,9 +18,9 @@ use super::error::TrainError;
 use super::position::Timetable;
 use crate::config::{Config, DataDefaults};
 use crate::model::Model;
-use crate::model_ref::{ModelPlace, find_model};
+use crate::model_ref::find_model;
 use crate::provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
-use crate::run_files::model_file_of;
+use crate::run_files::FileAtHand;
 use crate::settings::{
     Augment, ClassWeights, ImageSize, Mode, OptimizerKind, Resize, Settings, SettingsError,
 };
@@ -180,15 +180,13 @@ impl Setup {
 }
 
 fn open_parent(from: &str, runs_dir: &Path, network: &str) -> Result<Model, TrainError> {
-    let path = match find_model(from, runs_dir)? {
-        ModelPlace::File(path) => path,
-        ModelPlace::Run { run, which } => model_file_of(&run, which)?,
-    };
+    let file = FileAtHand::of(&find_model(from, runs_dir)?)?;
+    let path = file.path();
     // Weights alone will do to start from: the network is named by `model`.
-    match Model::open(&path, None) {
+    match Model::open(path, None) {
         Err(crate::ModelError::NeedsNetwork { trained_as, .. }) => {
             let network = trained_as.as_deref().unwrap_or(network);
-            Ok(Model::open(&path, Some(network))?)
+            Ok(Model::open(path, Some(network))?)
         }
         other => Ok(other?),
     }

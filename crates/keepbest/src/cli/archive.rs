@@ -1,8 +1,8 @@
 //! `keepbest archive RUN`: old checkpoints in one small file. `keepbest restore RUN@step:N`: one of them back.
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use keepbest_keeper::{ArchiveRunError, RunView, archive_run, read_archived, restore};
+use keepbest_keeper::{ArchiveRunError, archive_run, read_archived, restore};
 use keepbest_store::OpenError;
 use keepbest_train::{ModelPlace, find_model, find_run};
 use serde_json::json;
@@ -83,7 +83,12 @@ pub fn restored(args: &RestoreArgs) -> Result<Exit, Failure> {
         }
         Some(to) => {
             let (checkpoint, file) = read_archived(&view(&run)?, which)?;
-            write_new(to, &file)?;
+            let write = |out: &mut dyn std::io::Write| out.write_all(&file);
+            let verify = |staged: &Path| match std::fs::read(staged)? == file {
+                true => Ok(()),
+                false => Err("it does not read back as written".into()),
+            };
+            crate::cli::export::write(to, args.force, file.len() as u64, write, verify)?;
             (checkpoint, to.clone())
         }
     };
@@ -93,48 +98,6 @@ pub fn restored(args: &RestoreArgs) -> Result<Exit, Failure> {
         output::line(path.display().to_string())?;
     }
     Ok(Exit::Done)
-}
-
-fn write_new(to: &PathBuf, file: &[u8]) -> Result<(), Failure> {
-    use std::io::Write as _;
-    let write = || {
-        let mut out = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(to)?;
-        out.write_all(file)?;
-        out.sync_all()
-    };
-    write().map_err(|error: std::io::Error| Failure {
-        causes: vec![error.to_string()],
-        ..Failure::new(Exit::Failed, format!("cannot write {}", to.display()))
-    })
-}
-
-/// A file that goes when it is no longer used.
-#[derive(Debug)]
-pub struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-impl Temporary {
-    /// Restores an archived checkpoint to a temporary file.
-    pub fn of(
-        view: &RunView,
-        which: keepbest_keeper::Selector,
-    ) -> Result<(PathBuf, Self), Failure> {
-        let (checkpoint, file) = read_archived(view, which)?;
-        let name = format!("keepbest-{}-{checkpoint}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let _ = std::fs::remove_file(&path);
-        let temporary = Self(path.clone());
-        write_new(&path, &file)?;
-        Ok((path, temporary))
-    }
 }
 
 impl From<ArchiveRunError> for Failure {

@@ -467,6 +467,9 @@ pub struct RestoreArgs {
     /// File to write; by default back into the run, pinned
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
+    /// Replace the file if there is one
+    #[arg(long, requires = "to")]
+    pub force: bool,
     #[command(flatten)]
     pub runs: RunsDir,
     /// Print JSON

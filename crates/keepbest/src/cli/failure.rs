@@ -112,7 +112,10 @@ impl From<keepbest_keeper::MaintainError> for Failure {
 
 impl From<keepbest_train::RunFilesError> for Failure {
     fn from(error: keepbest_train::RunFilesError) -> Self {
-        Self::of(Exit::Failed, &error)
+        match error {
+            keepbest_train::RunFilesError::Archive(error) => error.into(),
+            error => Self::of(Exit::Failed, &error),
+        }
     }
 }
 

@@ -3,13 +3,14 @@
 use keepbest_core::EvaluationRecord;
 use keepbest_formats::model_file::{ModelFileError, OpenError};
 use keepbest_keeper::{RunView, Selector};
-use keepbest_train::{Evaluator, Model, ModelError, ModelPlace, find_model, first_difference};
+use keepbest_train::{
+    Evaluator, FileAtHand, Model, ModelError, ModelPlace, find_model, first_difference,
+};
 use serde_json::json;
 
 use crate::cli::args::VerifyArgs;
 use crate::cli::evaluate::{criterion_of, prepare};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::model::file_of;
 use crate::cli::output;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::count;
@@ -23,7 +24,8 @@ struct Check {
 
 pub fn run(args: &VerifyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let place = find_model(&args.model, &args.runs.runs_dir)?;
-    let (path, _temporary) = file_of(&place)?;
+    let file = FileAtHand::of(&place)?;
+    let path = file.path().to_owned();
     let mut checks = Vec::new();
     let model = match open(&path) {
         Ok(model) => {

@@ -42,6 +42,11 @@ fn archived_checkpoints_come_back_bit_for_bit() {
         "a pinned one was archived"
     );
     assert!(done["ratio"].as_f64().unwrap() < 0.9, "{done}");
+    // Training goes on from one as from any other model.
+    place.trained(
+        "child",
+        &format!("--epochs 1 --from run@step:{}", step(names[0])),
+    );
     let after = files(&place);
     assert_eq!(after.len(), 6 - names.len());
     assert!(names.iter().all(|name| !after.contains_key(*name)));
@@ -160,5 +165,5 @@ fn a_damaged_archive_is_told_and_its_originals_stay() {
     // A file that is there is not overwritten.
     place
         .run(&format!("restore run@step:{} --to x", step(name)))
-        .fails(1, &["cannot write x"]);
+        .fails(1, &["x exists already", "--force"]);
 }

@@ -1,7 +1,7 @@
 //! kill -9 of the real program at random moments of a training that saves after every step: what it had promised is there, whole,
 //! and the run goes on to the very model of a run that nobody disturbed.
 //!
-//! `KEEPBEST_KILLS` sets how often (200 by default), `KEEPBEST_KILL_SEED` the moments. Both are printed.
+//! `KEEPBEST_KILLS` sets how often (500 by default), `KEEPBEST_KILL_SEED` the moments. Both are printed.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -53,7 +53,7 @@ struct Count {
 
 #[test]
 fn killed_at_any_moment_nothing_is_lost() {
-    let kills = number("KEEPBEST_KILLS", 200);
+    let kills = number("KEEPBEST_KILLS", 500);
     let seed = number("KEEPBEST_KILL_SEED", u64::from(std::process::id()));
     println!("KEEPBEST_KILLS={kills} KEEPBEST_KILL_SEED={seed}");
     let counts: Vec<Count> = std::thread::scope(|scope| {

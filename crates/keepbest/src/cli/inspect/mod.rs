@@ -17,7 +17,8 @@ use crate::cli::terminal::Terminal;
 use crate::cli::words::bytes;
 
 pub fn run(args: &InspectArgs, terminal: &Terminal) -> Result<Exit, Failure> {
-    let (path, _temporary) = crate::cli::model::locate(&args.file, &args.runs.runs_dir)?;
+    let at_hand = crate::cli::model::locate(&args.file, &args.runs.runs_dir)?;
+    let path = at_hand.path().to_owned();
     let file = map_file(&path).map_err(|error| Failure {
         causes: vec![error.to_string()],
         ..Failure::new(Exit::Failed, format!("cannot read {}", path.display()))
