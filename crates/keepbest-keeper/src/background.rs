@@ -13,6 +13,7 @@ use keepbest_store::{
 };
 use serde_json::Value;
 
+use crate::also::Follower;
 use crate::config::{KeeperConfig, SaveMode};
 use crate::error::with_causes;
 use crate::event::{KeeperEvent, SaveFailure};
@@ -41,7 +42,10 @@ pub(crate) fn start(
                 history,
                 last_training: None,
                 backlog: VecDeque::new(),
+                // What a kill, or an edit, left behind is brought in step.
+                also_behind: true,
             };
+            background.follow_best();
             while let Some(job) = queue.next() {
                 background.process(job);
             }
@@ -69,6 +73,8 @@ struct Background<'a> {
     last_training: Option<Value>,
     // What the journal did not take yet, in order: written first when it takes something again.
     backlog: VecDeque<Event>,
+    // Best may have moved since its other form was brought in step.
+    also_behind: bool,
 }
 
 /// What a file is to become.
@@ -93,6 +99,7 @@ impl Background<'_> {
     fn end(&mut self, event: Event) {
         // A ref whose move failed before gets one more try while the run is still open.
         let settled = self.run.settle_refs().map_err(|error| with_causes(&error));
+        self.follow_best();
         let journalled = self.journal(event);
         if let Err(error) = settled.and(journalled) {
             self.queue.lock().end_error = Some(error);
@@ -148,6 +155,7 @@ impl Background<'_> {
             }
             self.failed(refs, job.record.step, job.record.epoch, error);
         }
+        self.follow_best();
         self.queue.lock().settled(job.index);
         self.prune();
     }
@@ -323,6 +331,7 @@ impl Background<'_> {
         let result = self.run.promote(committed, event);
         if reference == RefName::Best && !matches!(result, Err(PromoteError::Journal(_))) {
             // The journal is what counts, even where the ref could not be moved yet.
+            self.also_behind = true;
             let best = best_record(self.run.path(), self.run.state());
             self.queue
                 .lock()
@@ -393,6 +402,7 @@ impl Background<'_> {
             Ok(()) => self.last_training = Some(training),
             Err(error) => self.failed(vec![RefName::Last], step, epoch, error),
         }
+        self.follow_best();
         self.prune();
     }
 
@@ -413,6 +423,23 @@ impl Background<'_> {
         let mut state = self.queue.lock();
         state.failures.push(failure.clone());
         state.events.push(KeeperEvent::SaveFailed(failure));
+    }
+
+    /// Brings the other form of best in step with best, where it is not.
+    fn follow_best(&mut self) {
+        let Some(also) = self.config.also.filter(|_| self.also_behind) else {
+            return;
+        };
+        let (fs, run) = (self.run.file_system(), self.run.path());
+        let followed = Follower::new(also, fs, run, self.run.state())
+            .and_then(|follower| follower.map_or(Ok(()), |follower| follower.follow()));
+        let path = also.path(run);
+        let mut state = self.queue.lock();
+        self.also_behind = followed.is_err();
+        state.also_error = followed.err().map(|error| with_causes(&error));
+        if let Some(error) = state.also_error.clone() {
+            state.events.push(KeeperEvent::AlsoFailed { path, error });
+        }
     }
 
     fn prune(&mut self) {

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use crate::also::Also;
+
 /// What best holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -74,6 +76,8 @@ pub struct KeeperConfig {
     pub early_stopping: EarlyStoppingConfig,
     /// What best holds.
     pub save: SaveMode,
+    /// The form that best is kept in as well.
+    pub also: Option<Also>,
     /// Which checkpoints stay beside best and last. None by default, so that a run's disk space is bounded.
     pub retention: Vec<Policy>,
     /// What is the same in every file.
@@ -90,6 +94,7 @@ impl KeeperConfig {
             objective,
             early_stopping: EarlyStoppingConfig::default(),
             save: SaveMode::default(),
+            also: None,
             retention: Vec::new(),
             constants: ModelConstants::default(),
             keep_last: true,
@@ -101,6 +106,7 @@ impl KeeperConfig {
         json!({
             "early_stopping": self.early_stopping,
             "save": self.save,
+            "also": self.also,
             "retention": self.retention,
             "keep_last": self.keep_last,
         })

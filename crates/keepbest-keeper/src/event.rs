@@ -51,6 +51,13 @@ pub enum KeeperEvent {
     },
     /// A save failed. What was best or last before still is, and the next evaluation saves anew.
     SaveFailed(SaveFailure),
+    /// The [other form](crate::Also) of best could not be brought in step with it. Best is as it is; the next save tries again.
+    AlsoFailed {
+        /// Its path.
+        path: PathBuf,
+        /// The error with its causes.
+        error: String,
+    },
     /// A checkpoint was removed.
     Pruned {
         /// Its path.
@@ -127,6 +134,9 @@ impl fmt::Display for KeeperEvent {
                 ..
             } => write!(f, "{reference} of epoch {epoch} was not saved: {reason}"),
             Self::SaveFailed(failure) => failure.fmt(f),
+            Self::AlsoFailed { path, error } => {
+                write!(f, "{} is not in step with best: {error}", path.display())
+            }
             Self::Pruned { path, reason } => {
                 write!(f, "removed {}: {reason}", path.display())
             }
@@ -170,6 +180,10 @@ pub struct KeeperSummary {
     pub failures: Vec<SaveFailure>,
     /// Whether the best ever measured is the best on disk.
     pub best_is_saved: bool,
+    /// Best in its [other form](crate::Also), when one is kept.
+    pub also: Option<PathBuf>,
+    /// Why that is not in step with best, if it is not.
+    pub also_error: Option<String>,
     /// Evaluations in the history.
     pub evaluations: usize,
     /// Events that were not fetched before.

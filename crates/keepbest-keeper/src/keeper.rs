@@ -15,6 +15,7 @@ use keepbest_store::{
 };
 use serde_json::Value;
 
+use crate::also::Also;
 use crate::background;
 use crate::config::{KeeperConfig, SaveMode};
 use crate::error::{CreateError, FinishError, OfferError, ResumeError};
@@ -74,6 +75,7 @@ pub struct Keeper {
     thread: Option<JoinHandle<()>>,
     objective: Objective,
     save: SaveMode,
+    also: Option<Also>,
     keep_last: bool,
     keep_candidates: bool,
     stopping: EarlyStopping,
@@ -237,7 +239,7 @@ impl Keeper {
             stop = stopping.observe(&config.objective, &judgement, record.epoch);
         }
         let objective = config.objective.clone();
-        let save = config.save;
+        let (save, also) = (config.save, config.also);
         let keep_last = config.keep_last;
         let keep_candidates = !config.retention.is_empty();
         let thread = background::start(&queue, writer, config, history.clone())?;
@@ -249,6 +251,7 @@ impl Keeper {
             thread: Some(thread),
             objective,
             save,
+            also,
             keep_last,
             keep_candidates,
             stopping,
@@ -425,7 +428,8 @@ impl Keeper {
             (SaveMode::Params, true) => 2 * (params + full),
             (SaveMode::Params, false) => 2 * params,
         };
-        keepbest_store::ensure_space(&*self.fs, &self.run, needed)
+        let also = if self.also.is_some() { 2 * params } else { 0 };
+        keepbest_store::ensure_space(&*self.fs, &self.run, needed + also)
     }
 
     /// Waits for the saves under way and journals the end of the run with `summary`.
@@ -457,6 +461,11 @@ impl Keeper {
             last: RunView::open(&self.run).ok().and_then(|view| view.last()),
             failures: std::mem::take(&mut state.failures),
             best_is_saved: state.unsaved.is_none(),
+            also: self
+                .also
+                .filter(|_| state.best.is_some())
+                .map(|also| also.path(&self.run)),
+            also_error: state.also_error.take(),
             evaluations: self.history.len(),
             events: std::mem::take(&mut state.events),
         };

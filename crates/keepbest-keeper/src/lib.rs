@@ -6,6 +6,7 @@
 //! - [`prune_run`], [`pin`], [`explain`]: retention between trainings, and the reasons for it.
 //! - [`fsck`]: finding and mending what a crash left behind.
 
+mod also;
 mod archive;
 mod background;
 mod config;
@@ -22,6 +23,7 @@ mod snapshot;
 mod verify;
 mod view;
 
+pub use also::Also;
 pub use archive::{
     ArchiveRunError, Archived, archive_run, archive_run_on, read_archived, restore, restore_on,
 };

@@ -99,6 +99,8 @@ pub(crate) struct State {
     pub failures: Vec<SaveFailure>,
     /// The best score that could not be saved and is better than what is on disk.
     pub unsaved: Option<Score>,
+    /// Why the other form of best is not in step with best.
+    pub also_error: Option<String>,
     /// Why the last job of the run failed.
     pub end_error: Option<String>,
 }

@@ -7,6 +7,7 @@ use keepbest_store::{
     BoxError, CheckpointKind, CheckpointName, FsckReport, OpenError, SavedEvent, Verified, Verifier,
 };
 
+use crate::also;
 use crate::archive::lost_in_archive;
 
 /// Reads every byte of a checkpoint against the digests it carries.
@@ -30,12 +31,15 @@ pub fn verify_checkpoint(path: &Path) -> Result<Verified, BoxError> {
     })
 }
 
-/// Examines a run and, with `repair`, mends it: [`keepbest_store::fsck`] with every tensor verified, in archives too.
+/// Examines a run and, with `repair`, mends it: [`keepbest_store::fsck`] with every tensor verified, in archives too, and
+/// [the other form of best](crate::Also) in step with best.
 ///
 /// # Errors
 /// When there is no run, or, with `repair`, another process writes to it.
 pub fn fsck(run: &Path, repair: bool) -> Result<FsckReport, OpenError> {
-    keepbest_store::fsck(run, repair, &ModelFiles)
+    let mut report = keepbest_store::fsck(run, repair, &ModelFiles)?;
+    also::check(run, repair, &mut report)?;
+    Ok(report)
 }
 
 /// Verifies model files and archives of them.

@@ -27,7 +27,7 @@ pub struct IoError {
 
 impl IoError {
     /// A mapper for `Result::map_err`.
-    pub(crate) fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self {
             action,

@@ -1,6 +1,7 @@
 //! One file outside of a run, written as safely as one in it.
 
-use std::io::{self, ErrorKind, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 
 use crate::error::IoError;
@@ -74,6 +75,48 @@ pub fn write_file_on(
     Ok(())
 }
 
+/// Whether a file holds exactly what `write` writes.
+///
+/// # Errors
+/// When it cannot be read, or `write` fails.
+pub fn holds(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<bool> {
+    let mut compare = Compare {
+        file: File::open(path)?,
+        equal: true,
+    };
+    write(&mut compare)?;
+    Ok(compare.equal && compare.file.read(&mut [0])? == 0)
+}
+
+/// Compares what is written to it with what the file has at that place.
+struct Compare {
+    file: File,
+    equal: bool,
+}
+
+impl Write for Compare {
+    fn write(&mut self, expected: &[u8]) -> io::Result<usize> {
+        if !self.equal {
+            return Ok(expected.len());
+        }
+        let mut found = [0; 1 << 16];
+        let found = &mut found[..expected.len().min(1 << 16)];
+        match self.file.read_exact(found) {
+            Ok(()) => self.equal = *found == expected[..found.len()],
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => self.equal = false,
+            Err(error) => return Err(error),
+        }
+        Ok(found.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +153,31 @@ mod tests {
         assert!(matches!(error, Err(CommitError::Verify { .. })));
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_holds_what_was_written_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.pth");
+        let text: Vec<u8> = (0..200_000u32).map(|i| (i % 251) as u8).collect();
+        let put = |out: &mut dyn Write| {
+            out.write_all(&text[..7])?;
+            out.write_all(&text[7..])
+        };
+        let same = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            holds(&path, put).unwrap()
+        };
+        assert!(same(&text));
+        assert!(!same(&text[..199_999]));
+        assert!(!same(&[&text[..], b"x"].concat()));
+        let mut other = text.clone();
+        other[150_000] ^= 1;
+        assert!(!same(&other));
+        assert_eq!(
+            holds(&folder.path().join("none"), put).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
     }
 
     #[test]

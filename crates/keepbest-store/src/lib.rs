@@ -36,7 +36,7 @@ pub use archive::{
 pub use error::{
     BoxError, CommitError, CreateError, IoError, JournalError, OpenError, PromoteError, PruneError,
 };
-pub use file::{write_file, write_file_on};
+pub use file::{holds, write_file, write_file_on};
 pub use fs::{FileSystem, RealFileSystem, SharedFileSystem, Stat, WritableFile};
 pub use fsck::{Depth, Finding, FindingKind, FsckReport, Verified, Verifier, fsck, fsck_on};
 pub use in_use::{InUse, is_in_use};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::settings::{
-    Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, Resize, SaveKind,
+    AlsoKind, Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, Resize, SaveKind,
     ScheduleKind, Settings, SettingsError, to_toml,
 };
 use crate::suggest::nearest;
@@ -95,6 +95,8 @@ pub struct Config {
     pub patience: Option<u32>,
     /// What a checkpoint holds.
     pub save: SaveKind,
+    /// What best is kept as beside `best.safetensors`.
+    pub also: Option<AlsoKind>,
     /// Checkpoints to keep besides best and last.
     pub keep: Vec<String>,
 }
@@ -220,6 +222,7 @@ impl Config {
             eval_every: given.eval_every.unwrap_or(EvalEvery::Epoch),
             patience: given.patience.flatten(),
             save: given.save.unwrap_or(SaveKind::Full),
+            also: given.also.flatten(),
             keep: given.keep.unwrap_or_default(),
         };
         config.check()?;
@@ -278,6 +281,7 @@ impl Config {
             eval_every: Some(this.eval_every),
             patience: Some(this.patience),
             save: Some(this.save),
+            also: Some(this.also),
             keep: Some(this.keep),
             name: None,
             runs_dir: None,

@@ -31,8 +31,8 @@ pub use predict::{Guess, top_k};
 pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
 pub use run_files::{FileAtHand, RunFilesError, model_file_of};
 pub use settings::{
-    Augment, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode, OptimizerKind, Origin, Resize,
-    SaveKind, ScheduleKind, Settings, SettingsError, to_toml,
+    AlsoKind, Augment, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode, OptimizerKind, Origin,
+    Resize, SaveKind, ScheduleKind, Settings, SettingsError, to_toml,
 };
 pub use suggest::nearest;
 pub use trainer::{

@@ -1,12 +1,14 @@
 //! Every operation of a session with promotions over best, prunes and a resume, and after each of them every state that a kill or a
-//! power loss could leave: best opens and verifies, is the old or the new one, fsck mends, the run goes on to the same end.
+//! power loss could leave: best opens and verifies, is the old or the new one, and so is `best.pth`; fsck mends, the run goes on to the
+//! same end.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keepbest_formats::model_file::ModelFile;
-use keepbest_keeper::{Keeper, RunView, SaveMode, fsck};
+use keepbest_formats::pth::PthFile;
+use keepbest_keeper::{Also, Keeper, KeeperConfig, RunView, SaveMode, fsck};
 use keepbest_store::faulty::{Change, Crash, DiskState, FaultyFileSystem, Recording};
 use keepbest_store::{OpenError, RefName};
 use serde_json::json;
@@ -24,13 +26,20 @@ struct Session {
     acknowledged: Vec<(usize, u64)>,
 }
 
+fn kept(save: SaveMode) -> KeeperConfig {
+    KeeperConfig {
+        save,
+        also: Some(Also::Pth),
+        ..config()
+    }
+}
+
 fn session(save: SaveMode, prepare: impl FnOnce(&FaultyFileSystem)) -> Session {
     let parent = tempfile::tempdir().unwrap();
     let run = parent.path().join("run");
     let fs = FaultyFileSystem::new(parent.path()).unwrap();
     prepare(&fs);
-    let mut config = config();
-    config.save = save;
+    let config = kept(save);
     let mut acknowledged = Vec::new();
     let mut keeper =
         Keeper::create_on(Arc::new(fs.clone()), &run, "seed = 1\n", config.clone()).unwrap();
@@ -122,6 +131,24 @@ fn best_of(run: &Path) -> Result<Option<u64>, String> {
     Ok(Some(metadata.step))
 }
 
+/// The step of what `best.pth` holds, whole.
+fn best_pth_of(run: &Path) -> Result<Option<u64>, String> {
+    let path = Also::Pth.path(run);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let read = PthFile::open(&path).and_then(|file| file.weights(None));
+    let weights = read
+        .map_err(|error| format!("best.pth: {error:?}"))?
+        .weights;
+    IMPROVING
+        .iter()
+        .map(|epoch| epoch * 10)
+        .find(|&step| crate::support::snapshot(step).weights() == weights)
+        .map(Some)
+        .ok_or_else(|| "best.pth holds what never was the best".to_owned())
+}
+
 /// A run that has lost nothing.
 fn check(run: &Path, acknowledged: u64, save: SaveMode) -> Result<(), String> {
     // As a reader finds it, before anything is mended.
@@ -133,6 +160,11 @@ fn check(run: &Path, acknowledged: u64, save: SaveMode) -> Result<(), String> {
     }
     if before != 0 && !IMPROVING.contains(&(before / 10)) {
         return Err(format!("best is step {before}, which never was the best"));
+    }
+    // It comes after best, and was waited for as best was.
+    let pth = best_pth_of(run)?.unwrap_or(0);
+    if pth < acknowledged || pth > before {
+        return Err(format!("best.pth is step {pth}, best is step {before}"));
     }
     match fsck(run, true) {
         Ok(report) if !report.is_mended() => return Err(format!("not mended: {report:?}")),
@@ -151,9 +183,11 @@ fn check(run: &Path, acknowledged: u64, save: SaveMode) -> Result<(), String> {
     if mended < before {
         return Err(format!("mending went back from step {before} to {mended}"));
     }
-    let mut config = config();
-    config.save = save;
-    let resumed = Keeper::resume(run, config).map_err(|error| format!("resume: {error:?}"))?;
+    let pth = best_pth_of(run)?.unwrap_or(0);
+    if pth != mended {
+        return Err(format!("mended to step {mended}, best.pth is step {pth}"));
+    }
+    let resumed = Keeper::resume(run, kept(save)).map_err(|error| format!("resume: {error:?}"))?;
     let next = resumed
         .point
         .as_ref()
@@ -171,6 +205,9 @@ fn check(run: &Path, acknowledged: u64, save: SaveMode) -> Result<(), String> {
     match best_of(run)? {
         Some(40) => {}
         other => return Err(format!("the resumed run ends with best {other:?}")),
+    }
+    if best_pth_of(run)? != Some(40) {
+        return Err("best.pth does not follow the resumed run".to_owned());
     }
     let view = RunView::open(run).map_err(|error| format!("view: {error:?}"))?;
     let verdicts: Vec<(u64, bool)> = view

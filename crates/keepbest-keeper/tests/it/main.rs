@@ -1,5 +1,6 @@
 //! The keeper on real runs: real files, real threads, no stand-ins.
 
+mod also;
 mod archive;
 mod crash;
 mod failures;

@@ -55,6 +55,14 @@ choice! {
 }
 
 choice! {
+    /// What best is kept as beside `best.safetensors`.
+    AlsoKind {
+        /// `best.pth`, for PyTorch.
+        Pth = "pth",
+    }
+}
+
+choice! {
     /// How an image of another size comes to the network's.
     Resize {
         /// Not needed: all images have that size.

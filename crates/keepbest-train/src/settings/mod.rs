@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use choices::{
-    Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, Resize, SaveKind,
+    AlsoKind, Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, Resize, SaveKind,
     ScheduleKind,
 };
 pub use file::to_toml;
@@ -197,6 +197,7 @@ put!(
     OptimizerKind,
     SaveKind,
     ScheduleKind,
+    Option<AlsoKind>,
     Option<String>,
     Option<PathBuf>,
     Option<f64>,
@@ -288,6 +289,8 @@ settings! {
     [Saving]
     save: SaveKind = "save" "WHAT"
         "full: all it takes to predict or to go on training; params: the weights alone";
+    also: Option<AlsoKind> = "also" "FORM"
+        "Keep best in another form beside it: pth for best.pth, the weights as PyTorch takes them; or none";
     keep: Vec<String> = "keep" "RULE"
         "Checkpoints to keep besides best and last, those of any rule: best:N, last:N, every:STEPS, epochs:N, bytes:SIZE such as bytes:2GB for as many as fit";
     name: String = "name" "NAME"

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::Outcome;
 use super::error::TrainError;
 use super::events::{Event, Observer};
-use super::run::Run;
+use super::run::{Run, in_words};
 use crate::evaluate::{EvaluateError, Evaluator, Measured};
 use crate::model::Model;
 use crate::predict::{Guess, top_k};
@@ -45,6 +45,10 @@ pub struct Finished {
     pub best: Option<BestRecord>,
     /// Whether the best ever measured is the best on disk.
     pub best_is_saved: bool,
+    /// The other form of best, when one is kept.
+    pub also: Option<PathBuf>,
+    /// Whether it is in step with best.
+    pub also_is_saved: bool,
     /// Saves that failed, in words.
     pub failures: Vec<String>,
     /// What measuring the reloaded best again gave.
@@ -148,7 +152,9 @@ impl Run {
             epoch: self.state.epoch,
             best,
             best_is_saved: kept.best_is_saved,
-            failures: kept.failures.iter().map(ToString::to_string).collect(),
+            also_is_saved: kept.also_error.is_none(),
+            failures: in_words(&kept),
+            also: kept.also,
             recheck,
             test,
             examples,

@@ -8,7 +8,8 @@ use keepbest_core::{EarlyStoppingConfig, Metrics, StopReason};
 use keepbest_data::Epoch;
 use keepbest_formats::StateDict;
 use keepbest_keeper::{
-    Evaluation, Keeper, KeeperConfig, ModelConstants, SaveMode, SnapshotHandle, store,
+    Also, Evaluation, Keeper, KeeperConfig, KeeperSummary, ModelConstants, SaveMode,
+    SnapshotHandle, store,
 };
 use keepbest_nn::{Engine as _, StepError};
 
@@ -21,7 +22,7 @@ use super::rate::Rates;
 use super::resume::ResumedFrom;
 use super::setup::{Setup, retention};
 use crate::evaluate::Evaluator;
-use crate::settings::SaveKind;
+use crate::settings::{AlsoKind, SaveKind};
 
 /// A run: setup, keeper and position.
 pub(super) struct Run {
@@ -284,7 +285,7 @@ impl Run {
             run: self.path,
             step: self.state.step,
             epoch: self.state.epoch,
-            failures: kept.failures.iter().map(ToString::to_string).collect(),
+            failures: in_words(&kept),
         })
     }
 
@@ -362,6 +363,7 @@ pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
             SaveKind::Params => SaveMode::Params,
             _ => SaveMode::Full,
         },
+        also: setup.config.also.map(|AlsoKind::Pth| Also::Pth),
         retention: retention(&setup.config)?,
         constants: ModelConstants {
             model: Some(setup.spec.to_json()),
@@ -371,6 +373,15 @@ pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
         },
         ..KeeperConfig::new(setup.objective.clone())
     })
+}
+
+/// What could not be saved, in words.
+pub(super) fn in_words(kept: &KeeperSummary) -> Vec<String> {
+    let saves = kept.failures.iter().map(ToString::to_string);
+    let also = kept.also.iter().zip(&kept.also_error);
+    let also =
+        also.map(|(path, error)| format!("{} is not in step with best: {error}", path.display()));
+    saves.chain(also).collect()
 }
 
 /// The directory of the first free name `network-1`, `network-2`, ...

@@ -1,6 +1,6 @@
 //! `keepbest export`: a model for others.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use keepbest_formats::model_file::{self, ModelMetadata};
@@ -8,7 +8,7 @@ use keepbest_formats::pth::{self, Checkpoint, OptimizerState, PthFile, Tree};
 use keepbest_formats::{StateDict, onnx as onnx_file, weights_digest};
 use keepbest_nn::onnx::{OnnxInput, OnnxOptions, PixelOrder};
 use keepbest_nn::{Network, Role};
-use keepbest_store::{BoxError, CommitError};
+use keepbest_store::{BoxError, CommitError, holds};
 use keepbest_train::{Model, Provenance, TrainerState, about_model};
 use serde_json::{Value, json};
 
@@ -118,8 +118,9 @@ pub fn run(args: &ExportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     };
     let digest = model.file.weights_digest();
     let verify = |staged: &Path| -> Result<(), BoxError> {
-        let mut file = std::fs::File::open(staged)?;
-        image.write_to(&mut Compare(&mut file))?;
+        if !holds(staged, |out| image.write_to(out))? {
+            return Err("it holds other bytes than were written".into());
+        }
         if matches!(form, Form::StateDict | Form::Checkpoint) {
             let found = weights_digest(&PthFile::open(staged)?.weights(None)?.weights);
             if found != digest {
@@ -289,23 +290,4 @@ fn onnx(
         &options,
     ))?;
     encoded(graph.encode())
-}
-
-/// Compares what is written to it with what a file holds.
-struct Compare<'a>(&'a mut std::fs::File);
-
-impl Write for Compare<'_> {
-    fn write(&mut self, expected: &[u8]) -> io::Result<usize> {
-        let mut found = [0; 1 << 16];
-        let length = expected.len().min(found.len());
-        self.0.read_exact(&mut found[..length])?;
-        if found[..length] != expected[..length] {
-            return Err(io::Error::other("other bytes than were written"));
-        }
-        Ok(length)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

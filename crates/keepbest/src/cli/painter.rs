@@ -252,9 +252,9 @@ impl Painter {
                 reference: RefName::Best,
                 ..
             } => self.line(&event.to_string()),
-            KeeperEvent::SaveFailed(_) | KeeperEvent::PruneFailed { .. } => {
-                self.warn(&event.to_string())
-            }
+            KeeperEvent::SaveFailed(_)
+            | KeeperEvent::AlsoFailed { .. }
+            | KeeperEvent::PruneFailed { .. } => self.warn(&event.to_string()),
             _ => {}
         }
     }

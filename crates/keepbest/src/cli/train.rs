@@ -124,6 +124,14 @@ fn finish(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<
             ..Failure::new(Exit::Failed, message)
         });
     }
+    if !finished.also_is_saved {
+        let message = "the other form of best could not be brought in step with it";
+        let causes = finished.failures.last().cloned().into_iter().collect();
+        return Err(Failure {
+            causes,
+            ..Failure::new(Exit::Failed, message)
+        });
+    }
     let Some(best) = &finished.best else {
         let message = format!(
             "{} has no best: no evaluation could be one",
@@ -163,6 +171,9 @@ fn told(finished: &Finished) -> Vec<String> {
             best.epoch
         ));
         lines.push(format!("         {again}"));
+        if let Some(also) = finished.also.as_ref().filter(|_| finished.also_is_saved) {
+            lines.push(format!("also     {}", also.display()));
+        }
     }
     if let Some(test) = &finished.test {
         let metrics = test.metrics("test");
@@ -237,6 +248,7 @@ fn finished_json(finished: &Finished) -> Value {
         })),
         "rechecked": finished.recheck.as_ref().map(|recheck| recheck.difference.is_none()),
         "saved": finished.best_is_saved,
+        "also": finished.also,
         "failures": finished.failures,
         "test": finished.test.as_ref().map(|test| test.metrics("test")),
         "examples": finished.examples.iter().map(|example| json!({

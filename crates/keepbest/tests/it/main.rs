@@ -1,5 +1,6 @@
 //! The real program, on real images: what it prints, what it leaves on disk, how it exits.
 
+mod also;
 mod archive;
 mod bad_input;
 mod cifar;

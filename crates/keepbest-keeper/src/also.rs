@@ -1,0 +1,234 @@
+//! Best in another form beside it, for programs that do not read safetensors.
+//!
+//! The file follows best: it is derived from best as it is on disk, after best has moved, and its failure is its own. Whether it is
+//! in step needs no record: it is when every byte is what best gives.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use keepbest_core::WeightsDigest;
+use keepbest_formats::model_file::{self, ModelFile};
+use keepbest_formats::pth::{self, PthFile, PthImage, Tree};
+use keepbest_formats::weights_digest;
+use keepbest_store::{
+    BoxError, CommitError, Event, Finding, FindingKind, FsckReport, IoError, OpenError,
+    RealFileSystem, RepairedEvent, RunState, RunWriter, SharedFileSystem, holds, write_file_on,
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::error::with_causes;
+use crate::view::RunView;
+
+/// A form that best is kept in as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Also {
+    /// `best.pth`: the state dict as `torch.load(weights_only=True)` takes it.
+    Pth,
+}
+
+impl Also {
+    /// The file's name in the run directory.
+    #[must_use]
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Pth => "best.pth",
+        }
+    }
+
+    /// The file's path.
+    #[must_use]
+    pub fn path(self, run: &Path) -> PathBuf {
+        run.join(self.file_name())
+    }
+
+    /// Where a file goes that holds better weights than the best that is left.
+    fn aside(self) -> &'static str {
+        match self {
+            Self::Pth => "best.lost.pth",
+        }
+    }
+
+    /// What a run's journal says it keeps.
+    pub(crate) fn of(state: &RunState) -> Option<Self> {
+        let also = &state.started.as_ref()?.settings["also"];
+        // A form of a later version is not this one's to mend.
+        serde_json::from_value(also.clone()).ok()
+    }
+}
+
+/// Why the file is not what best is. Best is not touched by it.
+#[derive(Debug, Error)]
+pub(crate) enum AlsoError {
+    #[error("cannot read best")]
+    Best(#[from] model_file::OpenError),
+    #[error("cannot put best in another form")]
+    Encode(#[from] pth::WriteError),
+    #[error(transparent)]
+    Write(#[from] CommitError),
+    #[error(transparent)]
+    Io(#[from] IoError),
+}
+
+/// How the file stands to best.
+enum Standing {
+    InStep,
+    Missing,
+    /// It holds something else.
+    Behind,
+    /// It holds weights that came after the best that is left, whose own file must have been lost.
+    Ahead,
+}
+
+/// The file as best would have it.
+pub(crate) struct Follower<'a> {
+    also: Also,
+    fs: &'a SharedFileSystem,
+    run: &'a Path,
+    state: &'a RunState,
+    best: ModelFile,
+    image: PthImage,
+}
+
+impl<'a> Follower<'a> {
+    /// `None` while there is no best.
+    pub fn new(
+        also: Also,
+        fs: &'a SharedFileSystem,
+        run: &'a Path,
+        state: &'a RunState,
+    ) -> Result<Option<Self>, AlsoError> {
+        let Some(best) = &state.best else {
+            return Ok(None);
+        };
+        let best = ModelFile::open(best.checkpoint.path(run))?;
+        let image = pth::encode(&Tree::from(&best.weights))?;
+        Ok(Some(Self {
+            also,
+            fs,
+            run,
+            state,
+            best,
+            image,
+        }))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.also.path(self.run)
+    }
+
+    fn put(&self, mut out: &mut dyn Write) -> std::io::Result<()> {
+        self.image.write_to(&mut out)
+    }
+
+    fn standing(&self) -> Result<Standing, AlsoError> {
+        let path = self.path();
+        let stat = self.fs.stat(&path).map_err(IoError::at("examine", &path))?;
+        if stat.is_none() {
+            return Ok(Standing::Missing);
+        }
+        if holds(&path, |out| self.put(out)).map_err(IoError::at("read", &path))? {
+            return Ok(Standing::InStep);
+        }
+        let best = self.state.best.as_ref().map_or(0, |best| best.step);
+        let ahead = read_digest(&path).is_ok_and(|digest| {
+            let saved = self.state.checkpoints.values();
+            saved
+                .map(|checkpoint| &checkpoint.saved)
+                .any(|saved| saved.weights == digest && saved.step > best)
+        });
+        Ok(match ahead {
+            true => Standing::Ahead,
+            false => Standing::Behind,
+        })
+    }
+
+    /// What is wrong with the file, and what would be done about it.
+    fn finding(&self) -> Option<(Finding, String)> {
+        let anew = "made from best".to_owned();
+        let (kind, problem, action) = match self.standing() {
+            Ok(Standing::InStep) => return None,
+            Ok(Standing::Missing) => (FindingKind::MissingRef, "is missing".to_owned(), anew),
+            Ok(Standing::Behind) => (FindingKind::WrongRef, "is not best".to_owned(), anew),
+            Ok(Standing::Ahead) => (
+                FindingKind::WrongRef,
+                "holds later weights than the best that is left".to_owned(),
+                format!("kept as {}, {anew}", self.also.aside()),
+            ),
+            Err(error) => (FindingKind::DamagedRef, with_causes(&error), anew),
+        };
+        let finding = Finding {
+            kind,
+            subject: self.also.file_name().to_owned(),
+            problem,
+            action: None,
+        };
+        Some((finding, action))
+    }
+
+    /// Writes the file unless it is in step. The one before it stays until the new one is there, whole.
+    pub fn follow(&self) -> Result<(), AlsoError> {
+        let path = self.path();
+        match self.standing()? {
+            Standing::InStep => return Ok(()),
+            Standing::Missing | Standing::Behind => {}
+            Standing::Ahead => {
+                let aside = self.run.join(self.also.aside());
+                self.fs
+                    .rename(&path, &aside)
+                    .map_err(IoError::at("rename", &path))?;
+            }
+        }
+        let verify = |staged: &Path| {
+            if !holds(staged, |out| self.put(out))?
+                || read_digest(staged)? != self.best.weights_digest()
+            {
+                return Err(BoxError::from("it holds other weights than best"));
+            }
+            Ok(())
+        };
+        let length = self.image.total_len();
+        write_file_on(self.fs, &path, true, length, |out| self.put(out), verify)?;
+        Ok(())
+    }
+}
+
+fn read_digest(path: &Path) -> Result<WeightsDigest, pth::PthError> {
+    Ok(weights_digest(&PthFile::open(path)?.weights(None)?.weights))
+}
+
+/// Examines the file and, with `repair`, brings it in step.
+pub(crate) fn check(run: &Path, repair: bool, report: &mut FsckReport) -> Result<(), OpenError> {
+    if report.active_writer.is_some() {
+        // It may be on its way.
+        return Ok(());
+    }
+    // Held to the end.
+    let mut writer = repair.then(|| RunWriter::open(run)).transpose()?;
+    // A journal or a best that cannot be read has been reported.
+    let Ok(view) = RunView::open(run) else {
+        return Ok(());
+    };
+    let fs = RealFileSystem::shared();
+    let follower = Also::of(view.state()).map(|also| Follower::new(also, &fs, run, view.state()));
+    let Some(Ok(Some(follower))) = follower else {
+        return Ok(());
+    };
+    let Some((mut finding, action)) = follower.finding() else {
+        return Ok(());
+    };
+    if let Some(writer) = &mut writer {
+        writer.append(Event::Repaired(RepairedEvent {
+            finding: finding.to_string(),
+            action: action.clone(),
+        }))?;
+        match follower.follow() {
+            Ok(()) => finding.action = Some(action),
+            Err(error) => finding.problem = with_causes(&error),
+        }
+    }
+    report.findings.push(finding);
+    Ok(())
+}
