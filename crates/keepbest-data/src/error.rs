@@ -136,6 +136,26 @@ pub enum DataError {
         /// Number of classes.
         classes: usize,
     },
+    /// A row of a table of images is not one.
+    #[error("{}: line {line}: {reason}", path.display())]
+    Table {
+        /// The table.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A NumPy archive cannot be read, or an array in it is not what it should be.
+    #[error("{}{}: {reason}", path.display(), if array.is_empty() { String::new() } else { format!(": array `{array}`") })]
+    Npz {
+        /// The archive.
+        path: PathBuf,
+        /// The array; empty when it is about the archive.
+        array: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An image file could not be decoded.
     #[error("cannot decode {}{}", path.display(), more(*others))]
     Image {
@@ -202,7 +222,7 @@ impl DataError {
     /// What to do about it, where there is something to say; shown apart, as `hint: ...`.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownSource { known, .. } => Some(format!("give one of {}, or a folder: {ACCEPTED}", known.join(", "))),
+            Self::UnknownSource { known, .. } => Some(format!("give one of {}, or {ACCEPTED}", known.join(", "))),
             Self::FashionMnistMissing { .. } => Some(
                 "on Debian or Ubuntu `apt install dataset-fashion-mnist`; elsewhere pass --data-dir with the four IDX files \
                  (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz)"
@@ -217,8 +237,9 @@ impl DataError {
 }
 
 /// The layouts that [`crate::open`] reads, in words.
-pub(crate) const ACCEPTED: &str = "IDX files (train-images-idx3-ubyte[.gz] and its labels), CIFAR-10 binary \
-    (data_batch_1.bin ...), train/<class>/*.png|jpg|jpeg with val/ and test/ beside it, or <class>/*.png|jpg|jpeg";
+pub(crate) const ACCEPTED: &str = "a folder with IDX files (train-images-idx3-ubyte[.gz] and its labels), with CIFAR-10 or \
+    CIFAR-100 binary files (data_batch_1.bin ..., train.bin), of images as train/<class>/ with val/ and test/ beside it, or of \
+    images as <class>/ (PNG, JPEG, WebP, BMP, TIFF); a .csv or .tsv of path, label and split; a NumPy .npz";
 
 /// A split could not be made.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -16,7 +16,7 @@ use crate::readers::{idx, io_error, read_file, read_folder};
 use crate::{DataError, Image, ImageShape};
 
 /// Extensions of the image files that are read, lower case.
-pub(crate) const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
+pub(crate) const EXTENSIONS: [&str; 7] = ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff"];
 
 pub(crate) fn has_image_extension(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
@@ -27,7 +27,7 @@ pub(crate) fn has_image_extension(path: &Path) -> bool {
     })
 }
 
-/// Loads one image: a PNG or JPEG file, or image number `n` (from 0) of an IDX file as `FILE#n`, such as
+/// Loads one image: a PNG, JPEG, WebP, BMP or TIFF file, or image number `n` (from 0) of an IDX file as `FILE#n`, such as
 /// `t10k-images-idx3-ubyte.gz#17`.
 ///
 /// # Errors
@@ -46,7 +46,7 @@ fn idx_reference(path: &Path) -> Option<(PathBuf, usize)> {
     Some((PathBuf::from(file), index.parse().ok()?))
 }
 
-/// Decodes a PNG or JPEG image. `origin` names it in errors.
+/// Decodes a PNG, JPEG, WebP, BMP or TIFF image. `origin` names it in errors.
 ///
 /// # Errors
 /// When it is not a whole image of these kinds, or takes more than 512 MiB decoded.
@@ -102,7 +102,7 @@ fn decoder<'a>(mut reader: impl BufRead + Seek + 'a) -> Result<impl ImageDecoder
     }
     let mut reader = ImageReader::new(reader).with_guessed_format()?;
     if reader.format().is_none() {
-        return Err("not a PNG or JPEG image".into());
+        return Err("not a PNG, JPEG, WebP, BMP or TIFF image".into());
     }
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_DECODED_BYTES);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::readers::cifar::{self, CifarFiles};
 use crate::readers::folder::{self, Layout};
 use crate::readers::idx::{self, IdxFiles};
-use crate::readers::read_folder;
+use crate::readers::{npz, read_folder, table};
 use crate::{DataBundle, DataError, ImageShape, embedded};
 
 /// The data set that is used when none is named.
@@ -21,7 +21,8 @@ const SYSTEM_FOLDER: &str = "/usr/share/datasets/fashion-mnist";
 
 /// Opens a data set: `fashion-mnist-mini` (inside the binary), `fashion-mnist` (the full set, from `data_dir`, a folder
 /// `fashion-mnist` in it, or where Debian's package puts it), or a folder in one of the layouts of [`crate::readers`],
-/// told apart by what is in it.
+/// told apart by what is in it, or a `.csv`, `.tsv` or
+/// `.npz` file.
 ///
 /// # Errors
 /// When there is no such set, or it is damaged; [`DataError::hint`] says what to do about it.
@@ -83,9 +84,15 @@ fn open_path(spec: &str) -> Result<DataBundle, DataError> {
         );
     }
     if !path.is_dir() {
+        if table::is_table(path) {
+            return table::open(path);
+        }
+        if npz::is_npz(path) {
+            return npz::open(path);
+        }
         return Err(DataError::Unrecognised {
             path: path.to_owned(),
-            found: "a file, not a folder".to_owned(),
+            found: "a file of another kind".to_owned(),
         });
     }
     if let Some(files) = IdxFiles::find(path)? {

@@ -1,27 +1,49 @@
-//! CIFAR-10's binary version: records of one label byte and 3,072 pixels, 32x32, planes red, green, blue
+//! CIFAR-10's and CIFAR-100's binary versions: records of label bytes and 3,072 pixels, 32x32, planes red, green, blue
 //! (Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{check_labels, class_names_or_numbers, read_file, read_folder};
+use super::{class_names_or_numbers, read_file, read_folder};
+use crate::dataset::check_labels;
 use crate::{DataBundle, DataError, ImageShape, MemoryDataset};
 
 /// Shape of every image.
 pub const SHAPE: ImageShape = ImageShape::new(32, 32, 3);
 
 const PLANE: usize = 32 * 32;
-const RECORD: usize = 1 + 3 * PLANE;
 
-/// The file of class names, one a line.
-pub const CLASSES_FILE: &str = "batches.meta.txt";
+/// What tells the two versions apart.
+#[derive(Debug)]
+struct Version {
+    kind: &'static str,
+    /// The folder that the original archive unpacks to.
+    archive_folder: &'static str,
+    /// Class names, one a line.
+    classes_file: &'static str,
+    /// Bytes before the pixels of a record; the last of them is the class.
+    label_bytes: usize,
+}
 
-/// The folder the original archive unpacks to.
-const ARCHIVE_FOLDER: &str = "cifar-10-batches-bin";
+const CIFAR_10: Version = Version {
+    kind: "cifar10",
+    archive_folder: "cifar-10-batches-bin",
+    classes_file: "batches.meta.txt",
+    label_bytes: 1,
+};
 
-/// The files of a data set in CIFAR-10's binary format.
-#[derive(Debug, Clone)]
+/// Records have the coarse label, then the fine one, which is the class.
+const CIFAR_100: Version = Version {
+    kind: "cifar100",
+    archive_folder: "cifar-100-binary",
+    classes_file: "fine_label_names.txt",
+    label_bytes: 2,
+};
+
+/// The files of a data set in CIFAR's binary format.
+#[derive(Debug)]
 pub(crate) struct CifarFiles {
+    version: &'static Version,
     folder: PathBuf,
     train: Vec<PathBuf>,
     test: Option<PathBuf>,
@@ -30,57 +52,80 @@ pub(crate) struct CifarFiles {
 impl CifarFiles {
     /// Looks for the files in `folder` or in the folder of the original archive below it; `None` when there are none.
     pub fn find(folder: &Path) -> Result<Option<Self>, DataError> {
-        for folder in [folder.to_owned(), folder.join(ARCHIVE_FOLDER)] {
-            if !folder.is_dir() {
-                continue;
-            }
-            let mut train: Vec<(u64, PathBuf)> = Vec::new();
-            for entry in read_folder(&folder)?
-                .into_iter()
-                .filter(|entry| !entry.is_dir)
-            {
-                let number = entry
-                    .name
-                    .strip_prefix("data_batch_")
-                    .and_then(|rest| rest.strip_suffix(".bin"));
-                if let Some(number) = number.and_then(|number| number.parse().ok()) {
-                    train.push((number, entry.path));
+        for version in [&CIFAR_10, &CIFAR_100] {
+            for folder in [folder.to_owned(), folder.join(version.archive_folder)] {
+                if folder.is_dir()
+                    && let Some(files) = Self::find_in(folder, version)?
+                {
+                    return Ok(Some(files));
                 }
-            }
-            train.sort();
-            if !train.is_empty() {
-                let test = Some(folder.join("test_batch.bin")).filter(|path| path.is_file());
-                let train = train.into_iter().map(|(_, path)| path).collect();
-                return Ok(Some(Self {
-                    folder,
-                    train,
-                    test,
-                }));
             }
         }
         Ok(None)
     }
+
+    fn find_in(folder: PathBuf, version: &'static Version) -> Result<Option<Self>, DataError> {
+        let (train, test) = match version.label_bytes {
+            1 => (batches(&folder)?, "test_batch.bin"),
+            // The name alone is too common a one.
+            _ if !folder.join(version.classes_file).is_file() => return Ok(None),
+            _ => {
+                let train = folder.join("train.bin");
+                (
+                    train.is_file().then_some(train).into_iter().collect(),
+                    "test.bin",
+                )
+            }
+        };
+        let test = Some(folder.join(test)).filter(|path| path.is_file());
+        Ok((!train.is_empty()).then_some(Self {
+            version,
+            folder,
+            train,
+            test,
+        }))
+    }
 }
 
-/// Opens a folder with `data_batch_1.bin`, `data_batch_2.bin`, ... (any number of them, in the order of their numbers)
-/// and, where it is there, `test_batch.bin`. Names of the classes come from `batches.meta.txt`; without it they are the
-/// numbers.
+/// `data_batch_1.bin`, `data_batch_2.bin`, ..., in the order of their numbers.
+fn batches(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut batches: Vec<(u64, PathBuf)> = Vec::new();
+    for entry in read_folder(folder)?
+        .into_iter()
+        .filter(|entry| !entry.is_dir)
+    {
+        let number = entry
+            .name
+            .strip_prefix("data_batch_")
+            .and_then(|rest| rest.strip_suffix(".bin"));
+        if let Some(number) = number.and_then(|number| number.parse().ok()) {
+            batches.push((number, entry.path));
+        }
+    }
+    batches.sort();
+    Ok(batches.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Opens a folder with `data_batch_1.bin`, `data_batch_2.bin`, ... (any number of them) and, where it is there,
+/// `test_batch.bin`; or one with `train.bin`, `test.bin` and `fine_label_names.txt`. Names of CIFAR-10's classes come from
+/// `batches.meta.txt`; without it they are the numbers.
 ///
 /// # Errors
 /// When a file is missing, ends in the middle of a record, or holds a label that is not one of the classes.
 pub fn open(folder: &Path) -> Result<DataBundle, DataError> {
     let files = CifarFiles::find(folder)?.ok_or_else(|| DataError::MissingFile {
         path: folder.join("data_batch_1.bin"),
-        needed_by: "a data set in CIFAR-10's binary format".to_owned(),
+        needed_by: "a data set in CIFAR's binary format".to_owned(),
     })?;
     open_files(&files, folder)
 }
 
 pub(crate) fn open_files(files: &CifarFiles, folder: &Path) -> Result<DataBundle, DataError> {
+    let version = files.version;
     let mut train = Records::default();
     let mut ends = Vec::new();
     for path in &files.train {
-        train.read(path)?;
+        train.read(path, version.label_bytes)?;
         ends.push(train.labels.len());
     }
     if train.labels.is_empty() {
@@ -88,28 +133,30 @@ pub(crate) fn open_files(files: &CifarFiles, folder: &Path) -> Result<DataBundle
             path: files.folder.clone(),
         });
     }
-    let classes = class_names_or_numbers(&files.folder, CLASSES_FILE, &train.labels)?;
+    let classes = class_names_or_numbers(&files.folder, version.classes_file, &train.labels)?;
+    let check = |path: &Path, labels: &[u32]| {
+        check_labels(&path.display().to_string(), labels, classes.len())
+    };
     let mut start = 0;
     for (path, end) in files.train.iter().zip(ends) {
-        check_labels(path, &train.labels[start..end], classes.len())?;
+        check(path, &train.labels[start..end])?;
         start = end;
     }
     let test = match &files.test {
         None => None,
         Some(path) => {
             let mut records = Records::default();
-            records.read(path)?;
-            check_labels(path, &records.labels, classes.len())?;
+            records.read(path, version.label_bytes)?;
+            check(path, &records.labels)?;
             (!records.labels.is_empty()).then_some((records, path))
         }
     };
     let set = |records: Records, origin: &Path| -> Result<MemoryDataset, DataError> {
-        let labels = records.labels.into_iter().map(u32::from).collect();
         MemoryDataset::new(
             origin.display().to_string(),
             SHAPE,
             records.pixels,
-            labels,
+            records.labels,
             classes.clone(),
         )
     };
@@ -117,26 +164,31 @@ pub(crate) fn open_files(files: &CifarFiles, folder: &Path) -> Result<DataBundle
         None => None,
         Some((records, path)) => Some(Arc::new(set(records, path)?) as _),
     };
-    let train = Arc::new(set(train, &files.folder.join("data_batch"))?);
+    let origin = match files.train.as_slice() {
+        [one] if version.label_bytes > 1 => one.clone(),
+        _ => files.folder.join("data_batch"),
+    };
+    let train = Arc::new(set(train, &origin)?);
     Ok(DataBundle {
-        kind: "cifar10",
+        kind: version.kind,
         ..DataBundle::new(folder.display().to_string(), train, None, test)
     })
 }
 
 #[derive(Default)]
 struct Records {
-    labels: Vec<u8>,
+    labels: Vec<u32>,
     /// HWC.
     pixels: Vec<u8>,
 }
 
 impl Records {
-    fn read(&mut self, path: &Path) -> Result<(), DataError> {
+    fn read(&mut self, path: &Path, label_bytes: usize) -> Result<(), DataError> {
         let file = read_file(path)?;
-        let records = file.chunks_exact(RECORD);
+        let length = label_bytes + 3 * PLANE;
+        let records = file.chunks_exact(length);
         if !records.remainder().is_empty() {
-            let expected = file.len().div_ceil(RECORD) * RECORD;
+            let expected = file.len().div_ceil(length) * length;
             return Err(DataError::Truncated {
                 path: path.to_owned(),
                 expected: expected as u64,
@@ -145,8 +197,9 @@ impl Records {
         }
         self.pixels.reserve(records.len() * 3 * PLANE);
         for record in records {
-            self.labels.push(record[0]);
-            let (red, rest) = record[1..].split_at(PLANE);
+            let (labels, planes) = record.split_at(label_bytes);
+            self.labels.push(u32::from(labels[label_bytes - 1]));
+            let (red, rest) = planes.split_at(PLANE);
             let (green, blue) = rest.split_at(PLANE);
             for ((&red, &green), &blue) in red.iter().zip(green).zip(blue) {
                 self.pixels.extend([red, green, blue]);

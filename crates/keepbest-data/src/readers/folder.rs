@@ -1,4 +1,4 @@
-//! Folders of images, one folder a class: `train/<class>/*.png|jpg|jpeg` with `val/` and `test/` beside it, or one folder
+//! Folders of images, one folder a class: `train/<class>/*.png|jpg|...` with `val/` and `test/` beside it, or one folder
 //! of classes.
 //!
 //! Classes are the folder names of the training set, sorted by their bytes; images are sorted by their names. Hidden files
@@ -9,62 +9,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Entry, read_file, read_folder};
-use crate::input::{decode_image, has_image_extension, probe_image};
-use crate::{DataBundle, DataError, Dataset, Image, ImageShape};
-
-/// Labelled image files, decoded at each request.
-#[derive(Debug)]
-pub struct FolderDataset {
-    classes: Arc<[String]>,
-    files: Vec<File>,
-    shape: Option<ImageShape>,
-}
-
-#[derive(Debug)]
-struct File {
-    path: PathBuf,
-    label: u32,
-    shape: ImageShape,
-}
-
-impl Dataset for FolderDataset {
-    fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    fn classes(&self) -> &[String] {
-        &self.classes
-    }
-
-    fn label(&self, index: usize) -> u32 {
-        self.files[index].label
-    }
-
-    fn image(&self, index: usize) -> Result<Image, DataError> {
-        let file = self
-            .files
-            .get(index)
-            .ok_or_else(|| DataError::NoSuchImage {
-                origin: "image folder".to_owned(),
-                index,
-                len: self.files.len(),
-            })?;
-        decode_image(&read_file(&file.path)?, &file.path)
-    }
-
-    fn shape(&self) -> Option<ImageShape> {
-        self.shape
-    }
-
-    fn image_shape(&self, index: usize) -> Option<ImageShape> {
-        self.files.get(index).map(|file| file.shape)
-    }
-
-    fn source(&self, index: usize) -> String {
-        self.files[index].path.display().to_string()
-    }
-}
+use super::files::FileDataset;
+use super::{Entry, read_folder};
+use crate::input::has_image_extension;
+use crate::{DataBundle, DataError, Dataset};
 
 /// The folders of a data set, by split.
 #[derive(Debug, Clone)]
@@ -188,13 +136,12 @@ fn read_split(
     classes: &[String],
     every_class: bool,
     left_out: &mut LeftOut,
-) -> Result<FolderDataset, DataError> {
+) -> Result<FileDataset, DataError> {
     left_out.loose += read_folder(split)?
         .iter()
         .filter(|entry| is_image(entry))
         .count();
     let mut files = Vec::new();
-    let mut broken: Vec<DataError> = Vec::new();
     for folder in class_folders(split)? {
         let label = classes.iter().position(|class| *class == folder.name);
         let mut images = 0;
@@ -204,15 +151,7 @@ fn read_split(
                 continue;
             }
             images += 1;
-            let Some(label) = label else { continue };
-            match probe_image(&entry.path) {
-                Ok(shape) => files.push(File {
-                    path: entry.path,
-                    label: label as u32,
-                    shape,
-                }),
-                Err(error) => broken.push(error),
-            }
+            files.extend(label.map(|label| (entry.path, label as u32)));
         }
         if label.is_none() && images > 0 {
             return Err(DataError::UnknownClass {
@@ -227,25 +166,7 @@ fn read_split(
             });
         }
     }
-    let others = broken.len().saturating_sub(1);
-    match broken.into_iter().next() {
-        Some(DataError::Image { path, source, .. }) => {
-            return Err(DataError::Image {
-                path,
-                others,
-                source,
-            });
-        }
-        Some(error) => return Err(error),
-        None => {}
-    }
-    let first = files.first().map(|file| file.shape);
-    let shape = first.filter(|first| files.iter().all(|file| file.shape == *first));
-    Ok(FolderDataset {
-        classes: classes.into(),
-        files,
-        shape,
-    })
+    FileDataset::open("image folder", classes, files)
 }
 
 /// What was found in class folders and is no image.
@@ -289,7 +210,7 @@ impl LeftOut {
         let notes = [
             note(
                 others,
-                "file% in class folders, neither PNG nor JPEG",
+                "file% in class folders that are no images",
                 format!(": {}", kinds.join(", ")),
             ),
             note(self.folders, "folder% inside class folders", String::new()),

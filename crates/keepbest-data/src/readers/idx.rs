@@ -11,7 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 
-use super::{check_labels, class_names_or_numbers, io_error, read_file};
+use super::{class_names_or_numbers, io_error, read_file};
+use crate::dataset::check_labels;
 use crate::{DataBundle, DataError, Image, ImageShape, MemoryDataset};
 
 const IMAGES_MAGIC: u32 = 0x0000_0803;
@@ -111,8 +112,7 @@ pub(crate) fn open_files(
         None => class_names_or_numbers(folder, CLASSES_FILE, &train.1)?,
     };
     let set =
-        |images: IdxImages, labels: Vec<u8>, path: &Path| -> Result<MemoryDataset, DataError> {
-            let labels = labels.into_iter().map(u32::from).collect();
+        |images: IdxImages, labels: Vec<u32>, path: &Path| -> Result<MemoryDataset, DataError> {
             MemoryDataset::new(
                 path.display().to_string(),
                 images.shape,
@@ -123,7 +123,7 @@ pub(crate) fn open_files(
         };
     let mut notes = Vec::new();
     for (class, name) in classes.iter().enumerate() {
-        if !train.1.iter().any(|&label| usize::from(label) == class) {
+        if !train.1.iter().any(|&label| label as usize == class) {
             notes.push(format!("class `{name}` has no training images"));
         }
     }
@@ -131,7 +131,7 @@ pub(crate) fn open_files(
         None => None,
         Some((images_path, labels_path)) => {
             let (images, labels) = read_pair(images_path, labels_path)?;
-            check_labels(labels_path, &labels, classes.len())?;
+            check_labels(&labels_path.display().to_string(), &labels, classes.len())?;
             if images.shape != train.0.shape {
                 return Err(DataError::MixedSizes {
                     first: files.train_images.display().to_string(),
@@ -143,7 +143,8 @@ pub(crate) fn open_files(
             Some(Arc::new(set(images, labels, images_path)?) as _)
         }
     };
-    check_labels(&files.train_labels, &train.1, classes.len())?;
+    let labels_path = files.train_labels.display().to_string();
+    check_labels(&labels_path, &train.1, classes.len())?;
     let train = Arc::new(set(train.0, train.1, &files.train_images)?);
     Ok(DataBundle {
         kind: "idx",
@@ -152,7 +153,7 @@ pub(crate) fn open_files(
     })
 }
 
-fn read_pair(images_path: &Path, labels_path: &Path) -> Result<(IdxImages, Vec<u8>), DataError> {
+fn read_pair(images_path: &Path, labels_path: &Path) -> Result<(IdxImages, Vec<u32>), DataError> {
     let images = parse_images(&read_file(images_path)?, images_path)?;
     let labels = parse_labels(&read_file(labels_path)?, labels_path)?;
     if images.count != labels.len() {
@@ -168,7 +169,7 @@ fn read_pair(images_path: &Path, labels_path: &Path) -> Result<(IdxImages, Vec<u
             path: images_path.to_owned(),
         });
     }
-    Ok((images, labels))
+    Ok((images, labels.into_iter().map(u32::from).collect()))
 }
 
 /// Parses a file of images. `path` names it in errors.

@@ -1,8 +1,11 @@
 //! Readers of data sets on disk, one a layout. [`crate::open`] picks the right one.
 
 pub mod cifar;
+pub mod files;
 pub mod folder;
 pub mod idx;
+pub mod npz;
+pub mod table;
 
 use std::fs;
 use std::io;
@@ -89,31 +92,12 @@ pub(crate) fn read_class_names(path: &Path) -> Result<Vec<String>, DataError> {
 pub(crate) fn class_names_or_numbers(
     folder: &Path,
     file: &str,
-    train: &[u8],
+    train: &[u32],
 ) -> Result<Vec<String>, DataError> {
     let path = folder.join(file);
     if path.is_file() {
         return read_class_names(&path);
     }
-    let classes = train
-        .iter()
-        .max()
-        .map_or(0, |&label| usize::from(label) + 1);
+    let classes = train.iter().max().map_or(0, |&label| label as usize + 1);
     Ok((0..classes).map(|class| class.to_string()).collect())
-}
-
-/// Checks that the labels of a file are below `classes`.
-pub(crate) fn check_labels(path: &Path, labels: &[u8], classes: usize) -> Result<(), DataError> {
-    match labels
-        .iter()
-        .position(|&label| usize::from(label) >= classes)
-    {
-        None => Ok(()),
-        Some(index) => Err(DataError::LabelOutOfRange {
-            origin: path.display().to_string(),
-            index,
-            label: u32::from(labels[index]),
-            classes,
-        }),
-    }
 }

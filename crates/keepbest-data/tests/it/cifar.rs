@@ -84,3 +84,34 @@ fn broken_records_and_labels() {
         "{error}"
     );
 }
+
+#[test]
+fn cifar_100_takes_the_fine_labels() {
+    let folder = temp();
+    let inner = folder.path().join("cifar-100-binary");
+    fs::create_dir(&inner).unwrap();
+    let names: Vec<String> = (0..100).map(|class| format!("class {class}")).collect();
+    fs::write(inner.join("fine_label_names.txt"), names.join("\n")).unwrap();
+    let record = |index: usize| {
+        let mut record = cifar_record(index as u8 * 9, &colour(index, 32, 32));
+        record.insert(0, 19);
+        record
+    };
+    fs::write(
+        inner.join("train.bin"),
+        (0..10).flat_map(record).collect::<Vec<u8>>(),
+    )
+    .unwrap();
+    fs::write(
+        inner.join("test.bin"),
+        (10..11).flat_map(record).collect::<Vec<u8>>(),
+    )
+    .unwrap();
+    let bundle = open(folder.path()).unwrap();
+    assert_eq!((bundle.kind, bundle.train.len()), ("cifar100", 10));
+    assert_eq!(bundle.classes()[81], "class 81");
+    assert_eq!(bundle.train.label(9), 81);
+    let test = bundle.test.unwrap();
+    assert_eq!(test.label(0), 90);
+    assert!(test.image(0).unwrap().pixels() == colour(10, 32, 32).as_raw());
+}

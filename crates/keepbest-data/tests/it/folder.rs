@@ -77,7 +77,7 @@ fn other_files_are_counted_and_hidden_ones_ignored() {
     assert_eq!(
         bundle.notes,
         [
-            "left out 4 files in class folders, neither PNG nor JPEG: 1 without extension, 2 .gif, 1 .txt",
+            "left out 4 files in class folders that are no images: 1 without extension, 2 .gif, 1 .txt",
             "left out 1 folder inside class folders",
             "left out 1 image outside the class folders",
         ]

@@ -138,7 +138,7 @@ fn what_is_no_image_says_so() {
     assert_eq!(message(b""), "cannot decode stdin: the file is empty");
     assert_eq!(
         message(b"hello, world"),
-        "cannot decode stdin: not a PNG or JPEG image"
+        "cannot decode stdin: not a PNG, JPEG, WebP, BMP or TIFF image"
     );
     assert!(matches!(
         load_image(Path::new("missing.png")),
@@ -209,4 +209,42 @@ fn folders_of_images_are_listed_in_order() {
             "z.JPG"
         ]
     );
+}
+
+#[test]
+fn webp_bmp_and_tiff_are_lossless_too() {
+    for format in [ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff] {
+        let image = decode(&encoded(colour(3, 21, 30), format)).unwrap();
+        assert_eq!(image.shape(), ImageShape::new(21, 30, 3), "{format:?}");
+        assert!(image.pixels() == colour(3, 21, 30).as_raw(), "{format:?}");
+    }
+    let deep = ImageBuffer::from_fn(2, 1, |x, _| image::Luma([257 * (x as u16 + 1)]));
+    let image = decode(&encoded(DynamicImage::ImageLuma16(deep), ImageFormat::Tiff)).unwrap();
+    assert_eq!(
+        (image.shape(), image.pixels()),
+        (ImageShape::new(1, 2, 1), &[1, 2][..])
+    );
+}
+
+#[test]
+fn every_kind_that_breaks_off_is_an_error_or_the_same_image() {
+    for format in [
+        ImageFormat::Png,
+        ImageFormat::WebP,
+        ImageFormat::Bmp,
+        ImageFormat::Tiff,
+    ] {
+        let whole = encoded(colour(1, 9, 11), format);
+        let image = decode(&whole).unwrap();
+        for length in 0..whole.len() {
+            match decode(&whole[..length]) {
+                Err(_) => {}
+                Ok(cut) => assert!(
+                    cut == image,
+                    "{format:?}: {length} of {} bytes",
+                    whole.len()
+                ),
+            }
+        }
+    }
 }

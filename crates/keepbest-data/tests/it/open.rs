@@ -18,7 +18,9 @@ fn names() {
     );
     let hint = error.hint().unwrap();
     assert!(
-        hint.starts_with("give one of fashion-mnist-mini, fashion-mnist, or a folder: IDX files"),
+        hint.starts_with(
+            "give one of fashion-mnist-mini, fashion-mnist, or a folder with IDX files"
+        ),
         "{hint}"
     );
 }
@@ -96,10 +98,15 @@ fn what_is_no_data_set_says_what_was_found() {
         ),
         "{message}"
     );
-    assert!(error.hint().unwrap().starts_with("accepted: IDX files"));
+    assert!(
+        error
+            .hint()
+            .unwrap()
+            .starts_with("accepted: a folder with IDX files")
+    );
     let error = open_error(&folder.path().join("a.txt"));
     assert!(
-        error.ends_with("not a data set: found a file, not a folder"),
+        error.ends_with("not a data set: found a file of another kind"),
         "{error}"
     );
 }

@@ -212,7 +212,7 @@ const fn repeats<T: Put>() -> bool {
 settings! {
     [Data]
     data: String = "data" "DATA"
-        "Images to train on: a set that `keepbest data` lists, or a folder of IDX files, CIFAR-10 batches or images by class";
+        "Images to train on: a set that `keepbest data` lists, a folder of images by class, IDX or CIFAR files, a .csv of path and label, or an .npz";
     data_dir: Option<PathBuf> = "data-dir" "DIR"
         "Where a named set lies, when not at its usual place";
     image_size: ImageSize = "image-size" "SIZE"

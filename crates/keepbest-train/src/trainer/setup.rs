@@ -219,7 +219,7 @@ fn start_from(engine: &mut CpuEngine, parent: &Model) -> Result<Carried, TrainEr
 /// unless it may show digits or letters, which are others in a mirror.
 fn default_augment(bundle: &DataBundle, input: ImageShape) -> Augment {
     Augment {
-        flip: bundle.kind != "idx" || bundle.name.starts_with("fashion-mnist"),
+        flip: !["idx", "npz"].contains(&bundle.kind) || bundle.name.starts_with("fashion-mnist"),
         shift: (input.height.min(input.width) / 16) as u32,
     }
 }
