@@ -14,6 +14,8 @@ struct Geometry {
     stride: [usize; 2],
     padding: [usize; 2],
     count_include_pad: bool,
+    /// Windows share the map out among the output pixels, whatever the kernel.
+    adaptive: bool,
 }
 
 impl Geometry {
@@ -27,17 +29,57 @@ impl Geometry {
             stride: shape.stride,
             padding: shape.padding,
             count_include_pad,
+            adaptive: false,
         }
+    }
+
+    /// PyTorch's adaptive pooling of `input` to `[height, width]`.
+    fn adaptive(input: ActShape, [h, w]: [usize; 2]) -> Geometry {
+        assert!(h > 0 && w > 0, "adaptive pooling to nothing");
+        Geometry {
+            input,
+            output: ActShape::new(h, w, input.c),
+            kernel: [input.h.div_ceil(h) + 1, input.w.div_ceil(w) + 1],
+            stride: [1, 1],
+            padding: [0, 0],
+            count_include_pad: false,
+            adaptive: true,
+        }
+    }
+
+    fn cells(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    fn sizes(&self, axis: usize) -> (usize, usize) {
+        if axis == 0 {
+            (self.input.h, self.output.h)
+        } else {
+            (self.input.w, self.output.w)
+        }
+    }
+
+    /// Rows of windows that cover input row `at`.
+    fn windows_of_row(&self, at: usize) -> std::ops::Range<usize> {
+        let (input, output) = self.sizes(0);
+        if self.adaptive {
+            return at * output / input..((at + 1) * output).div_ceil(input);
+        }
+        let first = (at + self.padding[0] + 1)
+            .saturating_sub(self.kernel[0])
+            .div_ceil(self.stride[0]);
+        first..output.min((at + self.padding[0]) / self.stride[0] + 1)
     }
 
     /// Input coordinates the window at `at` covers, and the size it counts for the mean.
     #[inline(always)]
     fn window(&self, axis: usize, at: usize) -> (std::ops::Range<usize>, usize) {
-        let size = if axis == 0 {
-            self.input.h
-        } else {
-            self.input.w
-        };
+        let (size, output) = self.sizes(axis);
+        if self.adaptive {
+            let inside = at * size / output..((at + 1) * size).div_ceil(output);
+            let counted = inside.len();
+            return (inside, counted);
+        }
         let padding = self.padding[axis];
         let start = at * self.stride[axis];
         let end = (start + self.kernel[axis]).min(size + 2 * padding);
@@ -75,9 +117,7 @@ vectorised! {
     fn backward_row(s, g: &Geometry, dy: &[f32], iy: usize, dx: &mut [f32]) {
         let c = g.input.c;
         dx.fill(0.0);
-        let first_window = (iy + g.padding[0] + 1).saturating_sub(g.kernel[0]).div_ceil(g.stride[0]);
-        let last_window = ((iy + g.padding[0]) / g.stride[0]).min(g.output.h - 1);
-        for oy in first_window..last_window + 1 {
+        for oy in g.windows_of_row(iy) {
             let (_, high) = g.window(0, oy);
             for ox in 0..g.output.w {
                 let (columns, wide) = g.window(1, ox);
@@ -106,28 +146,25 @@ pub fn forward(
     x: &[f32],
     y: &mut [f32],
 ) {
-    let g = Geometry::new(shape, count_include_pad);
+    run_forward(ctx, n, Geometry::new(shape, count_include_pad), x, y);
+}
+
+fn run_forward(ctx: &Context, n: usize, g: Geometry, x: &[f32], y: &mut [f32]) {
     check_activation("x", x, n, g.input);
     check_activation("y", y, n, g.output);
     let row = g.output.w * g.output.c;
     let y = Disjoint::new(y);
-    run_rows(
-        ctx,
-        n,
-        g.output.h,
-        row * shape.cells().min(64),
-        &|image, oy| {
-            // SAFETY: rows are disjoint.
-            let y = unsafe { y.part(image * g.output.image_stride() + oy * row, row) };
-            forward_row(
-                ctx.isa(),
-                &g,
-                &x[image * g.input.image_stride()..][..g.input.values()],
-                oy,
-                y,
-            );
-        },
-    );
+    run_rows(ctx, n, g.output.h, row * g.cells().min(64), &|image, oy| {
+        // SAFETY: rows are disjoint.
+        let y = unsafe { y.part(image * g.output.image_stride() + oy * row, row) };
+        forward_row(
+            ctx.isa(),
+            &g,
+            &x[image * g.input.image_stride()..][..g.input.values()],
+            oy,
+            y,
+        );
+    });
 }
 
 /// Gradient of [`forward`]; overwrites `dx`.
@@ -143,28 +180,25 @@ pub fn backward(
     dy: &[f32],
     dx: &mut [f32],
 ) {
-    let g = Geometry::new(shape, count_include_pad);
+    run_backward(ctx, n, Geometry::new(shape, count_include_pad), dy, dx);
+}
+
+fn run_backward(ctx: &Context, n: usize, g: Geometry, dy: &[f32], dx: &mut [f32]) {
     check_activation("dy", dy, n, g.output);
     check_activation("dx", dx, n, g.input);
     let row = g.input.w * g.input.c;
     let dx = Disjoint::new(dx);
-    run_rows(
-        ctx,
-        n,
-        g.input.h,
-        row * shape.cells().min(64),
-        &|image, iy| {
-            // SAFETY: rows are disjoint.
-            let dx = unsafe { dx.part(image * g.input.image_stride() + iy * row, row) };
-            backward_row(
-                ctx.isa(),
-                &g,
-                &dy[image * g.output.image_stride()..][..g.output.values()],
-                iy,
-                dx,
-            );
-        },
-    );
+    run_rows(ctx, n, g.input.h, row * g.cells().min(64), &|image, iy| {
+        // SAFETY: rows are disjoint.
+        let dx = unsafe { dx.part(image * g.input.image_stride() + iy * row, row) };
+        backward_row(
+            ctx.isa(),
+            &g,
+            &dy[image * g.output.image_stride()..][..g.output.values()],
+            iy,
+            dx,
+        );
+    });
 }
 
 /// Mean over all pixels of each channel.
@@ -198,5 +232,43 @@ pub mod global {
             padding: [0, 0],
             dilation: [1, 1],
         }
+    }
+}
+
+/// Mean over windows that share the map out evenly, `torch.nn.AdaptiveAvgPool2d`: output row `i` of `h` covers the input rows
+/// from `floor(i * H / h)` to `ceil((i + 1) * H / h)`; columns likewise. Windows overlap where `h` does not divide `H`.
+pub mod adaptive {
+    use super::*;
+
+    /// Pools to `[height, width]`.
+    ///
+    /// # Panics
+    ///
+    /// When a slice is too short or the output has no pixels.
+    pub fn forward(
+        ctx: &Context,
+        n: usize,
+        shape: ActShape,
+        output: [usize; 2],
+        x: &[f32],
+        y: &mut [f32],
+    ) {
+        run_forward(ctx, n, Geometry::adaptive(shape, output), x, y);
+    }
+
+    /// Gradient of [`forward`]; overwrites `dx`.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`].
+    pub fn backward(
+        ctx: &Context,
+        n: usize,
+        shape: ActShape,
+        output: [usize; 2],
+        dy: &[f32],
+        dx: &mut [f32],
+    ) {
+        run_backward(ctx, n, Geometry::adaptive(shape, output), dy, dx);
     }
 }

@@ -50,19 +50,9 @@ pub fn forward(
     x: &[f32],
     y: &mut [f32],
 ) {
-    assert!(
-        (0.0..=1.0).contains(&p),
-        "dropout probability {p} is not within 0..=1"
-    );
+    let (threshold, scale) = threshold_and_scale(p);
     check_activation("x", x, n, shape);
     check_activation("y", y, n, shape);
-    // 24 random bits, as many as a float's significand.
-    let threshold = (p * f64::from(1 << 24)).round() as u32;
-    let scale = if p < 1.0 {
-        (1.0 / (1.0 - p)) as f32
-    } else {
-        0.0
-    };
     let values = shape.values();
     const PART: usize = 16384;
     let parts = values.div_ceil(PART).max(1);
@@ -91,6 +81,53 @@ pub fn forward(
                 &x[start..start + len],
                 y,
             );
+        }
+    });
+}
+
+/// Random numbers below the first become zero, others multiply by the second.
+fn threshold_and_scale(p: f64) -> (u32, f32) {
+    assert!(
+        (0.0..=1.0).contains(&p),
+        "dropout probability {p} is not within 0..=1"
+    );
+    // 24 random bits, as many as a float's significand.
+    let threshold = (p * f64::from(1 << 24)).round() as u32;
+    let scale = if p < 1.0 {
+        (1.0 / (1.0 - p)) as f32
+    } else {
+        0.0
+    };
+    (threshold, scale)
+}
+
+/// Stochastic depth (Huang et al., arXiv 1603.09382; torchvision's `StochasticDepth(p, "row")`): zeroes a whole image with
+/// probability `p` and multiplies the others by `1 / (1 - p)`. The gradient is the same on `dy`.
+///
+/// # Panics
+///
+/// As [`forward`].
+pub fn whole_images(
+    ctx: &Context,
+    n: usize,
+    shape: ActShape,
+    p: f64,
+    key: u64,
+    x: &[f32],
+    y: &mut [f32],
+) {
+    let (threshold, scale) = threshold_and_scale(p);
+    check_activation("x", x, n, shape);
+    check_activation("y", y, n, shape);
+    let out = Disjoint::new(y);
+    ctx.pool().run(n, &|image, _| {
+        let (low, high) = image_keys(key, image);
+        let kept = mix(mix(low) ^ high) >> 8 >= threshold;
+        let start = image * shape.image_stride();
+        // SAFETY: images are disjoint.
+        let y = unsafe { out.part(start, shape.values()) };
+        for (y, &x) in y.iter_mut().zip(&x[start..]) {
+            *y = if kept { x * scale } else { 0.0 };
         }
     });
 }

@@ -3,6 +3,7 @@
 mod conv;
 mod elementwise;
 mod losses;
+mod modern;
 mod normalisation;
 mod optimizers;
 mod pooling;
