@@ -250,7 +250,8 @@ mod tests {
 
     #[test]
     fn slopes_are_those_of_the_functions() {
-        let pairs: [(fn(f32) -> f32, fn(f32) -> f32); 6] = [
+        type Function = fn(f32) -> f32;
+        let pairs: [(Function, Function); 6] = [
             (relu6, relu6_slope),
             (sigmoid, sigmoid_slope),
             (silu, silu_slope),

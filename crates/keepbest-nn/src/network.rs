@@ -12,7 +12,7 @@ pub use summary::LayerSummary;
 
 use crate::params::ParamLayout;
 use crate::spec::ModelSpec;
-use keepbest_kernels::{ActShape, ConvShape, PoolShape};
+use keepbest_kernels::{ActShape, ConvShape, Pointwise, PoolShape};
 
 /// Index of a value (the input image, or a layer's output) in [`Network::values`].
 pub(crate) type ValueId = usize;
@@ -46,9 +46,33 @@ pub(crate) enum Op {
         count_include_pad: bool,
     },
     GlobalAvgPool,
+    AdaptiveAvgPool([usize; 2]),
+    Pointwise(Pointwise),
+    LayerNorm(ChannelNorm),
+    GroupNorm {
+        norm: ChannelNorm,
+        groups: usize,
+    },
+    /// `input` times a trained factor a channel.
+    LayerScale {
+        weight: ParamId,
+    },
     Dropout {
         p: f64,
         stream: u64,
+    },
+    /// Dropout of whole images.
+    StochasticDepth {
+        p: f64,
+        stream: u64,
+    },
+    /// `input * other`, where `other` is one pixel.
+    Gate {
+        other: ValueId,
+    },
+    /// The channels of `input`, then those of `other`.
+    Concat {
+        other: ValueId,
     },
     /// `input + other`, then a ReLU when `relu`.
     Add {
@@ -67,6 +91,14 @@ pub(crate) struct BatchNorm {
     pub momentum: f64,
     pub residual: Option<ValueId>,
     pub relu: bool,
+}
+
+/// A norm that keeps no statistics.
+#[derive(Clone, Debug)]
+pub(crate) struct ChannelNorm {
+    pub weight: ParamId,
+    pub bias: ParamId,
+    pub eps: f64,
 }
 
 /// A spec that has been checked: every layer fits the next, and every parameter has a name, a shape and a
@@ -98,7 +130,7 @@ impl Network {
     ///
     /// # Errors
     /// [`LayerError`] naming the layer: a window larger than its padded input, channels that are no multiple
-    /// of the groups, branches of a residual block of different sizes, two layers of one name, a linear layer
+    /// of the groups, branches whose outputs do not fit each other, two layers of one name, a linear layer
     /// on something not flattened, an output that is not one score a class.
     pub fn new(spec: &ModelSpec) -> Result<Self, LayerError> {
         lower::lower(spec)

@@ -101,6 +101,17 @@ impl ParamLayout {
         Ok(self.tensors.len() - 1)
     }
 
+    /// Gives a tensor that was pushed under `name` its shape, and tells its index.
+    pub(crate) fn set_shape(&mut self, name: &str, shape: Vec<usize>) -> usize {
+        let index = self
+            .tensors
+            .iter()
+            .position(|t| t.name == name)
+            .expect("the tensor was pushed before its layer");
+        self.tensors[index].shape = shape;
+        index
+    }
+
     /// Gives every tensor its place. Called once all tensors are known.
     pub(crate) fn finish(mut self) -> Self {
         for tensor in &mut self.tensors {

@@ -5,7 +5,9 @@ mod arena;
 
 use crate::network::{Network, Node, Op, ValueId};
 use arena::{ArenaBuilder, Region};
-use keepbest_kernels::{ActShape, Context, ConvPlan, ShapeError, batch_norm, max_pool};
+use keepbest_kernels::{
+    ActShape, Context, ConvPlan, ShapeError, batch_norm, group_norm, layer_norm, max_pool,
+};
 use std::ops::Range;
 
 /// A place in the arena.
@@ -17,8 +19,9 @@ pub(crate) struct Step {
     pub conv: Option<ConvPlan>,
     pub input: Place,
     pub output: Place,
-    /// Second input of a sum, or the residual of a batch norm.
+    /// Second input of a sum, a gate or a concatenation, or the residual of a batch norm.
     pub other: Option<Place>,
+    pub other_shape: ActShape,
     pub input_shape: ActShape,
     pub output_shape: ActShape,
     /// Scratch of the forward pass.
@@ -128,7 +131,9 @@ impl Plan {
             let scratch = arena.region(scratch_len);
             arena.use_at(scratch, time);
             let channels = match node.op {
-                Op::BatchNorm(_) => extend(&mut channels_len, output_shape.c),
+                Op::BatchNorm(_) | Op::LayerScale { .. } => {
+                    extend(&mut channels_len, output_shape.c)
+                }
                 _ => 0..0,
             };
             let indices = match node.op {
@@ -158,8 +163,8 @@ impl Plan {
                     .expect("every value but the input feeds a later layer or is the output");
                 arena.use_at(output_gradient, time);
                 let mut target = |value: ValueId, arena: &mut ArenaBuilder| {
-                    // Nobody asks for the images' gradient; batch norm computes it on the way.
-                    if value == 0 && !matches!(node.op, Op::BatchNorm(_)) {
+                    // Nobody asks for the images' gradient; norms compute it on the way.
+                    if value == 0 && !node.op.always_gives_input_gradient() {
                         return None;
                     }
                     let len = network.values[value].len(batch);
@@ -181,7 +186,11 @@ impl Plan {
                         conv.packed_backward_len()
                             .max(conv.weight_gradient_scratch_len(threads))
                     }
-                    Op::BatchNorm(_) => batch_norm::scratch_len(batch, shape),
+                    Op::BatchNorm(_) | Op::LayerScale { .. } => {
+                        batch_norm::scratch_len(batch, shape)
+                    }
+                    Op::LayerNorm(_) => layer_norm::scratch_len(batch, shape),
+                    Op::GroupNorm { .. } => group_norm::scratch_len(batch, shape),
                     _ => 0,
                 };
                 let scratch = arena.region(scratch_len);
@@ -209,6 +218,7 @@ impl Plan {
                 input: layout.range(values[node.input].activation),
                 output: layout.range(values[node.output].activation),
                 other: node.other().map(|v| layout.range(values[v].activation)),
+                other_shape: network.values[node.other().unwrap_or(node.input)],
                 input_shape: network.values[node.input],
                 output_shape: network.values[node.output],
                 scratch: layout.range(p.scratch),
@@ -258,25 +268,59 @@ fn extend(total: &mut usize, len: usize) -> Place {
     start..*total
 }
 
+impl Op {
+    /// Whether the gradient of the input comes with those of the parameters.
+    fn always_gives_input_gradient(&self) -> bool {
+        matches!(
+            self,
+            Op::BatchNorm(_) | Op::LayerNorm(_) | Op::GroupNorm { .. } | Op::LayerScale { .. }
+        )
+    }
+
+    /// Whether the backward pass reads the operation's input and output.
+    pub(crate) fn backward_reads(&self) -> (bool, bool) {
+        match self {
+            Op::BatchNorm(bn) => (true, bn.relu),
+            Op::Relu | Op::Add { relu: true, .. } => (false, true),
+            Op::Conv { .. }
+            | Op::Pointwise(_)
+            | Op::LayerNorm(_)
+            | Op::GroupNorm { .. }
+            | Op::LayerScale { .. }
+            | Op::Gate { .. } => (true, false),
+            Op::MaxPool(_)
+            | Op::AvgPool { .. }
+            | Op::GlobalAvgPool
+            | Op::AdaptiveAvgPool(_)
+            | Op::Dropout { .. }
+            | Op::StochasticDepth { .. }
+            | Op::Concat { .. }
+            | Op::Add { relu: false, .. } => (false, false),
+        }
+    }
+
+    /// Whether the backward pass reads the second input.
+    pub(crate) fn backward_reads_other(&self) -> bool {
+        matches!(self, Op::Gate { .. })
+    }
+}
+
 impl Node {
     /// Second value the operation reads.
-    fn other(&self) -> Option<ValueId> {
+    pub(crate) fn other(&self) -> Option<ValueId> {
         match &self.op {
-            Op::Add { other, .. } => Some(*other),
+            Op::Add { other, .. } | Op::Gate { other } | Op::Concat { other } => Some(*other),
             Op::BatchNorm(bn) => bn.residual,
             _ => None,
         }
     }
 
     /// Values of the forward pass that the backward pass reads again.
-    fn kept_for_backward(&self) -> Vec<ValueId> {
-        match &self.op {
-            Op::Conv { .. } => vec![self.input],
-            Op::BatchNorm(bn) if bn.relu => vec![self.input, self.output],
-            Op::BatchNorm(_) => vec![self.input],
-            Op::Relu | Op::Add { relu: true, .. } => vec![self.output],
-            Op::MaxPool(_) | Op::AvgPool { .. } | Op::GlobalAvgPool => vec![],
-            Op::Dropout { .. } | Op::Add { relu: false, .. } => vec![],
-        }
+    fn kept_for_backward(&self) -> impl Iterator<Item = ValueId> {
+        let (reads_input, reads_output) = self.op.backward_reads();
+        let other = self.other().filter(|_| self.op.backward_reads_other());
+        let input = reads_input.then_some(self.input);
+        let output = reads_output.then_some(self.output);
+        input.into_iter().chain(output).chain(other)
     }
 }

@@ -11,7 +11,8 @@ use keepbest_formats::StateDict;
 #[cfg(test)]
 use keepbest_kernels::ActShape;
 use keepbest_kernels::{
-    Buffer, Context, activation, add, avg_pool, batch_norm, global_avg_pool, max_pool, relu,
+    Buffer, Context, activation, adaptive_avg_pool, add, avg_pool, batch_norm, concat, gate,
+    global_avg_pool, group_norm, layer_norm, max_pool, pointwise, relu,
 };
 use std::sync::Arc;
 
@@ -44,7 +45,8 @@ enum LayerWeights {
         packed: Buffer,
         bias: Option<Vec<f32>>,
     },
-    /// Batch norm with fixed statistics: `x * scale + shift`.
+    /// `x * scale + shift` of each channel, after the norm where the operation is one; batch norm with its fixed
+    /// statistics is this alone.
     Affine {
         scale: Vec<f32>,
         shift: Vec<f32>,
@@ -155,6 +157,16 @@ impl Predictor {
                     let mean = param(bn.running_mean);
                     affine(mean, &inv_std, gamma, beta, scale, shift);
                 }
+                (
+                    Op::LayerNorm(norm) | Op::GroupNorm { norm, .. },
+                    LayerWeights::Affine { scale, shift },
+                ) => {
+                    scale.copy_from_slice(param(norm.weight));
+                    shift.copy_from_slice(param(norm.bias));
+                }
+                (Op::LayerScale { weight }, LayerWeights::Affine { scale, .. }) => {
+                    scale.copy_from_slice(param(*weight));
+                }
                 _ => {}
             }
         }
@@ -222,7 +234,10 @@ impl LayerWeights {
                 packed: Buffer::zeroed(conv.packed_forward_len()),
                 bias: None,
             },
-            (Op::BatchNorm(_), _) => {
+            (
+                Op::BatchNorm(_) | Op::LayerNorm(_) | Op::GroupNorm { .. } | Op::LayerScale { .. },
+                _,
+            ) => {
                 let zeros = vec![0.0; step.output_shape.c];
                 LayerWeights::Affine {
                     scale: zeros.clone(),
@@ -250,7 +265,17 @@ fn run(ctx: &Context, n: usize, step: &Step, layer: &LayerWeights, arena: &mut B
             let residual = bn.residual.map(|_| &*other);
             batch_norm::apply(ctx, n, shape, x, scale, shift, residual, bn.relu, y);
         }
+        (Op::LayerScale { .. }, LayerWeights::Affine { scale, shift }) => {
+            batch_norm::apply(ctx, n, shape, x, scale, shift, None, false, y);
+        }
+        (Op::LayerNorm(norm), LayerWeights::Affine { scale, shift }) => {
+            layer_norm::forward(ctx, n, shape, x, scale, shift, norm.eps, y);
+        }
+        (Op::GroupNorm { norm, groups }, LayerWeights::Affine { scale, shift }) => {
+            group_norm::forward(ctx, n, shape, *groups, x, scale, shift, norm.eps, y);
+        }
         (Op::Relu, _) => relu::forward(ctx, x, y),
+        (Op::Pointwise(kind), _) => pointwise::forward(ctx, *kind, x, y),
         (Op::MaxPool(pool), _) => max_pool::forward(ctx, n, pool, x, y, None),
         (
             Op::AvgPool {
@@ -262,10 +287,24 @@ fn run(ctx: &Context, n: usize, step: &Step, layer: &LayerWeights, arena: &mut B
             avg_pool::forward(ctx, n, pool, *count_include_pad, x, y);
         }
         (Op::GlobalAvgPool, _) => global_avg_pool::forward(ctx, n, step.input_shape, x, y),
+        (Op::AdaptiveAvgPool(size), _) => {
+            adaptive_avg_pool::forward(ctx, n, step.input_shape, *size, x, y);
+        }
         // The dropout of a trained network passes everything.
-        (Op::Dropout { .. }, _) => y.copy_from_slice(x),
+        (Op::Dropout { .. } | Op::StochasticDepth { .. }, _) => y.copy_from_slice(x),
+        (Op::Gate { .. }, _) => gate::forward(ctx, n, shape, x, other, y),
+        (Op::Concat { .. }, _) => {
+            concat::forward(ctx, n, (step.input_shape, x), (step.other_shape, other), y);
+        }
         (Op::Add { relu, .. }, _) => add::forward(ctx, x, &other[..shape.len(n)], *relu, y),
-        (Op::Conv { .. } | Op::BatchNorm(_), _) => {
+        (
+            Op::Conv { .. }
+            | Op::BatchNorm(_)
+            | Op::LayerNorm(_)
+            | Op::GroupNorm { .. }
+            | Op::LayerScale { .. },
+            _,
+        ) => {
             unreachable!("weights are made for the operation they stand beside")
         }
     }

@@ -4,7 +4,10 @@ use super::{Memory, Pass};
 use crate::network::Op;
 use crate::plan::{Place, Step, Target};
 use crate::random;
-use keepbest_kernels::{add, avg_pool, batch_norm, dropout, global_avg_pool, max_pool, relu};
+use keepbest_kernels::{
+    adaptive_avg_pool, add, avg_pool, batch_norm, concat, dropout, gate, global_avg_pool,
+    group_norm, layer_norm, max_pool, pointwise, relu,
+};
 
 pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
     let &Pass {
@@ -19,18 +22,15 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
     let param = |id| pass.param(id);
     // Activations the operation does not keep may have given their place to others by now: an operation
     // asks only for what it reads.
-    let (reads_x, reads_y) = match &step.node.op {
-        Op::Conv { .. } => (true, false),
-        Op::BatchNorm(bn) => (true, bn.relu),
-        Op::Relu | Op::Add { relu: true, .. } => (false, true),
-        _ => (false, false),
-    };
+    let (reads_x, reads_y) = step.node.op.backward_reads();
+    let second = step.other.clone().unwrap_or(0..0);
     let only_if = |reads: bool, place: &Place| if reads { place.clone() } else { 0..0 };
-    let [x, y, dy, dx, other, scratch] = memory
+    let [x, y, second, dy, dx, other, scratch] = memory
         .arena
         .get_disjoint_mut([
             only_if(reads_x, &step.input),
             only_if(reads_y, &step.output),
+            only_if(step.node.op.backward_reads_other(), &second),
             backward.output_gradient.clone(),
             written(&backward.input_gradient),
             written(&backward.other_gradient),
@@ -41,7 +41,8 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
     let shape = step.output_shape;
     let (input_len, output_len) = (step.input_shape.len(n), shape.len(n));
     let (x, y, dy) = (only(x, input_len), only(y, output_len), &dy[..output_len]);
-    let (dx, other) = (only(dx, input_len), only(other, input_len));
+    let other_len = step.other_shape.len(n);
+    let (dx, other) = (only(dx, input_len), only(other, other_len));
     let wanted = backward.input_gradient.is_some();
     let other_wanted = backward.other_gradient.is_some();
     match &step.node.op {
@@ -97,16 +98,72 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
         Op::GlobalAvgPool if wanted => {
             global_avg_pool::backward(ctx, n, step.input_shape, dy, dx);
         }
-        Op::Dropout { p, stream } if wanted => {
-            dropout::backward(
+        Op::AdaptiveAvgPool(size) if wanted => {
+            adaptive_avg_pool::backward(ctx, n, step.input_shape, *size, dy, dx);
+        }
+        Op::Pointwise(kind) if wanted => pointwise::backward(ctx, *kind, x, dy, dx),
+        Op::LayerNorm(norm) | Op::GroupNorm { norm, .. } => {
+            let [dgamma, dbeta] = memory
+                .gradients
+                .get_disjoint_mut([
+                    tensor(norm.weight).trained_range(),
+                    tensor(norm.bias).trained_range(),
+                ])
+                .expect("parameters have places of their own");
+            let (gamma, eps) = (param(norm.weight), norm.eps);
+            match step.node.op {
+                Op::GroupNorm { groups, .. } => group_norm::backward(
+                    ctx, n, shape, groups, x, dy, gamma, eps, scratch, dgamma, dbeta, dx,
+                ),
+                _ => layer_norm::backward(
+                    ctx, n, shape, x, dy, gamma, eps, scratch, dgamma, dbeta, dx,
+                ),
+            }
+        }
+        Op::LayerScale { weight } => {
+            let channels = step.channels.clone();
+            batch_norm::backward_frozen(
                 ctx,
                 n,
                 shape,
-                *p,
-                random::key(dropout_key, &[*stream]),
+                x,
+                None,
                 dy,
+                &memory.mean[channels.clone()],
+                &memory.inv_std[channels.clone()],
+                param(*weight),
+                scratch,
+                &mut memory.gradients[tensor(*weight).trained_range()],
+                // It has no shift: the gradient of one goes where nobody looks.
+                &mut memory.variance[channels],
                 dx,
+                None,
             );
+        }
+        Op::Dropout { p, stream } if wanted => {
+            let key = random::key(dropout_key, &[*stream]);
+            dropout::backward(ctx, n, shape, *p, key, dy, dx);
+        }
+        Op::StochasticDepth { p, stream } if wanted => {
+            let key = random::key(dropout_key, &[*stream]);
+            dropout::whole_images(ctx, n, shape, *p, key, dy, dx);
+        }
+        Op::Gate { .. } => {
+            if wanted {
+                gate::forward(ctx, n, shape, dy, second, dx);
+            }
+            gate::backward_factors(ctx, n, shape, x, dy, other);
+        }
+        Op::Concat { .. } => {
+            let first = step.input_shape.c;
+            for (target, from, of, wanted) in [
+                (dx, 0, step.input_shape, wanted),
+                (other, first, step.other_shape, other_wanted),
+            ] {
+                if wanted {
+                    concat::backward(ctx, n, (shape, dy), from, (of, target));
+                }
+            }
         }
         Op::Add { relu, .. } => {
             for (target, wanted) in [(dx, wanted), (other, other_wanted)] {
@@ -120,16 +177,18 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
         // The gradient with respect to the images is of no use.
         _ => {}
     }
-    for target in [&backward.input_gradient, &backward.other_gradient]
-        .into_iter()
-        .flatten()
-    {
-        if let Some(staging) = &target.staging {
+    for (target, len) in [
+        (&backward.input_gradient, input_len),
+        (&backward.other_gradient, other_len),
+    ] {
+        if let Some(target) = target
+            && let Some(staging) = &target.staging
+        {
             let [sum, part] = memory
                 .arena
                 .get_disjoint_mut([target.place.clone(), staging.clone()])
                 .expect("the plan keeps a gradient and its staging apart");
-            add::accumulate(ctx, &mut sum[..input_len], &part[..input_len]);
+            add::accumulate(ctx, &mut sum[..len], &part[..len]);
         }
     }
 }

@@ -5,7 +5,10 @@ use crate::affine::{affine, inverse_deviation};
 use crate::network::Op;
 use crate::plan::Step;
 use crate::random;
-use keepbest_kernels::{add, avg_pool, batch_norm, dropout, global_avg_pool, max_pool, relu};
+use keepbest_kernels::{
+    adaptive_avg_pool, add, avg_pool, batch_norm, concat, dropout, gate, global_avg_pool,
+    group_norm, layer_norm, max_pool, pointwise, relu,
+};
 
 pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
     let &Pass {
@@ -63,16 +66,36 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
             count_include_pad,
         } => avg_pool::forward(ctx, n, pool, *count_include_pad, x, y),
         Op::GlobalAvgPool => global_avg_pool::forward(ctx, n, step.input_shape, x, y),
+        Op::AdaptiveAvgPool(size) => {
+            adaptive_avg_pool::forward(ctx, n, step.input_shape, *size, x, y);
+        }
+        Op::Pointwise(kind) => pointwise::forward(ctx, *kind, x, y),
+        Op::LayerNorm(norm) => {
+            let (gamma, beta) = (param(norm.weight), param(norm.bias));
+            layer_norm::forward(ctx, n, shape, x, gamma, beta, norm.eps, y);
+        }
+        Op::GroupNorm { norm, groups } => {
+            let (gamma, beta) = (param(norm.weight), param(norm.bias));
+            group_norm::forward(ctx, n, shape, *groups, x, gamma, beta, norm.eps, y);
+        }
+        Op::LayerScale { weight } => {
+            // A batch norm whose statistics are those of a standard normal, and stay so.
+            let channels = step.channels.clone();
+            memory.inv_std[channels.clone()].fill(1.0);
+            let shift = &memory.shift[channels];
+            batch_norm::apply(ctx, n, shape, x, param(*weight), shift, None, false, y);
+        }
         Op::Dropout { p, stream } => {
-            dropout::forward(
-                ctx,
-                n,
-                shape,
-                *p,
-                random::key(dropout_key, &[*stream]),
-                x,
-                y,
-            );
+            let key = random::key(dropout_key, &[*stream]);
+            dropout::forward(ctx, n, shape, *p, key, x, y);
+        }
+        Op::StochasticDepth { p, stream } => {
+            let key = random::key(dropout_key, &[*stream]);
+            dropout::whole_images(ctx, n, shape, *p, key, x, y);
+        }
+        Op::Gate { .. } => gate::forward(ctx, n, shape, x, other, y),
+        Op::Concat { .. } => {
+            concat::forward(ctx, n, (step.input_shape, x), (step.other_shape, other), y);
         }
         Op::Add { relu, .. } => add::forward(ctx, x, &other[..shape.len(n)], *relu, y),
     }

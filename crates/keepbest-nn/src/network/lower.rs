@@ -1,9 +1,18 @@
 //! Spec to [`Network`]: shape inference, parameter names, fusion.
 
+mod blocks;
+mod weighted;
+
 use super::{BatchNorm, LayerError, Network, Node, Op, ValueId};
 use crate::params::{ParamLayout, Role, Start};
-use crate::spec::{self, Init, Layer, ModelSpec, Pair};
-use keepbest_kernels::{ActShape, ConvShape, PoolShape};
+use crate::spec::{self, Layer, ModelSpec, Pair};
+use keepbest_kernels::{ActShape, Pointwise, PoolShape};
+
+/// Layers a network may have: enough for any that trains on a CPU, and soon reached by a hostile `repeat`.
+const MAX_LAYERS: usize = 4096;
+
+/// Sides of an adaptive pooling's output.
+const MAX_ADAPTIVE: usize = 4096;
 
 /// A value as the next layer sees it: a map of channels, or a vector (a map read in PyTorch's order).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,6 +28,8 @@ struct Lowering {
     /// Nodes before this one feed more than the layer at hand, so nothing may be fused into them.
     shared_before: usize,
     dropouts: u64,
+    /// Layers and copies of layers seen so far.
+    seen: usize,
 }
 
 /// Where a layer stands, for its parameters' names and its errors.
@@ -83,6 +94,7 @@ pub(super) fn flatten(spec: &ModelSpec) -> Result<(Network, Current), LayerError
         layout: ParamLayout::default(),
         shared_before: 0,
         dropouts: 0,
+        seen: 0,
     };
     let out = lowering.sequence(
         "",
@@ -113,32 +125,40 @@ fn describe(shape: ActShape, flat: bool) -> String {
     }
 }
 
+/// A name inside a block; an empty one adds nothing.
+fn join(prefix: &str, own: &str) -> String {
+    match (prefix, own) {
+        ("", name) | (name, "") => name.to_owned(),
+        (prefix, own) => format!("{prefix}.{own}"),
+    }
+}
+
 impl Lowering {
-    fn sequence(
-        &mut self,
-        prefix: &str,
-        layers: &[Layer],
-        mut current: Current,
-    ) -> Result<Current, LayerError> {
-        for (position, layer) in layers.iter().enumerate() {
-            let own = layer
-                .name()
-                .map_or_else(|| position.to_string(), str::to_owned);
-            let name = if prefix.is_empty() {
-                own
-            } else {
-                format!("{prefix}.{own}")
-            };
-            current = self.layer(&Place { name, layer }, current)?;
+    /// Counts a layer, or a copy of layers.
+    fn count(&mut self, place: &Place) -> Result<(), LayerError> {
+        self.seen += 1;
+        if self.seen > MAX_LAYERS {
+            return Err(place.error(format!("the network has more than {MAX_LAYERS} layers")));
         }
-        Ok(current)
+        Ok(())
     }
 
     fn layer(&mut self, place: &Place, x: Current) -> Result<Current, LayerError> {
+        self.count(place)?;
         match place.layer {
             Layer::Conv2d(l) => self.conv(place, l, x),
             Layer::BatchNorm2d(l) => self.batch_norm(place, l, x),
+            Layer::LayerNorm2d(l) => {
+                self.channel_norm(place, l.eps, x, |norm, _| Ok(Op::LayerNorm(norm)))
+            }
+            Layer::GroupNorm(l) => self.group_norm(place, l, x),
             Layer::Relu(_) => Ok(self.relu(place, x)),
+            Layer::Relu6(_) => Ok(self.pointwise(place, Pointwise::Relu6, x)),
+            Layer::Sigmoid(_) => Ok(self.pointwise(place, Pointwise::Sigmoid, x)),
+            Layer::Silu(_) => Ok(self.pointwise(place, Pointwise::Silu, x)),
+            Layer::Hardsigmoid(_) => Ok(self.pointwise(place, Pointwise::Hardsigmoid, x)),
+            Layer::Hardswish(_) => Ok(self.pointwise(place, Pointwise::Hardswish, x)),
+            Layer::Gelu(_) => Ok(self.pointwise(place, Pointwise::Gelu, x)),
             Layer::MaxPool2d(l) => {
                 let window = (l.kernel, l.stride, l.padding);
                 self.pool(place, window, x, Op::MaxPool)
@@ -160,11 +180,29 @@ impl Lowering {
                 };
                 Ok(self.node(place, Op::GlobalAvgPool, x.value, out, false))
             }
+            Layer::AdaptiveAvgPool2d(l) => {
+                let shape = self.map(place, x)?;
+                let [h, w] = l.size.0;
+                let out = ActShape { h, w, c: shape.c };
+                if out.is_empty() || h.max(w) > MAX_ADAPTIVE {
+                    let problem =
+                        format!("size must be within 1 and {MAX_ADAPTIVE}, found {h} x {w}");
+                    return Err(place.error(problem));
+                }
+                Ok(self.node(place, Op::AdaptiveAvgPool(l.size.0), x.value, out, false))
+            }
             Layer::Flatten(_) => Ok(Current { flat: true, ..x }),
             Layer::Linear(l) => self.linear(place, l, x),
-            Layer::Dropout(l) => self.dropout(place, l, x),
+            Layer::LayerScale(l) => self.layer_scale(place, l, x),
+            Layer::Dropout(l) => self.dropout(place, l, x, |p, stream| Op::Dropout { p, stream }),
+            Layer::StochasticDepth(l) => {
+                self.dropout(place, l, x, |p, stream| Op::StochasticDepth { p, stream })
+            }
             Layer::Sequential(l) => self.sequence(&place.name, &l.layers, x),
+            Layer::Repeat(l) => self.repeat(place, l, x),
             Layer::Residual(l) => self.residual(place, l, x),
+            Layer::Gate(l) => self.gate(place, l, x),
+            Layer::Branch(l) => self.branch(place, l, x),
         }
     }
 
@@ -209,144 +247,10 @@ impl Lowering {
         role: Role,
         start: Start,
     ) -> Result<usize, LayerError> {
-        let name = format!("{}.{part}", place.name);
+        let name = join(&place.name, part);
         self.layout
             .push(name, shape.to_vec(), role, start)
             .map_err(|name| place.error(format!("there already is a parameter `{name}`")))
-    }
-
-    fn conv(&mut self, place: &Place, l: &spec::Conv2d, x: Current) -> Result<Current, LayerError> {
-        let input = self.map(place, x)?;
-        if l.groups == 0 || !input.c.is_multiple_of(l.groups) || !l.out.is_multiple_of(l.groups) {
-            return Err(place.error(format!(
-                "input channels ({}) and output channels ({}) must be multiples of groups ({})",
-                input.c, l.out, l.groups
-            )));
-        }
-        let shape = ConvShape {
-            input,
-            out_channels: l.out,
-            kernel: l.kernel.0,
-            stride: l.stride.0,
-            padding: l.padding.0,
-            dilation: l.dilation.0,
-            groups: l.groups,
-        };
-        let per_group = input.c / l.groups;
-        let taps = l.kernel.0[0] * l.kernel.0[1];
-        let weight_shape = [l.out, per_group, l.kernel.0[0], l.kernel.0[1]];
-        let start = match l.init {
-            Init::Default => Start::uniform_fan_in(per_group * taps),
-            Init::KaimingNormalFanOut => Start::kaiming_normal_fan_out(l.out * taps),
-        };
-        self.convolution(place, x, shape, &weight_shape, start, l.bias, false)
-    }
-
-    fn linear(
-        &mut self,
-        place: &Place,
-        l: &spec::Linear,
-        x: Current,
-    ) -> Result<Current, LayerError> {
-        let input = self.values[x.value];
-        if !x.flat {
-            return Err(place.error(format!(
-                "needs a vector, found {}; put a flatten layer before it",
-                describe(input, false)
-            )));
-        }
-        let features = input.c * input.h * input.w;
-        let shape = ConvShape {
-            input,
-            out_channels: l.out,
-            kernel: [input.h, input.w],
-            stride: [1, 1],
-            padding: [0, 0],
-            dilation: [1, 1],
-            groups: 1,
-        };
-        let start = Start::uniform_fan_in(features);
-        self.convolution(place, x, shape, &[l.out, features], start, l.bias, true)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn convolution(
-        &mut self,
-        place: &Place,
-        x: Current,
-        shape: ConvShape,
-        weight_shape: &[usize],
-        start: Start,
-        bias: bool,
-        linear: bool,
-    ) -> Result<Current, LayerError> {
-        let out = shape.output().map_err(|e| place.error(e.to_string()))?;
-        let fan_in = weight_shape[1..].iter().product();
-        let weight = self.param(place, "weight", weight_shape, Role::Trained, start)?;
-        let bias = if bias {
-            let start = Start::uniform_fan_in(fan_in);
-            Some(self.param(place, "bias", &[shape.out_channels], Role::Trained, start)?)
-        } else {
-            None
-        };
-        Ok(self.node(
-            place,
-            Op::Conv {
-                shape,
-                weight,
-                bias,
-                linear,
-            },
-            x.value,
-            out,
-            linear,
-        ))
-    }
-
-    fn batch_norm(
-        &mut self,
-        place: &Place,
-        l: &spec::BatchNorm2d,
-        x: Current,
-    ) -> Result<Current, LayerError> {
-        let shape = self.map(place, x)?;
-        if !(l.eps >= 0.0 && l.eps.is_finite() && (0.0..=1.0).contains(&l.momentum)) {
-            return Err(place.error(format!(
-                "eps must be at least 0 and momentum within 0 and 1, found eps {} and momentum {}",
-                l.eps, l.momentum
-            )));
-        }
-        let c = [shape.c];
-        let op = Op::BatchNorm(BatchNorm {
-            weight: self.param(place, "weight", &c, Role::Trained, Start::Constant(1.0))?,
-            bias: self.param(place, "bias", &c, Role::Trained, Start::Constant(0.0))?,
-            running_mean: self.param(
-                place,
-                "running_mean",
-                &c,
-                Role::Buffer,
-                Start::Constant(0.0),
-            )?,
-            running_var: self.param(
-                place,
-                "running_var",
-                &c,
-                Role::Buffer,
-                Start::Constant(1.0),
-            )?,
-            eps: l.eps,
-            momentum: l.momentum,
-            residual: None,
-            relu: false,
-        });
-        self.param(
-            place,
-            "num_batches_tracked",
-            &[],
-            Role::Counter,
-            Start::Constant(0.0),
-        )?;
-        Ok(self.node(place, op, x.value, shape, false))
     }
 
     fn relu(&mut self, place: &Place, x: Current) -> Current {
@@ -362,6 +266,11 @@ impl Lowering {
         }
         let shape = self.values[x.value];
         self.node(place, Op::Relu, x.value, shape, x.flat)
+    }
+
+    fn pointwise(&mut self, place: &Place, kind: Pointwise, x: Current) -> Current {
+        let shape = self.values[x.value];
+        self.node(place, Op::Pointwise(kind), x.value, shape, x.flat)
     }
 
     fn pool(
@@ -388,6 +297,7 @@ impl Lowering {
         place: &Place,
         l: &spec::Dropout,
         x: Current,
+        op: impl FnOnce(f64, u64) -> Op,
     ) -> Result<Current, LayerError> {
         if !(0.0..1.0).contains(&l.p) {
             return Err(place.error(format!("p must be at least 0 and below 1, found {}", l.p)));
@@ -395,62 +305,6 @@ impl Lowering {
         let stream = self.dropouts;
         self.dropouts += 1;
         let shape = self.values[x.value];
-        Ok(self.node(
-            place,
-            Op::Dropout { p: l.p, stream },
-            x.value,
-            shape,
-            x.flat,
-        ))
-    }
-
-    fn residual(
-        &mut self,
-        place: &Place,
-        l: &spec::Residual,
-        x: Current,
-    ) -> Result<Current, LayerError> {
-        // `x` feeds both branches, and the shortcut's end feeds the sum: neither may take a later ReLU.
-        let outer = self.shared_before;
-        let start = self.nodes.len();
-        self.shared_before = start;
-        // The body comes first in the state dict, as in torchvision, and last in the computation, so that the
-        // sum can be fused into its end.
-        let body = self.sequence(&place.name, &l.body, x)?;
-        let body_nodes = self.nodes.len() - start;
-        self.shared_before = self.nodes.len();
-        let shortcut = self.sequence(&place.name, &l.shortcut, x)?;
-        self.nodes[start..].rotate_left(body_nodes);
-        self.shared_before = self.nodes.len() - body_nodes;
-        let (a, b) = (self.values[body.value], self.values[shortcut.value]);
-        if a != b || body.flat != shortcut.flat {
-            return Err(place.error(format!(
-                "the body gives {} and the shortcut {}: they must be the same",
-                describe(a, body.flat),
-                describe(b, shortcut.flat)
-            )));
-        }
-        let last = self.nodes.len().wrapping_sub(1);
-        let fusable =
-            self.nodes.len() > self.shared_before && self.nodes[last].output == body.value;
-        let fused = fusable
-            && match &mut self.nodes[last].op {
-                Op::BatchNorm(bn) if !bn.relu && bn.residual.is_none() => {
-                    bn.residual = Some(shortcut.value);
-                    true
-                }
-                _ => false,
-            };
-        let out = if fused {
-            body
-        } else {
-            let op = Op::Add {
-                other: shortcut.value,
-                relu: false,
-            };
-            self.node(place, op, body.value, a, body.flat)
-        };
-        self.shared_before = outer;
-        Ok(out)
+        Ok(self.node(place, op(l.p, stream), x.value, shape, x.flat))
     }
 }

@@ -15,6 +15,8 @@ pub struct LayerSummary {
     pub parameters: usize,
     /// Floating-point operations (multiplications and additions) of one image, forward.
     pub flops: u64,
+    /// Bytes of one image's output.
+    pub bytes: u64,
 }
 
 impl Network {
@@ -60,7 +62,28 @@ impl Network {
                         let flops = (input.h * input.w * input.c) as u64;
                         ("global_avg_pool2d".to_owned(), 0, flops)
                     }
+                    Op::AdaptiveAvgPool([h, w]) => {
+                        let input = self.values[node.input];
+                        let flops = values.max((input.h * input.w * input.c) as u64);
+                        (format!("adaptive_avg_pool2d {h}x{w}"), 0, flops)
+                    }
+                    Op::Pointwise(kind) => {
+                        // One evaluation counts as one operation, as it does for the rectifier.
+                        (format!("{kind:?}").to_lowercase(), 0, values)
+                    }
+                    Op::LayerNorm(norm) => {
+                        let op = "layer_norm2d".to_owned();
+                        (op, len(norm.weight) + len(norm.bias), 6 * values)
+                    }
+                    Op::GroupNorm { norm, groups } => {
+                        let op = format!("group_norm {groups}");
+                        (op, len(norm.weight) + len(norm.bias), 6 * values)
+                    }
+                    Op::LayerScale { weight } => ("layer_scale".to_owned(), len(*weight), values),
+                    Op::Gate { .. } => ("gate".to_owned(), 0, values),
+                    Op::Concat { .. } => ("concat".to_owned(), 0, 0),
                     Op::Dropout { p, .. } => (format!("dropout {p}"), 0, 0),
+                    Op::StochasticDepth { p, .. } => (format!("stochastic_depth {p}"), 0, 0),
                     Op::Add { relu, .. } => {
                         let op = if *relu { "residual + relu" } else { "residual" };
                         (op.to_owned(), 0, values)
@@ -72,6 +95,7 @@ impl Network {
                     output: [out.c, out.h, out.w],
                     parameters,
                     flops,
+                    bytes: values * size_of::<f32>() as u64,
                 }
             })
             .collect()

@@ -1,10 +1,13 @@
 //! From the flattened network to ONNX operations.
 
+mod composed;
+
 use super::{ExportError, OnnxInput, OnnxOptions, PixelOrder};
 use crate::network::{BatchNorm, Network, Node, Op, ParamId, ValueId};
 use keepbest_formats::onnx::{Attribute, ElementType, Graph, OnnxError, Side, ValueInfo};
 use keepbest_formats::{StateDict, Tensor};
 use keepbest_kernels::{ConvShape, PoolShape};
+use std::collections::BTreeSet;
 
 /// A value as it is in the graph.
 #[derive(Clone)]
@@ -22,6 +25,8 @@ struct Builder<'a> {
     values: Vec<Option<Value>>,
     /// Of each value, the batch norm that becomes part of the convolution that makes it.
     folded: Vec<Option<&'a BatchNorm>>,
+    /// Names of constants that several operations share.
+    constants: BTreeSet<String>,
 }
 
 /// The graph of `network`; weights and options have been checked.
@@ -41,6 +46,7 @@ pub(super) fn build(
         graph: Graph::new(network.spec().name.clone()),
         values: vec![None; network.values.len()],
         folded,
+        constants: BTreeSet::new(),
     };
     builder.values[0] = Some(Value {
         name: builder.input(&options.input)?,
@@ -67,15 +73,10 @@ fn foldable(network: &Network) -> Vec<Option<&BatchNorm>> {
     readers[network.output] += 1;
     for node in &network.nodes {
         readers[node.input] += 1;
-        match &node.op {
-            Op::Add { other, .. } => readers[*other] += 1,
-            Op::BatchNorm(BatchNorm {
-                residual: Some(other),
-                ..
-            }) => readers[*other] += 1,
-            Op::Conv { linear: false, .. } => by_conv[node.output] = true,
-            _ => {}
+        if let Some(other) = node.other() {
+            readers[other] += 1;
         }
+        by_conv[node.output] = matches!(node.op, Op::Conv { linear: false, .. });
     }
     let mut folded = vec![None; network.values.len()];
     for node in &network.nodes {
@@ -220,6 +221,15 @@ impl Builder<'_> {
         self.graph.initializer(name, tensor)
     }
 
+    /// The weights of a convolution; those of a linear layer at each pixel have PyTorch's `[out, in]`.
+    fn kernel(&mut self, id: ParamId) -> Result<String, OnnxError> {
+        let (name, tensor) = self.param(id);
+        let tensor = Tensor::new(tensor.dtype(), kernel_shape(tensor), tensor.bytes().clone())
+            .expect("as many values as before");
+        let name = name.to_owned();
+        self.graph.initializer(name, tensor)
+    }
+
     fn node(&mut self, node: &Node) -> Result<Value, OnnxError> {
         let layer = node.name.as_str();
         let Value { name: x, flat } = self.value(node.input);
@@ -252,7 +262,7 @@ impl Builder<'_> {
                 match self.folded[node.output] {
                     Some(bn) => inputs.extend(self.folded_weights(layer, *weight, *bias, bn)?),
                     None => {
-                        inputs.push(self.initializer(*weight)?);
+                        inputs.push(self.kernel(*weight)?);
                         if let Some(bias) = bias {
                             inputs.push(self.initializer(*bias)?);
                         }
@@ -293,7 +303,42 @@ impl Builder<'_> {
                 map(self.op("AveragePool", layer, &[&x], attributes))
             }
             Op::GlobalAvgPool => map(self.op("GlobalAveragePool", layer, &[&x], vec![])),
-            Op::Dropout { .. } => Value { name: x, flat },
+            Op::AdaptiveAvgPool(size) => {
+                let input = self.network.values[node.input];
+                map(self.adaptive_avg_pool(layer, x, [input.h, input.w], *size)?)
+            }
+            Op::Pointwise(kind) => Value {
+                name: self.pointwise(layer, *kind, &x)?,
+                flat,
+            },
+            Op::LayerNorm(norm) => map(self.layer_norm(layer, norm, &x)?),
+            Op::GroupNorm { norm, groups } => {
+                let (scale, bias) = (self.initializer(norm.weight)?, self.initializer(norm.bias)?);
+                let attributes = vec![
+                    ("num_groups", Attribute::Int(*groups as i64)),
+                    ("epsilon", Attribute::Float(norm.eps as f32)),
+                ];
+                map(self.op(
+                    "GroupNormalization",
+                    layer,
+                    &[&x, &scale, &bias],
+                    attributes,
+                ))
+            }
+            Op::LayerScale { weight } => {
+                let scale = self.initializer(*weight)?;
+                map(self.op("Mul", layer, &[&x, &scale], vec![]))
+            }
+            Op::Dropout { .. } | Op::StochasticDepth { .. } => Value { name: x, flat },
+            Op::Gate { other } => {
+                let factors = self.value(*other).name;
+                map(self.op("Mul", layer, &[&x, &factors], vec![]))
+            }
+            Op::Concat { other } => {
+                let other = self.value(*other).name;
+                let axis = vec![("axis", Attribute::Int(1))];
+                map(self.op("Concat", layer, &[&x, &other], axis))
+            }
             Op::Add { other, relu } => {
                 let (a, b, flat) = self.alike(node.input, *other);
                 let sum = self.op("Add", layer, &[&a, &b], vec![]);
@@ -337,13 +382,19 @@ impl Builder<'_> {
             let bias = own_bias.as_ref().map_or(0.0, |bias| f64::from(bias[c]));
             biases.push(((bias - f64::from(mean[c])) * scale + f64::from(beta[c])) as f32);
         }
-        let shape = self.param(weight).1.shape().to_vec();
+        let shape = kernel_shape(self.param(weight).1);
         let name = format!("{layer}.weight");
         let weight = self.graph.initializer(name, tensor(&shape, &weights))?;
         let name = format!("{layer}.bias");
         let bias = self.graph.initializer(name, tensor(&[out], &biases))?;
         Ok([weight, bias])
     }
+}
+
+fn kernel_shape(tensor: &Tensor) -> Vec<usize> {
+    let mut shape = tensor.shape().to_vec();
+    shape.resize(4, 1);
+    shape
 }
 
 fn conv_attributes(shape: &ConvShape) -> Vec<(&'static str, Attribute)> {

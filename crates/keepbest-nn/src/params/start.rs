@@ -24,10 +24,10 @@ impl Start {
         }
     }
 
-    /// `kaiming_normal_(mode="fan_out", nonlinearity="relu")` (He et al., arXiv 1502.01852).
-    pub(crate) fn kaiming_normal_fan_out(fan_out: usize) -> Self {
+    /// `kaiming_normal_(nonlinearity="relu")` for a fan-in or fan-out (He et al., arXiv 1502.01852).
+    pub(crate) fn kaiming_normal(fan: usize) -> Self {
         Start::Normal {
-            deviation: libm::sqrt(2.0 / fan_out.max(1) as f64),
+            deviation: libm::sqrt(2.0 / fan.max(1) as f64),
         }
     }
 

@@ -123,6 +123,7 @@ fn conv(name: &str, out: usize, kernel: usize, stride: usize, padding: usize) ->
         groups: 1,
         bias: true,
         init: Default::default(),
+        zero_bias: false,
     }
 }
 
@@ -156,5 +157,8 @@ fn linear(name: &str, out: usize) -> Layer {
         name: Some(name.to_owned()),
         out,
         bias: true,
+        per_pixel: false,
+        init: Default::default(),
+        zero_bias: false,
     })
 }

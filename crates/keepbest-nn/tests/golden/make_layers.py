@@ -46,15 +46,54 @@ class Add(nn.Module):
         return self.relu(x + residual)
 
 
+class LayerScale(nn.Module):
+    """A trained factor a channel, as ConvNeXt's blocks have it."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.layer_scale = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, x):
+        return self.layer_scale * x
+
+
+class PerPixel(nn.Module):
+    """nn.Linear on the channels of each pixel."""
+
+    def __init__(self, channels, out):
+        super().__init__()
+        self.layer = nn.Linear(channels, out)
+
+    def forward(self, x):
+        return self.layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Branches(nn.Module):
+    """The input, a convolution of it and another, channels one after the other."""
+
+    def __init__(self, channels, a, b):
+        super().__init__()
+        self.a = nn.Conv2d(channels, a, 3, padding=1)
+        self.b = nn.Conv2d(channels, b, 1, bias=False)
+
+    def forward(self, x):
+        return torch.cat([x, F.silu(self.a(x)), self.b(x)], 1)
+
+
+# Where the slope of a function jumps.
+KINKS = {nn.ReLU: [0.0], nn.ReLU6: [0.0, 6.0], nn.Hardsigmoid: [-3.0, 3.0], nn.Hardswish: [-3.0, 3.0]}
+
+
 def check_kinks(case, module, margin):
-    """Registers checks that no ReLU sees a value other than 0 nearer to 0 than `margin`."""
+    """Registers checks that no function sees a value nearer to a kink than `margin`, but for zeros in a ReLU."""
 
-    def hook(_, args):
-        x = args[0].detach().abs()
-        x = x[x > 0]
-        assert x.min() > margin, f"{case}: a ReLU input of {x.min():.2e}; choose other shapes"
+    def hook(module, args):
+        for kink in KINKS[type(module)]:
+            x = (args[0].detach() - kink).abs()
+            x = x[x > 0]
+            assert x.min() > margin, f"{case}: an input {x.min():.2e} from the kink; choose other shapes"
 
-    return [m.register_forward_pre_hook(hook) for m in module.modules() if isinstance(m, nn.ReLU)]
+    return [m.register_forward_pre_hook(hook) for m in module.modules() if type(m) in KINKS]
 
 
 class Cases:
@@ -77,6 +116,8 @@ class Cases:
                         "running_mean": (0.5, 0.0),
                         "running_var": (0.75, 1.0),
                     }[local]
+                elif isinstance(sub, (nn.LayerNorm, nn.GroupNorm)) or local == "layer_scale":
+                    scale, offset = 0.5, 0.0 if local == "bias" else 1.0
                 else:
                     fan_in = sub.weight[0].numel()
                     scale, offset = 1.5 / fan_in**0.5, 0.0
@@ -267,6 +308,51 @@ def pools(cases):
     cases.add("global_avg_pool2d/one-pixel", layer, nn.AdaptiveAvgPool2d(1), (2, 8, 1, 1))
 
 
+def modern(cases):
+    """Layers of the networks after ResNet."""
+    from functools import partial
+
+    from torchvision.models.convnext import CNBlock, LayerNorm2d
+    from torchvision.ops import SqueezeExcitation, StochasticDepth
+
+    functions = {
+        "relu6": nn.ReLU6(),
+        "sigmoid": nn.Sigmoid(),
+        "silu": nn.SiLU(),
+        "hardsigmoid": nn.Hardsigmoid(),
+        "hardswish": nn.Hardswish(),
+        "gelu": nn.GELU(),
+    }
+    for op, module in functions.items():
+        cases.add(f"{op}/maps", {"type": op}, module, (2, 7, 5, 6), scale=8.0)
+        cases.add(f"{op}/vectors", {"type": op}, module, (3, 37), scale=8.0)
+    for name, shape, eps in [("odd-channels", (2, 19, 4, 3), 1e-6), ("wide", (2, 80, 3, 3), 1e-5), ("one", (3, 8, 1, 1), 1e-6)]:
+        layer = {"type": "layer_norm2d", "eps": eps}
+        cases.add(f"layer_norm2d/{name}", layer, LayerNorm2d(shape[1], eps), shape)
+    for name, shape, groups in [("four", (2, 24, 5, 4), 4), ("one", (3, 10, 3, 3), 1), ("each", (2, 18, 4, 4), 18)]:
+        layer = {"type": "group_norm", "groups": groups, "eps": 1e-5}
+        cases.add(f"group_norm/{name}", layer, nn.GroupNorm(groups, shape[1]), shape, offset=2.0)
+    cases.add("layer_scale/maps", {"type": "layer_scale"}, LayerScale(21), (2, 21, 4, 5))
+    for name, (h, w), size in [("even", (8, 6), (4, 3)), ("overlapping", (7, 5), (3, 4)), ("larger", (2, 3), (7, 7))]:
+        layer = {"type": "adaptive_avg_pool2d", "size": list(size)}
+        cases.add(f"adaptive_avg_pool2d/{name}", layer, nn.AdaptiveAvgPool2d(size), (2, 9, h, w))
+    layer = {"type": "per_pixel", "out_features": 11}
+    cases.add("per_pixel/maps", layer, PerPixel(18, 11), (2, 18, 4, 3))
+    for op in ["silu", "hardswish"]:
+        gate = SqueezeExcitation(20, 6, nn.SiLU if op == "silu" else nn.ReLU)
+        if op == "hardswish":
+            gate.scale_activation = nn.Hardsigmoid()
+        layer = {"type": "squeeze_excite", "squeeze": 6, "hard": op == "hardswish"}
+        cases.add(f"squeeze_excite/{op}", layer, gate, (3, 20, 5, 4))
+    layer = {"type": "branches", "a": 6, "b": 17}
+    cases.add("branches/three", layer, Branches(10, 6, 17), (2, 10, 4, 5))
+    layer = {"type": "stochastic_depth", "p": 0.4, "training": False}
+    cases.add("stochastic_depth/eval", layer, StochasticDepth(0.4, "row"), (4, 3, 2, 2), train=False)
+    layer = {"type": "convnext_block", "channels": 12, "eps": 1e-6}
+    block = CNBlock(12, 1e-6, 0.0, partial(nn.LayerNorm, eps=1e-6))
+    cases.add("convnext_block/train", layer, block, (2, 12, 9, 8))
+
+
 def linears(cases):
     for name, n, i, o, bias in [
         ("plain", 5, 12, 7, True),
@@ -312,7 +398,7 @@ def losses(cases):
 def main():
     out = out_dir(__doc__)
     cases = Cases()
-    for group in (convolutions, norms, activations, pools, linears, blocks, losses):
+    for group in (convolutions, norms, activations, pools, linears, blocks, losses, modern):
         group(cases)
     write_json(out / "layers.json", {"about": "PyTorch's results by layer; see make_layers.py", "cases": cases.index})
     write_tensors(out / "layers.safetensors", cases.sink)

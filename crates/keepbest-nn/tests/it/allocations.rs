@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use keepbest_nn::{CpuEngine, Engine, Isa, zoo};
 
-use crate::engine::{batch, config, every_layer};
+use crate::engine::{batch, config, every_layer, modern_layers};
 
 /// Counts the allocations of each thread.
 struct Counting;
@@ -34,7 +34,7 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn a_step_allocates_nothing() {
     let simple = zoo::spec("simple-cnn", &zoo::ZooOptions::new(1, 28, 28, 10)).unwrap();
-    for spec in [every_layer(), simple] {
+    for spec in [every_layer(), modern_layers(), simple] {
         // One thread, so that all the work is done on the one that counts.
         let mut engine = CpuEngine::new(&spec, config(5, 1, Isa::fastest())).unwrap();
         let (images, labels) = batch(&spec, 5, 0);

@@ -41,6 +41,47 @@ pub(crate) fn every_layer() -> ModelSpec {
     .unwrap()
 }
 
+/// A small network with the layers of the networks after ResNet.
+pub(crate) fn modern_layers() -> ModelSpec {
+    let norm = |name: &str| json!({"op": "layer_norm2d", "name": name, "eps": 1e-6});
+    ModelSpec::from_json(&json!({
+        "version": 2, "name": "modern-layers", "classes": 5,
+        "input": {"channels": 3, "height": 13, "width": 12},
+        "layers": [
+            {"op": "conv2d", "name": "first", "out": 18, "kernel": 3, "stride": 2, "padding": 1, "zero_bias": true},
+            {"op": "group_norm", "name": "gn", "groups": 3},
+            {"op": "silu"},
+            {"op": "repeat", "name": "block{}", "times": 2, "first": 1, "layers": [
+                {"op": "residual", "name": "", "body": [
+                    {"op": "conv2d", "name": "dw", "out": 18, "kernel": 3, "padding": 1, "groups": 18},
+                    norm("norm"),
+                    {"op": "linear", "name": "up", "out": 36, "per_pixel": true, "init": {"normal": 0.2}},
+                    {"op": "gelu"},
+                    {"op": "linear", "name": "down", "out": 18, "per_pixel": true},
+                    {"op": "layer_scale", "name": "scale", "init": 0.5},
+                    {"op": "stochastic_depth", "p": 0.3},
+                ]},
+            ]},
+            {"op": "gate", "name": "se", "body": [
+                {"op": "global_avg_pool2d"},
+                {"op": "conv2d", "name": "fc1", "out": 6, "kernel": 1},
+                {"op": "hardswish"},
+                {"op": "conv2d", "name": "fc2", "out": 18, "kernel": 1},
+                {"op": "hardsigmoid"},
+            ]},
+            {"op": "branch", "name": "cat", "branches": [[],
+                [{"op": "conv2d", "name": "a", "out": 7, "kernel": 1}, {"op": "sigmoid"}],
+                [{"op": "conv2d", "name": "b", "out": 9, "kernel": 3, "padding": 1}, {"op": "relu6"}],
+            ]},
+            {"op": "adaptive_avg_pool2d", "size": [3, 4]},
+            norm("last"),
+            {"op": "flatten"},
+            {"op": "linear", "name": "head", "out": 5, "init": {"uniform": 0.1}},
+        ],
+    }))
+    .unwrap()
+}
+
 /// A fixed batch of `n` images for a spec; `which` tells batches apart.
 pub(crate) fn batch(spec: &ModelSpec, n: usize, which: usize) -> (Vec<f32>, Vec<u32>) {
     let input = spec.input;
@@ -86,6 +127,7 @@ pub(crate) fn config(batch_size: usize, threads: usize, isa: Isa) -> EngineConfi
 fn the_same_seed_gives_the_same_bits_on_any_threads_and_instructions() {
     for (spec, n, steps) in [
         (every_layer(), 5, 6),
+        (modern_layers(), 5, 6),
         (
             zoo::spec("simple-cnn", &zoo::ZooOptions::new(1, 28, 28, 10)).unwrap(),
             6,

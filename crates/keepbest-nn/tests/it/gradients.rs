@@ -1,8 +1,10 @@
 //! Gradients of a whole network against differences of its loss.
 
-use crate::engine::{batch, every_layer};
+use crate::engine::{batch, every_layer, modern_layers};
 use keepbest_formats::{StateDict, Tensor};
-use keepbest_nn::{CpuEngine, Engine, EngineConfig, LossConfig, OptimizerConfig, StepOutput};
+use keepbest_nn::{
+    CpuEngine, Engine, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, StepOutput,
+};
 
 /// The loss at given weights, always with the dropout of the first step.
 fn loss_at(engine: &mut CpuEngine, weights: &StateDict, images: &[f32], labels: &[u32]) -> f64 {
@@ -34,7 +36,11 @@ fn moved(weights: &StateDict, parameter: &str, direction: &[f32], distance: f32)
 
 #[test]
 fn gradients_are_the_slope_of_the_loss() {
-    let spec = every_layer();
+    check_slopes(&every_layer(), 19);
+    check_slopes(&modern_layers(), 34);
+}
+
+fn check_slopes(spec: &ModelSpec, parameters: usize) {
     let config = EngineConfig {
         batch_size: 6,
         threads: Some(2),
@@ -46,12 +52,12 @@ fn gradients_are_the_slope_of_the_loss() {
         },
         ..Default::default()
     };
-    let mut engine = CpuEngine::new(&spec, config).unwrap();
-    let (images, labels) = batch(&spec, 6, 2);
+    let mut engine = CpuEngine::new(spec, config).unwrap();
+    let (images, labels) = batch(spec, 6, 2);
     let weights = engine.snapshot().state_dict();
     loss_at(&mut engine, &weights, &images, &labels);
     let gradients = engine.gradients();
-    assert_eq!(gradients.len(), 19);
+    assert_eq!(gradients.len(), parameters);
     for (name, gradient) in gradients.iter() {
         // Along its own direction a gradient's slope is its length, far above the noise of f32.
         let gradient = gradient.as_f32().unwrap();

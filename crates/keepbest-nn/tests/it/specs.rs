@@ -133,7 +133,7 @@ fn unknown_keys_versions_and_models_are_named() {
             std::error::Error::source(&error).map(ToString::to_string)
         )
     };
-    assert!(with(&|v| v["version"] = json!(2)).contains("version 2"));
+    assert!(with(&|v| v["version"] = json!(3)).contains("version 3"));
     assert!(with(&|v| v["colour"] = json!(2)).contains("colour"));
     assert!(with(&|v| v["layers"][0]["kernal"] = json!(2)).contains("kernal"));
     assert!(with(&|v| v["layers"][0]["op"] = json!("conv9d")).contains("conv9d"));

@@ -1,0 +1,116 @@
+//! Finding what is wrong with the text of a spec, so that the error says where and what is known there.
+
+use super::{InputSize, Layer, ModelSpec, SPEC_VERSION, SpecError, fields};
+use serde_json::{Map, Value};
+
+/// Blocks may stand this deep in each other.
+const MAX_DEPTH: usize = 32;
+
+/// Keys under which a layer holds lists of layers.
+const LISTS: [&str; 3] = ["layers", "body", "shortcut"];
+const BRANCHES: &str = "branches";
+
+/// Checks version, keys and ops, and every layer's settings.
+pub(super) fn check(spec: &Value) -> Result<(), SpecError> {
+    let Value::Object(spec) = spec else {
+        return Err(invalid("", "a spec is a table of keys"));
+    };
+    match spec.get("version") {
+        Some(Value::Number(version)) if version.as_u64().is_some_and(readable) => {}
+        Some(Value::Number(version)) => {
+            return Err(SpecError::Version {
+                found: version.to_string(),
+                newest: SPEC_VERSION,
+            });
+        }
+        _ => return Err(invalid("", "`version` is missing or not a number")),
+    }
+    keys("", spec, fields::of::<ModelSpec>())?;
+    if let Some(Value::Object(input)) = spec.get("input") {
+        keys("input", input, fields::of::<InputSize>())?;
+    }
+    match spec.get("layers") {
+        Some(Value::Array(layers)) => list("layers", layers, 0),
+        _ => Err(invalid("", "`layers` is missing or not a list")),
+    }
+}
+
+/// Every version so far is a part of the newest.
+fn readable(version: u64) -> bool {
+    (1..=u64::from(SPEC_VERSION)).contains(&version)
+}
+
+fn invalid(at: &str, problem: impl ToString) -> SpecError {
+    SpecError::Invalid {
+        at: at.to_owned(),
+        problem: problem.to_string(),
+    }
+}
+
+fn keys(at: &str, table: &Map<String, Value>, known: &[&'static str]) -> Result<(), SpecError> {
+    match table.keys().find(|key| !known.contains(&key.as_str())) {
+        None => Ok(()),
+        Some(key) => Err(SpecError::UnknownKey {
+            at: at.to_owned(),
+            key: key.clone(),
+            known: known.to_vec(),
+        }),
+    }
+}
+
+fn list(at: &str, layers: &[Value], depth: usize) -> Result<(), SpecError> {
+    if depth > MAX_DEPTH {
+        return Err(invalid(
+            at,
+            format!("blocks are more than {MAX_DEPTH} deep"),
+        ));
+    }
+    layers
+        .iter()
+        .enumerate()
+        .try_for_each(|(position, value)| layer(&format!("{at}[{position}]"), value, depth))
+}
+
+fn layer(at: &str, value: &Value, depth: usize) -> Result<(), SpecError> {
+    let Value::Object(table) = value else {
+        return Err(invalid(at, "a layer is a table with an `op`"));
+    };
+    let Some(Value::String(op)) = table.get("op") else {
+        return Err(invalid(at, "the layer has no `op`"));
+    };
+    let all = Layer::known();
+    let Some((_, known)) = all.iter().find(|(known, _)| known == op) else {
+        return Err(SpecError::UnknownOp {
+            at: at.to_owned(),
+            op: op.clone(),
+            known: all.iter().map(|(op, _)| *op).collect(),
+        });
+    };
+    let at = format!("{at} ({op})");
+    let mut own = table.clone();
+    own.shift_remove("op");
+    keys(&at, &own, known)?;
+    for key in LISTS {
+        if let Some(Value::Array(layers)) = table.get(key) {
+            list(&format!("{at}.{key}"), layers, depth + 1)?;
+            own[key] = Value::Array(vec![]);
+        }
+    }
+    if let Some(Value::Array(branches)) = table.get(BRANCHES) {
+        for (number, branch) in branches.iter().enumerate() {
+            if let Value::Array(layers) = branch {
+                list(&format!("{at}.{BRANCHES}[{number}]"), layers, depth + 1)?;
+            }
+        }
+        let none = branches.iter().map(|branch| match branch {
+            Value::Array(_) => Value::Array(vec![]),
+            other => other.clone(),
+        });
+        own[BRANCHES] = Value::Array(none.collect());
+    }
+    // The layers inside have been read: what may still be wrong is this layer's own.
+    own.insert("op".to_owned(), Value::String(op.clone()));
+    serde_json::from_value::<Layer>(Value::Object(own))
+        .map(|_| ())
+        .map_err(|error| invalid(&at, error))
+}
