@@ -22,17 +22,11 @@ pub(crate) fn uniform(key: u64, position: u64) -> f64 {
     (bits(key, position) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 
-/// Standard normal (Box and Muller 1958); positions 2k and 2k+1 share a pair of uniforms.
-pub(crate) fn normal(key: u64, position: u64) -> f64 {
-    let pair = position & !1;
-    let radius = libm::sqrt(-2.0 * libm::log(1.0 - uniform(key, pair)));
-    let angle = std::f64::consts::TAU * uniform(key, pair | 1);
-    radius
-        * if position & 1 == 0 {
-            libm::cos(angle)
-        } else {
-            libm::sin(angle)
-        }
+/// Two standard normals (Box and Muller 1958), those at positions `2 * pair` and the next of the sequence.
+pub(crate) fn normal_pair(key: u64, pair: u64) -> [f64; 2] {
+    let radius = libm::sqrt(-2.0 * libm::log(1.0 - uniform(key, 2 * pair)));
+    let angle = std::f64::consts::TAU * uniform(key, 2 * pair + 1);
+    [radius * libm::cos(angle), radius * libm::sin(angle)]
 }
 
 fn mix(mut z: u64) -> u64 {
@@ -64,8 +58,9 @@ mod tests {
         let k = key(7, &[1, 2]);
         let mean = |f: &dyn Fn(u64) -> f64| (0..n).map(f).sum::<f64>() / n as f64;
         assert!((mean(&|i| uniform(k, i)) - 0.5).abs() < 3e-3);
-        assert!(mean(&|i| normal(k, i)).abs() < 1e-2);
-        assert!((mean(&|i| normal(k, i).powi(2)) - 1.0).abs() < 2e-2);
-        assert!((mean(&|i| normal(k, i) * normal(k, i ^ 1))).abs() < 1e-2);
+        let normal = |i: u64| normal_pair(k, i / 2)[(i % 2) as usize];
+        assert!(mean(&|i| normal(i)).abs() < 1e-2);
+        assert!((mean(&|i| normal(i).powi(2)) - 1.0).abs() < 2e-2);
+        assert!((mean(&|i| normal(i) * normal(i ^ 1))).abs() < 1e-2);
     }
 }

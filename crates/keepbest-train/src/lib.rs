@@ -6,6 +6,7 @@
 //! - [`Model`] is a model file with what it takes to run it; [`Evaluator`] measures one, [`top_k`] turns scores into answers.
 //! - [`find_model`] reads the MODEL grammar: a file, a run, `run@last`, `run@step:1200`.
 
+mod architecture;
 mod config;
 mod criterion;
 mod evaluate;
@@ -20,6 +21,7 @@ mod settings;
 mod suggest;
 mod trainer;
 
+pub use architecture::{ArchitectureError, architecture, read_model_file};
 pub use config::{Config, DEFAULT_DATA, DEFAULT_MODEL, DEVICES, DataDefaults, check_device};
 pub use criterion::Criterion;
 pub use evaluate::{EvaluateError, Evaluator, Measured};

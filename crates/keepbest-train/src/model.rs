@@ -10,6 +10,7 @@ use keepbest_keeper::store::InUse;
 use keepbest_nn::zoo::{self, ZooOptions};
 use keepbest_nn::{ModelSpec, Network, ParamTensor, Predictor};
 
+use crate::architecture::{ArchitectureError, read_model_file};
 use crate::foreign::{Opened, open_any};
 use crate::provenance::Provenance;
 
@@ -74,9 +75,9 @@ pub enum ModelError {
         /// The one named.
         named: String,
     },
-    /// No network has this name.
+    /// There is no such network.
     #[error(transparent)]
-    UnknownNetwork(#[from] zoo::UnknownModel),
+    Architecture(#[from] ArchitectureError),
     /// The architecture in the file cannot be read.
     #[error("the architecture in {path} cannot be read", path = path.display())]
     Spec {
@@ -153,8 +154,7 @@ impl ModelError {
             Self::OtherNetwork { .. } => {
                 Some("leave --model out: the file brings its network".into())
             }
-            Self::UnknownNetwork(error) => crate::nearest(&error.name, error.known.iter().copied())
-                .map(|near| format!("did you mean {near}?")),
+            Self::Architecture(error) => error.hint(),
             _ => None,
         }
     }
@@ -344,7 +344,11 @@ pub fn named_spec(
     weights: &StateDict,
     preprocessing: Option<&Preprocessing>,
     classes: usize,
-) -> Result<ModelSpec, zoo::UnknownModel> {
+) -> Result<ModelSpec, ArchitectureError> {
+    if let Some(spec) = read_model_file(network)? {
+        return Ok(spec);
+    }
+    let entry = zoo::entry(network)?;
     // Names do not depend on sizes, so those of any network of this kind will do.
     let any = Network::new(&zoo::spec(network, &ZooOptions::new(3, 64, 64, 10))?);
     let side = |tensor: Option<&ParamTensor>, dimension: usize| {
@@ -364,7 +368,9 @@ pub fn named_spec(
         preprocessing.map(|preprocessing| (preprocessing.input.height, preprocessing.input.width));
     let sizes = match size {
         Some(size) => vec![size],
-        None => [28, 32, 64, 96, 128, 224].map(|side| (side, side)).to_vec(),
+        None => [entry.usual_input[1], 28, 32, 64, 224, 128, 96]
+            .map(|side| (side, side))
+            .to_vec(),
     };
     let mut usual = None;
     for (height, width) in sizes {

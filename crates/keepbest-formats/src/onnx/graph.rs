@@ -168,6 +168,11 @@ impl Graph {
         Ok(name)
     }
 
+    /// The constant tensors and their names.
+    pub fn initializers(&self) -> &[(String, Tensor)] {
+        &self.initializers
+    }
+
     /// Adds a node and gives the name of what it makes: `output`. A name that is taken gets a number.
     pub fn node(
         &mut self,

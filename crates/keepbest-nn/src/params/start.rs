@@ -41,8 +41,11 @@ impl Start {
                 }
             }
             Start::Normal { deviation } => {
-                for (i, v) in out.iter_mut().enumerate() {
-                    *v = (random::normal(key, i as u64) * deviation) as f32;
+                for (pair, values) in out.chunks_mut(2).enumerate() {
+                    for (v, normal) in values.iter_mut().zip(random::normal_pair(key, pair as u64))
+                    {
+                        *v = (normal * deviation) as f32;
+                    }
                 }
             }
         }

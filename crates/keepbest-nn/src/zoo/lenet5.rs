@@ -1,7 +1,8 @@
 //! LeNet-5 (LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998), with ReLU and
 //! max pooling as it is commonly trained today.
 
-use super::{ZooOptions, conv, flatten, linear, max_pool, relu};
+use super::ZooOptions;
+use super::build::{conv, flatten, linear, max_pool, relu};
 use crate::spec::Layer;
 
 pub(super) fn layers(options: &ZooOptions) -> Vec<Layer> {

@@ -1,12 +1,16 @@
 //! Models by name.
 
+mod build;
+mod convnext;
+mod densenet;
+mod efficientnet;
 mod lenet5;
+mod mobilenet;
 mod resnet;
 mod simple_cnn;
+mod vgg;
 
-use crate::spec::{
-    BatchNorm2d, Conv2d, InputSize, Layer, Linear, ModelSpec, Pair, Pool2d, SPEC_VERSION, Unnamed,
-};
+use crate::spec::{InputSize, Layer, ModelSpec, SPEC_VERSION};
 
 /// A model of the zoo.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +19,8 @@ pub struct ZooEntry {
     pub name: &'static str,
     /// What it is, in a line.
     pub summary: &'static str,
+    /// The input it is usually trained on: channels, rows and columns.
+    pub usual_input: [usize; 3],
     build: fn(&ZooOptions) -> Vec<Layer>,
 }
 
@@ -54,31 +60,118 @@ pub struct UnknownModel {
     pub known: Vec<&'static str>,
 }
 
+const GREY: [usize; 3] = [1, 28, 28];
+const SMALL: [usize; 3] = [3, 32, 32];
+const LARGE: [usize; 3] = [3, 224, 224];
+
 const ENTRIES: &[ZooEntry] = &[
     ZooEntry {
         name: "simple-cnn",
         summary: "two 3x3 convolutions with batch norm and pooling, two linear layers; small images",
+        usual_input: GREY,
         build: simple_cnn::layers,
     },
     ZooEntry {
         name: "lenet5",
         summary: "LeNet-5 (LeCun et al. 1998) with ReLU and max pooling; small images",
+        usual_input: GREY,
         build: lenet5::layers,
     },
     ZooEntry {
         name: "resnet18",
         summary: "ResNet-18 (He et al. 2015), torchvision's names; CIFAR stem up to 64 pixels",
+        usual_input: SMALL,
         build: resnet::resnet18,
     },
     ZooEntry {
         name: "resnet18-cifar",
         summary: "ResNet-18 with the CIFAR stem (3x3, no pooling) at any size",
+        usual_input: SMALL,
         build: resnet::resnet18_cifar,
     },
     ZooEntry {
         name: "resnet18-imagenet",
         summary: "ResNet-18 with the ImageNet stem (7x7 stride 2, max pooling) at any size",
+        usual_input: LARGE,
         build: resnet::resnet18_imagenet,
+    },
+    ZooEntry {
+        name: "resnet34",
+        summary: "ResNet-34, torchvision's names; CIFAR stem up to 64 pixels",
+        usual_input: SMALL,
+        build: resnet::resnet34,
+    },
+    ZooEntry {
+        name: "resnet34-cifar",
+        summary: "ResNet-34 with the CIFAR stem at any size",
+        usual_input: SMALL,
+        build: resnet::resnet34_cifar,
+    },
+    ZooEntry {
+        name: "resnet34-imagenet",
+        summary: "ResNet-34 with the ImageNet stem at any size",
+        usual_input: LARGE,
+        build: resnet::resnet34_imagenet,
+    },
+    ZooEntry {
+        name: "resnet50",
+        summary: "ResNet-50, torchvision's names; CIFAR stem up to 64 pixels",
+        usual_input: SMALL,
+        build: resnet::resnet50,
+    },
+    ZooEntry {
+        name: "resnet50-cifar",
+        summary: "ResNet-50 with the CIFAR stem at any size",
+        usual_input: SMALL,
+        build: resnet::resnet50_cifar,
+    },
+    ZooEntry {
+        name: "resnet50-imagenet",
+        summary: "ResNet-50 with the ImageNet stem at any size",
+        usual_input: LARGE,
+        build: resnet::resnet50_imagenet,
+    },
+    ZooEntry {
+        name: "vgg11_bn",
+        summary: "VGG-11 with batch norm (Simonyan and Zisserman 2014); from 32 pixels on",
+        usual_input: LARGE,
+        build: vgg::vgg11_bn,
+    },
+    ZooEntry {
+        name: "vgg16_bn",
+        summary: "VGG-16 with batch norm; from 32 pixels on",
+        usual_input: LARGE,
+        build: vgg::vgg16_bn,
+    },
+    ZooEntry {
+        name: "mobilenet_v2",
+        summary: "MobileNetV2 (Sandler et al. 2018)",
+        usual_input: LARGE,
+        build: mobilenet::v2,
+    },
+    ZooEntry {
+        name: "mobilenet_v3_small",
+        summary: "MobileNetV3 small (Howard et al. 2019)",
+        usual_input: LARGE,
+        build: mobilenet::v3_small,
+    },
+    ZooEntry {
+        name: "efficientnet_b0",
+        summary: "EfficientNet-B0 (Tan and Le 2019)",
+        usual_input: LARGE,
+        build: efficientnet::b0,
+    },
+    ZooEntry {
+        name: "densenet121",
+        summary: "DenseNet-121 (Huang et al. 2016); from 29 pixels on",
+        usual_input: LARGE,
+        build: densenet::densenet121,
+    },
+    ZooEntry {
+        name: "convnext_tiny",
+        summary: "ConvNeXt-T (Liu et al. 2022); from 32 pixels on",
+        usual_input: LARGE,
+        build: convnext::tiny,
     },
 ];
 
@@ -87,18 +180,26 @@ pub fn list() -> &'static [ZooEntry] {
     ENTRIES
 }
 
-/// The spec of the model called `name`, for the given input and classes.
+/// The model called `name`.
 ///
 /// # Errors
 /// [`UnknownModel`] with the names there are.
-pub fn spec(name: &str, options: &ZooOptions) -> Result<ModelSpec, UnknownModel> {
-    let entry = ENTRIES
+pub fn entry(name: &str) -> Result<&'static ZooEntry, UnknownModel> {
+    ENTRIES
         .iter()
         .find(|e| e.name == name)
         .ok_or_else(|| UnknownModel {
             name: name.to_owned(),
             known: ENTRIES.iter().map(|e| e.name).collect(),
-        })?;
+        })
+}
+
+/// The spec of the model called `name`, for the given input and classes.
+///
+/// # Errors
+/// [`UnknownModel`] with the names there are.
+pub fn spec(name: &str, options: &ZooOptions) -> Result<ModelSpec, UnknownModel> {
+    let entry = entry(name)?;
     Ok(ModelSpec {
         version: SPEC_VERSION,
         name: name.to_owned(),
@@ -109,56 +210,5 @@ pub fn spec(name: &str, options: &ZooOptions) -> Result<ModelSpec, UnknownModel>
         },
         classes: options.classes,
         layers: (entry.build)(options),
-    })
-}
-
-fn conv(name: &str, out: usize, kernel: usize, stride: usize, padding: usize) -> Conv2d {
-    Conv2d {
-        name: Some(name.to_owned()),
-        out,
-        kernel: kernel.into(),
-        stride: stride.into(),
-        padding: padding.into(),
-        dilation: 1.into(),
-        groups: 1,
-        bias: true,
-        init: Default::default(),
-        zero_bias: false,
-    }
-}
-
-fn batch_norm(name: &str) -> Layer {
-    Layer::BatchNorm2d(BatchNorm2d {
-        name: Some(name.to_owned()),
-        eps: 1e-5,
-        momentum: 0.1,
-    })
-}
-
-fn relu() -> Layer {
-    Layer::Relu(Unnamed::default())
-}
-
-fn max_pool(kernel: usize, stride: usize, padding: usize) -> Layer {
-    Layer::MaxPool2d(Pool2d {
-        name: None,
-        kernel: kernel.into(),
-        stride: (stride != kernel).then_some(Pair::from(stride)),
-        padding: padding.into(),
-    })
-}
-
-fn flatten() -> Layer {
-    Layer::Flatten(Unnamed::default())
-}
-
-fn linear(name: &str, out: usize) -> Layer {
-    Layer::Linear(Linear {
-        name: Some(name.to_owned()),
-        out,
-        bias: true,
-        per_pixel: false,
-        init: Default::default(),
-        zero_bias: false,
     })
 }

@@ -1,6 +1,7 @@
 //! A small network for small images: the default of `keepbest train`.
 
-use super::{ZooOptions, batch_norm, conv, flatten, linear, max_pool, relu};
+use super::ZooOptions;
+use super::build::{batch_norm, conv, flatten, linear, max_pool, relu};
 use crate::spec::Layer;
 
 pub(super) fn layers(options: &ZooOptions) -> Vec<Layer> {

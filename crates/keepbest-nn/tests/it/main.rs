@@ -7,3 +7,4 @@ mod onnx;
 mod schedules;
 mod specs;
 mod training;
+mod zoo;

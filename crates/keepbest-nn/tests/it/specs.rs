@@ -45,6 +45,7 @@ fn every_zoo_model_survives_its_own_text() {
     for entry in zoo::list() {
         let spec = zoo::spec(entry.name, &zoo::ZooOptions::new(3, 32, 32, 7)).unwrap();
         assert_eq!(ModelSpec::from_json(&spec.to_json()).unwrap(), spec);
+        assert_eq!(ModelSpec::from_toml(&spec.to_toml()).unwrap(), spec);
         let network = Network::new(&spec).unwrap();
         let counted: usize = network.summary().iter().map(|l| l.parameters).sum();
         assert_eq!(counted, network.parameter_count());
@@ -110,6 +111,44 @@ fn layers_that_do_not_fit_are_named_with_their_sizes() {
             json!([flatten, {"op": "linear", "name": "a", "out": 3}, {"op": "linear", "name": "a", "out": 10}]),
             ["already", "a.weight"],
         ),
+        (
+            json!([{"op": "residual", "name": "r", "body": []}, flatten, linear]),
+            ["`r`", "the input itself"],
+        ),
+        (
+            json!([{"op": "gate", "name": "g", "body": [{"op": "sigmoid"}]}, flatten, linear]),
+            ["`g`", "3 channels of 1 x 1"],
+        ),
+        (
+            json!([{"op": "branch", "name": "b", "branches": [[], [{"op": "max_pool2d", "kernel": 2}]]},
+                flatten, linear]),
+            ["`b`", "3 channels of 4 x 3"],
+        ),
+        (
+            json!([{"op": "branch", "name": "b", "branches": [[], []]}, flatten, linear]),
+            ["`b`", "the input itself"],
+        ),
+        (
+            json!([{"op": "repeat", "name": "r", "times": 2, "layers": []}, flatten, linear]),
+            ["{}", "`r`"],
+        ),
+        (
+            json!([{"op": "repeat", "times": 70, "layers": [{"op": "repeat", "name": "x{}", "times": 70,
+                "layers": [{"op": "relu"}]}]}, flatten, linear]),
+            ["more than 4096 layers", "`"],
+        ),
+        (
+            json!([{"op": "group_norm", "groups": 2}, flatten, linear]),
+            ["channels (3)", "groups (2)"],
+        ),
+        (
+            json!([{"op": "adaptive_avg_pool2d", "size": [0, 3]}, flatten, linear]),
+            ["size", "0 x 3"],
+        ),
+        (
+            json!([{"op": "conv2d", "out": 4, "kernel": 1, "init": {"normal": -1.0}}, flatten, linear]),
+            ["init", "-1"],
+        ),
     ] {
         let error = Network::new(&spec(layers.clone()))
             .expect_err(&layers.to_string())
@@ -127,16 +166,30 @@ fn unknown_keys_versions_and_models_are_named() {
             .unwrap()
             .to_json();
         change(&mut value);
-        let error = ModelSpec::from_json(&value).unwrap_err();
-        format!(
-            "{error}: {:?}",
-            std::error::Error::source(&error).map(ToString::to_string)
-        )
+        ModelSpec::from_json(&value).unwrap_err().to_string()
     };
+    assert!(with(&|v| v["version"] = json!("one")).contains("`version`"));
+    assert!(with(&|v| v["input"]["depth"] = json!(2)).contains("`depth` at input"));
+    assert!(
+        with(&|v| v["layers"][1] = json!({"name": "x"}))
+            .contains("layers[1]: the layer has no `op`")
+    );
+    assert!(with(&|v| v["layers"][0]["out"] = json!(-2)).contains("layers[0] (conv2d)"));
+    let mut deep = json!([{"op": "relu"}]);
+    for _ in 0..40 {
+        deep = json!([{"op": "sequential", "layers": deep}]);
+    }
+    assert!(with(&|v| v["layers"] = deep.clone()).contains("32 deep"));
     assert!(with(&|v| v["version"] = json!(3)).contains("version 3"));
     assert!(with(&|v| v["colour"] = json!(2)).contains("colour"));
     assert!(with(&|v| v["layers"][0]["kernal"] = json!(2)).contains("kernal"));
     assert!(with(&|v| v["layers"][0]["op"] = json!("conv9d")).contains("conv9d"));
+    // What version 1 could say, version 2 says in the same words.
+    let mut old = zoo::spec("lenet5", &zoo::ZooOptions::new(1, 28, 28, 10))
+        .unwrap()
+        .to_json();
+    old["version"] = json!(1);
+    assert_eq!(ModelSpec::from_json(&old).unwrap().version, 2);
     let error = zoo::spec("resnet81", &zoo::ZooOptions::new(1, 28, 28, 10)).unwrap_err();
     assert!(error.to_string().contains("resnet81") && error.to_string().contains("resnet18"));
 }

@@ -17,9 +17,9 @@ pub enum TrainError {
     /// What "best" means cannot be decided by what is measured.
     #[error(transparent)]
     Objective(#[from] keepbest_core::ObjectiveError),
-    /// No network has this name.
+    /// There is no such network.
     #[error(transparent)]
-    UnknownNetwork(#[from] keepbest_nn::zoo::UnknownModel),
+    Architecture(#[from] crate::ArchitectureError),
     /// The images cannot be read.
     #[error(transparent)]
     Data(#[from] keepbest_data::DataError),
@@ -119,12 +119,7 @@ impl TrainError {
         match self {
             Self::Settings(error) => error.hint(),
             Self::Objective(error) => error.hint(),
-            Self::UnknownNetwork(error) => {
-                let near = crate::nearest(&error.name, error.known.iter().copied());
-                Some(near.map_or("`keepbest models` lists them".into(), |near| {
-                    format!("did you mean {near}?")
-                }))
-            }
+            Self::Architecture(error) => error.hint(),
             Self::Data(error) => error.hint(),
             Self::Prepare(error) => error.hint(),
             Self::Load(error) => error.hint(),
@@ -151,7 +146,7 @@ impl TrainError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Settings(error) => !matches!(error, SettingsError::Read { .. }),
-            Self::Objective(_) | Self::UnknownNetwork(_) | Self::Rates(_) => true,
+            Self::Objective(_) | Self::Architecture(_) | Self::Rates(_) => true,
             Self::Load(keepbest_data::LoadError::BatchLargerThanData { .. }) => true,
             Self::Engine(
                 keepbest_nn::EngineError::ClassWeights { .. }

@@ -8,7 +8,7 @@ use keepbest_data::{
     Augmentation, DataBundle, Dataset as _, Fingerprint, ImageShape, Loader, LoaderConfig,
     Prepared, Preprocessing, ResizeRule, Subset,
 };
-use keepbest_nn::zoo::{self, ZooOptions};
+use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
     CpuEngine, Engine as _, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, Predictor, Role,
 };
@@ -16,6 +16,7 @@ use keepbest_nn::{
 use super::carry::{Carried, carry};
 use super::error::TrainError;
 use super::position::Timetable;
+use crate::architecture::{architecture, check_architecture};
 use crate::config::{Config, DataDefaults};
 use crate::model::Model;
 use crate::model_ref::find_model;
@@ -56,7 +57,7 @@ impl Setup {
             .as_deref()
             .map(|from| open_parent(from, runs_dir, &first.model))
             .transpose()?;
-        zoo::spec(&first.model, &ZooOptions::new(1, 28, 28, 2))?;
+        check_architecture(&first.model)?;
 
         let bundle = keepbest_data::open(&first.data, first.data_dir.as_deref())?;
         let split = SplitRecord {
@@ -117,7 +118,7 @@ impl Setup {
             input.width,
             data.classes.len(),
         );
-        let spec = zoo::spec(&config.model, &size)?;
+        let spec = architecture(&config.model, &size)?;
         let class_weights = class_weights(&config.class_weights, &data.train);
         let engine_config = engine_config(&config, class_weights.as_deref());
         let optimizer = engine_config.optimizer.clone();

@@ -125,7 +125,7 @@ impl From<keepbest_train::ModelError> for Failure {
             keepbest_train::ModelError::NeedsNetwork { .. }
             | keepbest_train::ModelError::OtherNetwork { .. }
             | keepbest_train::ModelError::NoKeys { .. }
-            | keepbest_train::ModelError::UnknownNetwork(_) => Exit::Usage,
+            | keepbest_train::ModelError::Architecture(_) => Exit::Usage,
             // A file that was made to attack: the check that every file goes through does not hold.
             keepbest_train::ModelError::Pth { source, .. }
                 if matches!(**source, keepbest_formats::pth::PthError::Dangerous { .. }) =>

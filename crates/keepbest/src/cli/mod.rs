@@ -5,6 +5,7 @@ mod args;
 mod compare;
 mod completions;
 mod data;
+mod draw;
 mod evaluate;
 mod explain;
 mod export;

@@ -1,42 +1,33 @@
 //! `keepbest models`: the networks there are.
 
-use keepbest_nn::Network;
 use keepbest_nn::zoo::{self, ZooOptions};
-use keepbest_train::nearest;
+use keepbest_nn::{InputSize, ModelSpec, Network};
+use keepbest_train::read_model_file;
 use serde_json::json;
 
-use crate::cli::args::{ModelsArgs, ModelsVerb};
+use crate::cli::args::{ModelsArgs, ModelsVerb, NetworkArgs};
+use crate::cli::draw;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::table::Table;
-use crate::cli::words::{count, thousands};
-
-/// Input that networks are shown for: channels, height and width.
-fn usual_input(name: &str) -> (usize, usize, usize) {
-    match name {
-        "simple-cnn" | "lenet5" => (1, 28, 28),
-        name if name.ends_with("-imagenet") => (3, 224, 224),
-        _ => (3, 32, 32),
-    }
-}
+use crate::cli::words::{bytes, count, shorten, thousands};
 
 pub fn run(args: &ModelsArgs) -> Result<Exit, Failure> {
     match &args.verb {
         None | Some(ModelsVerb::List) => list(args.json),
-        Some(ModelsVerb::Show {
-            name,
-            channels,
-            image_size,
-            classes,
-        }) => {
-            let (usual_channels, usual_height, usual_width) = usual_input(name);
-            let (height, width) = match image_size {
-                None => (usual_height, usual_width),
-                Some(text) => read_size(text)?,
-            };
-            let options =
-                ZooOptions::new(channels.unwrap_or(usual_channels), height, width, *classes);
-            show(name, &options, args.json)
+        Some(ModelsVerb::Show { what, table }) => show(&network(what)?, *table, args.json),
+        Some(ModelsVerb::Draw { what, to }) => {
+            let network = network(what)?;
+            std::fs::write(to, draw::svg(&network)).map_err(|error| {
+                let message = format!("{} cannot be written: {error}", to.display());
+                Failure::new(Exit::Failed, message)
+            })?;
+            if args.json {
+                output::json(&json!({"path": to, "network": network.spec().name}))?;
+            } else {
+                output::line(to.display().to_string())?;
+            }
+            Ok(Exit::Done)
         }
     }
 }
@@ -45,13 +36,13 @@ fn list(json: bool) -> Result<Exit, Failure> {
     let mut table = Table::new(["name", ">parameters", ">input", "what it is"]);
     let mut objects = Vec::new();
     for entry in zoo::list() {
-        let (channels, height, width) = usual_input(entry.name);
-        let network = build(entry.name, &ZooOptions::new(channels, height, width, 10))?;
+        let [channels, height, width] = entry.usual_input;
+        let network = build(&zoo_spec(entry.name, entry.usual_input, 10)?)?;
         let parameters = network.parameter_count();
         table.row([
             entry.name.into(),
             thousands(parameters as u64),
-            format!("{height}x{width}x{channels}"),
+            format!("{channels}x{height}x{width}"),
             entry.summary.into(),
         ]);
         objects.push(json!({
@@ -70,60 +61,104 @@ fn list(json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn show(name: &str, options: &ZooOptions, json: bool) -> Result<Exit, Failure> {
-    let network = build(name, options)?;
+fn show(network: &Network, table: bool, json: bool) -> Result<Exit, Failure> {
     let layers = network.summary();
     let flops: u64 = layers.iter().map(|layer| layer.flops).sum();
+    let memory: u64 = layers.iter().map(|layer| layer.bytes).sum();
     if json {
         output::json(&json!({
             "spec": network.spec(),
             "parameters": network.parameter_count(),
             "flops": flops,
+            "bytes": memory,
             "layers": layers,
         }))?;
         return Ok(Exit::Done);
     }
-    let mut table = Table::new(["layer", "op", ">output", ">parameters", ">MFLOP"]);
+    let spec = network.spec();
     let mflop = |flops: u64| format!("{:.2}", flops as f64 / 1e6);
-    for layer in &layers {
-        let [channels, height, width] = layer.output;
-        table.row([
-            layer.name.clone(),
-            layer.op.clone(),
-            format!("{height}x{width}x{channels}"),
-            thousands(layer.parameters as u64),
-            mflop(layer.flops),
-        ]);
-    }
-    output::lines(&table.lines())?;
-    let ZooOptions {
+    let InputSize {
         channels,
         height,
         width,
-        classes,
-    } = options;
-    output::line(format!(
-        "\n{name} for {height}x{width}x{channels} images of {}: {}, {} MFLOP an image",
-        count(*classes as u64, "class").replace("classs", "classes"),
+    } = spec.input;
+    let whole = format!(
+        "{} for {channels}x{height}x{width} images of {}:\n{}, {} MFLOP and {} of activations an image",
+        spec.name,
+        count(spec.classes as u64, "class").replace("classs", "classes"),
         count(network.parameter_count() as u64, "parameter"),
         mflop(flops),
-    ))?;
+        bytes(memory),
+    );
+    if !table {
+        let comment = whole.replace('\n', "\n# ");
+        output::line(format!("# {comment}\n{}", spec.to_toml().trim_end()))?;
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(["layer", "op", ">output", ">parameters", ">MFLOP", ">memory"]);
+    for layer in &layers {
+        let [channels, height, width] = layer.output;
+        table.row([
+            tail(&layer.name, 20),
+            shorten(&layer.op.replace("2d", ""), 16),
+            format!("{channels}x{height}x{width}"),
+            thousands(layer.parameters as u64),
+            mflop(layer.flops),
+            bytes(layer.bytes),
+        ]);
+    }
+    output::lines(&table.lines())?;
+    output::line(format!("\n{whole}"))?;
     Ok(Exit::Done)
 }
 
-fn build(name: &str, options: &ZooOptions) -> Result<Network, Failure> {
-    let spec = zoo::spec(name, options).map_err(|error| {
-        let near = nearest(&error.name, error.known.iter().copied());
-        Failure::of(Exit::Usage, &error).with_hint(near.map(|near| format!("did you mean {near}?")))
-    })?;
-    Network::new(&spec).map_err(|error| Failure::of(Exit::Failed, &error))
+/// The end of a name, which tells it from its neighbours.
+fn tail(name: &str, width: usize) -> String {
+    let length = name.chars().count();
+    if length <= width {
+        return name.to_owned();
+    }
+    let end: String = name.chars().skip(length + 1 - width).collect();
+    format!("…{end}")
 }
 
-fn read_size(text: &str) -> Result<(usize, usize), Failure> {
-    let mut settings = keepbest_train::Settings::default();
-    settings.set("image-size", text, keepbest_train::Origin::Flag)?;
-    let size = settings
-        .image_size
-        .ok_or_else(|| Failure::new(Exit::Usage, "no image size"))?;
-    Ok((size.height, size.width))
+/// The network that is named, for the input and classes that are given, that a model file says, or that are usual.
+fn network(what: &NetworkArgs) -> Result<Network, Failure> {
+    let failure = |error: keepbest_train::ArchitectureError| {
+        Failure::of(Exit::Usage, &error).with_hint(error.hint())
+    };
+    let spec = match read_model_file(&what.name).map_err(failure)? {
+        Some(mut spec) => {
+            if let Some([channels, height, width]) = what.input {
+                spec.input = InputSize {
+                    channels,
+                    height,
+                    width,
+                };
+            }
+            if let Some(classes) = what.classes {
+                spec.classes = classes as usize;
+            }
+            spec
+        }
+        None => {
+            let entry = zoo::entry(&what.name).map_err(|error| failure(error.into()))?;
+            let input = what.input.unwrap_or(entry.usual_input);
+            zoo_spec(entry.name, input, what.classes.unwrap_or(10) as usize)?
+        }
+    };
+    build(&spec)
+}
+
+fn zoo_spec(
+    name: &str,
+    [channels, height, width]: [usize; 3],
+    classes: usize,
+) -> Result<ModelSpec, Failure> {
+    zoo::spec(name, &ZooOptions::new(channels, height, width, classes))
+        .map_err(|error| Failure::of(Exit::Usage, &error))
+}
+
+fn build(spec: &ModelSpec) -> Result<Network, Failure> {
+    Network::new(spec).map_err(|error| Failure::of(Exit::Failed, &error))
 }

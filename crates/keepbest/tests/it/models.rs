@@ -22,13 +22,19 @@ fn networks_are_listed_and_shown() {
     );
     let shown = place.json("models show resnet18 --classes 10 --json");
     assert_eq!(shown["parameters"], 11_173_962);
-    let text = place
-        .ok("models show simple-cnn --image-size 32 --channels 3")
+    assert_eq!(shown["layers"][0]["bytes"], 4 * 64 * 32 * 32);
+    let table = place
+        .ok("models show simple-cnn --input 3x32x32 --table")
         .out;
     assert!(
-        text.contains("simple-cnn for 32x32x3 images of 10 classes"),
-        "{text}"
+        table.contains("simple-cnn for 3x32x32 images of 10 classes"),
+        "{table}"
     );
+    for name in ["efficientnet_b0", "densenet121", "resnet50"] {
+        let table = place.ok(&format!("models show {name} --table")).out;
+        let wide = table.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(wide, None, "{name}");
+    }
     place.run("models show simplecnn").fails(
         2,
         &[
@@ -37,11 +43,76 @@ fn networks_are_listed_and_shown() {
         ],
     );
     place
-        .run("models show simple-cnn --image-size 0")
-        .fails(2, &["image-size must be a size in pixels"]);
+        .run("models show simple-cnn --input 0x1x1")
+        .fails(2, &["such as 3x224x224"]);
     place
-        .run("models show simple-cnn --image-size 1")
+        .run("models show simple-cnn --input 1x1x1")
         .fails(1, &["layer `"]);
+}
+
+#[test]
+fn a_network_comes_back_from_its_model_file() {
+    let place = Place::with_data();
+    for name in listed(&place) {
+        let text = place.ok(&format!("models show {name} --classes 7")).out;
+        std::fs::write(place.path("net.toml"), &text).unwrap();
+        assert_eq!(place.ok("models show net.toml").out, text, "{name}");
+    }
+    // One more layer than the zoo has, trained and read back without any file but the model.
+    let text = place.ok("models show lenet5").out;
+    let text = text.replace("lenet5", "mine").replace(
+        "{ op = \"flatten\" },",
+        "{ op = \"layer_norm2d\", name = \"ln\" },\n  { op = \"flatten\" },",
+    );
+    std::fs::write(place.path("net.toml"), &text).unwrap();
+    place.trained("run", "--model net.toml");
+    std::fs::remove_file(place.path("net.toml")).unwrap();
+    let inspected = place.ok("inspect run").out;
+    assert!(inspected.contains("ln.weight"), "{inspected}");
+    place.ok("evaluate run");
+
+    for (find, replace, words) in [
+        ("version = 2", "version = 9", "version 9 is not known"),
+        ("kernel", "kernal", "did you mean kernel?"),
+        (
+            "\"max_pool2d\"",
+            "\"maxpool2d\"",
+            "did you mean max_pool2d?",
+        ),
+        ("out = 120", "out = 120, out = 1", "not TOML"),
+        ("out = 120", "width = 120", "unknown key `width`"),
+        ("out = 120", "out = \"120\"", "layers[7] (linear)"),
+    ] {
+        let text = place.ok("models show lenet5").out.replace(find, replace);
+        std::fs::write(place.path("net.toml"), text).unwrap();
+        place.run("models show net.toml").fails(2, &[words]);
+        place.run("train --model net.toml").fails(2, &[words]);
+    }
+    let text = place.ok("models show lenet5 --classes 3").out;
+    std::fs::write(place.path("net.toml"), text).unwrap();
+    place
+        .run("train --model net.toml")
+        .fails(2, &["is for 3 classes, the images have 10", "hint: set"]);
+    place.run("train --model no.toml").fails(2, &["no.toml"]);
+}
+
+fn listed(place: &Place) -> Vec<String> {
+    let listed = place.json("models --json");
+    let names = listed.as_array().unwrap().iter();
+    names
+        .map(|entry| entry["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_network_is_drawn() {
+    let place = Place::new();
+    place.ok("models draw mobilenet_v3_small --to net.svg");
+    let svg = std::fs::read_to_string(place.path("net.svg")).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+    for words in ["features.4.block", "5x5", "global avg pool", "×"] {
+        assert!(svg.contains(words), "{words}");
+    }
 }
 
 #[test]
