@@ -99,7 +99,10 @@ fn smooth(spec: &ModelSpec) -> ModelSpec {
                 {
                     table["p"] = 0.0.into();
                 }
-                if table.get("op").is_some_and(|op| op == "relu") {
+                if table
+                    .get("op")
+                    .is_some_and(|op| op == "relu" || op == "relu6")
+                {
                     table["op"] = "silu".into();
                 }
                 table.values_mut().for_each(walk);

@@ -59,7 +59,7 @@ fn a_network_comes_back_from_its_model_file() {
         assert_eq!(place.ok("models show net.toml").out, text, "{name}");
     }
     // One more layer than the zoo has, trained and read back without any file but the model.
-    let text = place.ok("models show lenet5").out;
+    let text = place.ok("models show lenet5 --classes 4").out;
     let text = text.replace("lenet5", "mine").replace(
         "{ op = \"flatten\" },",
         "{ op = \"layer_norm2d\", name = \"ln\" },\n  { op = \"flatten\" },",
