@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Dataset};
+use crate::{DataError, Dataset, Image};
 
 /// Count, classes and digest of a set of labelled images; the order counts.
 ///
@@ -29,6 +29,14 @@ impl Fingerprint {
     /// # Errors
     /// When an image cannot be read.
     pub fn of(dataset: &dyn Dataset) -> Result<Self, DataError> {
+        Self::of_with(dataset, |_, _| ())
+    }
+
+    /// As [`of`](Self::of), and shows each image to `each` with its index.
+    pub(crate) fn of_with(
+        dataset: &dyn Dataset,
+        mut each: impl FnMut(usize, &Image),
+    ) -> Result<Self, DataError> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"keepbest data v1");
         let number = |hasher: &mut blake3::Hasher, value: usize| {
@@ -48,6 +56,7 @@ impl Fingerprint {
                 number(&mut hasher, side);
             }
             hasher.update(image.pixels());
+            each(index, &image);
         }
         Ok(Self {
             count: dataset.len() as u64,

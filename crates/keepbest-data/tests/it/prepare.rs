@@ -1,3 +1,4 @@
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -253,4 +254,55 @@ fn sets_in_memory_are_checked() {
     );
     assert!(Subset::new(set.clone(), vec![0, 1]).is_err());
     assert!(Subset::all(set).image(1).is_err());
+}
+
+#[test]
+fn images_in_two_splits_are_found() {
+    let folder = temp();
+    for (split, first, count) in [("train", 0, 8), ("val", 20, 4), ("test", 6, 4)] {
+        for class in ["a", "b"] {
+            let path = folder.path().join(split).join(class);
+            fs::create_dir_all(&path).unwrap();
+            let offset = if class == "a" { 0 } else { 100 };
+            for index in first..first + count {
+                grey(offset + index, 1, 1)
+                    .save(path.join(format!("{index}.png")))
+                    .unwrap();
+            }
+        }
+    }
+    // Of the test images 6 and 7 of each class are training images; one val image is a test image.
+    fs::copy(
+        folder.path().join("test/b/9.png"),
+        folder.path().join("val/b/20.png"),
+    )
+    .unwrap();
+    let prepared = open(folder.path())
+        .unwrap()
+        .prepare(&PrepareOptions::default())
+        .unwrap();
+    let identity = prepared.identify().unwrap();
+    for name in ["train", "val", "test"] {
+        let split = prepared.split(name).unwrap();
+        assert_eq!(
+            identity.fingerprints[name],
+            prepared.fingerprint(split).unwrap()
+        );
+    }
+    let told: Vec<String> = identity.shared.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told[0].starts_with("4 images of test are in train too, such as "),
+        "{told:?}"
+    );
+    assert!(
+        told[0].contains("test/a/6.png") && told[0].contains("train/a/6.png"),
+        "{told:?}"
+    );
+    assert!(
+        told[1].starts_with("1 image of test is in val too, such as "),
+        "{told:?}"
+    );
+    let clean = fashion().prepare(&PrepareOptions::default()).unwrap();
+    println!("{:?}", clean.identify().unwrap().shared);
 }
