@@ -1,12 +1,11 @@
 //! From settings to everything a run needs, before anything is written.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use keepbest_core::{ClassificationAccumulator, Metrics, Objective, ObjectiveError};
 use keepbest_data::{
-    Augmentation, DataBundle, Dataset as _, Fingerprint, ImageShape, Loader, LoaderConfig,
-    Prepared, Preprocessing, ResizeRule, Subset,
+    Augmentation, DataBundle, Dataset as _, ImageShape, Loader, LoaderConfig, Prepared,
+    Preprocessing, ResizeRule, Subset,
 };
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
@@ -138,7 +137,8 @@ impl Setup {
                 .push("the data has no test split: the best is not tested on unseen images".into());
         }
 
-        let fingerprints = fingerprints(&data)?;
+        let identity = data.identify()?;
+        notes.extend(identity.shared.iter().map(ToString::to_string));
         let provenance = Provenance {
             keepbest: env!("CARGO_PKG_VERSION").into(),
             network: spec.name.clone(),
@@ -146,7 +146,7 @@ impl Setup {
                 source: config.data.clone(),
                 dir: config.data_dir.clone(),
                 split,
-                fingerprints,
+                fingerprints: identity.fingerprints,
             },
             criterion: CriterionRecord {
                 label_smoothing: config.label_smoothing,
@@ -323,16 +323,6 @@ fn engine_config(config: &Config, class_weights: Option<&[f64]>) -> EngineConfig
         clip_grad_norm: config.clip_grad_norm,
         ..EngineConfig::default()
     }
-}
-
-fn fingerprints(data: &Prepared) -> Result<BTreeMap<String, Fingerprint>, TrainError> {
-    let mut fingerprints = BTreeMap::new();
-    for name in ["train", "val", "test"] {
-        if let Some(split) = data.split(name) {
-            fingerprints.insert(name.into(), data.fingerprint(split)?);
-        }
-    }
-    Ok(fingerprints)
 }
 
 fn recipe(config: &Config) -> String {

@@ -205,6 +205,40 @@ fn folders_of_images() {
 }
 
 #[test]
+fn an_image_in_two_splits_is_told() {
+    let place = Place::new();
+    place.ok("data sample --to photos --count 40 --by-class");
+    let mut rows = "path,label,split\n".to_owned();
+    let mut classes: Vec<_> = std::fs::read_dir(place.path("photos"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    classes.sort();
+    for class in &classes {
+        let label = class.file_name().unwrap().to_str().unwrap();
+        let mut images: Vec<_> = std::fs::read_dir(class)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        images.sort();
+        for (at, image) in images.iter().enumerate() {
+            let split = ["train", "train", "val"][at % 3];
+            rows += &format!("{},{label},{split}\n", image.display());
+        }
+        // The first training image of each class is a test image too.
+        rows += &format!("{},{label},test\n", images[0].display());
+    }
+    std::fs::write(place.path("list.csv"), rows).unwrap();
+    let said =
+        place.ok("train --data list.csv --model lenet5 --epochs 1 --batch-size 8 --name run");
+    let expected = format!(
+        "{} images of test are in train too, such as ",
+        classes.len()
+    );
+    assert!(said.err.contains(&expected), "{}", said.err);
+}
+
+#[test]
 fn idx_files() {
     let place = Place::with_data();
     // Changes a file; the answer is what it held before.
