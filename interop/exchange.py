@@ -23,6 +23,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "crates/keepbest-nn/tests/golden"))
+from live import LeNet5  # noqa: E402
 from make_training import SimpleCnn, cifar_resnet18  # noqa: E402
 
 # Largest difference of two log probabilities: both sides compute in float32 with their own order of summation.
@@ -31,6 +32,7 @@ LOG_PROBABILITY = 1e-4
 LOSS = 1e-3
 NETWORKS = [
     "simple-cnn",
+    "lenet5",
     "resnet18",
     "resnet18-imagenet",
     "resnet34-imagenet",
@@ -72,6 +74,8 @@ def pytorch_net(name):
     torch.manual_seed(11)
     if name == "simple-cnn":
         return SimpleCnn(), 28, 1
+    if name == "lenet5":
+        return LeNet5(), 28, 1
     base, _, stem = name.partition("-")
     if name == "resnet18":
         return cifar_resnet18(), 32, 3

@@ -26,6 +26,13 @@ const KNOWN_KEYS: &[&str] = &[
 /// Prefixes that wrappers (data parallel, `torch.compile`) put before all names.
 const WRAPPER_PREFIXES: &[&str] = &["module.", "_orig_mod."];
 
+/// What Lightning's modules call the network that they train, as prefixes. Only in files that Lightning wrote: elsewhere a layer
+/// may have such a name.
+const LIGHTNING_PREFIXES: &[&str] = &["model.", "net.", "network."];
+
+/// The key that Lightning puts its version under.
+const LIGHTNING_VERSION: &str = "pytorch-lightning_version";
+
 /// The counter that `AveragedModel` keeps beside its `module.`.
 const AVERAGED_COUNTER: &str = "n_averaged";
 
@@ -97,7 +104,10 @@ impl PthFile {
             Value::Dict(entries) => self.load_dict(entries, &mut loader, &mut found)?,
             _ => {}
         }
-        strip_wrappers(&mut found)?;
+        if matches!(root, Value::Dict(entries) if entries.get(LIGHTNING_VERSION).is_some()) {
+            strip(&mut found, LIGHTNING_PREFIXES)?;
+        }
+        while strip(&mut found, WRAPPER_PREFIXES)? {}
         Ok(found)
     }
 
@@ -239,9 +249,9 @@ fn describe(root: Value<'_>) -> String {
     }
 }
 
-/// Takes off wrappers' prefixes as long as all names have one.
-fn strip_wrappers(found: &mut FoundWeights) -> Result<(), PthError> {
-    while let Some(prefix) = WRAPPER_PREFIXES.iter().find(|prefix| {
+/// Takes the first of these prefixes off that all names have. Whether there was one.
+fn strip(found: &mut FoundWeights, prefixes: &[&str]) -> Result<bool, PthError> {
+    let Some(prefix) = prefixes.iter().find(|prefix| {
         let mut names = found
             .weights
             .names()
@@ -249,19 +259,20 @@ fn strip_wrappers(found: &mut FoundWeights) -> Result<(), PthError> {
             .peekable();
         names.peek().is_some()
             && names.all(|name| name.len() > prefix.len() && name.starts_with(**prefix))
-    }) {
-        let mut stripped = StateDict::new();
-        for (name, tensor) in found.weights.iter() {
-            match name.strip_prefix(prefix) {
-                Some(rest) => stripped.insert(rest, tensor.clone())?,
-                None => found.skipped.push(Skipped {
-                    name: name.into(),
-                    what: "counter of an averaged model".into(),
-                }),
-            }
+    }) else {
+        return Ok(false);
+    };
+    let mut stripped = StateDict::new();
+    for (name, tensor) in found.weights.iter() {
+        match name.strip_prefix(prefix) {
+            Some(rest) => stripped.insert(rest, tensor.clone())?,
+            None => found.skipped.push(Skipped {
+                name: name.into(),
+                what: "counter of an averaged model".into(),
+            }),
         }
-        found.weights = stripped;
-        found.stripped.push_str(prefix);
     }
-    Ok(())
+    found.weights = stripped;
+    found.stripped.push_str(prefix);
+    Ok(true)
 }

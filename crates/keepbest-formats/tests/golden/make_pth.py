@@ -284,7 +284,7 @@ def build():
     yield case("lightning.ckpt", saved({
         "epoch": 3, "global_step": 40, "pytorch-lightning_version": "2.5.0", "state_dict": {f"model.{k}": v for k, v in state.items()},
         "loops": {}, "callbacks": {}, "optimizer_states": [optimizer.state_dict()], "lr_schedulers": [], "hyper_parameters": {"lr": 0.1},
-    }), {f"model.{k}": v for k, v in state.items()}, "state_dict")
+    }), state, "state_dict", "model.")
     yield case("only-one.pth", saved({"epoch": 3, "generator": state}), state, "generator")
     yield case("parallel.pth", saved({f"module.{k}": v for k, v in state.items()}), state, None, "module.")
     yield case("compiled.pth", saved({f"module._orig_mod.{k}": v for k, v in state.items()}), state, None, "module._orig_mod.")

@@ -3,6 +3,7 @@
 mod damage;
 mod folder;
 mod golden;
+mod interop_table;
 mod malformed;
 mod other_kinds;
 mod pth;

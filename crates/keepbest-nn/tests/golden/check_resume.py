@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Goes on in PyTorch from the checkpoints (`best.pt`) that keepbest writes: model and optimizer load, and the next 10
-losses are those of keepbest to 1e-3. Exit code 1 if not.
+losses are those of keepbest to 1e-3. Exit code 1 if not. After half of them writes its own checkpoint to DIR/back, and
+the losses that followed beside it: for `--example resume_pth -- --back DIR`.
 
 check_resume.py DIR      (as written by `--example resume_pth`, which also goes on from the files itself)
 
 Needs: safetensors, torch, torchvision
 """
 
+import json
 import pathlib
 import sys
 
@@ -34,12 +36,18 @@ def check(path):
     data = load_file(path.with_suffix(".safetensors"))
     model.train()
     losses = []
+    back = path.parent / "back" / path.name
+    back.parent.mkdir(exist_ok=True)
     for images, labels in zip(data["images"], data["labels"]):
+        if len(losses) == 5:
+            state = {"state_dict": model.state_dict(), "optimizer": optimizer.state_dict(), "step": best["step"] + 5}
+            torch.save(state, back)
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(model(images.permute(0, 3, 1, 2).contiguous()), labels)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
+    back.with_suffix(".json").write_text(json.dumps(losses[5:]))
     expected = best["keepbest"]["next_losses"]
     assert len(losses) == len(expected) == 10
     worst = max(abs(one - other) for one, other in zip(losses, expected))

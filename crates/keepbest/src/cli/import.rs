@@ -204,9 +204,13 @@ fn fit(
             format!("{} does not fit {}", args.file.display(), spec.name),
         );
         failure.causes = differences(&comparison);
-        return Err(failure.with_hint(
-            "--map renames tensors; --partial takes what fits and starts the rest anew".to_owned(),
-        ));
+        let hint = match prefix(&comparison) {
+            Some(prefix) => format!("--map '{prefix}(.*)=$1' takes {prefix:?} off the names"),
+            None => {
+                "--map renames tensors; --partial takes what fits and starts the rest anew".into()
+            }
+        };
+        return Err(failure.with_hint(hint));
     }
     if comparison.matched.is_empty() {
         return Err(Failure::new(
@@ -228,6 +232,26 @@ fn fit(
             .expect("names of a network are unique");
     }
     Ok((weights, comparison))
+}
+
+/// What the file has before the name of each tensor that is missing.
+fn prefix(comparison: &Comparison) -> Option<&str> {
+    let first = comparison.missing.first()?;
+    let found = comparison.unexpected.iter();
+    let mut prefixes = found.filter_map(|name| {
+        name.strip_suffix(first)?
+            .strip_suffix('.')
+            .map(|_| &name[..name.len() - first.len()])
+    });
+    prefixes.find(|prefix| {
+        let is_there = |name: &String| {
+            comparison
+                .unexpected
+                .iter()
+                .any(|found| found.strip_prefix(prefix) == Some(name))
+        };
+        comparison.missing.iter().all(is_there)
+    })
 }
 
 /// What differs, in a few lines.

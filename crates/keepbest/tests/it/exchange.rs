@@ -149,6 +149,14 @@ fn names_are_mapped_and_a_part_is_enough_when_asked_for() {
                 "--partial",
             ],
         );
+    // Wrapped, as in Lightning's modules: the rule is told.
+    place.run(&format!("{import} --map (.*)=net.$1")).fails(
+        1,
+        &[
+            "does not fit lenet5",
+            "--map 'net.(.*)=$1' takes \"net.\" off the names",
+        ],
+    );
     let told = place.json(&format!("{import} --json --partial --map fc3.(.*)=head.$1"));
     assert_eq!(told["tensors"]["matched"].as_array().unwrap().len(), 8);
     assert_eq!(
