@@ -224,7 +224,7 @@ def resume(program, name, optimizer_name, rate):
     program.ok(
         "train", "--data", data, "--runs-dir", "runs", "--name", run, "--model", name, "--epochs", 3, "--batch-size", 40,
         "--optimizer", optimizer_name, "--lr", rate, "--schedule", "constant", "--warmup", 0, "--label-smoothing", 0,
-        "--augment", "none", "--quiet",
+        "--augment", "none", "--also", "pth", "--quiet",
     )  # fmt: skip
     program.ok("export", f"{run}@last", "--runs-dir", "runs", "--to", f"{run}.pt")
     program.ok("train", "--resume", run, "--runs-dir", "runs", "--epochs", 13, "--quiet")
@@ -235,6 +235,10 @@ def resume(program, name, optimizer_name, rate):
     net = SimpleCnn() if name == "simple-cnn" else cifar_resnet18()
     last = "fc2" if name == "simple-cnn" else "fc"
     setattr(net, last, torch.nn.Linear(getattr(net, last).in_features, 5))
+    kept = torch.load(program.work / "runs" / run / "best.pth", weights_only=True, mmap=True)
+    net.load_state_dict(kept, strict=True)
+    own = load_file(program.work / "runs" / run / "best.safetensors")
+    check(f"{run}: best.pth follows best", all(torch.equal(own[name], tensor) for name, tensor in kept.items()))
     net.load_state_dict(best["state_dict"], strict=True)
     # All settings come from the file: this learning rate is not used.
     optimizer = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[optimizer_name](net.parameters(), lr=123.0)
