@@ -4,6 +4,7 @@
 //! Each function must return: a panic, an endless loop or memory beyond the limits is a finding. What was read must
 //! also keep the promises written here as assertions.
 
+use std::io::Cursor;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -140,7 +141,7 @@ pub fn idx(data: &[u8]) {
 /// An image, as `predict` takes it: decoded and made a network's input.
 pub fn image(data: &[u8]) {
     // A small file can be a very large image: what is aimed at here is parsing, not filling memory.
-    const MOST_PIXELS: usize = 1 << 20;
+    const MOST_PIXELS: u32 = 1 << 20;
     if dimensions(data).is_some_and(|(width, height)| width.saturating_mul(height) > MOST_PIXELS) {
         return;
     }
@@ -162,14 +163,10 @@ pub fn image(data: &[u8]) {
     }
 }
 
-/// Width and height that a PNG states.
-fn dimensions(data: &[u8]) -> Option<(usize, usize)> {
-    let side = |at: usize| {
-        let bytes = data.get(at..at + 4)?;
-        Some(u32::from_be_bytes(bytes.try_into().ok()?) as usize)
-    };
-    data.starts_with(b"\x89PNG")
-        .then(|| Some((side(16)?, side(20)?)))?
+/// Width and height that the file states.
+fn dimensions(data: &[u8]) -> Option<(u32, u32)> {
+    let reader = ::image::ImageReader::new(Cursor::new(data)).with_guessed_format();
+    reader.ok()?.into_dimensions().ok()
 }
 
 /// A journal: as it comes, and with the checksums of its lines put right.

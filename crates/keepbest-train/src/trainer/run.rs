@@ -405,10 +405,12 @@ fn first_free(
     }
 }
 
-/// Checks that best, last and the next checkpoint will fit, before the run's directory is made.
+/// Checks that best, last and the next checkpoint, and best's other form twice, will fit, before the run's directory is made.
 fn ensure_space(setup: &Setup, runs_dir: &Path) -> Result<(), TrainError> {
     let snapshot = setup.engine.snapshot();
-    let full = snapshot.state_dict().total_bytes() + snapshot.training_state().total_bytes();
+    let params = snapshot.state_dict().total_bytes();
+    let full = params + snapshot.training_state().total_bytes();
+    let also = setup.config.also.map_or(0, |_| 2 * params);
     let existing = runs_dir
         .ancestors()
         .find(|dir| dir.is_dir())
@@ -416,7 +418,7 @@ fn ensure_space(setup: &Setup, runs_dir: &Path) -> Result<(), TrainError> {
     Ok(store::ensure_space(
         &store::RealFileSystem,
         existing,
-        3 * full,
+        3 * full + also,
     )?)
 }
 
