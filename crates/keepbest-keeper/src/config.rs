@@ -84,6 +84,8 @@ pub struct KeeperConfig {
     pub constants: ModelConstants,
     /// Whether every evaluation saves the resume point. On by default.
     pub keep_last: bool,
+    /// What the journal shall say of this session beside: program, machine, command line.
+    pub session: Option<Value>,
 }
 
 impl KeeperConfig {
@@ -98,6 +100,7 @@ impl KeeperConfig {
             retention: Vec::new(),
             constants: ModelConstants::default(),
             keep_last: true,
+            session: None,
         }
     }
 

@@ -196,6 +196,7 @@ impl Keeper {
             checkpoint: point
                 .as_ref()
                 .and_then(|point| point.path.file_name()?.to_str()?.parse().ok()),
+            session: config.session.clone(),
         }))?;
         let history = writer.state().history.clone();
         let best = best_record(run, writer.state());
@@ -500,5 +501,6 @@ fn started(config: &KeeperConfig, guarantee: Guarantee) -> Event {
         objective: config.objective.clone(),
         settings: config.settings(),
         guarantee: Some(guarantee),
+        session: config.session.clone(),
     })
 }

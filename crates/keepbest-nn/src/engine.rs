@@ -211,6 +211,16 @@ impl CpuEngine {
         &self.network
     }
 
+    /// The instruction set it computes with.
+    pub fn isa(&self) -> Isa {
+        self.ctx.isa()
+    }
+
+    /// The threads it computes on.
+    pub fn threads(&self) -> usize {
+        self.ctx.pool().threads()
+    }
+
     /// A predictor of the same network on the same threads; load a snapshot into it.
     ///
     /// # Errors

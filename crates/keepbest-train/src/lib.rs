@@ -9,13 +9,16 @@
 mod architecture;
 mod config;
 mod criterion;
+mod environment;
 mod evaluate;
 mod foreign;
 mod model;
 mod model_ref;
 mod outcomes;
+mod overfitting;
 mod predict;
 mod provenance;
+mod report;
 mod run_files;
 mod settings;
 mod suggest;
@@ -24,17 +27,20 @@ mod trainer;
 pub use architecture::{ArchitectureError, architecture, read_model_file};
 pub use config::{Config, DEFAULT_DATA, DEFAULT_MODEL, DEVICES, DataDefaults, check_device};
 pub use criterion::Criterion;
+pub use environment::{Environment, Git};
 pub use evaluate::{EvaluateError, Evaluator, Measured};
 pub use foreign::{Opened, about_model, open_any};
 pub use model::{Model, ModelError, named_spec};
 pub use model_ref::{DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_run};
-pub use outcomes::{Comparison, Outcomes, OutcomesError};
+pub use outcomes::{Comparison, Outcomes, OutcomesError, Wrong};
+pub use overfitting::Overfitting;
 pub use predict::{Guess, top_k};
 pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
-pub use run_files::{FileAtHand, RunFilesError, model_file_of};
+pub use report::{Closeup, Mistake, REPORT_FILE, Report};
+pub use run_files::{FileAtHand, RunFilesError, model_file_of, status_of};
 pub use settings::{
-    AlsoKind, Augment, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode, OptimizerKind, Origin,
-    Resize, SaveKind, ScheduleKind, Settings, SettingsError, to_toml,
+    AlsoKind, Augment, ChangedSetting, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode, OptimizerKind,
+    Origin, Resize, SaveKind, ScheduleKind, Settings, SettingsError, changed_settings, to_toml,
 };
 pub use suggest::nearest;
 pub use trainer::{

@@ -185,6 +185,20 @@ impl Model {
         Ok(model)
     }
 
+    /// Opens a full model, or a params-only one as what its file says it was trained as.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_trained(path: &Path) -> Result<Self, ModelError> {
+        match Self::open(path, None) {
+            Err(ModelError::NeedsNetwork {
+                trained_as: Some(network),
+                ..
+            }) => Self::open(path, Some(&network)),
+            other => other,
+        }
+    }
+
     /// A model of a file that is open. `network` as for [`open`](Self::open).
     ///
     /// # Errors

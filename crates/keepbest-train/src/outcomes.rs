@@ -42,6 +42,20 @@ pub enum OutcomesError {
     },
 }
 
+/// A wrong answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Wrong {
+    /// The image's place in the split.
+    pub image: usize,
+    /// Its label.
+    pub label: u32,
+    /// The class it was taken for.
+    pub predicted: u32,
+    /// The probability of that class.
+    pub probability: f64,
+}
+
 /// Two models on the same images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -103,6 +117,28 @@ impl Outcomes {
         self.rows()
             .map(|(row, label)| row.iter().all(|p| p.is_finite()) && first_highest(row).0 == label)
             .collect()
+    }
+
+    /// The wrong answers that the model was surest of, surest first, at most `count`; of equals the first.
+    #[must_use]
+    pub fn most_wrong(&self, count: usize) -> Vec<Wrong> {
+        let mut wrong: Vec<Wrong> = self
+            .rows()
+            .enumerate()
+            .filter(|(_, (row, _))| row.iter().all(|p| p.is_finite()))
+            .filter_map(|(image, (row, label))| {
+                let (predicted, probability) = first_highest(row);
+                (predicted != label).then_some(Wrong {
+                    image,
+                    label,
+                    predicted,
+                    probability,
+                })
+            })
+            .collect();
+        wrong.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        wrong.truncate(count);
+        wrong
     }
 
     /// Log loss of each image, as the metric `log_loss` has it.
@@ -238,6 +274,9 @@ mod tests {
         );
         // Of equals the first class is the prediction.
         assert_eq!(first.right(), [true, true, false, true, true]);
+        let wrong = second.most_wrong(2).into_iter();
+        let wrong: Vec<(usize, u32)> = wrong.map(|wrong| (wrong.image, wrong.predicted)).collect();
+        assert_eq!(wrong, [(4, 1), (2, 0)]);
         let found = first.compare(&second, &Bootstrap::default()).unwrap();
         let counts = [
             found.both_right,

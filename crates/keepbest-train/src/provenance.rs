@@ -9,6 +9,7 @@ use keepbest_nn::OptimizerConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::criterion::Criterion;
+use crate::environment::Environment;
 
 /// The part of a model file that says how it came about: enough to measure it again on the same images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +33,12 @@ pub struct Provenance {
     /// The model it started from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+    /// Every setting, as `run.toml` has them.
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    pub config: toml::Table,
+    /// Program, machine and working directory, when training began; earlier files do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
 }
 
 /// The images a model was trained on and chosen by.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use keepbest_keeper::store::RunStatus;
 use keepbest_keeper::{ArchiveRunError, RunView, Selector, read_archived};
 
 use crate::model_ref::ModelPlace;
@@ -94,4 +95,18 @@ impl Drop for FileAtHand {
 /// [`RunFilesError`], which says what the run has.
 pub fn model_file_of(run: &Path, which: Selector) -> Result<PathBuf, RunFilesError> {
     Ok(RunView::open(run)?.select(which)?)
+}
+
+/// Where a run stands, in a word or two: `training`, `completed`, `stopped early`, `interrupted`, `killed`.
+#[must_use]
+pub fn status_of(view: &RunView) -> String {
+    if let Ok(Some(_)) = view.active_writer() {
+        return "training".into();
+    }
+    match &view.state().status {
+        RunStatus::Finished(summary) => summary["ended"].as_str().unwrap_or("completed").into(),
+        RunStatus::Interrupted => "interrupted".into(),
+        // Nobody writes to it, and nobody said why.
+        _ => "killed".into(),
+    }
 }

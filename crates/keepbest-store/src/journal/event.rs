@@ -65,6 +65,9 @@ pub struct StartedEvent {
     /// What the run's files are safe against, as the file system was found when it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guarantee: Option<Guarantee>,
+    /// What the training loop says of this session: program, machine, command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Value>,
 }
 
 /// [`Event::Rejected`].
@@ -183,6 +186,9 @@ pub struct ResumedEvent {
     /// The checkpoint; absent when there was none and training begins anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointName>,
+    /// What the training loop says of this session: program, machine, command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Value>,
 }
 
 /// [`Event::Interrupted`].

@@ -45,6 +45,7 @@ pub fn start(writer: &mut RunWriter) {
             objective: objective(),
             settings: serde_json::Value::Null,
             guarantee: None,
+            session: None,
         }))
         .unwrap();
 }

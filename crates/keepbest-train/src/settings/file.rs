@@ -73,6 +73,12 @@ impl Settings {
         })
     }
 
+    /// The settings that are given, as TOML by name.
+    pub fn to_table(&self) -> toml::Table {
+        let written = |key: &super::Key| Some((key.name.to_owned(), self.written(key.name)?));
+        Self::KEYS.iter().filter_map(written).collect()
+    }
+
     fn set_empty(&mut self, name: &str) {
         match name {
             "constraint" => self.constraint = Some(Vec::new()),
@@ -80,6 +86,36 @@ impl Settings {
             _ => {}
         }
     }
+}
+
+/// A setting that is not what it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChangedSetting {
+    /// Its name.
+    pub key: String,
+    /// What it was, as TOML; `absent` when it was not there.
+    pub recorded: String,
+    /// What it is, likewise.
+    pub found: String,
+}
+
+/// The settings that differ from recorded ones, by name.
+#[must_use]
+pub fn changed_settings(found: &Settings, recorded: &toml::Table) -> Vec<ChangedSetting> {
+    let found = found.to_table();
+    let mut keys: Vec<&String> = found.keys().chain(recorded.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    let word = |value: Option<&toml::Value>| value.map_or("absent".into(), ToString::to_string);
+    keys.into_iter()
+        .filter(|key| found.get(*key) != recorded.get(*key))
+        .map(|key| ChangedSetting {
+            key: key.clone(),
+            recorded: word(recorded.get(key)),
+            found: word(found.get(key)),
+        })
+        .collect()
 }
 
 /// The text of a `run.toml` with these settings, each under its heading and explained, and `preface` as a comment.

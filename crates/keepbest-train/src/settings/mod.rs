@@ -12,7 +12,7 @@ pub use choices::{
     AlsoKind, Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, Resize, SaveKind,
     ScheduleKind,
 };
-pub use file::to_toml;
+pub use file::{ChangedSetting, changed_settings, to_toml};
 use value::Value;
 
 use crate::suggest::nearest;

@@ -99,30 +99,30 @@ impl Run {
                 .then_some(&*self.setup.spec.name);
             let model = Model::open(&best.path, network)?;
             let mut predictor = model.predictor(64, self.setup.config.threads)?;
-            let Some(again) = recheck_val(&self, &mut predictor, &best.metrics, observer, stop)?
+            let Some(measured) = measure_again(&self, &mut predictor, "val", observer, stop)?
             else {
                 return self.interrupted(observer);
             };
+            let metrics = measured.metrics("val");
+            let again = Recheck {
+                difference: first_difference(&metrics, &best.metrics),
+                metrics,
+            };
+            self.reporting
+                .best(&measured, &self.setup.data.val, observer);
             observer.on(Event::Rechecked {
                 path: &best.path,
                 difference: again.difference.as_ref(),
             });
             recheck = Some(again);
-            if let Some(split) = &self.setup.data.test {
-                let of = split.len();
-                let criterion = self.setup.provenance.criterion.criterion();
-                let evaluator = Evaluator::new(&criterion, &model.preprocessing);
-                test = evaluator.measure(&mut predictor, split, |done| {
-                    observer.on(Event::Measuring {
-                        split: "test",
-                        done,
-                        of,
-                    });
-                    !stop.load(Ordering::Relaxed)
-                })?;
+            if self.setup.data.test.is_some() {
+                test = measure_again(&self, &mut predictor, "test", observer, stop)?;
                 if test.is_none() {
                     return self.interrupted(observer);
                 }
+            }
+            if let (Some(measured), Some(images)) = (&test, &self.setup.data.test) {
+                self.reporting.tested(measured, images, observer);
             }
             examples = show(&self, &model, &mut predictor)?;
         }
@@ -144,6 +144,8 @@ impl Run {
         for event in &kept.events {
             observer.on(Event::Keeper(event));
         }
+        self.reporting
+            .write(&self.path, &self.setup.provenance, None, observer);
         Ok(Outcome::Finished(Box::new(Finished {
             run: self.path,
             data: self.setup.config.data,
@@ -185,6 +187,8 @@ impl Run {
                 observer.on(Event::Keeper(event));
             }
         }
+        self.reporting
+            .write(&self.path, &self.setup.provenance, None, observer);
         let best = best.map(|best| {
             let value = keepbest_core::format_value(best.score.value);
             (
@@ -200,32 +204,27 @@ impl Run {
     }
 }
 
-fn recheck_val(
+/// The reloaded best on a split; `None` when told to stop.
+fn measure_again(
     run: &Run,
     predictor: &mut Predictor,
-    recorded: &Metrics,
+    split: &'static str,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
-) -> Result<Option<Recheck>, TrainError> {
+) -> Result<Option<Measured>, TrainError> {
     let data = &run.setup.data;
+    let images = data.split(split).unwrap_or(&data.val);
     let criterion = run.setup.provenance.criterion.criterion();
-    let of = data.val.len();
-    let evaluator = Evaluator::new(&criterion, &data.preprocessing);
-    let measured = evaluator.measure(predictor, &data.val, |done| {
-        observer.on(Event::Measuring {
-            split: "val",
-            done,
-            of,
-        });
+    let of = images.len();
+    let evaluator = Evaluator {
+        keep_outcomes: true,
+        ..Evaluator::new(&criterion, &data.preprocessing)
+    };
+    let measured = evaluator.measure(predictor, images, |done| {
+        observer.on(Event::Measuring { split, done, of });
         !stop.load(Ordering::Relaxed)
     })?;
-    Ok(measured.map(|measured| {
-        let metrics = measured.metrics("val");
-        Recheck {
-            difference: first_difference(&metrics, recorded),
-            metrics,
-        }
-    }))
+    Ok(measured)
 }
 
 /// The first metric of `found` that `recorded` has with another value, to the last bit.

@@ -9,6 +9,7 @@ mod events;
 mod finish;
 mod position;
 mod rate;
+mod reporting;
 mod resume;
 mod run;
 mod setup;

@@ -19,8 +19,10 @@ use super::events::{Event, Judged, Observer, Overview, Progress};
 use super::finish::Ending;
 use super::position::{Next, TrainerState};
 use super::rate::Rates;
+use super::reporting::Reporting;
 use super::resume::ResumedFrom;
 use super::setup::{Setup, retention};
+use crate::environment::Environment;
 use crate::evaluate::Evaluator;
 use crate::settings::{AlsoKind, SaveKind};
 
@@ -31,6 +33,7 @@ pub(super) struct Run {
     pub keeper: Keeper,
     pub state: TrainerState,
     pub resumed: Option<ResumedFrom>,
+    pub reporting: Reporting,
     rates: Rates,
 }
 
@@ -82,6 +85,7 @@ impl Run {
             keeper,
             state,
             resumed: None,
+            reporting: Reporting::default(),
             rates,
         })
     }
@@ -107,6 +111,7 @@ impl Run {
             keeper,
             state,
             resumed: Some(resumed),
+            reporting: Reporting::default(),
             rates,
         })
     }
@@ -218,7 +223,10 @@ impl Run {
                 source,
             })?;
         let criterion = self.setup.provenance.criterion.criterion();
-        let evaluator = Evaluator::new(&criterion, &self.setup.data.preprocessing);
+        let evaluator = Evaluator {
+            keep_outcomes: true,
+            ..Evaluator::new(&criterion, &self.setup.data.preprocessing)
+        };
         let of = self.setup.data.val.len();
         let measured = evaluator.measure(predictor, &self.setup.data.val, |done| {
             observer.on(Event::Measuring {
@@ -248,6 +256,10 @@ impl Run {
         let handle = SnapshotHandle::new(Held(snapshot));
         let evaluation = Evaluation::of(&handle, epoch, metrics.clone());
         let verdict = self.keeper.offer(evaluation, self.training_json())?;
+        if verdict.is_improved() {
+            let images = &self.setup.data.val;
+            self.reporting.best(&measured, images, observer);
+        }
         observer.on(Event::Measured(&Judged {
             step: self.state.step,
             epoch,
@@ -257,6 +269,10 @@ impl Run {
             verdict,
             images_per_second: pace.take(),
         }));
+        let history = self.keeper.history();
+        let provenance = &self.setup.provenance;
+        self.reporting
+            .write(&self.path, provenance, Some(history), observer);
         self.tell(observer);
         Ok(true)
     }
@@ -281,6 +297,8 @@ impl Run {
         for event in &kept.events {
             observer.on(Event::Keeper(event));
         }
+        self.reporting
+            .write(&self.path, &self.setup.provenance, None, observer);
         Ok(Outcome::Interrupted {
             run: self.path,
             step: self.state.step,
@@ -371,6 +389,7 @@ pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
             preprocessing: Some(to_json(&setup.data.preprocessing)),
             provenance: Some(to_json(&setup.provenance)),
         },
+        session: Some(to_json(&Environment::of(&setup.engine))),
         ..KeeperConfig::new(setup.objective.clone())
     })
 }

@@ -17,6 +17,7 @@ use super::error::TrainError;
 use super::position::Timetable;
 use crate::architecture::{architecture, check_architecture};
 use crate::config::{Config, DataDefaults};
+use crate::environment::Environment;
 use crate::model::Model;
 use crate::model_ref::find_model;
 use crate::provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
@@ -159,6 +160,8 @@ impl Setup {
                 digest: parent.file.weights_digest(),
                 path: parent.path,
             }),
+            config: config.to_settings().to_table(),
+            environment: Some(Environment::of(&engine)),
         };
         let timetable = Timetable {
             batches,

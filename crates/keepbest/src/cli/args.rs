@@ -59,6 +59,10 @@ pub enum Verb {
     Show(ShowArgs),
     /// Measure models on the same images, and tell whether they differ
     Compare(CompareArgs),
+    /// Write a run as one page: curves, confusion, calibration, its worst mistakes
+    ///
+    /// `train` keeps the same page up to date while it goes on, as report.html in the run.
+    Report(ReportArgs),
     /// List the networks there are, or show one
     Models(ModelsArgs),
     /// List the data sets there are, or look into one
@@ -67,6 +71,10 @@ pub enum Verb {
     ///
     /// First the digests of its bytes, then its metrics, measured again on the recorded split.
     Verify(VerifyArgs),
+    /// Train a run again from its run.toml; exit code 3 unless every evaluation and the best come out the same
+    ///
+    /// Settings, images and the model it starts from must be those recorded. The first difference ends it and is named.
+    Reproduce(ReproduceArgs),
     /// Tell why a run's best is the best, and why each other checkpoint is there or not
     Explain(ExplainArgs),
     /// Remove the checkpoints that a run's rules do not keep
@@ -308,6 +316,49 @@ pub struct ListArgs {
 pub struct ShowArgs {
     /// The run: its name or its directory
     pub run: String,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The run: its name or its directory
+    pub run: String,
+    /// File to write; report.html in the run by default
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// Also write each plot as an SVG file to this folder
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+    /// Where a named set lies, when not at its usual place
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Threads; one a core by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReproduceArgs {
+    /// The run: its name or its directory
+    pub run: String,
+    /// Where a named set lies, when not at its usual place
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Threads; those of the run by default. The result does not depend on them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Say only how it came out
+    #[arg(long, short)]
+    pub quiet: bool,
     #[command(flatten)]
     pub runs: RunsDir,
     /// Print JSON

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use keepbest_core::Metrics;
 use keepbest_core::statistics::Interval;
 use keepbest_keeper::RunView;
-use keepbest_train::{Comparison, Evaluator, Model, ModelPlace, Outcomes, find_model};
+use keepbest_train::{Comparison, Model, ModelPlace, Outcomes, find_model};
 use serde_json::json;
 
 use crate::cli::args::CompareArgs;
-use crate::cli::evaluate::{bootstrap, check_classes, criterion_of, intervals, prepare};
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::measure::{How, Subject, bootstrap, intervals};
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{count, shorten, value};
@@ -49,16 +49,14 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             (None, Some((source, _))) => Some(source),
             (given, _) => given.as_ref(),
         };
-        let data = prepare(&model, source.map(String::as_str), args.data_dir.as_deref())?;
-        check_classes(&model, &data)?;
-        let images = data.split(split).ok_or_else(|| {
-            Failure::new(Exit::Failed, format!("{} has no {split} split", data.name))
-        })?;
-        let fingerprint = data
+        let subject = Subject::new(model, source.map(String::as_str), args.data_dir.as_deref())?;
+        let images = subject.images(split)?;
+        let fingerprint = subject
+            .data
             .fingerprint(images)
             .map_err(|error| Failure::of(Exit::Failed, &error))?;
         match &first_data {
-            None => first_data = Some((source_of(args, &model)?, fingerprint)),
+            None => first_data = Some((source_of(args, &subject.model)?, fingerprint)),
             Some((_, first)) if *first != fingerprint => {
                 let message = format!(
                     "the {split} images of {name} are not those of {}: {fingerprint}, {first}",
@@ -71,23 +69,15 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             }
             Some(_) => {}
         }
-        let mut predictor = model.predictor(
-            usize::from(args.compute.batch_size),
-            args.compute.threads.map(usize::from),
-        )?;
-        let criterion = criterion_of(&model);
-        let evaluator = Evaluator {
-            keep_outcomes: true,
-            batch_size: usize::from(args.compute.batch_size),
-            ..Evaluator::new(&criterion, &model.preprocessing)
-        };
         eprintln!(
             "measuring {name} on {}",
             count(images.len() as u64, "image")
         );
-        let measured = evaluator
-            .measure(&mut predictor, images, |_| true)?
-            .ok_or_else(|| Failure::new(Exit::Failed, "nothing was measured"))?;
+        let how = How {
+            keep_outcomes: true,
+            ..How::from(&args.compute)
+        };
+        let measured = subject.measure(split, how)?;
         let metrics = measured.metrics(split);
         let intervals = intervals(&measured, split)?;
         let Some(outcomes) = measured.outcomes else {
@@ -95,7 +85,7 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         };
         sides.push(Side {
             name: name.clone(),
-            model,
+            model: subject.model,
             metrics,
             intervals,
             outcomes,

@@ -14,6 +14,8 @@ mod fsck;
 mod import;
 mod inspect;
 mod list;
+mod measure;
+mod measured;
 mod model;
 mod models;
 mod output;
@@ -22,6 +24,7 @@ mod pin;
 mod predict;
 mod prune;
 mod report;
+mod reproduce;
 mod runs;
 mod show;
 mod table;
@@ -76,9 +79,11 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::List(args) => list::run(args, terminal),
         Verb::Show(args) => show::run(args, terminal),
         Verb::Compare(args) => compare::run(args, terminal),
+        Verb::Report(args) => report::run(args, terminal),
         Verb::Models(args) => models::run(args),
         Verb::Data(args) => data::run(args, terminal),
         Verb::Verify(args) => verify::run(args, terminal),
+        Verb::Reproduce(args) => reproduce::run(args, terminal),
         Verb::Explain(args) => explain::run(args),
         Verb::Prune(args) => prune::run(args, terminal),
         Verb::Pin(args) => pin::run(args, true),

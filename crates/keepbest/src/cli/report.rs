@@ -1,134 +1,83 @@
-//! Metrics, class tables and confusion matrices as text.
+//! `keepbest report RUN`: the run as one page.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 
-use keepbest_core::statistics::Interval;
-use keepbest_core::{ClassificationReport, ConfusionMatrix, Metrics};
+use keepbest_keeper::RunView;
+use keepbest_train::{Closeup, Model, Report, find_run};
+use serde_json::json;
 
-use crate::cli::table::Table;
-use crate::cli::words::{shorten, thousands, value};
+use crate::cli::args::ReportArgs;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::measure::{How, Subject};
+use crate::cli::output;
+use crate::cli::runs::view;
+use crate::cli::terminal::Terminal;
 
-/// The names that stand first, best known to users.
-const FIRST: [&str; 4] = ["accuracy", "top5_accuracy", "balanced_accuracy", "loss"];
-
-/// Every metric, one a line, with its interval where there is one.
-pub fn metrics(metrics: &Metrics, intervals: &BTreeMap<String, Interval>) -> Vec<String> {
-    let rank = |name: &str| {
-        let bare = name.rsplit('/').next().unwrap_or(name);
-        FIRST
-            .iter()
-            .position(|first| *first == bare)
-            .unwrap_or(FIRST.len())
-    };
-    let mut entries: Vec<(&str, f64)> = metrics.iter().collect();
-    entries.sort_by_key(|(name, _)| rank(name));
-    let width = entries
-        .iter()
-        .map(|(name, _)| name.len())
-        .max()
-        .unwrap_or(0);
-    entries
-        .into_iter()
-        .map(|(name, number)| {
-            let interval = intervals
-                .get(name)
-                .map(|interval| format!("  {}", interval_words(interval)))
-                .unwrap_or_default();
-            format!("{name:<width$}  {:>8}{interval}", value(number))
-        })
-        .collect()
-}
-
-/// `0.8930 to 0.9310 (95 %)`.
-pub fn interval_words(interval: &Interval) -> String {
-    let Interval {
-        low,
-        high,
-        confidence,
-    } = interval;
-    format!(
-        "{} to {} ({} %)",
-        value(*low),
-        value(*high),
-        confidence * 100.0
-    )
-}
-
-/// Each class with its precision, recall, F1 and number of images.
-pub fn classes(names: &[String], report: &ClassificationReport) -> Vec<String> {
-    let mut table = Table::new(["class", ">precision", ">recall", ">f1", ">images"]);
-    for (name, class) in names.iter().zip(report.classes()) {
-        table.row([
-            shorten(name, 30),
-            format!("{:.4}", class.precision),
-            format!("{:.4}", class.recall),
-            format!("{:.4}", class.f1),
-            thousands(class.support),
-        ]);
-    }
-    table.lines()
-}
-
-/// Classes up to which the whole matrix is shown; with more, what is confused most.
-const WHOLE_UP_TO: usize = 12;
-
-/// The confusion matrix: rows are labels, columns are predictions.
-pub fn confusion(names: &[String], matrix: &ConfusionMatrix) -> Vec<String> {
-    if names.len() > WHOLE_UP_TO {
-        return most_confused(names, matrix);
-    }
-    let rows = matrix.rows();
-    let width = rows
-        .iter()
-        .flatten()
-        .max()
-        .map_or(1, |count| thousands(*count).len())
-        .max(2);
-    let label = names
-        .iter()
-        .map(|name| name.chars().count())
-        .max()
-        .unwrap_or(0)
-        .min(16);
-    let heads: Vec<String> = (0..names.len())
-        .map(|class| format!("{class:>width$}"))
-        .collect();
-    let mut lines = vec![
-        format!("confusion (rows: labels, columns: predictions)"),
-        String::new(),
-    ];
-    lines[1] = format!("{:label$}      {}", "", heads.join(" "));
-    for (class, row) in rows.iter().enumerate() {
-        let cells: Vec<String> = row
-            .iter()
-            .map(|count| {
-                if *count == 0 {
-                    format!("{:>width$}", ".")
-                } else {
-                    format!("{:>width$}", thousands(*count))
-                }
-            })
-            .collect();
-        lines.push(format!(
-            "{:label$}  {class:>2}  {}",
-            shorten(&names[class], label),
-            cells.join(" ")
+pub fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let path = find_run(&args.run, &args.runs.runs_dir)?;
+    let view = view(&path)?;
+    let mut report = Report::of(&view);
+    if let Err(failure) = measure(args, &view, &mut report) {
+        // Without its images a run still has its curves.
+        failure.print(terminal);
+        report.notes.push(format!(
+            "The best is not shown closely: {}.",
+            failure.message
         ));
     }
-    lines
+    let page = args
+        .to
+        .clone()
+        .unwrap_or_else(|| path.join(keepbest_train::REPORT_FILE));
+    report
+        .write(&page)
+        .map_err(|error| cannot_write(&page, &error))?;
+    let mut written = vec![page];
+    if let Some(folder) = &args.plots {
+        std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
+        for (name, plot) in report.plots() {
+            let file = folder.join(name);
+            std::fs::write(&file, plot).map_err(|error| cannot_write(&file, &error))?;
+            written.push(file);
+        }
+    }
+    if args.json {
+        output::json(&json!({ "written": written }))?;
+    } else {
+        for file in &written {
+            output::line(file.display().to_string())?;
+        }
+    }
+    Ok(Exit::Done)
 }
 
-fn most_confused(names: &[String], matrix: &ConfusionMatrix) -> Vec<String> {
-    let mut lines = vec!["most often confused".into()];
-    let mut table = Table::new(["label", "taken for", ">images"]);
-    for (label, prediction, count) in matrix.most_confused().into_iter().take(10) {
-        let name = |class: u32| {
-            names
-                .get(class as usize)
-                .map_or_else(|| class.to_string(), |name| shorten(name, 30))
-        };
-        table.row([name(label), name(prediction), thousands(count)]);
+/// The best measured again, on test where there is one, and on val.
+fn measure(args: &ReportArgs, view: &RunView, report: &mut Report) -> Result<(), Failure> {
+    let Some(best) = view.best() else {
+        return Ok(());
+    };
+    let model = Model::open_trained(&best.path)?;
+    report.provenance.clone_from(&model.provenance);
+    let subject = Subject::new(model, None, args.data_dir.as_deref())?;
+    for split in ["test", "val"] {
+        if let Some(images) = subject.data.split(split) {
+            let how = How {
+                keep_outcomes: true,
+                threads: args.threads.map(usize::from),
+                ..How::default()
+            };
+            let measured = subject.measure(split, how)?;
+            let closeup = Closeup::of(&measured, split, images)
+                .map_err(|error| Failure::of(Exit::Failed, &error))?;
+            report.closeups.push(closeup);
+        }
     }
-    lines.extend(table.lines());
-    lines
+    Ok(())
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    Failure {
+        causes: vec![error.to_string()],
+        ..Failure::new(Exit::Failed, format!("cannot write {}", path.display()))
+    }
 }

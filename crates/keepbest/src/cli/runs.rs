@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keepbest_keeper::RunView;
 use keepbest_store::RunStatus;
-use keepbest_train::Settings;
+use keepbest_train::{Settings, status_of};
 use serde_json::{Value, json};
 
 use crate::cli::failure::{Exit, Failure};
@@ -55,7 +55,7 @@ impl Facts {
             .unwrap_or(0);
         Self {
             name: view.name(),
-            status: status(view, summary),
+            status: status_of(view),
             network: settings.model.unwrap_or_default(),
             data: settings.data.unwrap_or_default(),
             epochs: (
@@ -101,23 +101,6 @@ impl Facts {
             "started_ms": self.times.0,
             "updated_ms": self.times.1,
         })
-    }
-}
-
-fn status(view: &RunView, summary: Option<&Value>) -> String {
-    if let Ok(Some(_)) = view.active_writer() {
-        return "training".into();
-    }
-    match &view.state().status {
-        RunStatus::Finished(_) => {
-            let ended = summary
-                .and_then(|summary| summary["ended"].as_str())
-                .unwrap_or("completed");
-            ended.into()
-        }
-        RunStatus::Interrupted => "interrupted".into(),
-        // Nobody writes to it, and nobody said why.
-        _ => "killed".into(),
     }
 }
 

@@ -59,7 +59,7 @@ fn preface() -> String {
 }
 
 /// A flag that Ctrl-C and SIGTERM set. The second of them ends the program at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
+pub fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // In this order: the flag is not yet set when the first signal asks whether it is.

@@ -4,13 +4,14 @@ use keepbest_core::EvaluationRecord;
 use keepbest_formats::model_file::{ModelFileError, OpenError};
 use keepbest_keeper::{RunView, Selector};
 use keepbest_train::{
-    Evaluator, FileAtHand, Model, ModelError, ModelPlace, find_model, first_difference,
+    FileAtHand, Model, ModelError, ModelPlace, Settings, changed_settings, find_model,
+    first_difference,
 };
 use serde_json::json;
 
 use crate::cli::args::VerifyArgs;
-use crate::cli::evaluate::{criterion_of, prepare};
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::measure::{How, Subject};
 use crate::cli::output;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::count;
@@ -27,7 +28,7 @@ pub fn run(args: &VerifyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let file = FileAtHand::of(&place)?;
     let path = file.path().to_owned();
     let mut checks = Vec::new();
-    let model = match open(&path) {
+    let model = match Model::open_trained(&path) {
         Ok(model) => {
             let told = format!(
                 "every byte is as written; weights {}",
@@ -56,7 +57,7 @@ pub fn run(args: &VerifyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         }
         Err(error) => return Err(error.into()),
     };
-    if let Some(model) = &model {
+    if let Some(model) = model {
         if model.file.seal.is_none() {
             let message = format!(
                 "{} carries no digests: nothing in it can be verified",
@@ -64,7 +65,8 @@ pub fn run(args: &VerifyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             );
             return Err(Failure::new(Exit::Failed, message));
         }
-        checks.extend(journal(&place, model)?);
+        checks.extend(journal(&place, &model)?);
+        checks.extend(settings(&place, &model)?);
         if !args.digest_only {
             metrics(args, model, &mut checks)?;
         }
@@ -92,17 +94,6 @@ pub fn run(args: &VerifyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         }
     }
     Ok(if holds { Exit::Done } else { Exit::CheckFailed })
-}
-
-/// Opens a full model, or a params-only one as what it was trained as.
-fn open(path: &std::path::Path) -> Result<Model, ModelError> {
-    match Model::open(path, None) {
-        Err(ModelError::NeedsNetwork {
-            trained_as: Some(network),
-            ..
-        }) => Model::open(path, Some(&network)),
-        other => other,
-    }
 }
 
 /// Whether the file is a model that is no longer what was written, rather than something else.
@@ -151,8 +142,38 @@ fn journal(place: &ModelPlace, model: &Model) -> Result<Option<Check>, Failure> 
     }))
 }
 
+/// The settings in a run's directory must be those that its model was trained with.
+fn settings(place: &ModelPlace, model: &Model) -> Result<Option<Check>, Failure> {
+    let recorded = model
+        .provenance
+        .as_ref()
+        .map(|provenance| &provenance.config);
+    let (ModelPlace::Run { run, .. }, Some(recorded)) = (place, recorded) else {
+        return Ok(None);
+    };
+    if recorded.is_empty() {
+        return Ok(None);
+    }
+    let changed = changed_settings(&Settings::from_file(&run.join("run.toml"))?, recorded);
+    let told = match changed.first() {
+        Some(change) => format!(
+            "run.toml has {} {}, the model was trained with {}",
+            change.key, change.found, change.recorded
+        ),
+        None => format!(
+            "run.toml has the {} settings it was trained with",
+            recorded.len()
+        ),
+    };
+    Ok(Some(Check {
+        name: "config",
+        holds: changed.is_empty(),
+        told,
+    }))
+}
+
 /// The recorded evaluation again, on the recorded images.
-fn metrics(args: &VerifyArgs, model: &Model, checks: &mut Vec<Check>) -> Result<(), Failure> {
+fn metrics(args: &VerifyArgs, model: Model, checks: &mut Vec<Check>) -> Result<(), Failure> {
     let evaluation = model
         .file
         .metadata
@@ -170,43 +191,29 @@ fn metrics(args: &VerifyArgs, model: &Model, checks: &mut Vec<Check>) -> Result<
     };
     let recorded: EvaluationRecord =
         serde_json::from_value(evaluation).map_err(|error| Failure::of(Exit::Failed, &error))?;
-    let data = prepare(model, args.data.as_deref(), args.data_dir.as_deref())?;
-    let fingerprint = data
-        .fingerprint(&data.val)
-        .map_err(|error| Failure::of(Exit::Failed, &error))?;
-    let expected = model
-        .provenance
-        .as_ref()
-        .and_then(|provenance| provenance.data.fingerprints.get("val"));
-    match expected {
-        Some(expected) if *expected != fingerprint => {
-            let told = format!(
-                "the val images are not those recorded: {fingerprint}, recorded were {expected}"
-            );
-            checks.push(Check {
-                name: "data",
-                holds: false,
-                told,
-            });
-            return Ok(());
-        }
-        _ => {
-            let told = format!(
-                "the val split of {} is the recorded one ({fingerprint})",
-                data.name
-            );
-            checks.push(Check {
-                name: "data",
-                holds: true,
-                told,
-            });
-        }
+    let subject = Subject::new(model, args.data.as_deref(), args.data_dir.as_deref())?;
+    let changed = subject.changed_split(&["val"])?;
+    let told = match &changed {
+        Some(changed) => changed.words(),
+        None => format!(
+            "the val split of {} is the recorded one ({})",
+            subject.data.name,
+            count(subject.images("val")?.len() as u64, "image")
+        ),
+    };
+    checks.push(Check {
+        name: "data",
+        holds: changed.is_none(),
+        told,
+    });
+    if changed.is_some() {
+        return Ok(());
     }
-    let mut predictor = model.predictor(64, args.threads.map(usize::from))?;
-    let criterion = criterion_of(model);
-    let measured = Evaluator::new(&criterion, &model.preprocessing)
-        .measure(&mut predictor, &data.val, |_| true)?
-        .ok_or_else(|| Failure::new(Exit::Failed, "nothing was measured"))?;
+    let how = How {
+        threads: args.threads.map(usize::from),
+        ..How::default()
+    };
+    let measured = subject.measure("val", how)?;
     let found = measured.metrics("val");
     let difference = first_difference(&found, &recorded.metrics);
     let told = match &difference {

@@ -15,6 +15,8 @@ mod memory;
 mod models;
 mod predict;
 mod reliability;
+mod report;
+mod reproduce;
 mod retention;
 mod support;
 mod terminal;

@@ -1,0 +1,155 @@
+//! Which evaluations cannot be told from the best, and how much choosing among them flatters it.
+
+use keepbest_core::statistics::{Bootstrap, SelectionOptimism};
+use keepbest_keeper::RunView;
+use serde::Serialize;
+
+use super::{PairedTest, REPLICATES, Trace};
+
+/// p-values below it are called a difference.
+const SIGNIFICANT: f64 = 0.05;
+/// An optimism of the val score from which on it is worth a warning: half a percent point.
+const WORTH_A_WARNING: f64 = 0.005;
+/// Images times evaluations times replicates that the estimate of the optimism may cost: half a second or so.
+const BUDGET: usize = 300_000_000;
+
+/// An evaluation beside the best.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Compared {
+    /// Its step.
+    pub step: u64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// How likely such a difference is between two that are equally good.
+    pub p_value: f64,
+}
+
+/// The choice of a run's best, in the light of chance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Selection {
+    /// The paired test, in words.
+    pub test: String,
+    /// Images of the val split.
+    pub images: usize,
+    /// Evaluations that were compared with the best, by step.
+    pub compared: Vec<Compared>,
+    /// How much the best's score owes to its being chosen: of the accuracy, or of the log loss (as a gain, so positive too)
+    /// where a loss decides.
+    pub optimism: Option<SelectionOptimism>,
+}
+
+impl Selection {
+    /// From the traces of a run; `None` when it has no best, or no trace of it.
+    #[must_use]
+    pub fn of(view: &RunView) -> Option<Self> {
+        let best = view.best()?;
+        let monitor = view.state().started.as_ref()?.objective.monitor().to_string();
+        let test = PairedTest::of(&monitor);
+        let chosen = Trace::read(view.path(), best.step).ok()?;
+        let mut compared = Vec::new();
+        let mut candidates: Vec<Vec<f64>> = Vec::new();
+        for record in view.history() {
+            // Those that could not have been best were not in the choice.
+            let Some(trace) = Trace::read(view.path(), record.step)
+                .ok()
+                .filter(|trace| record.score.is_some() && trace.pairs_with(&chosen))
+            else {
+                continue;
+            };
+            candidates.push(match test {
+                PairedTest::McNemar => trace.right().iter().map(|right| f64::from(*right)).collect(),
+                PairedTest::LogLoss => trace.losses().into_iter().map(|loss| -loss).collect(),
+            });
+            if record.step != best.step {
+                let (p_value, _) = test.compare(&chosen, &trace).ok()?;
+                compared.push(Compared {
+                    step: record.step,
+                    epoch: record.epoch,
+                    p_value,
+                });
+            }
+        }
+        let cost = chosen.len() * candidates.len();
+        let replicates = (BUDGET / cost.max(1)).clamp(50, REPLICATES as usize) as u32;
+        let bootstrap = Bootstrap {
+            replicates,
+            ..Bootstrap::default()
+        };
+        let borrowed: Vec<&[f64]> = candidates.iter().map(Vec::as_slice).collect();
+        Some(Self {
+            test: test.to_string(),
+            images: chosen.len(),
+            compared,
+            optimism: bootstrap.selection_optimism(&borrowed).ok(),
+        })
+    }
+
+    /// The evaluations that cannot be told from the best.
+    pub fn alike(&self) -> impl Iterator<Item = &Compared> {
+        self.compared
+            .iter()
+            .filter(|compared| compared.p_value >= SIGNIFICANT)
+    }
+
+    /// What to say of them; `None` when the best stands apart.
+    #[must_use]
+    pub fn words(&self) -> Option<String> {
+        let epochs: Vec<u64> = self.alike().map(|compared| compared.epoch).collect();
+        let epochs = ranges(&epochs);
+        (!epochs.is_empty()).then(|| {
+            format!(
+                "on {} val images the best cannot be told from epoch {epochs} ({}, p >= {SIGNIFICANT})",
+                self.images, self.test
+            )
+        })
+    }
+
+    /// The warning that the val score of the best is too good, `test` being its score on unseen images.
+    #[must_use]
+    pub fn warning(&self, test: Option<f64>) -> Option<String> {
+        let found = self.optimism.filter(|found| found.optimism >= WORTH_A_WARNING)?;
+        let beside = test.map_or_else(String::new, |test| format!("; on test it is {test:.4}"));
+        let what = if self.test == PairedTest::McNemar.to_string() {
+            format!("val accuracy {:.4}", found.score)
+        } else {
+            format!("val log loss {:.4}", -found.score)
+        };
+        Some(format!(
+            "the best was chosen among {} evaluations on {} images: its {what} flatters it by about {:.4}{beside}",
+            self.compared.len() + 1,
+            self.images,
+            found.optimism
+        ))
+    }
+}
+
+/// `3, 5 to 8, 11`.
+fn ranges(sorted: &[u64]) -> String {
+    let mut parts: Vec<(u64, u64)> = Vec::new();
+    for &number in sorted {
+        match parts.last_mut() {
+            Some((_, to)) if number <= *to + 1 => *to = number,
+            _ => parts.push((number, number)),
+        }
+    }
+    let words = parts.iter().map(|(from, to)| match to - from {
+        0 => from.to_string(),
+        1 => format!("{from}, {to}"),
+        _ => format!("{from} to {to}"),
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ranges;
+
+    #[test]
+    fn epochs_are_told_in_ranges() {
+        assert_eq!(ranges(&[3, 5, 6, 7, 9, 10]), "3, 5 to 7, 9, 10");
+        assert_eq!(ranges(&[4, 4, 5]), "4, 5");
+        assert_eq!(ranges(&[]), "");
+    }
+}

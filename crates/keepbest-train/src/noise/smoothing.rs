@@ -1,0 +1,86 @@
+//! A monitored value smoothed over the evaluations.
+
+use keepbest_core::{Expression, History, Metrics};
+
+/// What the name of a smoothed metric ends with.
+pub(super) const SUFFIX: &str = "_ema";
+
+/// The exponential moving average of what is monitored: `s = factor * s_before + (1 - factor) * value`, from the first finite
+/// value on. A value that is not finite is left out of it, and its own evaluation is never best.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Smoothing {
+    raw: Expression,
+    factor: f64,
+    name: String,
+}
+
+impl Smoothing {
+    pub fn new(raw: Expression, factor: f64) -> Self {
+        // An expression has no name that could end so.
+        let name = match raw.as_metric() {
+            Some(metric) => format!("{metric}{SUFFIX}"),
+            None => format!("monitor{SUFFIX}"),
+        };
+        Self { raw, factor, name }
+    }
+
+    /// The smoothed metric's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Adds the smoothed value to an evaluation, after those of `history`.
+    pub fn add(
+        &self,
+        metrics: &mut Metrics,
+        history: &History,
+    ) -> Result<(), keepbest_core::MissingMetric> {
+        let value = self.raw.evaluate(metrics)?;
+        let before = history
+            .series(&self.name)
+            .map(|(_, _, smoothed)| smoothed)
+            .filter(|smoothed| smoothed.is_finite())
+            .last();
+        let smoothed = match before {
+            Some(before) if value.is_finite() => {
+                self.factor * before + (1.0 - self.factor) * value
+            }
+            _ => value,
+        };
+        metrics.insert(self.name.clone(), smoothed);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keepbest_core::{EvaluationRecord, Verdict};
+
+    use super::*;
+
+    #[test]
+    fn values_are_averaged_and_what_is_not_finite_is_passed_over() {
+        let smoothing = Smoothing::new("val/accuracy".parse().unwrap(), 0.5);
+        let mut history = History::new();
+        let mut smoothed = Vec::new();
+        for value in [f64::NAN, 0.8, 0.4, f64::INFINITY, 0.6] {
+            let mut metrics = Metrics::from_iter([("val/accuracy", value)]);
+            smoothing.add(&mut metrics, &history).unwrap();
+            smoothed.push(metrics.get("val/accuracy_ema").unwrap());
+            history.push(EvaluationRecord {
+                step: 0,
+                epoch: 0,
+                metrics,
+                verdict: Verdict::Rejected {
+                    reason: String::new(),
+                },
+                score: None,
+                value: 0.0,
+                digest: None,
+            });
+        }
+        assert!(smoothed[0].is_nan() && smoothed[3].is_infinite());
+        assert_eq!((smoothed[1], smoothed[2]), (0.8, 0.5 * 0.8 + 0.5 * 0.4));
+        assert_eq!(smoothed[4], 0.5 * smoothed[2] + 0.5 * 0.6);
+    }
+}

@@ -1,0 +1,210 @@
+//! `report.html`: a run in one page that needs nothing else, and its plots as SVG.
+
+mod closeup;
+mod curves;
+mod page;
+mod svg;
+
+use std::path::Path;
+
+use keepbest_core::{History, Objective};
+use keepbest_keeper::RunView;
+use keepbest_keeper::store::{Event, RunStatus, STAGED_PREFIX};
+
+pub use closeup::{Closeup, Mistake};
+use curves::Curve;
+
+use crate::provenance::Provenance;
+use crate::run_files::status_of;
+
+/// The page's name in a run directory.
+pub const REPORT_FILE: &str = "report.html";
+
+/// What the report of a run shows: everything comes from the journal, the model file, and measurements.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Report {
+    /// The run's name.
+    pub name: String,
+    /// Where it stands: `training`, `completed`, ...
+    pub status: String,
+    /// Why it ended before its plan, if it did.
+    pub stopped: Option<String>,
+    /// What best means.
+    pub objective: Option<Objective>,
+    /// Epochs planned.
+    pub planned: u64,
+    /// What was measured.
+    pub history: History,
+    /// Step of the best.
+    pub best: Option<u64>,
+    /// `run.toml`.
+    pub settings: String,
+    /// How it came about.
+    pub provenance: Option<Provenance>,
+    /// The best on each split that it was measured on; the first matters most.
+    pub closeups: Vec<Closeup>,
+    /// Training images a second from one evaluation to the next, evaluations included.
+    pub pace: Vec<f64>,
+    /// From the first event of the journal to the last, in seconds.
+    pub seconds: f64,
+    /// What the reader should know.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// What a run's journal says.
+    #[must_use]
+    pub fn of(view: &RunView) -> Self {
+        let state = view.state();
+        let settings = view.config().unwrap_or_default();
+        let given = crate::Settings::from_toml(&settings).unwrap_or_default();
+        let summary = match &state.status {
+            RunStatus::Finished(summary) => Some(summary),
+            _ => None,
+        };
+        let planned = summary.and_then(|summary| summary["epochs"].as_u64());
+        Self {
+            name: view.name(),
+            status: status_of(view),
+            stopped: summary.and_then(|summary| summary["reason"].as_str().map(Into::into)),
+            objective: state.started.as_ref().map(|begun| begun.objective.clone()),
+            planned: planned.or(given.epochs).unwrap_or(0),
+            history: view.history().clone(),
+            best: view.best().map(|best| best.step),
+            settings,
+            provenance: None,
+            closeups: Vec::new(),
+            pace: pace(view, given.batch_size.unwrap_or(0)),
+            seconds: match (state.started_ms, state.updated_ms) {
+                (Some(from), Some(to)) => to.saturating_sub(from) as f64 / 1000.0,
+                _ => 0.0,
+            },
+            notes: Vec::new(),
+        }
+    }
+
+    /// The page.
+    #[must_use]
+    pub fn html(&self) -> String {
+        page::page(self)
+    }
+
+    /// The plots, each with the name of a file for it, as SVG files of their own.
+    #[must_use]
+    pub fn plots(&self) -> Vec<(String, String)> {
+        let mut plots: Vec<(String, String)> = self
+            .curves()
+            .into_iter()
+            .map(|(name, plot)| (format!("{name}.svg"), plot))
+            .collect();
+        for closeup in &self.closeups {
+            let split = &closeup.split;
+            for (name, rates) in [("confusion", false), ("confusion-rates", true)] {
+                if let Some(plot) = closeup.confusion(rates) {
+                    plots.push((format!("{name}-{split}.svg"), plot));
+                }
+            }
+            plots.push((format!("reliability-{split}.svg"), closeup.reliability()));
+        }
+        for (_, plot) in &mut plots {
+            *plot = svg::standalone(plot);
+        }
+        plots
+    }
+
+    /// The curves: what decides, accuracy and loss, each once.
+    fn curves(&self) -> Vec<(&'static str, String)> {
+        let monitor = self
+            .objective
+            .as_ref()
+            .map(|objective| objective.monitor().to_string());
+        let mut curves = Vec::new();
+        let mut add = |name, title: &str, main: &str, beside: Option<&str>| {
+            let metric = |name: &str| {
+                let name = name.to_owned();
+                move |record: &keepbest_core::EvaluationRecord| record.metrics.get(&name)
+            };
+            let of_main = metric(main);
+            let of_beside = metric(beside.unwrap_or_default());
+            let monitored = |record: &keepbest_core::EvaluationRecord| Some(record.value);
+            let curve = Curve {
+                history: &self.history,
+                title,
+                main: if name == "monitor" {
+                    (main, &monitored)
+                } else {
+                    (main, &of_main)
+                },
+                beside: beside.map(|beside| (beside, &of_beside as _)),
+                best: self.best,
+                stopped: self.stopped.as_deref(),
+                planned: self.planned,
+            };
+            curves.extend(curve.plot().map(|plot| (name, plot)));
+        };
+        match monitor.as_deref() {
+            None => {}
+            Some("val/accuracy") => add(
+                "monitor",
+                "Accuracy, which decides what is best",
+                "val/accuracy",
+                Some("train/accuracy"),
+            ),
+            Some("val/loss") => add(
+                "monitor",
+                "Loss, which decides what is best",
+                "val/loss",
+                Some("train/loss"),
+            ),
+            Some(monitor) => add("monitor", "What decides which is best", monitor, None),
+        }
+        if monitor.as_deref() != Some("val/accuracy") {
+            add(
+                "accuracy",
+                "Accuracy",
+                "val/accuracy",
+                Some("train/accuracy"),
+            );
+        }
+        if monitor.as_deref() != Some("val/loss") {
+            add("loss", "Loss", "val/loss", Some("train/loss"));
+        }
+        curves
+    }
+
+    /// Writes the page to `path`: whole, or not at all. It is not synced to disk, since it can be made again at any time.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let staged = path.with_file_name(format!("{STAGED_PREFIX}{name}"));
+        std::fs::write(&staged, self.html())?;
+        std::fs::rename(&staged, path)
+    }
+}
+
+/// Training images a second between evaluations that came one after the other in one session.
+fn pace(view: &RunView, batch_size: usize) -> Vec<f64> {
+    let mut pace = Vec::new();
+    let mut since: Option<(u64, u64)> = None;
+    for entry in view.entries() {
+        match &entry.event {
+            Event::Started(_) => since = Some((0, entry.time_ms)),
+            Event::Resumed(event) => since = Some((event.step, entry.time_ms)),
+            Event::Evaluated(record) => {
+                if let Some((step, time_ms)) = since
+                    && entry.time_ms > time_ms
+                {
+                    let images = record.step.saturating_sub(step) * batch_size as u64;
+                    let seconds = (entry.time_ms - time_ms) as f64 / 1000.0;
+                    pace.push(images as f64 / seconds);
+                }
+                since = Some((record.step, entry.time_ms));
+            }
+            _ => {}
+        }
+    }
+    pace
+}

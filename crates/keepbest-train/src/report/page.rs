@@ -1,0 +1,408 @@
+//! The page around the plots.
+
+use std::fmt::Write as _;
+
+use keepbest_core::format_value;
+use keepbest_core::statistics::wilson;
+
+use super::svg::{STYLE, escape, shorten};
+use super::{Closeup, Report};
+use crate::overfitting::Overfitting;
+
+const PAGE_STYLE: &str = "\
+*{box-sizing:border-box}body{margin:0 auto;max-width:72rem;padding:1rem;background:var(--ground);color:var(--ink);\
+font:16px/1.5 system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif}\
+h1{font-size:1.6rem;margin:.2em 0;overflow-wrap:anywhere}h2{font-size:1.2rem;margin:2em 0 .6em;border-bottom:1px solid var(--rule)}\
+h3{font-size:1rem;margin:1.4em 0 .4em}p{max-width:46rem}\
+.faint,figcaption{color:var(--faint);font-size:.875rem}\
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1rem}\
+svg.plot{display:block;width:100%;height:auto;max-width:36rem}\
+.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem}\
+th,td{padding:.25rem .7rem .25rem 0;text-align:left;vertical-align:top}thead th{border-bottom:1px solid var(--rule)}\
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}tr.best td{font-weight:600;color:var(--best)}\
+.facts td{overflow-wrap:anywhere}.facts th{font-weight:400;color:var(--faint);white-space:nowrap}\
+.mistakes{display:grid;grid-template-columns:repeat(auto-fill,minmax(8.5rem,1fr));gap:1rem;padding:0;margin:0}\
+.mistakes figure{margin:0}.mistakes img{width:5.5rem;height:5.5rem;object-fit:contain;image-rendering:pixelated;\
+background:#000;border:1px solid var(--rule)}.mistakes b{color:var(--ink);font-weight:600}\
+pre{overflow-x:auto;font-size:.8rem;padding:.8rem;border:1px solid var(--rule)}summary{cursor:pointer}\
+@media print{body{max-width:none;font-size:11pt;padding:0}.plots{grid-template-columns:1fr 1fr}svg.plot,figure,tr{break-inside:avoid}\
+h2,h3{break-after:avoid}pre{white-space:pre-wrap}}";
+
+/// The metrics of the table, with what to call them; all others are in the model file and in `evaluate`.
+const SHOWN: [(&str, &str); 8] = [
+    ("accuracy", "accuracy"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("f1_macro", "F1, mean over classes"),
+    ("loss", "loss, as trained"),
+    ("log_loss", "log loss"),
+    ("roc_auc_ovr", "ROC AUC, one against the rest"),
+    ("matthews", "Matthews correlation"),
+    ("ece", "calibration error"),
+];
+
+pub(super) fn page(report: &Report) -> String {
+    let mut out = String::new();
+    let title = escape(&report.name);
+    let _ = write!(
+        out,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<meta name=\"generator\" content=\"keepbest\">\n\
+         <link rel=\"icon\" href=\"data:,\">\n<title>{title}: keepbest</title>\n<style>{STYLE}{PAGE_STYLE}</style>\n</head>\n<body>\n\
+         <h1>{title}</h1>\n"
+    );
+    for words in summary(report) {
+        let _ = writeln!(out, "<p>{}</p>", escape(&words));
+    }
+    let curves = report.curves();
+    if !curves.is_empty() {
+        let _ = writeln!(out, "<h2>The run</h2>\n<div class=\"plots\">");
+        for (name, plot) in curves {
+            let _ = writeln!(
+                out,
+                "<figure style=\"margin:0\" id=\"{name}\">{plot}</figure>"
+            );
+        }
+        out.push_str("</div>\n");
+        out.push_str(
+            "<p class=\"faint\">Training values are means over the epoch, of images that augmentation changed; they are not \
+             measured on the finished epoch's weights, as those of val are.</p>\n",
+        );
+    }
+    if !report.closeups.is_empty() {
+        out.push_str("<h2>The best, measured</h2>\n");
+        metrics(&mut out, &report.closeups);
+    }
+    for closeup in &report.closeups {
+        section(&mut out, closeup);
+    }
+    throughput(&mut out, report);
+    provenance(&mut out, report);
+    history(&mut out, report);
+    out.push_str("</body>\n</html>\n");
+    out
+}
+
+/// What there is to say, in sentences.
+fn summary(report: &Report) -> Vec<String> {
+    let mut told = Vec::new();
+    let evaluations = report.history.len();
+    let state = match (report.status.as_str(), &report.stopped) {
+        (status, Some(reason)) => format!("The run {}: {reason}.", ended(status)),
+        ("training", None) => format!(
+            "The run is in training: {} of {} epochs are measured.",
+            report.history.last().map_or(0, |record| record.epoch),
+            report.planned
+        ),
+        (status, None) => format!("The run {}.", ended(status)),
+    };
+    told.push(state);
+    let Some(best) = report
+        .history
+        .iter()
+        .find(|record| Some(record.step) == report.best)
+    else {
+        told.push("It has no best yet: no evaluation could be one.".into());
+        return told;
+    };
+    let what = report
+        .objective
+        .as_ref()
+        .map(|objective| (objective.to_string(), objective.monitor().to_string()));
+    if let Some((objective, monitor)) = what {
+        told.push(format!(
+            "The best of {evaluations} evaluations is that of epoch {} (step {}): {monitor} {}. Best means {objective}.",
+            best.epoch,
+            best.step,
+            format_value(best.value)
+        ));
+    }
+    for closeup in &report.closeups {
+        let matrix = closeup.report.confusion();
+        let Ok(interval) = wilson(matrix.correct(), matrix.total(), 0.95) else {
+            continue;
+        };
+        let kind = match closeup.split.as_str() {
+            "test" => "images that nothing was chosen by",
+            "val" => "images that the best was chosen by, which flatters it",
+            _ => "images it was trained on",
+        };
+        told.push(format!(
+            "On {} of the {} split, {kind}, it is right in {:.1} % (95 % interval {:.1} to {:.1} %).",
+            count(matrix.total(), "image"),
+            closeup.split,
+            100.0 * matrix.correct() as f64 / matrix.total() as f64,
+            100.0 * interval.low,
+            100.0 * interval.high
+        ));
+    }
+    if let Some(found) = Overfitting::of(&report.history) {
+        told.push(format!("Signs of overfitting: {}.", found.words()));
+    }
+    told.extend(report.notes.iter().cloned());
+    told
+}
+
+fn ended(status: &str) -> String {
+    match status {
+        "completed" => "is complete".into(),
+        "killed" => "was killed and can be resumed".into(),
+        "interrupted" => "was interrupted and can be resumed".into(),
+        status => status.into(),
+    }
+}
+
+fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+fn metrics(out: &mut String, closeups: &[Closeup]) {
+    out.push_str("<div class=\"wide\"><table><thead><tr><th>metric</th>");
+    for closeup in closeups {
+        let _ = write!(out, "<th class=\"n\">{}</th>", escape(&closeup.split));
+    }
+    out.push_str("</tr></thead><tbody>\n");
+    for (name, words) in SHOWN {
+        let _ = write!(out, "<tr><td>{words}</td>");
+        for closeup in closeups {
+            let value = closeup.metrics.get(&format!("{}/{name}", closeup.split));
+            let shown = value.map(format_value).unwrap_or_default();
+            let _ = write!(out, "<td class=\"n\">{shown}</td>");
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str("</tbody></table></div>\n");
+}
+
+fn section(out: &mut String, closeup: &Closeup) {
+    let split = escape(&closeup.split);
+    let images = count(closeup.report.count(), "image");
+    let _ = writeln!(out, "<h2>On {split}: {images}</h2>\n<div class=\"plots\">");
+    for (id, plot) in [
+        ("confusion", closeup.confusion(false)),
+        ("rates", closeup.confusion(true)),
+        ("reliability", Some(closeup.reliability())),
+    ] {
+        if let Some(plot) = plot {
+            let _ = writeln!(
+                out,
+                "<figure style=\"margin:0\" id=\"{id}-{split}\">{plot}</figure>"
+            );
+        }
+    }
+    out.push_str("</div>\n<div class=\"plots\">\n");
+    confused(out, closeup);
+    out.push_str(
+        "<div><h3>By class</h3>\n<div class=\"wide\"><table><thead><tr><th>class</th><th class=\"n\">precision</th>\
+         <th class=\"n\">recall</th><th class=\"n\">F1</th><th class=\"n\">images</th></tr></thead><tbody>\n",
+    );
+    for (name, class) in closeup.classes.iter().zip(closeup.report.classes()) {
+        let _ = writeln!(
+            out,
+            "<tr><td>{}</td><td class=\"n\">{:.4}</td><td class=\"n\">{:.4}</td><td class=\"n\">{:.4}</td><td class=\"n\">{}</td></tr>",
+            escape(name),
+            class.precision,
+            class.recall,
+            class.f1,
+            class.support
+        );
+    }
+    out.push_str("</tbody></table></div></div>\n</div>\n");
+    if closeup.mistakes.is_empty() {
+        return;
+    }
+    out.push_str("<h3>Most confidently wrong</h3>\n<div class=\"mistakes\">\n");
+    for mistake in &closeup.mistakes {
+        let _ = writeln!(
+            out,
+            "<figure><img alt=\"{label}\" title=\"{source}\" src=\"data:image/png;base64,{png}\">\
+             <figcaption><b>{label}</b><br>taken for {predicted}, {sure:.1}&nbsp;% sure</figcaption></figure>",
+            label = escape(&mistake.label),
+            source = escape(&mistake.source),
+            png = base64(&mistake.png),
+            predicted = escape(&mistake.predicted),
+            sure = 100.0 * mistake.probability
+        );
+    }
+    out.push_str("</div>\n");
+}
+
+/// The pairs of classes that are confused most often; with many classes the only view of the matrix.
+fn confused(out: &mut String, closeup: &Closeup) {
+    let pairs = closeup.report.confusion().most_confused();
+    if pairs.is_empty() {
+        return;
+    }
+    let counts = closeup.report.confusion().label_counts();
+    out.push_str(
+        "<div><h3>Most often confused</h3>\n<div class=\"wide\"><table><thead><tr><th>label</th><th>taken for</th>\
+         <th class=\"n\">images</th><th class=\"n\">of the label</th></tr></thead><tbody>\n",
+    );
+    for (label, predicted, images) in pairs.into_iter().take(6) {
+        let _ = writeln!(
+            out,
+            "<tr><td>{}</td><td>{}</td><td class=\"n\">{images}</td><td class=\"n\">{:.1}&nbsp;%</td></tr>",
+            escape(&closeup.classes[label as usize]),
+            escape(&closeup.classes[predicted as usize]),
+            100.0 * images as f64 / counts[label as usize] as f64
+        );
+    }
+    out.push_str("</tbody></table></div></div>\n");
+}
+
+fn throughput(out: &mut String, report: &Report) {
+    let mut pace = report.pace.clone();
+    if pace.is_empty() {
+        return;
+    }
+    pace.sort_by(f64::total_cmp);
+    let _ = writeln!(
+        out,
+        "<h2>Throughput</h2>\n<p>{:.0} training images a second (median of {}; {:.0} to {:.0}), evaluations and saving included. \
+         The journal spans {}.</p>",
+        pace[pace.len() / 2],
+        count(pace.len() as u64, "stretch").replace("stretchs", "stretches"),
+        pace[0],
+        pace[pace.len() - 1],
+        duration(report.seconds)
+    );
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds as u64 {
+        0..60 => format!("{seconds:.1} s"),
+        whole @ 60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        whole => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+fn provenance(out: &mut String, report: &Report) {
+    out.push_str("<h2>Where it comes from</h2>\n");
+    if let Some(from) = &report.provenance {
+        out.push_str("<table class=\"facts\"><tbody>\n");
+        let mut fact = |name: &str, text: &str| {
+            let _ = writeln!(out, "<tr><th>{name}</th><td>{}</td></tr>", escape(text));
+        };
+        fact("network", &from.network);
+        fact("data", &from.data.source);
+        for (split, print) in &from.data.fingerprints {
+            fact(
+                split,
+                &format!(
+                    "{}, {} classes, BLAKE3 {}",
+                    count(print.count, "image"),
+                    print.classes,
+                    print.blake3
+                ),
+            );
+        }
+        fact("recipe", &from.recipe);
+        fact("seed", &from.seed.to_string());
+        if let Some(parent) = &from.parent {
+            fact(
+                "starts from",
+                &format!("{} ({})", parent.path.display(), parent.digest),
+            );
+        }
+        fact("keepbest", &from.keepbest);
+        if let Some(environment) = &from.environment {
+            fact("command", &environment.command.join(" "));
+            fact(
+                "machine",
+                &format!(
+                    "{}, {} build, {} on {}",
+                    environment.platform,
+                    environment.build,
+                    environment.isa,
+                    count(environment.threads as u64, "thread")
+                ),
+            );
+            if let Some(git) = &environment.git {
+                let dirty = if git.dirty { ", with changes" } else { "" };
+                fact("git", &format!("{}{dirty}", git.commit));
+            }
+        }
+        out.push_str("</tbody></table>\n");
+    }
+    let _ = writeln!(
+        out,
+        "<details><summary>Every setting (run.toml)</summary>\n<pre>{}</pre></details>",
+        escape(&report.settings)
+    );
+}
+
+fn history(out: &mut String, report: &Report) {
+    const NAMES: [&str; 4] = ["train/loss", "train/accuracy", "val/loss", "val/accuracy"];
+    if report.history.is_empty() {
+        return;
+    }
+    out.push_str(
+        "<details><summary>Every evaluation</summary>\n<div class=\"wide\"><table id=\"evaluations\"><thead><tr>\
+         <th class=\"n\">epoch</th><th class=\"n\">step</th>",
+    );
+    for name in NAMES {
+        let _ = write!(out, "<th class=\"n\">{name}</th>");
+    }
+    out.push_str("<th>verdict</th></tr></thead><tbody>\n");
+    for record in &report.history {
+        let class = if Some(record.step) == report.best {
+            " class=\"best\""
+        } else {
+            ""
+        };
+        let _ = write!(
+            out,
+            "<tr{class}><td class=\"n\">{}</td><td class=\"n\">{}</td>",
+            record.epoch, record.step
+        );
+        for name in NAMES {
+            let value = record.metrics.get(name).map(format_value);
+            let _ = write!(out, "<td class=\"n\">{}</td>", value.unwrap_or_default());
+        }
+        let _ = writeln!(
+            out,
+            "<td>{}</td></tr>",
+            escape(&shorten(record.verdict.reason(), 120))
+        );
+    }
+    out.push_str("</tbody></table></div></details>\n");
+}
+
+/// RFC 4648, with padding.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let word = group
+            .iter()
+            .chain([0, 0].iter())
+            .take(3)
+            .fold(0u32, |word, byte| word << 8 | u32::from(*byte));
+        for place in 0..4 {
+            if place <= group.len() {
+                let digit = word >> (18 - 6 * place) & 63;
+                text.push(DIGITS[digit as usize].into());
+            } else {
+                text.push('=');
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        let told =
+            ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|text| base64(text.as_bytes()));
+        assert_eq!(
+            told,
+            [
+                "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"
+            ]
+        );
+    }
+}

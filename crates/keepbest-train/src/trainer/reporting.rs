@@ -1,0 +1,73 @@
+//! `report.html`, kept up to date while the run goes on. What fails here is told, and stops nothing.
+
+use std::path::Path;
+
+use keepbest_core::History;
+use keepbest_data::Subset;
+use keepbest_keeper::RunView;
+
+use super::events::{Event, Observer};
+use crate::evaluate::Measured;
+use crate::provenance::Provenance;
+use crate::report::{Closeup, REPORT_FILE, Report};
+
+/// The page of a run that goes on.
+#[derive(Default)]
+pub(super) struct Reporting {
+    /// The best, seen closely.
+    pub closeups: Vec<Closeup>,
+    told: bool,
+}
+
+impl Reporting {
+    /// A new best was measured.
+    pub fn best(&mut self, measured: &Measured, images: &Subset, observer: &mut dyn Observer) {
+        match Closeup::of(measured, "val", images) {
+            Ok(closeup) => self.closeups = vec![closeup],
+            Err(error) => self.tell(&error.to_string(), observer),
+        }
+    }
+
+    /// The best was tested: what it does on images that nothing was chosen by matters most.
+    pub fn tested(&mut self, measured: &Measured, images: &Subset, observer: &mut dyn Observer) {
+        match Closeup::of(measured, "test", images) {
+            Ok(closeup) => self.closeups.insert(0, closeup),
+            Err(error) => self.tell(&error.to_string(), observer),
+        }
+    }
+
+    /// Writes the page. `history` is what the journal, which is written in the background, may not have yet.
+    pub fn write(
+        &mut self,
+        run: &Path,
+        provenance: &Provenance,
+        history: Option<History>,
+        observer: &mut dyn Observer,
+    ) {
+        let written = RunView::open(run)
+            .map_err(|error| error.to_string())
+            .and_then(|view| {
+                let mut report = Report::of(&view);
+                if let Some(history) = history {
+                    report.best = history.best().map(|record| record.step);
+                    report.history = history;
+                }
+                report.provenance = Some(provenance.clone());
+                report.closeups.clone_from(&self.closeups);
+                let path = run.join(REPORT_FILE);
+                report.write(&path).map_err(|error| error.to_string())
+            });
+        if let Err(error) = written {
+            self.tell(&error, observer);
+        }
+    }
+
+    fn tell(&mut self, error: &str, observer: &mut dyn Observer) {
+        // Once: a full disk would say it again at each evaluation.
+        if !std::mem::replace(&mut self.told, true) {
+            observer.on(Event::Note(&format!(
+                "{REPORT_FILE} is not written: {error}"
+            )));
+        }
+    }
+}

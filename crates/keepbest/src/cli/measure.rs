@@ -1,0 +1,203 @@
+//! A model and the images to measure it on: what `evaluate`, `compare`, `verify` and `report` have in common.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use keepbest_core::classification::ClassificationOptions;
+use keepbest_core::statistics::{Bootstrap, Interval, wilson};
+use keepbest_data::{Fingerprint, PrepareOptions, Prepared, Subset};
+use keepbest_train::{Evaluator, Measured, Model, SplitRecord};
+
+use crate::cli::args::{Compute, Split};
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::model::provenance;
+use crate::cli::words::count;
+
+impl Split {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// How to measure.
+#[derive(Debug, Clone, Default)]
+pub struct How {
+    pub batch_size: Option<usize>,
+    pub threads: Option<usize>,
+    pub options: ClassificationOptions,
+    pub keep_outcomes: bool,
+}
+
+impl From<&Compute> for How {
+    fn from(compute: &Compute) -> Self {
+        Self {
+            batch_size: Some(compute.batch_size.into()),
+            threads: compute.threads.map(usize::from),
+            ..Self::default()
+        }
+    }
+}
+
+/// A model with its images.
+pub struct Subject {
+    pub model: Model,
+    pub data: Prepared,
+}
+
+impl Subject {
+    /// Prepares the images that were named, split as recorded, or those of the training; their classes must be the model's.
+    pub fn new(model: Model, data: Option<&str>, data_dir: Option<&Path>) -> Result<Self, Failure> {
+        let recorded = model.provenance.as_ref().map(|provenance| &provenance.data);
+        let source = match (data, recorded) {
+            (Some(data), _) => data,
+            (None, Some(recorded)) => &*recorded.source,
+            (None, None) => &*provenance(&model)?.data.source,
+        };
+        let dir = data_dir.or_else(|| recorded.and_then(|recorded| recorded.dir.as_deref()));
+        let bundle = keepbest_data::open(source, dir)
+            .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
+        let options = recorded.map_or_else(PrepareOptions::default, |recorded| {
+            SplitRecord::options(&recorded.split)
+        });
+        let data = bundle
+            .prepare_with(&options, model.preprocessing.clone())
+            .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
+        check_classes(&model, &data)?;
+        Ok(Self { model, data })
+    }
+
+    /// The images of a split.
+    pub fn images(&self, split: &str) -> Result<&Subset, Failure> {
+        self.data.split(split).ok_or_else(|| {
+            Failure::new(
+                Exit::Failed,
+                format!("{} has no {split} split", self.data.name),
+            )
+        })
+    }
+
+    /// The first of the splits whose images are not those recorded.
+    pub fn changed_split(&self, splits: &[&'static str]) -> Result<Option<ChangedSplit>, Failure> {
+        let recorded = self
+            .model
+            .provenance
+            .as_ref()
+            .map(|provenance| &provenance.data.fingerprints);
+        for &name in splits {
+            let Some(expected) = recorded.and_then(|recorded| recorded.get(name)) else {
+                continue;
+            };
+            let images = self.images(name)?;
+            let found = self
+                .data
+                .fingerprint(images)
+                .map_err(|error| Failure::of(Exit::Failed, &error))?;
+            if found != *expected {
+                return Ok(Some(ChangedSplit {
+                    name,
+                    found,
+                    recorded: expected.clone(),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Measures the model on a split, by the criterion it was trained with (plain cross entropy where none is recorded).
+    pub fn measure(&self, split: &str, how: How) -> Result<Measured, Failure> {
+        let recorded = self.model.provenance.as_ref();
+        let criterion = recorded
+            .map(|provenance| provenance.criterion.criterion())
+            .unwrap_or_default();
+        let batch_size = how.batch_size.unwrap_or(64);
+        let mut predictor = self.model.predictor(batch_size, how.threads)?;
+        let evaluator = Evaluator {
+            batch_size,
+            options: how.options,
+            keep_outcomes: how.keep_outcomes,
+            ..Evaluator::new(&criterion, &self.model.preprocessing)
+        };
+        evaluator
+            .measure(&mut predictor, self.images(split)?, |_| true)?
+            .ok_or_else(|| Failure::new(Exit::Failed, "nothing was measured"))
+    }
+}
+
+/// A split that holds other images, labels or classes than those recorded.
+pub struct ChangedSplit {
+    pub name: &'static str,
+    pub found: Fingerprint,
+    pub recorded: Fingerprint,
+}
+
+impl ChangedSplit {
+    pub fn words(&self) -> String {
+        format!(
+            "the {} images are not those recorded: {}, recorded were {}",
+            self.name, self.found, self.recorded
+        )
+    }
+}
+
+/// Resamples of the images behind an interval.
+const REPLICATES: u32 = 1000;
+
+/// The bootstrap of every interval and paired test here, the same each time.
+pub fn bootstrap() -> Bootstrap {
+    Bootstrap {
+        replicates: REPLICATES,
+        ..Bootstrap::default()
+    }
+}
+
+/// The interval of the accuracy, and of all other metrics when the outcomes were kept.
+pub fn intervals(measured: &Measured, split: &str) -> Result<BTreeMap<String, Interval>, Failure> {
+    if let Some(outcomes) = &measured.outcomes {
+        return outcomes
+            .intervals(split, &bootstrap())
+            .map_err(|error| Failure::of(Exit::Failed, &error));
+    }
+    let matrix = measured.report.confusion();
+    if measured.report.non_finite() > 0 {
+        return Ok(BTreeMap::new());
+    }
+    let accuracy = wilson(matrix.correct(), matrix.total(), bootstrap().confidence)
+        .map_err(|error| Failure::of(Exit::Failed, &error))?;
+    Ok(BTreeMap::from([(format!("{split}/accuracy"), accuracy)]))
+}
+
+/// Whether the images' classes are the model's.
+fn check_classes(model: &Model, data: &Prepared) -> Result<(), Failure> {
+    // A file from elsewhere may name no classes: then their number is all there is to compare.
+    let fits = if model.names_its_classes() {
+        data.classes == model.classes
+    } else {
+        data.classes.len() == model.classes.len()
+    };
+    if !fits {
+        let message = format!(
+            "the images have {}, the model was trained on {}: {}",
+            count(data.classes.len() as u64, "class").replace("classs", "classes"),
+            model.classes.len(),
+            first_difference(&model.classes, &data.classes),
+        );
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    Ok(())
+}
+
+fn first_difference(expected: &[String], found: &[String]) -> String {
+    match found
+        .iter()
+        .zip(expected)
+        .find(|(found, expected)| found != expected)
+    {
+        Some((found, expected)) => format!("{found:?} where the model has {expected:?}"),
+        None => "some are missing".into(),
+    }
+}

@@ -1,0 +1,134 @@
+//! Metrics, class tables and confusion matrices as text.
+
+use std::collections::BTreeMap;
+
+use keepbest_core::statistics::Interval;
+use keepbest_core::{ClassificationReport, ConfusionMatrix, Metrics};
+
+use crate::cli::table::Table;
+use crate::cli::words::{shorten, thousands, value};
+
+/// The names that stand first, best known to users.
+const FIRST: [&str; 4] = ["accuracy", "top5_accuracy", "balanced_accuracy", "loss"];
+
+/// Every metric, one a line, with its interval where there is one.
+pub fn metrics(metrics: &Metrics, intervals: &BTreeMap<String, Interval>) -> Vec<String> {
+    let rank = |name: &str| {
+        let bare = name.rsplit('/').next().unwrap_or(name);
+        FIRST
+            .iter()
+            .position(|first| *first == bare)
+            .unwrap_or(FIRST.len())
+    };
+    let mut entries: Vec<(&str, f64)> = metrics.iter().collect();
+    entries.sort_by_key(|(name, _)| rank(name));
+    let width = entries
+        .iter()
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or(0);
+    entries
+        .into_iter()
+        .map(|(name, number)| {
+            let interval = intervals
+                .get(name)
+                .map(|interval| format!("  {}", interval_words(interval)))
+                .unwrap_or_default();
+            format!("{name:<width$}  {:>8}{interval}", value(number))
+        })
+        .collect()
+}
+
+/// `0.8930 to 0.9310 (95 %)`.
+pub fn interval_words(interval: &Interval) -> String {
+    let Interval {
+        low,
+        high,
+        confidence,
+    } = interval;
+    format!(
+        "{} to {} ({} %)",
+        value(*low),
+        value(*high),
+        confidence * 100.0
+    )
+}
+
+/// Each class with its precision, recall, F1 and number of images.
+pub fn classes(names: &[String], report: &ClassificationReport) -> Vec<String> {
+    let mut table = Table::new(["class", ">precision", ">recall", ">f1", ">images"]);
+    for (name, class) in names.iter().zip(report.classes()) {
+        table.row([
+            shorten(name, 30),
+            format!("{:.4}", class.precision),
+            format!("{:.4}", class.recall),
+            format!("{:.4}", class.f1),
+            thousands(class.support),
+        ]);
+    }
+    table.lines()
+}
+
+/// Classes up to which the whole matrix is shown; with more, what is confused most.
+const WHOLE_UP_TO: usize = 12;
+
+/// The confusion matrix: rows are labels, columns are predictions.
+pub fn confusion(names: &[String], matrix: &ConfusionMatrix) -> Vec<String> {
+    if names.len() > WHOLE_UP_TO {
+        return most_confused(names, matrix);
+    }
+    let rows = matrix.rows();
+    let width = rows
+        .iter()
+        .flatten()
+        .max()
+        .map_or(1, |count| thousands(*count).len())
+        .max(2);
+    let label = names
+        .iter()
+        .map(|name| name.chars().count())
+        .max()
+        .unwrap_or(0)
+        .min(16);
+    let heads: Vec<String> = (0..names.len())
+        .map(|class| format!("{class:>width$}"))
+        .collect();
+    let mut lines = vec![
+        format!("confusion (rows: labels, columns: predictions)"),
+        String::new(),
+    ];
+    lines[1] = format!("{:label$}      {}", "", heads.join(" "));
+    for (class, row) in rows.iter().enumerate() {
+        let cells: Vec<String> = row
+            .iter()
+            .map(|count| {
+                if *count == 0 {
+                    format!("{:>width$}", ".")
+                } else {
+                    format!("{:>width$}", thousands(*count))
+                }
+            })
+            .collect();
+        lines.push(format!(
+            "{:label$}  {class:>2}  {}",
+            shorten(&names[class], label),
+            cells.join(" ")
+        ));
+    }
+    lines
+}
+
+fn most_confused(names: &[String], matrix: &ConfusionMatrix) -> Vec<String> {
+    let mut lines = vec!["most often confused".into()];
+    let mut table = Table::new(["label", "taken for", ">images"]);
+    for (label, prediction, count) in matrix.most_confused().into_iter().take(10) {
+        let name = |class: u32| {
+            names
+                .get(class as usize)
+                .map_or_else(|| class.to_string(), |name| shorten(name, 30))
+        };
+        table.row([name(label), name(prediction), thousands(count)]);
+    }
+    lines.extend(table.lines());
+    lines
+}

@@ -1,0 +1,266 @@
+//! `keepbest reproduce RUN`: trains it again, and compares.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use keepbest_core::History;
+use keepbest_keeper::RunView;
+use keepbest_train::{
+    Event, Model, Observer, Outcome, Provenance, Settings, TrainError, changed_settings, find_run,
+    first_difference, status_of, train,
+};
+use serde_json::json;
+
+use crate::cli::args::ReproduceArgs;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::measure::Subject;
+use crate::cli::output;
+use crate::cli::painter::Painter;
+use crate::cli::runs::view;
+use crate::cli::terminal::Terminal;
+use crate::cli::train::stop_on_signals;
+use crate::cli::words::count;
+
+/// Where the two runs part.
+struct Difference {
+    /// `epoch 4`, `the val images`, `lr`: what differs first.
+    what: String,
+    told: String,
+}
+
+pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let path = find_run(&args.run, &args.runs.runs_dir)?;
+    let view = view(&path)?;
+    let best = view.best().ok_or_else(|| {
+        let message = format!("{} has no best to reproduce", path.display());
+        Failure::new(Exit::Failed, message)
+    })?;
+    let settings = Settings::from_file(&path.join("run.toml"))?;
+    let model = Model::open_trained(&best.path)?;
+    let difference = match before(args, model, &settings)? {
+        Some(difference) => Some(difference),
+        None => again(args, &view, &path, settings, terminal)?,
+    };
+    if args.json {
+        output::json(&json!({
+            "run": path,
+            "reproduced": difference.is_none(),
+            "evaluations": view.history().len(),
+            "digest": best.weights,
+            "difference": difference
+                .as_ref()
+                .map(|found| json!({"what": found.what, "told": found.told})),
+        }))?;
+    } else {
+        let style = terminal.style();
+        match &difference {
+            None => output::line(format!(
+                "{}reproduced{:#}  {} and the best of epoch {} are the same to the last bit; weights {}",
+                style.good,
+                style.good,
+                count(view.history().len() as u64, "evaluation"),
+                best.epoch,
+                best.weights
+            ))?,
+            Some(found) => output::line(format!(
+                "{}NOT reproduced{:#}  {} differs: {}",
+                style.bad, style.bad, found.what, found.told
+            ))?,
+        }
+    }
+    Ok(if difference.is_none() {
+        Exit::Done
+    } else {
+        Exit::CheckFailed
+    })
+}
+
+/// What can be seen before training: settings, images and the model it starts from must be those recorded.
+fn before(
+    args: &ReproduceArgs,
+    model: Model,
+    settings: &Settings,
+) -> Result<Option<Difference>, Failure> {
+    let Some(recorded) = model.provenance.clone() else {
+        return Err(Failure::new(
+            Exit::Failed,
+            "the best does not record how it was trained",
+        ));
+    };
+    if let Some(changed) = changed_settings(settings, &recorded.config).first() {
+        let told = format!(
+            "run.toml has {}, the best was trained with {}",
+            changed.found, changed.recorded
+        );
+        let what = changed.key.clone();
+        return Ok(Some(Difference { what, told }));
+    }
+    if let Some(difference) = parent(&recorded)? {
+        return Ok(Some(difference));
+    }
+    let subject = Subject::new(model, None, args.data_dir.as_deref())?;
+    Ok(subject
+        .changed_split(&["train", "val", "test"])?
+        .map(|split| Difference {
+            what: format!("the {} split", split.name),
+            told: split.words(),
+        }))
+}
+
+fn parent(recorded: &Provenance) -> Result<Option<Difference>, Failure> {
+    let Some(parent) = &recorded.parent else {
+        return Ok(None);
+    };
+    let found = Model::open_trained(&parent.path)?.file.weights_digest();
+    Ok((found != parent.digest).then(|| Difference {
+        what: "the model it starts from".into(),
+        told: format!(
+            "{} holds {found}, recorded was {}",
+            parent.path.display(),
+            parent.digest
+        ),
+    }))
+}
+
+/// A folder that goes when it is no longer needed.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is hidden and harmless.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Trains again, in a hidden folder beside the run, as far as the run came.
+fn again(
+    args: &ReproduceArgs,
+    view: &RunView,
+    path: &Path,
+    mut settings: Settings,
+    terminal: &Terminal,
+) -> Result<Option<Difference>, Failure> {
+    let beside = path.parent().unwrap_or(Path::new(""));
+    let scratch = Scratch(beside.join(format!(
+        ".reproducing-{}-{}",
+        view.name(),
+        std::process::id()
+    )));
+    settings.name = Some("run".into());
+    settings.runs_dir = Some(scratch.0.clone());
+    // These do not change what is trained.
+    settings.keep = Some(Vec::new());
+    if let Some(threads) = args.threads {
+        settings.threads = Some(Some(threads.into()));
+    }
+    if let Some(dir) = &args.data_dir {
+        settings.data_dir = Some(Some(dir.clone()));
+    }
+    let stop = stop_on_signals()?;
+    let mut watch = Watch {
+        painter: Painter::new(*terminal, args.quiet, stop.clone()),
+        recorded: view.history(),
+        // A run that came to its own end is trained to it; of one that was cut off there is no more to compare.
+        to_the_end: matches!(
+            &*status_of(view),
+            "completed" | "stopped early" | "diverged"
+        ),
+        difference: None,
+        seen: 0,
+        stop: stop.clone(),
+    };
+    let outcome = train(&settings, "", &mut watch, &stop);
+    watch.painter.clear();
+    let (difference, seen) = (watch.difference, watch.seen);
+    match outcome {
+        Ok(_) | Err(TrainError::Diverged { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if difference.is_some() {
+        return Ok(difference);
+    }
+    let expected = view.history().len();
+    if let (Ok(Outcome::Interrupted { .. }), true) = (&outcome, seen < expected) {
+        return Err(Failure::new(
+            Exit::Interrupted,
+            "interrupted before the end",
+        ));
+    }
+    let new =
+        RunView::open(scratch.0.join("run")).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    Ok(compare(view, &new))
+}
+
+/// The first evaluation, by its weights, or the best that differs.
+fn compare(recorded: &RunView, new: &RunView) -> Option<Difference> {
+    let records = recorded.history().iter().zip(new.history());
+    for (was, is) in records {
+        // A snapshot that was superseded before it could be read has no digest.
+        if let (Some(was_digest), Some(is_digest)) = (was.digest, is.digest)
+            && was_digest != is_digest
+        {
+            return Some(Difference {
+                what: format!("epoch {}", was.epoch),
+                told: format!("its weights are {is_digest}, recorded were {was_digest}"),
+            });
+        }
+    }
+    let (was, is) = (recorded.history().len(), new.history().len());
+    if was != is {
+        return Some(Difference {
+            what: "the number of evaluations".into(),
+            told: format!("{is} came out, {was} are recorded"),
+        });
+    }
+    let weights = |view: &RunView| view.best().map(|best| best.weights.to_string());
+    let (was, is) = (weights(recorded), weights(new));
+    (was != is).then(|| Difference {
+        what: "the best".into(),
+        told: format!(
+            "its weights are {}, recorded were {}",
+            is.unwrap_or_default(),
+            was.unwrap_or_default()
+        ),
+    })
+}
+
+/// Compares while training goes on, and ends it at the first difference.
+struct Watch<'a> {
+    painter: Painter,
+    recorded: &'a History,
+    to_the_end: bool,
+    seen: usize,
+    difference: Option<Difference>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Observer for Watch<'_> {
+    fn on(&mut self, event: Event<'_>) {
+        if let Event::Measured(judged) = &event
+            && let Some(recorded) = self.recorded.records().get(self.seen)
+        {
+            self.seen += 1;
+            let what = format!("epoch {}", recorded.epoch);
+            self.difference = if judged.step != recorded.step {
+                let told = format!(
+                    "step {} was measured, {} is recorded",
+                    judged.step, recorded.step
+                );
+                Some(Difference { what, told })
+            } else {
+                first_difference(&judged.metrics, &recorded.metrics).map(|(name, was, is)| {
+                    Difference {
+                        what,
+                        told: format!("{name} is {is}, {was} was recorded"),
+                    }
+                })
+            };
+            let all = self.seen == self.recorded.len() && !self.to_the_end;
+            if self.difference.is_some() || all {
+                self.stop.store(true, Ordering::Relaxed);
+            }
+        }
+        self.painter.on(event);
+    }
+}

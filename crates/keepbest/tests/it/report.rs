@@ -1,0 +1,87 @@
+//! The page of a run.
+
+use crate::support::Place;
+
+#[test]
+fn training_leaves_the_page_that_report_writes() {
+    let place = Place::with_data();
+    let trained = place.trained("run", "");
+    let page = std::fs::read_to_string(place.path("runs/run/report.html")).unwrap();
+    let said = place.json("report runs/run --to again.html --plots plots --json");
+    // Measured again from disk: the same to the last digit, so the same page.
+    assert!(std::fs::read_to_string(place.path("again.html")).unwrap() == page);
+
+    // One file: nothing is fetched and nothing is run.
+    for outside in [
+        "<script",
+        "http://",
+        "https://",
+        "@import",
+        "url(",
+        "<link rel=\"stylesheet",
+    ] {
+        let inside = page.replace("http://www.w3.org/2000/svg", "");
+        assert!(!inside.contains(outside), "{outside}");
+    }
+    let step = trained["best"]["step"].as_u64().unwrap();
+    let star = format!("<path class=\"best\" data-step=\"{step}\"");
+    assert_eq!(page.matches(&star).count(), 2);
+    assert_eq!(page.matches("class=\"best\" data-step").count(), 2);
+    for words in [
+        "On test: 40 images",
+        "Most confidently wrong",
+        "data:image/png;base64,",
+        "BLAKE3",
+    ] {
+        assert!(page.contains(words), "{words}");
+    }
+
+    let plots = std::fs::read_dir(place.path("plots")).unwrap();
+    let mut names: Vec<String> = plots
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let expected = [
+        "confusion-rates-test.svg",
+        "confusion-rates-val.svg",
+        "confusion-test.svg",
+        "confusion-val.svg",
+        "loss.svg",
+        "monitor.svg",
+        "reliability-test.svg",
+        "reliability-val.svg",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(said["written"].as_array().unwrap().len(), 9);
+}
+
+#[test]
+fn a_page_that_cannot_be_written_stops_nothing() {
+    let place = Place::with_data();
+    place.trained("run", "--epochs 1");
+    // A folder is in its way.
+    let page = place.path("runs/run/report.html");
+    std::fs::remove_file(&page).unwrap();
+    std::fs::create_dir(&page).unwrap();
+    let said = place.ok("train --resume runs/run --epochs 2 --threads 1");
+    assert_eq!(
+        said.err.matches("report.html is not written").count(),
+        1,
+        "{}",
+        said.err
+    );
+    place
+        .run("report runs/run")
+        .fails(1, &["cannot write runs/run/report.html"]);
+}
+
+#[test]
+fn a_run_without_its_images_still_has_curves() {
+    let place = Place::with_data();
+    place.trained("run", "--epochs 1");
+    std::fs::rename(place.path("data"), place.path("gone")).unwrap();
+    place.ok("report runs/run --to page.html");
+    let page = std::fs::read_to_string(place.path("page.html")).unwrap();
+    assert!(page.contains("The best is not shown closely"));
+    assert!(page.contains("class=\"best\" data-step"));
+}
