@@ -13,10 +13,12 @@ const HEIGHT: f64 = 280.0;
 pub(super) struct Curve<'a> {
     pub history: &'a History,
     pub title: &'a str,
-    /// Name and value of what is drawn as a whole line.
-    pub main: (&'a str, &'a dyn Fn(&EvaluationRecord) -> Option<f64>),
-    /// The same of what is drawn dashed.
-    pub beside: Option<(&'a str, &'a dyn Fn(&EvaluationRecord) -> Option<f64>)>,
+    /// What is drawn as a whole line: a metric, or what is monitored.
+    pub main: &'a str,
+    /// Whether that is what is monitored.
+    pub monitored: bool,
+    /// The metric drawn dashed.
+    pub beside: Option<&'a str>,
     /// Step of the best.
     pub best: Option<u64>,
     /// Why training ended before its planned end.
@@ -30,17 +32,21 @@ impl Curve<'_> {
     pub fn plot(&self) -> Option<String> {
         let records = self.history.records();
         let places = places(records);
-        let series = |of: &dyn Fn(&EvaluationRecord) -> Option<f64>| -> Vec<(f64, f64, u64)> {
+        let series = |name: &str, monitored: bool| -> Vec<(f64, f64, u64)> {
+            let value = |record: &EvaluationRecord| match monitored {
+                true => Some(record.value),
+                false => record.metrics.get(name),
+            };
             let points = records.iter().zip(&places);
             points
-                .filter_map(|(record, x)| Some((*x, of(record)?, record.step)))
+                .filter_map(|(record, x)| Some((*x, value(record)?, record.step)))
                 .filter(|(_, y, _)| y.is_finite())
                 .collect()
         };
-        let main = series(self.main.1);
-        let beside = self.beside.map(|(name, of)| (name, series(of)));
+        let main = series(self.main, self.monitored);
+        let beside = self.beside.map(|name| series(name, false));
         let all = || {
-            let others = beside.iter().flat_map(|(_, points)| points);
+            let others = beside.iter().flatten();
             main.iter().chain(others).map(|(_, y, _)| *y)
         };
         let low = all().reduce(f64::min)?;
@@ -74,7 +80,7 @@ impl Curve<'_> {
                 HEIGHT - 38.0
             );
         }
-        if let Some((_, points)) = &beside {
+        if let Some(points) = &beside {
             line(&mut body, "train", points, &x, &y);
         }
         line(&mut body, "val", &main, &x, &y);
@@ -113,10 +119,10 @@ impl Curve<'_> {
         };
         entry(
             "<path class=\"line val\" d=\"M0 -4H18\"/>",
-            self.main.0,
+            self.main,
             "faint",
         );
-        if let Some((name, _)) = self.beside {
+        if let Some(name) = self.beside {
             entry("<path class=\"line train\" d=\"M0 -4H18\"/>", name, "faint");
         }
         if has_best {

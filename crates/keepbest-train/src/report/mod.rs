@@ -121,22 +121,12 @@ impl Report {
             .map(|objective| objective.monitor().to_string());
         let mut curves = Vec::new();
         let mut add = |name, title: &str, main: &str, beside: Option<&str>| {
-            let metric = |name: &str| {
-                let name = name.to_owned();
-                move |record: &keepbest_core::EvaluationRecord| record.metrics.get(&name)
-            };
-            let of_main = metric(main);
-            let of_beside = metric(beside.unwrap_or_default());
-            let monitored = |record: &keepbest_core::EvaluationRecord| Some(record.value);
             let curve = Curve {
                 history: &self.history,
                 title,
-                main: if name == "monitor" {
-                    (main, &monitored)
-                } else {
-                    (main, &of_main)
-                },
-                beside: beside.map(|beside| (beside, &of_beside as _)),
+                main,
+                monitored: name == "monitor",
+                beside,
                 best: self.best,
                 stopped: self.stopped.as_deref(),
                 planned: self.planned,
