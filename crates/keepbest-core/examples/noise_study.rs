@@ -144,7 +144,9 @@ fn main() {
                 .map(|right| right.iter().map(|right| f64::from(*right)).collect())
                 .collect();
             let values: Vec<&[f64]> = values.iter().map(Vec::as_slice).collect();
-            let found = bootstrap.selection_optimism(&values).expect("finite values of equal number");
+            let found = bootstrap
+                .selection_optimism(&values)
+                .expect("finite values of equal number");
             estimated += found.optimism;
         }
         let trials = trials as f64;
