@@ -10,6 +10,7 @@ pub struct Evaluation {
     snapshot: SnapshotHandle,
     epoch: u64,
     metrics: Metrics,
+    withheld: Option<String>,
 }
 
 impl Evaluation {
@@ -20,7 +21,15 @@ impl Evaluation {
             snapshot: snapshot.clone(),
             epoch,
             metrics,
+            withheld: None,
         }
+    }
+
+    /// The same, never to replace a best, for this reason: what it measured may be luck.
+    #[must_use]
+    pub fn withheld(mut self, reason: impl Into<String>) -> Self {
+        self.withheld = Some(reason.into());
+        self
     }
 
     /// What was measured.
@@ -45,6 +54,10 @@ impl Evaluation {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    pub(crate) fn why_withheld(&self) -> Option<&str> {
+        self.withheld.as_deref()
     }
 
     pub(crate) fn into_parts(self) -> (SnapshotHandle, u64, Metrics) {

@@ -293,9 +293,18 @@ impl Keeper {
             Some(replay) => replay.best,
             None => to_beat,
         };
-        let judgement = self
+        let mut judgement = self
             .objective
             .judge(to_beat.as_ref(), evaluation.metrics())?;
+        if let (true, Some(_), Some(reason)) = (
+            judgement.verdict.is_improved(),
+            to_beat,
+            evaluation.why_withheld(),
+        ) {
+            judgement.verdict = Verdict::NotImproved {
+                reason: reason.to_owned(),
+            };
+        }
         let mut superseded = Vec::new();
         let mut best = judgement.verdict.is_improved();
         if let (true, Some(replay), Some(score)) = (best, &mut self.replay, judgement.score) {
@@ -400,6 +409,12 @@ impl Keeper {
     #[must_use]
     pub fn guarantee(&self) -> Guarantee {
         self.guarantee
+    }
+
+    /// The evaluations so far as they were judged, without digests.
+    #[must_use]
+    pub fn evaluations(&self) -> &History {
+        &self.history
     }
 
     /// The run directory.

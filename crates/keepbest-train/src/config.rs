@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::settings::{
     AlsoKind, Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, Resize, SaveKind,
-    ScheduleKind, Settings, SettingsError, to_toml,
+    ScheduleKind, Settings, SettingsError, Smooth, to_toml,
 };
 use crate::suggest::nearest;
 
@@ -93,12 +93,22 @@ pub struct Config {
     pub eval_every: EvalEvery,
     /// Evaluations without a better one before stopping.
     pub patience: Option<u32>,
+    /// A value of what is monitored at which to stop.
+    pub target: Option<f64>,
+    /// Minutes of a session after which to stop.
+    pub max_minutes: Option<f64>,
+    /// How the monitored value is smoothed.
+    pub smooth: Smooth,
+    /// The p-value below which a better model replaces the best; `None` for any.
+    pub significant: Option<f64>,
     /// What a checkpoint holds.
     pub save: SaveKind,
     /// What best is kept as beside `best.safetensors`.
     pub also: Option<AlsoKind>,
     /// Checkpoints to keep besides best and last.
     pub keep: Vec<String>,
+    /// Other tools to log to.
+    pub log: Vec<String>,
 }
 
 /// Defaults that depend on the data.
@@ -221,9 +231,14 @@ impl Config {
             constraint: given.constraint.unwrap_or_default(),
             eval_every: given.eval_every.unwrap_or(EvalEvery::Epoch),
             patience: given.patience.flatten(),
+            target: given.target.flatten(),
+            max_minutes: given.max_minutes.flatten(),
+            smooth: given.smooth.unwrap_or(Smooth::None),
+            significant: given.significant.flatten(),
             save: given.save.unwrap_or(SaveKind::Full),
             also: given.also.flatten(),
             keep: given.keep.unwrap_or_default(),
+            log: given.log.unwrap_or_default(),
         };
         config.check()?;
         Ok(config)
@@ -280,9 +295,14 @@ impl Config {
             constraint: Some(this.constraint),
             eval_every: Some(this.eval_every),
             patience: Some(this.patience),
+            target: Some(this.target),
+            max_minutes: Some(this.max_minutes),
+            smooth: Some(this.smooth),
+            significant: Some(this.significant),
             save: Some(this.save),
             also: Some(this.also),
             keep: Some(this.keep),
+            log: Some(this.log),
             name: None,
             runs_dir: None,
         }

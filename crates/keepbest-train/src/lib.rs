@@ -12,8 +12,10 @@ mod criterion;
 mod environment;
 mod evaluate;
 mod foreign;
+mod log;
 mod model;
 mod model_ref;
+mod noise;
 mod outcomes;
 mod overfitting;
 mod predict;
@@ -32,6 +34,7 @@ pub use evaluate::{EvaluateError, Evaluator, Measured};
 pub use foreign::{Opened, about_model, open_any};
 pub use model::{Model, ModelError, named_spec};
 pub use model_ref::{DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_run};
+pub use noise::{Compared, PairedTest, Selection, Trace, TraceError};
 pub use outcomes::{Comparison, Outcomes, OutcomesError, Wrong};
 pub use overfitting::Overfitting;
 pub use predict::{Guess, top_k};
@@ -40,7 +43,8 @@ pub use report::{Closeup, Mistake, REPORT_FILE, Report};
 pub use run_files::{FileAtHand, RunFilesError, model_file_of, status_of};
 pub use settings::{
     AlsoKind, Augment, ChangedSetting, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode, OptimizerKind,
-    Origin, Resize, SaveKind, ScheduleKind, Settings, SettingsError, changed_settings, to_toml,
+    Origin, Resize, SaveKind, ScheduleKind, Settings, SettingsError, Smooth, changed_settings,
+    to_toml,
 };
 pub use suggest::nearest;
 pub use trainer::{

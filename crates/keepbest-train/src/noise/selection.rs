@@ -45,7 +45,13 @@ impl Selection {
     #[must_use]
     pub fn of(view: &RunView) -> Option<Self> {
         let best = view.best()?;
-        let monitor = view.state().started.as_ref()?.objective.monitor().to_string();
+        let monitor = view
+            .state()
+            .started
+            .as_ref()?
+            .objective
+            .monitor()
+            .to_string();
         let test = PairedTest::of(&monitor);
         let chosen = Trace::read(view.path(), best.step).ok()?;
         let mut compared = Vec::new();
@@ -59,7 +65,11 @@ impl Selection {
                 continue;
             };
             candidates.push(match test {
-                PairedTest::McNemar => trace.right().iter().map(|right| f64::from(*right)).collect(),
+                PairedTest::McNemar => trace
+                    .right()
+                    .iter()
+                    .map(|right| f64::from(*right))
+                    .collect(),
                 PairedTest::LogLoss => trace.losses().into_iter().map(|loss| -loss).collect(),
             });
             if record.step != best.step {
@@ -86,6 +96,16 @@ impl Selection {
         })
     }
 
+    /// The metric that the optimism is of, without its split.
+    #[must_use]
+    pub fn scored(&self) -> &'static str {
+        if self.test == PairedTest::McNemar.to_string() {
+            "accuracy"
+        } else {
+            "log_loss"
+        }
+    }
+
     /// The evaluations that cannot be told from the best.
     pub fn alike(&self) -> impl Iterator<Item = &Compared> {
         self.compared
@@ -109,13 +129,11 @@ impl Selection {
     /// The warning that the val score of the best is too good, `test` being its score on unseen images.
     #[must_use]
     pub fn warning(&self, test: Option<f64>) -> Option<String> {
-        let found = self.optimism.filter(|found| found.optimism >= WORTH_A_WARNING)?;
+        let found = self
+            .optimism
+            .filter(|found| found.optimism >= WORTH_A_WARNING)?;
         let beside = test.map_or_else(String::new, |test| format!("; on test it is {test:.4}"));
-        let what = if self.test == PairedTest::McNemar.to_string() {
-            format!("val accuracy {:.4}", found.score)
-        } else {
-            format!("val log loss {:.4}", -found.score)
-        };
+        let what = format!("val/{} of {:.4}", self.scored(), found.score.abs());
         Some(format!(
             "the best was chosen among {} evaluations on {} images: its {what} flatters it by about {:.4}{beside}",
             self.compared.len() + 1,

@@ -34,7 +34,7 @@ impl Smoothing {
         &self,
         metrics: &mut Metrics,
         history: &History,
-    ) -> Result<(), keepbest_core::MissingMetric> {
+    ) -> Result<(), keepbest_core::expression::MissingMetric> {
         let value = self.raw.evaluate(metrics)?;
         let before = history
             .series(&self.name)
@@ -42,9 +42,7 @@ impl Smoothing {
             .filter(|smoothed| smoothed.is_finite())
             .last();
         let smoothed = match before {
-            Some(before) if value.is_finite() => {
-                self.factor * before + (1.0 - self.factor) * value
-            }
+            Some(before) if value.is_finite() => self.factor * before + (1.0 - self.factor) * value,
             _ => value,
         };
         metrics.insert(self.name.clone(), smoothed);

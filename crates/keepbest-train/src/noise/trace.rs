@@ -90,7 +90,8 @@ impl Trace {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER + self.len().div_ceil(8) + 4 * self.len() + CHECK);
+        let mut bytes =
+            Vec::with_capacity(HEADER + self.len().div_ceil(8) + 4 * self.len() + CHECK);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&(self.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&self.images);
@@ -143,7 +144,10 @@ impl Trace {
         };
         std::fs::create_dir_all(&folder).map_err(fail(&folder))?;
         let name = name(step);
-        let (staged, path) = (folder.join(format!("{STAGED_PREFIX}{name}")), folder.join(&name));
+        let (staged, path) = (
+            folder.join(format!("{STAGED_PREFIX}{name}")),
+            folder.join(&name),
+        );
         std::fs::write(&staged, self.encode()).map_err(fail(&staged))?;
         std::fs::rename(&staged, &path).map_err(fail(&path))?;
         let mut steps = steps_in(run);
@@ -220,7 +224,10 @@ mod tests {
             assert_eq!(Trace::decode(&bytes), None, "{at}");
             assert_eq!(Trace::decode(&whole[..at]), None, "{at}");
         }
-        assert!(matches!(Trace::read(run.path(), 13), Err(TraceError::Io { .. })));
+        assert!(matches!(
+            Trace::read(run.path(), 13),
+            Err(TraceError::Io { .. })
+        ));
     }
 
     #[test]

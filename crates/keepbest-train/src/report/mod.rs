@@ -14,6 +14,7 @@ use keepbest_keeper::store::{Event, RunStatus, STAGED_PREFIX};
 pub use closeup::{Closeup, Mistake};
 use curves::Curve;
 
+use crate::noise::Selection;
 use crate::provenance::Provenance;
 use crate::run_files::status_of;
 
@@ -48,6 +49,8 @@ pub struct Report {
     pub pace: Vec<f64>,
     /// From the first event of the journal to the last, in seconds.
     pub seconds: f64,
+    /// Which evaluations cannot be told from the best, and how much choosing it flatters it.
+    pub selection: Option<Selection>,
     /// What the reader should know.
     pub notes: Vec<String>,
 }
@@ -80,6 +83,7 @@ impl Report {
                 (Some(from), Some(to)) => to.saturating_sub(from) as f64 / 1000.0,
                 _ => 0.0,
             },
+            selection: None,
             notes: Vec::new(),
         }
     }

@@ -135,11 +135,26 @@ fn summary(report: &Report) -> Vec<String> {
             100.0 * interval.high
         ));
     }
+    if let Some(selection) = &report.selection {
+        let test = report
+            .closeups
+            .iter()
+            .find(|closeup| closeup.split == "test")
+            .and_then(|closeup| closeup.report.metric(selection.scored()));
+        let words = [selection.words(), selection.warning(test)];
+        told.extend(words.into_iter().flatten().map(|words| sentence(&words)));
+    }
     if let Some(found) = Overfitting::of(&report.history) {
         told.push(format!("Signs of overfitting: {}.", found.words()));
     }
     told.extend(report.notes.iter().cloned());
     told
+}
+
+fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string());
+    format!("{}{}.", first.unwrap_or_default(), letters.as_str())
 }
 
 fn ended(status: &str) -> String {

@@ -74,6 +74,38 @@ choice! {
     }
 }
 
+/// How the monitored value is smoothed over the evaluations: `none` or `ema:FACTOR`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Smooth {
+    /// Not at all.
+    None,
+    /// An exponential moving average: this part of the past, the rest of the new value.
+    Ema(f64),
+}
+
+impl fmt::Display for Smooth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Ema(factor) => write!(f, "ema:{factor}"),
+        }
+    }
+}
+
+impl Value for Smooth {
+    fn read(text: &str) -> Result<Self, String> {
+        let factor = text.strip_prefix("ema:").map(str::parse::<f64>);
+        match factor {
+            None if text == "none" => Ok(Self::None),
+            Some(Ok(factor)) if factor > 0.0 && factor < 1.0 => Ok(Self::Ema(factor)),
+            _ => Err("none, or ema:FACTOR with a factor between 0 and 1".into()),
+        }
+    }
+    fn write(&self) -> toml::Value {
+        self.to_string().into()
+    }
+}
+
 /// When to evaluate: after every epoch, or every so many steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EvalEvery {

@@ -83,6 +83,7 @@ impl Settings {
         match name {
             "constraint" => self.constraint = Some(Vec::new()),
             "keep" => self.keep = Some(Vec::new()),
+            "log" => self.log = Some(Vec::new()),
             _ => {}
         }
     }

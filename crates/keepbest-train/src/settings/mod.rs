@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 pub use choices::{
     AlsoKind, Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, Resize, SaveKind,
-    ScheduleKind,
+    ScheduleKind, Smooth,
 };
 pub use file::{ChangedSetting, changed_settings, to_toml};
 use value::Value;
@@ -191,7 +191,8 @@ put!(
     ClassWeights,
     ImageSize,
     Mode,
-    Resize
+    Resize,
+    Smooth
 );
 put!(
     OptimizerKind,
@@ -285,6 +286,14 @@ settings! {
         "Measure after every epoch, or every N steps";
     patience: Option<u32> = "patience" "N"
         "Stop after N evaluations without a better one, or none";
+    target: Option<f64> = "target" "VALUE"
+        "Stop when what is monitored reaches this value, or none";
+    max_minutes: Option<f64> = "max-minutes" "M"
+        "Stop after so many minutes of this session, or none";
+    smooth: Smooth = "smooth" "HOW"
+        "Judge by a moving average over the evaluations, ema:FACTOR with the factor of the past, or none";
+    significant: Option<f64> = "significant" "P"
+        "Only what is better than the best with a p-value below P replaces it (paired test on the val images), or none";
 
     [Saving]
     save: SaveKind = "save" "WHAT"
@@ -293,6 +302,8 @@ settings! {
         "Keep best in another form beside it: pth for best.pth, the weights as PyTorch takes them; or none";
     keep: Vec<String> = "keep" "RULE"
         "Checkpoints to keep besides best and last, those of any rule: best:N, last:N, every:STEPS, epochs:N, bytes:SIZE such as bytes:2GB for as many as fit";
+    log: Vec<String> = "log" "WHERE"
+        "Log to other tools too: tensorboard, csv, json, mlflow=URL";
     name: String = "name" "NAME"
         "Name of the run; by default the model's and a number";
     runs_dir: PathBuf = "runs-dir" "DIR"

@@ -33,6 +33,10 @@ const RANGES: &[Range] = &[
     ("patience", "a whole number of 1 or more, or none", |n| {
         n >= 1.0
     }),
+    ("max-minutes", "a number above 0, or none", |x| x > 0.0),
+    ("significant", "a number between 0 and 1, or none", |x| {
+        x > 0.0 && x < 1.0
+    }),
 ];
 
 /// What the setting's number must be, when it is more than a number.

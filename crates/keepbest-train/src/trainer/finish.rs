@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keepbest_core::Metrics;
 use keepbest_data::Dataset as _;
-use keepbest_keeper::BestRecord;
+use keepbest_keeper::{BestRecord, RunView};
 use keepbest_nn::{Predictor, StepError};
 use serde_json::json;
 
@@ -15,6 +15,7 @@ use super::events::{Event, Observer};
 use super::run::{Run, in_words};
 use crate::evaluate::{EvaluateError, Evaluator, Measured};
 use crate::model::Model;
+use crate::noise::Selection;
 use crate::predict::{Guess, top_k};
 
 /// Why a run ended.
@@ -55,6 +56,8 @@ pub struct Finished {
     pub recheck: Option<Recheck>,
     /// The best on the test split.
     pub test: Option<Measured>,
+    /// Which evaluations cannot be told from the best, and how much choosing it flatters it.
+    pub selection: Option<Selection>,
     /// A few images of the test split (of val, when there is none) with the best's answers.
     pub examples: Vec<Example>,
 }
@@ -144,8 +147,13 @@ impl Run {
         for event in &kept.events {
             observer.on(Event::Keeper(event));
         }
+        let kept_best = best.as_ref().map(|best| &*best.path);
+        Self::close(&mut self.loggers, true, kept_best, observer);
         self.reporting
             .write(&self.path, &self.setup.provenance, None, observer);
+        let selection = RunView::open(&self.path)
+            .ok()
+            .and_then(|view| Selection::of(&view));
         Ok(Outcome::Finished(Box::new(Finished {
             run: self.path,
             data: self.setup.config.data,
@@ -159,6 +167,7 @@ impl Run {
             also: kept.also,
             recheck,
             test,
+            selection,
             examples,
         })))
     }
@@ -187,6 +196,8 @@ impl Run {
                 observer.on(Event::Keeper(event));
             }
         }
+        let kept_best = best.as_ref().map(|best| &*best.path);
+        Self::close(&mut self.loggers, true, kept_best, observer);
         self.reporting
             .write(&self.path, &self.setup.provenance, None, observer);
         let best = best.map(|best| {

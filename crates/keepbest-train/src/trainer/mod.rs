@@ -7,6 +7,7 @@ mod carry;
 mod error;
 mod events;
 mod finish;
+mod gate;
 mod position;
 mod rate;
 mod reporting;

@@ -8,6 +8,7 @@ use keepbest_keeper::RunView;
 
 use super::events::{Event, Observer};
 use crate::evaluate::Measured;
+use crate::noise::Selection;
 use crate::provenance::Provenance;
 use crate::report::{Closeup, REPORT_FILE, Report};
 
@@ -48,9 +49,13 @@ impl Reporting {
             .map_err(|error| error.to_string())
             .and_then(|view| {
                 let mut report = Report::of(&view);
+                let history_is_final = history.is_none();
                 if let Some(history) = history {
                     report.best = history.best().map(|record| record.step);
                     report.history = history;
+                }
+                if history_is_final {
+                    report.selection = Selection::of(&view);
                 }
                 report.provenance = Some(provenance.clone());
                 report.closeups.clone_from(&self.closeups);
@@ -58,16 +63,15 @@ impl Reporting {
                 report.write(&path).map_err(|error| error.to_string())
             });
         if let Err(error) = written {
-            self.tell(&error, observer);
+            self.tell(&format!("{REPORT_FILE} is not written: {error}"), observer);
         }
     }
 
-    fn tell(&mut self, error: &str, observer: &mut dyn Observer) {
+    /// Says that something beside the training itself could not be kept.
+    pub fn tell(&mut self, error: &str, observer: &mut dyn Observer) {
         // Once: a full disk would say it again at each evaluation.
         if !std::mem::replace(&mut self.told, true) {
-            observer.on(Event::Note(&format!(
-                "{REPORT_FILE} is not written: {error}"
-            )));
+            observer.on(Event::Note(error));
         }
     }
 }

@@ -28,7 +28,15 @@ pub struct ResumedFrom {
 }
 
 /// Settings that may be given anew, because the model does not depend on them or because they make the run longer.
-const MAY_CHANGE: [&str; 5] = ["threads", "epochs", "data-dir", "runs-dir", "name"];
+const MAY_CHANGE: [&str; 7] = [
+    "threads",
+    "epochs",
+    "max-minutes",
+    "log",
+    "data-dir",
+    "runs-dir",
+    "name",
+];
 
 impl Run {
     /// Takes up the run at `path`.

@@ -17,6 +17,7 @@ use super::Outcome;
 use super::error::TrainError;
 use super::events::{Event, Judged, Observer, Overview, Progress};
 use super::finish::Ending;
+use super::gate::Gate;
 use super::position::{Next, TrainerState};
 use super::rate::Rates;
 use super::reporting::Reporting;
@@ -24,6 +25,7 @@ use super::resume::ResumedFrom;
 use super::setup::{Setup, retention};
 use crate::environment::Environment;
 use crate::evaluate::Evaluator;
+use crate::log::{About, Ended, Logged, Loggers, now_ms};
 use crate::settings::{AlsoKind, SaveKind};
 
 /// A run: setup, keeper and position.
@@ -34,6 +36,9 @@ pub(super) struct Run {
     pub state: TrainerState,
     pub resumed: Option<ResumedFrom>,
     pub reporting: Reporting,
+    pub loggers: Loggers,
+    gate: Gate,
+    begun: Instant,
     rates: Rates,
 }
 
@@ -86,6 +91,9 @@ impl Run {
             state,
             resumed: None,
             reporting: Reporting::default(),
+            loggers: Loggers::default(),
+            gate: Gate::default(),
+            begun: Instant::now(),
             rates,
         })
     }
@@ -112,6 +120,9 @@ impl Run {
             state,
             resumed: Some(resumed),
             reporting: Reporting::default(),
+            loggers: Loggers::default(),
+            gate: Gate::default(),
+            begun: Instant::now(),
             rates,
         })
     }
@@ -127,6 +138,8 @@ impl Run {
         for note in &self.setup.notes {
             observer.on(Event::Note(note));
         }
+        self.loggers = Loggers::start(&self.setup.log, self.about());
+        self.gate = Gate::of(&self);
         match self.steps(observer, stop) {
             Ok(Some(ending)) => self.finish(ending, observer, stop),
             Ok(None) => self.interrupted(observer),
@@ -201,6 +214,13 @@ impl Run {
                         learning_rate: rate,
                     }));
                     self.tell(observer);
+                    if let Some(reason) = self.keeper.should_stop_by_time(self.begun.elapsed()) {
+                        // What it has come to is worth knowing, and may be the best.
+                        if !self.measure(&mut pace, observer, stop)? {
+                            return Ok(None);
+                        }
+                        return Ok(Some(self.early(reason, observer)));
+                    }
                 }
             }
         }
@@ -243,6 +263,11 @@ impl Run {
         let mut metrics: Metrics = measured.metrics("val");
         metrics.insert("train/loss", self.state.running.loss());
         metrics.insert("train/accuracy", self.state.running.accuracy());
+        if let Some(smoothing) = &self.setup.smoothing {
+            smoothing
+                .add(&mut metrics, self.keeper.evaluations())
+                .map_err(keepbest_core::ObjectiveError::from)?;
+        }
         let value = self
             .setup
             .objective
@@ -254,12 +279,26 @@ impl Run {
         self.rates.observe(value, &mut self.state.plateau);
 
         let handle = SnapshotHandle::new(Held(snapshot));
-        let evaluation = Evaluation::of(&handle, epoch, metrics.clone());
+        let mut evaluation = Evaluation::of(&handle, epoch, metrics.clone());
+        let trace = self.gate.trace(&measured, &self.setup.provenance);
+        if let Some(reason) = trace.as_ref().and_then(|trace| self.gate.holds_back(trace)) {
+            evaluation = evaluation.withheld(reason);
+        }
         let verdict = self.keeper.offer(evaluation, self.training_json())?;
         if verdict.is_improved() {
             let images = &self.setup.data.val;
             self.reporting.best(&measured, images, observer);
         }
+        if let Some(trace) = trace {
+            let improved = verdict.is_improved();
+            if let Err(error) = self
+                .gate
+                .keep(&self.path, trace, self.state.step, epoch, improved)
+            {
+                self.reporting.tell(&error.to_string(), observer);
+            }
+        }
+        let images_per_second = pace.take();
         observer.on(Event::Measured(&Judged {
             step: self.state.step,
             epoch,
@@ -267,9 +306,15 @@ impl Run {
             metrics,
             value,
             verdict,
-            images_per_second: pace.take(),
+            images_per_second,
         }));
         let history = self.keeper.history();
+        self.loggers.evaluated(Logged {
+            history: history.clone(),
+            learning_rate: self.rates.at(self.state.step, self.state.plateau.as_ref()),
+            images_per_second,
+            time_ms: now_ms(),
+        });
         let provenance = &self.setup.provenance;
         self.reporting
             .write(&self.path, provenance, Some(history), observer);
@@ -281,6 +326,38 @@ impl Run {
     pub fn tell(&mut self, observer: &mut dyn Observer) {
         for event in self.keeper.events() {
             observer.on(Event::Keeper(&event));
+        }
+        for problem in self.loggers.problems() {
+            observer.on(Event::Note(&problem));
+        }
+    }
+
+    /// The session is over: the loggers get what they have not got, and the page its last form.
+    pub(super) fn close(
+        loggers: &mut Loggers,
+        finished: bool,
+        best: Option<&Path>,
+        observer: &mut dyn Observer,
+    ) {
+        loggers.end(Ended {
+            finished,
+            best: best.map(Path::to_owned),
+            time_ms: now_ms(),
+        });
+        for problem in loggers.problems() {
+            observer.on(Event::Note(&problem));
+        }
+    }
+
+    fn about(&self) -> About {
+        let settings = self.setup.config.to_settings();
+        let given = settings.given().into_iter();
+        About {
+            run: self.path.clone(),
+            settings: given
+                .filter_map(|name| Some((name.to_owned(), settings.text_of(name)?)))
+                .collect(),
+            step: self.state.step,
         }
     }
 
@@ -297,6 +374,7 @@ impl Run {
         for event in &kept.events {
             observer.on(Event::Keeper(event));
         }
+        Self::close(&mut self.loggers, false, None, observer);
         self.reporting
             .write(&self.path, &self.setup.provenance, None, observer);
         Ok(Outcome::Interrupted {
@@ -375,6 +453,8 @@ pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
     Ok(KeeperConfig {
         early_stopping: EarlyStoppingConfig {
             patience: setup.config.patience,
+            target: setup.config.target,
+            max_seconds: setup.config.max_minutes.map(|minutes| 60.0 * minutes),
             ..EarlyStoppingConfig::default()
         },
         save: match setup.config.save {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use keepbest_core::{ClassificationAccumulator, Metrics, Objective, ObjectiveError};
+use keepbest_core::{ClassificationAccumulator, History, Metrics, Objective, ObjectiveError};
 use keepbest_data::{
     Augmentation, DataBundle, Dataset as _, ImageShape, Loader, LoaderConfig, Prepared,
     Preprocessing, ResizeRule, Subset,
@@ -18,12 +18,14 @@ use super::position::Timetable;
 use crate::architecture::{architecture, check_architecture};
 use crate::config::{Config, DataDefaults};
 use crate::environment::Environment;
+use crate::log::LogTo;
 use crate::model::Model;
 use crate::model_ref::find_model;
+use crate::noise::Smoothing;
 use crate::provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
 use crate::run_files::FileAtHand;
 use crate::settings::{
-    Augment, ClassWeights, ImageSize, Mode, OptimizerKind, Resize, Settings, SettingsError,
+    Augment, ClassWeights, ImageSize, Mode, OptimizerKind, Resize, Settings, SettingsError, Smooth,
 };
 
 /// Everything a run works with.
@@ -35,6 +37,8 @@ pub(super) struct Setup {
     pub predictor: Predictor,
     pub loader: Loader,
     pub objective: Objective,
+    pub smoothing: Option<Smoothing>,
+    pub log: Vec<LogTo>,
     pub timetable: Timetable,
     pub provenance: Provenance,
     pub carried: Option<Carried>,
@@ -51,7 +55,8 @@ impl Setup {
     ) -> Result<Self, TrainError> {
         // Settings are checked before images are read, which may take a while.
         let first = Config::resolve(given.clone(), &DataDefaults::default())?;
-        let objective = objective(&first)?;
+        let (objective, smoothing) = objective(&first)?;
+        let log = log_to(&first)?;
         let parent = first
             .from
             .as_deref()
@@ -110,7 +115,7 @@ impl Setup {
             config.from = Some(parent.path.display().to_string());
         }
 
-        check_metrics(&objective, data.classes.len())?;
+        check_metrics(&objective, smoothing.as_ref(), data.classes.len())?;
         let input = data.preprocessing.input;
         let size = ZooOptions::new(
             input.channels,
@@ -175,6 +180,8 @@ impl Setup {
             predictor,
             loader,
             objective,
+            smoothing,
+            log,
             timetable,
             provenance,
             carried,
@@ -228,13 +235,21 @@ fn default_augment(bundle: &DataBundle, input: ImageShape) -> Augment {
     }
 }
 
-fn objective(config: &Config) -> Result<Objective, TrainError> {
+/// What best means, and the smoothing of what decides.
+fn objective(config: &Config) -> Result<(Objective, Option<Smoothing>), TrainError> {
     let direction = match config.mode {
         Mode::Auto => None,
         Mode::Max => Some(keepbest_core::Direction::Maximise),
         Mode::Min => Some(keepbest_core::Direction::Minimise),
     };
     let mut objective = Objective::build(&config.monitor, direction)?;
+    let smoothing = match config.smooth {
+        Smooth::None => None,
+        Smooth::Ema(factor) => Some(Smoothing::new(objective.monitor().clone(), factor)),
+    };
+    if let Some(smoothing) = &smoothing {
+        objective = Objective::with_direction(smoothing.name(), objective.direction())?;
+    }
     let min_delta = config.min_delta.parse().map_err(ObjectiveError::MinDelta)?;
     objective = objective.with_min_delta(min_delta)?;
     if let Some(tie_break) = &config.tie_break {
@@ -243,11 +258,27 @@ fn objective(config: &Config) -> Result<Objective, TrainError> {
     for constraint in &config.constraint {
         objective = objective.with_constraint(constraint.parse()?);
     }
-    Ok(objective)
+    Ok((objective, smoothing))
+}
+
+fn log_to(config: &Config) -> Result<Vec<LogTo>, TrainError> {
+    let parsed = config.log.iter().map(|text| {
+        text.parse().map_err(|expected| {
+            TrainError::Settings(SettingsError::Conflict {
+                message: format!("log {text:?}: it must be {expected}"),
+                hint: None,
+            })
+        })
+    });
+    parsed.collect()
 }
 
 /// Checks before the first step that every metric the objective needs will be there.
-fn check_metrics(objective: &Objective, classes: usize) -> Result<(), TrainError> {
+fn check_metrics(
+    objective: &Objective,
+    smoothing: Option<&Smoothing>,
+    classes: usize,
+) -> Result<(), TrainError> {
     let mut accumulator = ClassificationAccumulator::new(classes);
     let mut row = vec![0.0; classes];
     row[0] = 1.0;
@@ -261,6 +292,11 @@ fn check_metrics(objective: &Objective, classes: usize) -> Result<(), TrainError
     metrics.insert("val/loss", 0.0);
     metrics.insert("train/loss", 0.0);
     metrics.insert("train/accuracy", 0.0);
+    if let Some(smoothing) = smoothing {
+        smoothing
+            .add(&mut metrics, &History::new())
+            .map_err(ObjectiveError::from)?;
+    }
     objective.judge(None, &metrics)?;
     Ok(())
 }

@@ -48,8 +48,9 @@ fn history(run: &Path) -> History {
         .collect()
 }
 
-/// Steps with images moved and mirrored, momentum, a plateau, and evaluations amid epochs.
-const SETTINGS: &str = "eval-every = 3\naugment = \"flip,shift:1\"\nschedule = \"plateau\"\nlr-patience = 0\nlr = 0.05";
+/// Steps with images moved and mirrored, momentum, a plateau, evaluations amid epochs, and a choice that looks back.
+const SETTINGS: &str = "eval-every = 3\naugment = \"flip,shift:1\"\nschedule = \"plateau\"\nlr-patience = 0\nlr = 0.05\n\
+    smooth = \"ema:0.6\"\nsignificant = 0.5";
 
 #[test]
 fn interrupted_after_any_step_it_ends_the_same() {

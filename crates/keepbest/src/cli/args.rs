@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::cli::filter::Condition;
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
@@ -63,6 +64,8 @@ pub enum Verb {
     ///
     /// `train` keeps the same page up to date while it goes on, as report.html in the run.
     Report(ReportArgs),
+    /// Write a model card in Hugging Face's form, from what is recorded
+    Card(CardArgs),
     /// List the networks there are, or show one
     Models(ModelsArgs),
     /// List the data sets there are, or look into one
@@ -305,6 +308,12 @@ pub struct ExportArgs {
 
 #[derive(Debug, Args)]
 pub struct ListArgs {
+    /// Order: name, status, epoch, best, size, begun, when, a metric or a setting; - before it turns it round
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    /// Only runs of which this holds, such as `lr >= 0.1`, `status = completed`; several must all hold
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub conditions: Vec<Condition>,
     #[command(flatten)]
     pub runs: RunsDir,
     /// Print JSON
@@ -321,6 +330,17 @@ pub struct ShowArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CardArgs {
+    /// The model
+    pub model: String,
+    /// File to write instead of stdout
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    #[command(flatten)]
+    pub runs: RunsDir,
 }
 
 #[derive(Debug, Args)]

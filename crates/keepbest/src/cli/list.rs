@@ -3,10 +3,12 @@
 use std::io::ErrorKind;
 
 use keepbest_keeper::RunView;
+use keepbest_store::OpenError;
 use serde_json::json;
 
 use crate::cli::args::ListArgs;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::filter::{compare, look_up};
 use crate::cli::output;
 use crate::cli::runs::{Facts, ago};
 use crate::cli::table::Table;
@@ -25,6 +27,7 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             });
         }
     };
+    let runs = chosen(args, runs);
     if args.json {
         let objects: Vec<_> = runs
             .iter()
@@ -37,6 +40,10 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let hint = terminal.error_style().hint;
+    if runs.is_empty() && !args.conditions.is_empty() {
+        eprintln!("no run in {} is like that", runs_dir.display());
+        return Ok(Exit::Done);
+    }
     if runs.is_empty() {
         eprintln!("no runs in {}", runs_dir.display());
         eprintln!("{hint}hint:{hint:#} `keepbest train` makes one");
@@ -72,4 +79,42 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             .print(terminal);
     }
     Ok(Exit::Done)
+}
+
+type Runs = Vec<(String, Result<RunView, OpenError>)>;
+
+/// The runs of which all conditions hold, in the order asked for. Those that cannot be read come last, and only when nothing is
+/// asked of them.
+fn chosen(args: &ListArgs, runs: Runs) -> Runs {
+    let mut kept: Vec<(Option<String>, (String, Result<RunView, OpenError>))> = Vec::new();
+    let (key, down) = match args.sort.as_deref() {
+        Some(key) => match key.strip_prefix('-') {
+            Some(key) => (Some(key), true),
+            None => (Some(key), false),
+        },
+        None => (None, false),
+    };
+    for (name, view) in runs {
+        let Ok(opened) = &view else {
+            if args.conditions.is_empty() {
+                kept.push((None, (name, view)));
+            }
+            continue;
+        };
+        let facts = Facts::of(opened);
+        let mut conditions = args.conditions.iter();
+        if conditions.all(|condition| condition.holds(opened, &facts)) {
+            let place = key.and_then(|key| look_up(key, opened, &facts));
+            kept.push((place, (name, view)));
+        }
+    }
+    if key.is_some() {
+        // What a run does not have puts it last either way; equals stay in order of their names.
+        kept.sort_by(|(a, _), (b, _)| match (a, b) {
+            (Some(a), Some(b)) if down => compare(b, a),
+            (Some(a), Some(b)) => compare(a, b),
+            (a, b) => b.is_some().cmp(&a.is_some()),
+        });
+    }
+    kept.into_iter().map(|(_, run)| run).collect()
 }

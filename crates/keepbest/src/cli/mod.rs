@@ -2,6 +2,7 @@
 
 mod archive;
 mod args;
+mod card;
 mod compare;
 mod completions;
 mod data;
@@ -10,6 +11,7 @@ mod evaluate;
 mod explain;
 mod export;
 mod failure;
+mod filter;
 mod fsck;
 mod import;
 mod inspect;
@@ -83,6 +85,7 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Models(args) => models::run(args),
         Verb::Data(args) => data::run(args, terminal),
         Verb::Verify(args) => verify::run(args, terminal),
+        Verb::Card(args) => card::run(args),
         Verb::Reproduce(args) => reproduce::run(args, terminal),
         Verb::Explain(args) => explain::run(args),
         Verb::Prune(args) => prune::run(args, terminal),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use keepbest_keeper::RunView;
-use keepbest_train::{Closeup, Model, Report, find_run};
+use keepbest_train::{Closeup, Model, Report, Selection, find_run};
 use serde_json::json;
 
 use crate::cli::args::ReportArgs;
@@ -17,6 +17,7 @@ pub fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = find_run(&args.run, &args.runs.runs_dir)?;
     let view = view(&path)?;
     let mut report = Report::of(&view);
+    report.selection = Selection::of(&view);
     if let Err(failure) = measure(args, &view, &mut report) {
         // Without its images a run still has its curves.
         failure.print(terminal);

@@ -151,6 +151,7 @@ fn again(
     settings.runs_dir = Some(scratch.0.clone());
     // These do not change what is trained.
     settings.keep = Some(Vec::new());
+    settings.log = Some(Vec::new());
     if let Some(threads) = args.threads {
         settings.threads = Some(Some(threads.into()));
     }

@@ -3,7 +3,7 @@
 use keepbest_core::EvaluationRecord;
 use keepbest_keeper::RunView;
 use keepbest_store::RefName;
-use keepbest_train::find_run;
+use keepbest_train::{Overfitting, Selection, find_run};
 use serde_json::{Value, json};
 
 use crate::cli::args::ShowArgs;
@@ -12,16 +12,19 @@ use crate::cli::output;
 use crate::cli::runs::{Facts, ago, view};
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{bytes, count, shorten, value};
+use crate::cli::words::{bytes, count, shorten, value, wrapped};
 
 pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = find_run(&args.run, &args.runs.runs_dir)?;
     let view = view(&path)?;
     let facts = Facts::of(&view);
+    let selection = Selection::of(&view);
     if args.json {
         let mut object = facts.json(&view);
         object["settings"] = json!(view.config().unwrap_or_default());
         object["objective"] = json!(view.state().started.as_ref().map(|begun| &begun.objective));
+        object["selection"] = json!(selection);
+        object["overfitting"] = json!(Overfitting::of(view.history()).map(|found| found.words()));
         object["history"] = json!(view.history());
         object["checkpoints"] = view
             .checkpoints()
@@ -43,7 +46,13 @@ pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     }
 
     let mut lines = vec![format!("{}  ({})", view.path().display(), facts.status)];
-    let mut fact = |name: &str, text: String| lines.push(format!("{name:<9} {text}"));
+    let mut fact = |name: &str, text: String| {
+        let told = wrapped(&text, 69).into_iter().enumerate();
+        lines.extend(told.map(|(i, line)| {
+            let name = if i == 0 { name } else { "" };
+            format!("{name:<9} {line}")
+        }));
+    };
     fact("network", facts.network.clone());
     fact("data", facts.data.clone());
     if let Some(begun) = &view.state().started {
@@ -83,6 +92,21 @@ pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
                 .join(", "),
         );
     }
+    if let Some(selection) = &selection {
+        let test = facts
+            .test
+            .as_ref()
+            .and_then(|test| test[format!("test/{}", selection.scored())].as_f64());
+        if let Some(words) = selection.words() {
+            fact("noise", words);
+        }
+        if let Some(warning) = selection.warning(test) {
+            fact("", warning);
+        }
+    }
+    if let Some(found) = Overfitting::of(view.history()) {
+        fact("overfit", found.words());
+    }
     if let keepbest_store::RunStatus::Finished(summary) = &view.state().status
         && let Some(reason) = summary["reason"].as_str()
     {
@@ -90,7 +114,7 @@ pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     }
     output::lines(&lines)?;
     output::line("")?;
-    output::lines(&history(&view, &facts.monitor))?;
+    output::lines(&history(&view, &facts.monitor, selection.as_ref()))?;
     output::line("")?;
     output::lines(&checkpoints(&view))?;
     if let Some(torn) = view.torn_tail() {
@@ -104,7 +128,7 @@ pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
 }
 
 /// Evaluations, the improvements marked.
-fn history(view: &RunView, monitor: &str) -> Vec<String> {
+fn history(view: &RunView, monitor: &str, selection: Option<&Selection>) -> Vec<String> {
     let mut names = vec!["train/loss", "train/accuracy", "val/loss", "val/accuracy"];
     if !names.contains(&monitor)
         && view
@@ -122,19 +146,26 @@ fn history(view: &RunView, monitor: &str) -> Vec<String> {
         let mut cells = vec![record.epoch.to_string(), record.step.to_string()];
         let metric = |name: &&str| record.metrics.get(name).map(value).unwrap_or_default();
         cells.extend(names.iter().map(metric));
-        cells.push(mark(record, best).into());
+        let alike = selection
+            .into_iter()
+            .flat_map(Selection::alike)
+            .any(|compared| compared.step == record.step);
+        cells.push(mark(record, best, alike));
         table.cells(cells);
     }
     table.lines()
 }
 
-fn mark(record: &EvaluationRecord, best: Option<u64>) -> &'static str {
-    match &record.verdict {
+/// `~` is what cannot be told from the best.
+fn mark(record: &EvaluationRecord, best: Option<u64>, alike: bool) -> String {
+    let word = match &record.verdict {
         verdict if verdict.is_rejected() => "rejected",
         verdict if verdict.is_improved() && best == Some(record.step) => "best",
         verdict if verdict.is_improved() => "better",
         _ => "",
-    }
+    };
+    let sign = if alike { "~ " } else { "" };
+    format!("{sign}{word}").trim_end().to_owned()
 }
 
 fn checkpoints(view: &RunView) -> Vec<String> {

@@ -14,7 +14,7 @@ use crate::cli::output;
 use crate::cli::painter::Painter;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{count, shorten, value};
+use crate::cli::words::{count, shorten, value, wrapped};
 
 pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;
@@ -140,6 +140,19 @@ fn finish(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<
         let hint = format!("keepbest show {} says why", finished.run.display());
         return Err(Failure::new(Exit::Failed, message).with_hint(Some(hint)));
     };
+    let test = finished
+        .test
+        .as_ref()
+        .and_then(|test| test.report.metric(finished.selection.as_ref()?.scored()));
+    if let Some(warning) = finished
+        .selection
+        .as_ref()
+        .and_then(|selection| selection.warning(test))
+    {
+        let warn = terminal.error_style().warn;
+        let lines = wrapped(&warning, 70).join("\n         ");
+        eprintln!("{warn}warning:{warn:#} {lines}");
+    }
     if let Some((name, recorded, found)) = finished
         .recheck
         .as_ref()
@@ -251,6 +264,7 @@ fn finished_json(finished: &Finished) -> Value {
         "also": finished.also,
         "failures": finished.failures,
         "test": finished.test.as_ref().map(|test| test.metrics("test")),
+        "selection": finished.selection,
         "examples": finished.examples.iter().map(|example| json!({
             "image": example.source,
             "label": example.label,

@@ -1,0 +1,141 @@
+//! TensorBoard's event files: records with masked CRC-32C checks around protocol-buffer events.
+//!
+//! As `tensorflow/core/lib/io/record_writer.h` and `tensorflow/core/util/event.proto` have them; only what scalars need.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use super::{About, Ended, Logged, Logger, about_file, now_ms};
+
+/// The event file of a session.
+#[derive(Default)]
+pub(super) struct TensorBoard {
+    file: Option<(PathBuf, File)>,
+}
+
+impl TensorBoard {
+    fn write(&mut self, events: &[u8]) -> Result<(), String> {
+        let Some((path, file)) = &mut self.file else {
+            return Ok(());
+        };
+        file.write_all(events)
+            .map_err(|error| about_file(path, &error))
+    }
+}
+
+impl Logger for TensorBoard {
+    fn begin(&mut self, about: &About) -> Result<(), String> {
+        let folder = about.run.join("tensorboard");
+        std::fs::create_dir_all(&folder).map_err(|error| about_file(&folder, &error))?;
+        let now = now_ms();
+        // TensorBoard reads the files of a folder by name; the usual name's host is left out.
+        let path = folder.join(format!("events.out.tfevents.{:010}.keepbest", now / 1000));
+        let file = OpenOptions::new().append(true).create(true).open(&path);
+        let file = file.map_err(|error| about_file(&path, &error))?;
+        self.file = Some((path, file));
+        let mut version = event(now, 0);
+        bytes_field(&mut version, 3, b"brain.Event:2");
+        let mut events = record(&version);
+        if about.step > 0 {
+            // A session that starts at a step: what an earlier one logged beyond it is void.
+            let mut start = event(now, about.step + 1);
+            bytes_field(&mut start, 7, &[0x08, 1]);
+            events.extend(record(&start));
+        }
+        self.write(&events)
+    }
+
+    fn evaluated(&mut self, logged: &Logged) -> Result<(), String> {
+        let Some(step) = logged.record().map(|record| record.step) else {
+            return Ok(());
+        };
+        let mut summary = Vec::new();
+        for (name, value) in logged.values() {
+            let mut scalar = Vec::new();
+            bytes_field(&mut scalar, 1, name.as_bytes());
+            scalar.push(2 << 3 | 5);
+            scalar.extend_from_slice(&(value as f32).to_le_bytes());
+            bytes_field(&mut summary, 1, &scalar);
+        }
+        let mut scalars = event(logged.time_ms, step);
+        bytes_field(&mut scalars, 5, &summary);
+        self.write(&record(&scalars))
+    }
+
+    fn end(&mut self, _: &Ended) -> Result<(), String> {
+        self.file = None;
+        Ok(())
+    }
+}
+
+/// The beginning of an event: wall time in seconds, step.
+fn event(time_ms: u64, step: u64) -> Vec<u8> {
+    let mut event = vec![1 << 3 | 1];
+    event.extend_from_slice(&(time_ms as f64 / 1000.0).to_le_bytes());
+    event.push(2 << 3);
+    varint(&mut event, step);
+    event
+}
+
+fn varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn bytes_field(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
+    out.push(field << 3 | 2);
+    varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Length, its check, the bytes, their check.
+fn record(bytes: &[u8]) -> Vec<u8> {
+    let length = (bytes.len() as u64).to_le_bytes();
+    let mut record = Vec::with_capacity(bytes.len() + 16);
+    record.extend_from_slice(&length);
+    record.extend_from_slice(&masked_crc32c(&length).to_le_bytes());
+    record.extend_from_slice(bytes);
+    record.extend_from_slice(&masked_crc32c(bytes).to_le_bytes());
+    record
+}
+
+/// A CRC turned and moved, so that the check of data that holds checks is not trivial.
+fn masked_crc32c(bytes: &[u8]) -> u32 {
+    crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// CRC-32C (Castagnoli), bit by bit: events are a kilobyte an evaluation.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let mut crc = !0u32;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = crc >> 1 ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
+        }
+    }
+    !crc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_check_is_castagnoli_s() {
+        // RFC 3720, appendix B.4.
+        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn numbers_are_written_seven_bits_at_a_time() {
+        let mut out = Vec::new();
+        varint(&mut out, 300);
+        assert_eq!(out, [0xac, 2]);
+    }
+}

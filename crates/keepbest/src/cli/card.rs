@@ -1,0 +1,228 @@
+//! `keepbest card MODEL`: a model card in Hugging Face's form, from what is recorded and nothing else.
+
+use std::fmt::Write as _;
+
+use keepbest_core::EvaluationRecord;
+use keepbest_keeper::RunView;
+use keepbest_store::RunStatus;
+use keepbest_train::{FileAtHand, Model, ModelPlace, find_model};
+use serde_json::Value;
+
+use crate::cli::args::CardArgs;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::words::{count, value};
+
+/// The metrics of a card: name here, Hugging Face's name for it.
+const SHOWN: [(&str, &str); 5] = [
+    ("accuracy", "accuracy"),
+    ("balanced_accuracy", "balanced_accuracy"),
+    ("f1_macro", "f1"),
+    ("log_loss", "log_loss"),
+    ("ece", "expected_calibration_error"),
+];
+
+/// What was measured on one split.
+struct Results {
+    split: &'static str,
+    images: Option<u64>,
+    metrics: Value,
+}
+
+impl Results {
+    fn metric(&self, name: &str) -> Option<f64> {
+        self.metrics[format!("{}/{name}", self.split)].as_f64()
+    }
+}
+
+pub fn run(args: &CardArgs) -> Result<Exit, Failure> {
+    let place = find_model(&args.model, &args.runs.runs_dir)?;
+    let file = FileAtHand::of(&place)?;
+    let model = Model::open_trained(file.path())?;
+    let card = card(&model, &results(&place, &model)?);
+    match &args.to {
+        None => output::bytes(card.as_bytes())?,
+        Some(file) => std::fs::write(file, card).map_err(|error| Failure {
+            causes: vec![error.to_string()],
+            ..Failure::new(Exit::Failed, format!("cannot write {}", file.display()))
+        })?,
+    }
+    Ok(Exit::Done)
+}
+
+/// The test of a run's best, where that is the model, and the evaluation in its file.
+fn results(place: &ModelPlace, model: &Model) -> Result<Vec<Results>, Failure> {
+    let prints = model
+        .provenance
+        .as_ref()
+        .map(|provenance| &provenance.data.fingerprints);
+    let images = |split: &str| prints.and_then(|prints| Some(prints.get(split)?.count));
+    let mut results = Vec::new();
+    if let ModelPlace::Run { run, .. } = place
+        && let Ok(view) = RunView::open(run)
+        && view.best().map(|best| best.weights) == Some(model.file.weights_digest())
+        && let RunStatus::Finished(summary) = &view.state().status
+        && summary["test"].is_object()
+    {
+        results.push(Results {
+            split: "test",
+            images: images("test"),
+            metrics: summary["test"].clone(),
+        });
+    }
+    let metadata = model.file.metadata.as_ref();
+    if let Some(evaluation) = metadata.and_then(|metadata| metadata.evaluation.clone()) {
+        let record: EvaluationRecord = serde_json::from_value(evaluation)
+            .map_err(|error| Failure::of(Exit::Failed, &error))?;
+        let metrics = serde_json::to_value(&record.metrics)
+            .map_err(|error| Failure::of(Exit::Failed, &error))?;
+        results.push(Results {
+            split: "val",
+            images: images("val"),
+            metrics,
+        });
+    }
+    Ok(results)
+}
+
+/// A JSON string is a YAML string.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// One line of Markdown text.
+fn plain(text: &str) -> String {
+    let mut safe = String::new();
+    for c in text.chars() {
+        match c {
+            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' => safe.extend(['\\', c]),
+            c if c.is_control() => safe.push(' '),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+fn card(model: &Model, results: &[Results]) -> String {
+    let mut out = String::new();
+    let recorded = model.provenance.as_ref();
+    let name = &model.spec.name;
+    let data = recorded.map(|recorded| recorded.data.source.as_str());
+    front_matter(&mut out, name, data, results);
+    let input = model.preprocessing.input;
+    let _ = writeln!(
+        out,
+        "\n# {}\n\nTells {} of {input} images (height x width x channels) apart. Trained and chosen by \
+         [keepbest](https://github.com/keepbest/keepbest); every figure here is from the model's own records.\n",
+        plain(name),
+        count(model.classes.len() as u64, "class").replace("classs", "classes"),
+    );
+    let _ = writeln!(
+        out,
+        "## Use\n\n```\nkeepbest predict model.safetensors IMAGE...\nkeepbest verify model.safetensors\n```\n\n\
+         The file is safetensors with PyTorch's names and layouts; training state, where there is any, is under `optimizer.`. Nothing \
+         in it is code. Weights: `{}` (BLAKE3).\n",
+        model.file.weights_digest()
+    );
+    let _ = writeln!(out, "## Classes\n");
+    for (label, class) in model.classes.iter().enumerate() {
+        let _ = writeln!(out, "- {label}: {}", plain(class));
+    }
+    let numbers = |numbers: &[f32]| {
+        let words: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+        words.join(", ")
+    };
+    let _ = writeln!(
+        out,
+        "\n## Input\n\n{input}, pixels divided by {}, less the mean {}, divided by {}, in the order of the channels.\n",
+        model.preprocessing.divide_by,
+        numbers(&model.preprocessing.mean),
+        numbers(&model.preprocessing.std)
+    );
+    if let Some(recorded) = recorded {
+        let _ = writeln!(out, "## Training\n");
+        let _ = writeln!(out, "- data: {}", plain(&recorded.data.source));
+        for (split, print) in &recorded.data.fingerprints {
+            let _ = writeln!(
+                out,
+                "- {split}: {}, BLAKE3 `{}`",
+                count(print.count, "image"),
+                print.blake3
+            );
+        }
+        let _ = writeln!(out, "- recipe: {}", plain(&recorded.recipe));
+        let _ = writeln!(out, "- seed: {}", recorded.seed);
+        if let Some(parent) = &recorded.parent {
+            let _ = writeln!(out, "- starts from weights `{}`", parent.digest);
+        }
+        let _ = writeln!(out, "- keepbest {}", plain(&recorded.keepbest));
+        if let Some(git) = recorded.environment.as_ref().and_then(|on| on.git.as_ref()) {
+            let dirty = if git.dirty { ", with changes" } else { "" };
+            let _ = writeln!(
+                out,
+                "- working directory at git commit `{}`{dirty}",
+                git.commit
+            );
+        }
+        out.push('\n');
+    }
+    evaluation(&mut out, results);
+    out
+}
+
+fn front_matter(out: &mut String, name: &str, data: Option<&str>, results: &[Results]) {
+    let _ = writeln!(
+        out,
+        "---\nlibrary_name: keepbest\npipeline_tag: image-classification\ntags:\n- image-classification\n- keepbest\n- safetensors"
+    );
+    if results.is_empty() {
+        let _ = writeln!(out, "---");
+        return;
+    }
+    let _ = writeln!(out, "model-index:\n- name: {}\n  results:", quoted(name));
+    for result in results {
+        let data = quoted(data.unwrap_or("not recorded"));
+        let _ = writeln!(
+            out,
+            "  - task:\n      type: image-classification\n    dataset:\n      name: {data}\n      type: {data}\n      split: {}\n    metrics:",
+            result.split
+        );
+        for (ours, theirs) in SHOWN {
+            if let Some(number) = result.metric(ours) {
+                let _ = writeln!(out, "    - type: {theirs}\n      value: {number}");
+            }
+        }
+    }
+    let _ = writeln!(out, "---");
+}
+
+fn evaluation(out: &mut String, results: &[Results]) {
+    if results.is_empty() {
+        return;
+    }
+    let _ = write!(out, "## Evaluation\n\n| metric |");
+    for result in results {
+        let images = result.images.map_or_else(String::new, |images| {
+            format!(" ({})", count(images, "image"))
+        });
+        let _ = write!(out, " {}{images} |", result.split);
+    }
+    let _ = writeln!(out, "\n|---|{}", "---|".repeat(results.len()));
+    for (name, _) in SHOWN {
+        let _ = write!(out, "| {} |", plain(name));
+        for result in results {
+            let shown = result.metric(name).map(value).unwrap_or_default();
+            let _ = write!(out, " {shown} |");
+        }
+        out.push('\n');
+    }
+    let unseen = if results.iter().any(|result| result.split == "test") {
+        "; nothing was chosen by test"
+    } else {
+        ""
+    };
+    let _ = writeln!(
+        out,
+        "\nThe model was chosen by its score on val, which flatters it{unseen}."
+    );
+}
