@@ -81,12 +81,12 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-type Runs = Vec<(String, Result<RunView, OpenError>)>;
+type Run = (String, Result<RunView, OpenError>);
 
 /// The runs of which all conditions hold, in the order asked for. Those that cannot be read come last, and only when nothing is
 /// asked of them.
-fn chosen(args: &ListArgs, runs: Runs) -> Runs {
-    let mut kept: Vec<(Option<String>, (String, Result<RunView, OpenError>))> = Vec::new();
+fn chosen(args: &ListArgs, runs: Vec<Run>) -> Vec<Run> {
+    let mut kept: Vec<(Option<String>, Run)> = Vec::new();
     let (key, down) = match args.sort.as_deref() {
         Some(key) => match key.strip_prefix('-') {
             Some(key) => (Some(key), true),
