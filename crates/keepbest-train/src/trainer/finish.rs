@@ -149,11 +149,11 @@ impl Run {
         }
         let kept_best = best.as_ref().map(|best| &*best.path);
         Self::close(&mut self.loggers, true, kept_best, observer);
-        self.reporting
-            .write(&self.path, &self.setup.provenance, None, observer);
-        let selection = RunView::open(&self.path)
+        self.reporting.selection = RunView::open(&self.path)
             .ok()
             .and_then(|view| Selection::of(&view));
+        self.reporting
+            .write(&self.path, &self.setup.provenance, None, observer);
         Ok(Outcome::Finished(Box::new(Finished {
             run: self.path,
             data: self.setup.config.data,
@@ -167,7 +167,7 @@ impl Run {
             also: kept.also,
             recheck,
             test,
-            selection,
+            selection: self.reporting.selection,
             examples,
         })))
     }

@@ -17,6 +17,8 @@ use crate::report::{Closeup, REPORT_FILE, Report};
 pub(super) struct Reporting {
     /// The best, seen closely.
     pub closeups: Vec<Closeup>,
+    /// What chance has to do with the choice; known at the end.
+    pub selection: Option<Selection>,
     told: bool,
 }
 
@@ -49,14 +51,11 @@ impl Reporting {
             .map_err(|error| error.to_string())
             .and_then(|view| {
                 let mut report = Report::of(&view);
-                let history_is_final = history.is_none();
                 if let Some(history) = history {
                     report.best = history.best().map(|record| record.step);
                     report.history = history;
                 }
-                if history_is_final {
-                    report.selection = Selection::of(&view);
-                }
+                report.selection.clone_from(&self.selection);
                 report.provenance = Some(provenance.clone());
                 report.closeups.clone_from(&self.closeups);
                 let path = run.join(REPORT_FILE);

@@ -46,7 +46,7 @@ fn the_card_has_what_is_recorded() {
     let digest = trained["best"]["digest"].as_str().unwrap();
     for words in [
         digest,
-        "- 0: T-shirt/top",
+        "- 3: 3",
         "seed: 1",
         "| accuracy |",
         "nothing was chosen by test",
