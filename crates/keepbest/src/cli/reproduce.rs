@@ -152,6 +152,7 @@ fn again(
     // These do not change what is trained.
     settings.keep = Some(Vec::new());
     settings.log = Some(Vec::new());
+    settings.also = Some(None);
     if let Some(threads) = args.threads {
         settings.threads = Some(Some(threads.into()));
     }
