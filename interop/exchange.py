@@ -94,14 +94,21 @@ def round_trip(program, name):
     """PyTorch -> keepbest -> PyTorch, and ONNX and scores of what came in."""
     net, side, channels = pytorch_net(name)
     generator = torch.Generator().manual_seed(3)
+    # As the images below: statistics of other ones would not normalise them.
+    noise = lambda n: torch.rand(n, channels, side, side, generator=generator) * 4 - 1.6  # noqa: E731
     net.train()
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # the mean over all batches: as after a long training
     with torch.no_grad():
         for _ in range(2):
-            net(torch.randn(8, channels, side, side, generator=generator))
+            net(noise(8))
     net.eval()
+    with torch.no_grad():
+        # Random weights may give scores whose probabilities underflow.
+        largest = net(noise(4)).abs().max()
+        last = [module for module in net.modules() if isinstance(module, torch.nn.Linear)][-1]
+        last.weight.mul_(10 / largest.clamp(min=10))
     state = net.state_dict()
     work = program.work
     torch.save(state, work / f"{name}.pth")
@@ -130,7 +137,9 @@ def round_trip(program, name):
     with torch.inference_mode():
         theirs = torch.log_softmax(fresh(torch.from_numpy(normalised)).double(), 1).numpy()
     difference = np.abs(ours - theirs).max()
-    check(f"{name}: best.pth, strict, in PyTorch", difference <= LOG_PROBABILITY, f"within {difference:.1e}")
+    # Deep networks with random weights have large scores, which float32 rounds in proportion.
+    bound = LOG_PROBABILITY * max(1.0, np.abs(theirs).max())
+    check(f"{name}: best.pth, strict, in PyTorch", difference <= bound, f"within {difference:.1e}")
 
     for form, flags in [
         ("plain", []),
@@ -145,7 +154,7 @@ def round_trip(program, name):
         found = logits - np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1, keepdims=True))
         found -= logits.max(1, keepdims=True)
         difference = np.abs(found - ours).max()
-        check(f"{name}: ONNX, {form}, in onnxruntime", difference <= LOG_PROBABILITY, f"within {difference:.1e}")
+        check(f"{name}: ONNX, {form}, in onnxruntime", difference <= bound, f"within {difference:.1e}")
     # A VGG takes half a gigabyte in each form.
     for file in [*work.glob(f"{name}-*"), *work.glob(f"{name}.*")]:
         file.unlink()

@@ -4,6 +4,7 @@ mod backward;
 mod config;
 mod error;
 mod forward;
+mod tuning;
 mod update;
 
 #[cfg(test)]
@@ -27,6 +28,8 @@ use std::sync::Arc;
 
 pub use config::{EngineConfig, LossConfig};
 pub use error::{EngineError, StepError};
+pub(crate) use tuning::Rates;
+pub use tuning::Tuning;
 
 /// What a step found.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,6 +83,7 @@ pub struct CpuEngine {
     config: EngineConfig,
     ctx: Arc<Context>,
     plan: Plan,
+    rates: Rates,
     state: StateCell,
     names: Arc<StateNames>,
     memory: Memory,
@@ -108,6 +112,7 @@ struct Pass<'a> {
     n: usize,
     network: &'a Network,
     state: &'a TrainState,
+    rates: &'a Rates,
     /// Key of this step's dropout.
     dropout: u64,
 }
@@ -173,7 +178,8 @@ impl CpuEngine {
             });
         }
         let ctx = context(config.threads, config.isa)?;
-        let plan = Plan::new(&network, batch, Purpose::Training, &ctx)?;
+        let rates = Rates::new(&network, &config.tuning)?;
+        let plan = Plan::new(&network, batch, Purpose::Training(&rates), &ctx)?;
         let layout = network.layout();
         let slots = config.optimizer.slots();
         let mut state = TrainState::new(layout, slots.len());
@@ -198,6 +204,7 @@ impl CpuEngine {
             config,
             ctx,
             plan,
+            rates,
             state: StateCell::new(state),
             names,
             memory,
@@ -348,6 +355,7 @@ impl CpuEngine {
             n,
             network: &self.network,
             state,
+            rates: &self.rates,
             dropout,
         };
         activation::pack_images(
@@ -398,6 +406,7 @@ impl CpuEngine {
             n,
             network: &self.network,
             state,
+            rates: &self.rates,
             dropout,
         };
         for (index, step) in plan.steps.iter().enumerate().rev() {
@@ -410,14 +419,16 @@ impl CpuEngine {
     /// From the gradients of `n` images to the next state.
     fn update(&mut self, n: usize, learning_rate: f64, gradient_scale: f32) {
         let (ctx, network, plan, memory) = (&self.ctx, &self.network, &self.plan, &self.memory);
+        let rates = &self.rates;
         let step = update::OptimizerStep {
             config: &self.config.optimizer,
+            rates,
             learning_rate,
             gradient_scale,
         };
         self.state.update(network.layout(), |next, old| {
             update::optimize(ctx, network.layout(), &step, &memory.gradients, next, old);
-            update::running_statistics(network, plan, memory, n, next, old);
+            update::running_statistics(network, plan, rates, memory, n, next, old);
         });
     }
 

@@ -22,7 +22,9 @@ pub mod schedule;
 mod spec;
 pub mod zoo;
 
-pub use engine::{CpuEngine, Engine, EngineConfig, EngineError, LossConfig, StepError, StepOutput};
+pub use engine::{
+    CpuEngine, Engine, EngineConfig, EngineError, LossConfig, StepError, StepOutput, Tuning,
+};
 pub use keepbest_kernels::Isa;
 pub use network::{LayerError, LayerSummary, Network};
 pub use optimizer::{OptimizerConfig, SettingError};

@@ -3,7 +3,8 @@
 
 mod arena;
 
-use crate::network::{Network, Node, Op, ValueId};
+use crate::engine::Rates;
+use crate::network::{Network, Node, Op, ParamId, ValueId};
 use arena::{ArenaBuilder, Region};
 use keepbest_kernels::{
     ActShape, Context, ConvPlan, ShapeError, batch_norm, group_norm, layer_norm, max_pool,
@@ -66,10 +67,23 @@ pub(crate) struct Plan {
 }
 
 /// What a plan is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    Training,
+#[derive(Clone, Copy)]
+pub(crate) enum Purpose<'a> {
+    /// Of what learns.
+    Training(&'a Rates),
     Inference,
+}
+
+/// Of each value, whether its gradient is needed: whether anything that learns has a part in it.
+fn needs_gradient(network: &Network, rates: &Rates) -> Vec<bool> {
+    let mut needed = vec![false; network.values.len()];
+    for node in &network.nodes {
+        let inputs = [Some(node.input), node.other()];
+        let learns = node.op.parameters().into_iter().flatten();
+        needed[node.output] = learns.into_iter().any(|id| !rates.frozen(id))
+            || inputs.into_iter().flatten().any(|value| needed[value]);
+    }
+    needed
 }
 
 /// A value's regions while the plan is made.
@@ -82,10 +96,14 @@ impl Plan {
     pub(crate) fn new(
         network: &Network,
         batch: usize,
-        purpose: Purpose,
+        purpose: Purpose<'_>,
         ctx: &Context,
     ) -> Result<Plan, ShapeError> {
-        let training = purpose == Purpose::Training;
+        let needed = match purpose {
+            Purpose::Training(rates) => needs_gradient(network, rates),
+            Purpose::Inference => vec![false; network.values.len()],
+        };
+        let training = matches!(purpose, Purpose::Training(_));
         let nodes = &network.nodes;
         let count = nodes.len();
         let backward_time = |node: usize| 2 * count - node;
@@ -153,6 +171,9 @@ impl Plan {
 
         if training {
             for (index, node) in nodes.iter().enumerate().rev() {
+                if !needed[node.output] {
+                    continue;
+                }
                 let time = backward_time(index);
                 let shape = network.values[node.input];
                 for value in node.kept_for_backward() {
@@ -160,11 +181,11 @@ impl Plan {
                 }
                 let output_gradient = values[node.output]
                     .gradient
-                    .expect("every value but the input feeds a later layer or is the output");
+                    .expect("what is needed feeds a later layer or is the output");
                 arena.use_at(output_gradient, time);
                 let mut target = |value: ValueId, arena: &mut ArenaBuilder| {
-                    // Nobody asks for the images' gradient; norms compute it on the way.
-                    if value == 0 && !node.op.always_gives_input_gradient() {
+                    // Norms compute it on the way, even when nobody asks for it.
+                    if !needed[value] && node.op.norm_parameters().is_none() {
                         return None;
                     }
                     let len = network.values[value].len(batch);
@@ -269,12 +290,24 @@ fn extend(total: &mut usize, len: usize) -> Place {
 }
 
 impl Op {
-    /// Whether the gradient of the input comes with those of the parameters.
-    fn always_gives_input_gradient(&self) -> bool {
-        matches!(
-            self,
-            Op::BatchNorm(_) | Op::LayerNorm(_) | Op::GroupNorm { .. } | Op::LayerScale { .. }
-        )
+    /// Parameters of an operation that gives their gradients and its input's together.
+    pub(crate) fn norm_parameters(&self) -> Option<[Option<ParamId>; 2]> {
+        match self {
+            Op::BatchNorm(bn) => Some([Some(bn.weight), Some(bn.bias)]),
+            Op::LayerNorm(norm) | Op::GroupNorm { norm, .. } => {
+                Some([Some(norm.weight), Some(norm.bias)])
+            }
+            Op::LayerScale { weight } => Some([Some(*weight), None]),
+            _ => None,
+        }
+    }
+
+    /// All parameters.
+    fn parameters(&self) -> [Option<ParamId>; 2] {
+        match self {
+            Op::Conv { weight, bias, .. } => [Some(*weight), *bias],
+            _ => self.norm_parameters().unwrap_or_default(),
+        }
     }
 
     /// Whether the backward pass reads the operation's input and output.

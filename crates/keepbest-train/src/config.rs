@@ -43,6 +43,12 @@ pub struct Config {
     pub model: String,
     /// The model whose weights it starts from.
     pub from: Option<String>,
+    /// Patterns of the parameters that stay as they are.
+    pub freeze: Vec<String>,
+    /// Factor on the learning rate of all but the last layer with weights.
+    pub body_rate: f64,
+    /// Whether every batch norm keeps its statistics.
+    pub freeze_statistics: bool,
     /// Passes over the training images.
     pub epochs: u64,
     /// Images a step.
@@ -199,6 +205,9 @@ impl Config {
             augment: given.augment.unwrap_or(data.augment),
             model: given.model.unwrap_or_else(|| DEFAULT_MODEL.into()),
             from: given.from.flatten(),
+            freeze: given.freeze.unwrap_or_default(),
+            body_rate: given.body_rate.unwrap_or(1.0),
+            freeze_statistics: given.freeze_statistics.unwrap_or(false),
             epochs,
             batch_size,
             optimizer,
@@ -301,6 +310,9 @@ impl Config {
             significant: Some(this.significant),
             save: Some(this.save),
             also: Some(this.also),
+            freeze: Some(this.freeze),
+            body_rate: Some(this.body_rate),
+            freeze_statistics: Some(this.freeze_statistics),
             keep: Some(this.keep),
             log: Some(this.log),
             name: None,

@@ -17,7 +17,10 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
         dropout: dropout_key,
         ..
     } = pass;
-    let backward = step.backward.as_ref().expect("a training plan has it");
+    // Nothing before it learns.
+    let Some(backward) = &step.backward else {
+        return;
+    };
     let tensor = |id: usize| &network.layout().tensors()[id];
     let param = |id| pass.param(id);
     // Activations the operation does not keep may have given their place to others by now: an operation
@@ -48,9 +51,13 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
     match &step.node.op {
         Op::Conv { weight, bias, .. } => {
             let conv = step.conv.as_ref().expect("a convolution has its plan");
-            let gradient = &mut memory.gradients[tensor(*weight).trained_range()];
-            conv.backward_weights(ctx, n, x, dy, scratch, gradient);
-            if let Some(bias) = bias {
+            if !pass.rates.frozen(*weight) {
+                let gradient = &mut memory.gradients[tensor(*weight).trained_range()];
+                conv.backward_weights(ctx, n, x, dy, scratch, gradient);
+            }
+            if let Some(bias) = bias
+                && !pass.rates.frozen(*bias)
+            {
                 let gradient = &mut memory.gradients[tensor(*bias).trained_range()];
                 conv.backward_bias(ctx, n, dy, scratch, gradient);
             }
@@ -68,7 +75,12 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
                     tensor(bn.bias).trained_range(),
                 ])
                 .expect("parameters have places of their own");
-            batch_norm::backward(
+            let backward = if pass.rates.frozen(bn.running_mean) {
+                batch_norm::backward_frozen
+            } else {
+                batch_norm::backward
+            };
+            backward(
                 ctx,
                 n,
                 shape,
@@ -176,6 +188,19 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
         }
         // The gradient with respect to the images is of no use.
         _ => {}
+    }
+    // A norm's gradients come with its input's: those of a frozen one are nobody's.
+    for id in step
+        .node
+        .op
+        .norm_parameters()
+        .unwrap_or_default()
+        .into_iter()
+        .flatten()
+    {
+        if pass.rates.frozen(id) {
+            memory.gradients[tensor(id).trained_range()].fill(0.0);
+        }
     }
     for (target, len) in [
         (&backward.input_gradient, input_len),

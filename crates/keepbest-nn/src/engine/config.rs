@@ -1,6 +1,6 @@
 //! What an engine is told.
 
-use super::EngineError;
+use super::{EngineError, Tuning};
 use crate::optimizer::{OptimizerConfig, check};
 use keepbest_kernels::Isa;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ pub struct EngineConfig {
     pub optimizer: OptimizerConfig,
     /// The training criterion.
     pub loss: LossConfig,
+    /// Which parts learn, and how fast.
+    pub tuning: Tuning,
     /// Gradients are scaled down to this 2-norm over all parameters, as `clip_grad_norm_`.
     pub clip_grad_norm: Option<f64>,
 }
@@ -34,6 +36,7 @@ impl Default for EngineConfig {
             seed: 0,
             optimizer: OptimizerConfig::sgd(0.9, 0.0),
             loss: LossConfig::default(),
+            tuning: Tuning::default(),
             clip_grad_norm: None,
         }
     }

@@ -28,6 +28,17 @@ pub enum EngineError {
     /// A layer that the kernels cannot be planned for.
     #[error(transparent)]
     Shape(#[from] ShapeError),
+    /// A pattern of `freeze` fits no parameter.
+    #[error("`{pattern}` fits no parameter of the network")]
+    NothingToFreeze {
+        /// The pattern.
+        pattern: String,
+        /// The parameters there are.
+        parameters: Vec<String>,
+    },
+    /// No parameter is left to learn.
+    #[error("every parameter is frozen: nothing can learn")]
+    AllFrozen,
     /// Batch norm over one value has no variance.
     #[error("batch size 1 leaves batch norm `{layer}` with one value a channel; use 2 or more")]
     SingleValue {

@@ -43,7 +43,12 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
             let inv_std = &mut memory.inv_std[channels.clone()];
             let scale = &mut memory.scale[channels.clone()];
             let shift = &mut memory.shift[channels];
-            batch_norm::statistics(ctx, n, shape, x, scratch, mean, variance);
+            if pass.rates.frozen(bn.running_mean) {
+                mean.copy_from_slice(param(bn.running_mean));
+                variance.copy_from_slice(param(bn.running_var));
+            } else {
+                batch_norm::statistics(ctx, n, shape, x, scratch, mean, variance);
+            }
             inverse_deviation(variance, bn.eps, inv_std);
             affine(
                 mean,

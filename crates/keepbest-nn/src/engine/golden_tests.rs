@@ -1,14 +1,14 @@
 //! Every layer against PyTorch: `tests/golden/make_layers.py` says how the golden files came about.
 //!
-//! The layer under test stands behind a dropout of nothing, so that the gradient of its input is computed.
+//! The layer under test stands behind a layer scale of ones, which learns, so that the gradient of its input is computed.
 //! Cases with a second input take both as channels of one image, told apart by convolutions of zeros and
 //! ones, which are exact.
 
 use super::*;
 use crate::optimizer::OptimizerConfig;
 use crate::spec::{
-    AvgPool2d, BatchNorm2d, Conv2d, Dropout, InputSize, Layer, Linear, Pair, Pool2d, Residual,
-    SPEC_VERSION, Sequential, Unnamed,
+    AvgPool2d, BatchNorm2d, Conv2d, Dropout, InputSize, Layer, LayerScale, Linear, Pair, Pool2d,
+    Residual, SPEC_VERSION, Sequential, Unnamed,
 };
 use keepbest_formats::{Tensor, safetensors};
 use keepbest_kernels::ActShape;
@@ -16,6 +16,8 @@ use serde_json::Value;
 
 const FORWARD: f64 = 1e-5;
 const BACKWARD: f64 = 1e-4;
+/// Name of the layer before the one under test.
+const ONES: &str = "ones";
 
 pub(super) struct Golden {
     pub index: Value,
@@ -441,7 +443,9 @@ fn weights_of(case: &Case, network: &Network, prefix: &str) -> StateDict {
     let mut dict = StateDict::new();
     for tensor in network.layout().tensors() {
         let own = tensor.name.strip_prefix(prefix).unwrap_or(&tensor.name);
-        let value = if own.starts_with("select_") {
+        let value = if own == ONES {
+            Tensor::from_f32(&tensor.shape, &vec![1.0; tensor.len()]).unwrap()
+        } else if own.starts_with("select_") {
             let (rows, columns) = (tensor.shape[0], tensor.shape[1]);
             let first = if own.starts_with("select_input") {
                 0
@@ -473,9 +477,9 @@ fn check_layer(case: &Case, threads: usize) {
     let (mut all, prefix) = layers(case);
     all.insert(
         0,
-        Layer::Dropout(Dropout {
-            name: Some("nothing".into()),
-            p: 0.0,
+        Layer::LayerScale(LayerScale {
+            name: Some(ONES.into()),
+            init: 1.0,
         }),
     );
     let (n, shape, images) = images_of(case);
@@ -543,7 +547,7 @@ fn check_layer(case: &Case, threads: usize) {
     }
     for (name, gradient) in engine.gradients().iter() {
         let own = name.strip_prefix(prefix).unwrap_or(name);
-        if !own.starts_with("select_") {
+        if own != ONES && !own.starts_with("select_") {
             case.compare(&format!("grad.{own}"), &values(gradient), BACKWARD);
         }
     }

@@ -1,7 +1,7 @@
 //! Optimizers and clipping against PyTorch: `tests/golden/make_optimizers.py`.
 
 use super::golden_tests::{Case, golden, values};
-use super::{Memory, context, update};
+use super::{Memory, Rates, context, update};
 use crate::optimizer::OptimizerConfig;
 use crate::params::{ParamLayout, Role, Start, TrainState};
 use keepbest_kernels::{Buffer, reduce};
@@ -58,6 +58,7 @@ fn memory(gradients: Buffer) -> Memory {
 fn check_optimizer(case: &Case, config: &OptimizerConfig, rates: &[f64], copying: bool) {
     let ctx = context(Some(2), None).unwrap();
     let layout = layout_of(case, "initial", &["weight", "bias"]);
+    let all = Rates::whole(layout.tensors().len());
     let slots = config.slots().len();
     let mut state = TrainState::new(&layout, slots);
     fill(case, &layout, "initial", &mut state.weights);
@@ -71,6 +72,7 @@ fn check_optimizer(case: &Case, config: &OptimizerConfig, rates: &[f64], copying
         );
         let step = update::OptimizerStep {
             config,
+            rates: &all,
             learning_rate: *rate,
             gradient_scale: 1.0,
         };

@@ -1,9 +1,9 @@
 //! The end of a step: clip, then old state and gradients to new state.
 
-use super::{Memory, StepError};
+use super::{Memory, Rates, StepError};
 use crate::network::{Network, Op};
 use crate::optimizer::OptimizerConfig;
-use crate::params::{ParamLayout, Role, TrainState};
+use crate::params::{ParamLayout, ParamTensor, Role, TrainState};
 use crate::plan::Plan;
 use keepbest_kernels::{Context, optim, reduce};
 use std::ops::Range;
@@ -34,6 +34,7 @@ pub(super) fn clip(
 /// What an optimizer step reads besides parameters and gradients.
 pub(super) struct OptimizerStep<'a> {
     pub config: &'a OptimizerConfig,
+    pub rates: &'a Rates,
     pub learning_rate: f64,
     /// Factor on the gradient, from [`clip`].
     pub gradient_scale: f32,
@@ -54,15 +55,26 @@ pub(super) fn optimize(
         next.counters.copy_from_slice(&old.counters);
     }
     next.step += 1;
-    for counter in &mut next.counters {
-        *counter += 1;
-    }
     let &OptimizerStep {
         config,
+        rates,
         learning_rate,
         gradient_scale,
     } = step;
-    for tensor in layout.tensors().iter().filter(|t| t.role == Role::Trained) {
+    for (id, tensor) in layout.tensors().iter().enumerate() {
+        match tensor.role {
+            Role::Trained if rates.frozen(id) => {
+                keep(tensor, next, old);
+                continue;
+            }
+            Role::Trained => {}
+            Role::Counter => {
+                next.counters[tensor.offset] += i64::from(!rates.frozen(id));
+                continue;
+            }
+            Role::Buffer => continue,
+        }
+        let learning_rate = learning_rate * rates.of(id);
         let trained = tensor.trained_range();
         let gradient = &gradients[trained.clone()];
         let parameters = pair(
@@ -124,6 +136,16 @@ pub(super) fn optimize(
     }
 }
 
+/// Leaves a tensor and its optimizer's state as they were.
+fn keep(tensor: &ParamTensor, next: &mut TrainState, old: Option<&TrainState>) {
+    let Some(old) = old else { return };
+    next.weights[tensor.range()].copy_from_slice(&old.weights[tensor.range()]);
+    let place = tensor.trained_range();
+    for (next, old) in next.slots.iter_mut().zip(&old.slots) {
+        next[place.clone()].copy_from_slice(&old[place.clone()]);
+    }
+}
+
 /// One tensor's values before and after.
 fn pair<'a>(old: Option<&'a [f32]>, new: &'a mut [f32], range: Range<usize>) -> optim::Update<'a> {
     match old {
@@ -140,6 +162,7 @@ fn pair<'a>(old: Option<&'a [f32]>, new: &'a mut [f32], range: Range<usize>) -> 
 pub(super) fn running_statistics(
     network: &Network,
     plan: &Plan,
+    rates: &Rates,
     memory: &Memory,
     images: usize,
     next: &mut TrainState,
@@ -162,6 +185,9 @@ pub(super) fn running_statistics(
             let place = network.layout().tensors()[id].range();
             if let Some(old) = old {
                 next.weights[place.clone()].copy_from_slice(&old.weights[place.clone()]);
+            }
+            if rates.frozen(id) {
+                continue;
             }
             for (running, batch) in next.weights[place].iter_mut().zip(batch) {
                 let mixed = (1.0 - bn.momentum) * f64::from(*running)

@@ -120,6 +120,7 @@ pub(crate) fn config(batch_size: usize, threads: usize, isa: Isa) -> EngineConfi
             class_weights: None,
         },
         clip_grad_norm: Some(5.0),
+        ..Default::default()
     }
 }
 

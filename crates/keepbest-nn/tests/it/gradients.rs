@@ -3,7 +3,7 @@
 use crate::engine::{batch, every_layer, modern_layers};
 use keepbest_formats::{StateDict, Tensor};
 use keepbest_nn::{
-    CpuEngine, Engine, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, StepOutput,
+    CpuEngine, Engine, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, StepOutput, Tuning,
 };
 
 /// The loss at given weights, always with the dropout of the first step.
@@ -36,11 +36,17 @@ fn moved(weights: &StateDict, parameter: &str, direction: &[f32], distance: f32)
 
 #[test]
 fn gradients_are_the_slope_of_the_loss() {
-    check_slopes(&every_layer(), 19);
-    check_slopes(&modern_layers(), 34);
+    check_slopes(&every_layer(), 19, Tuning::default());
+    check_slopes(&modern_layers(), 34, Tuning::default());
+    let fixed = Tuning {
+        freeze_statistics: true,
+        ..Default::default()
+    };
+    check_slopes(&every_layer(), 19, fixed);
 }
 
-fn check_slopes(spec: &ModelSpec, parameters: usize) {
+fn check_slopes(spec: &ModelSpec, parameters: usize, tuning: Tuning) {
+    let moving = !tuning.freeze_statistics;
     let config = EngineConfig {
         batch_size: 6,
         threads: Some(2),
@@ -50,6 +56,7 @@ fn check_slopes(spec: &ModelSpec, parameters: usize) {
             label_smoothing: 0.1,
             class_weights: Some(vec![1.0, 0.5, 2.0, 1.0, 0.7]),
         },
+        tuning,
         ..Default::default()
     };
     let mut engine = CpuEngine::new(spec, config).unwrap();
@@ -66,7 +73,7 @@ fn check_slopes(spec: &ModelSpec, parameters: usize) {
             .map(|g| f64::from(*g).powi(2))
             .sum::<f64>()
             .sqrt();
-        if name == "block.conv1.bias" || name == "stem.bias" {
+        if moving && (name == "block.conv1.bias" || name == "stem.bias") {
             // A batch norm follows: it takes any constant out again.
             assert!(length < 1e-6, "{name}: {length}");
             continue;
@@ -75,7 +82,8 @@ fn check_slopes(spec: &ModelSpec, parameters: usize) {
             .iter()
             .map(|g| (f64::from(*g) / length) as f32)
             .collect();
-        let distance = 2e-3;
+        // Statistics that stand still let more values cross the kinks of ReLUs and max pools.
+        let distance = if moving { 2e-3 } else { 5e-4 };
         let mut at = |d| {
             loss_at(
                 &mut engine,

@@ -7,4 +7,5 @@ mod onnx;
 mod schedules;
 mod specs;
 mod training;
+mod tuning;
 mod zoo;

@@ -233,6 +233,13 @@ settings! {
     from: Option<String> = "from" "MODEL"
         "Start from the weights of this model; the last layer starts anew when the classes differ";
 
+    freeze: Vec<String> = "freeze" "PATTERN"
+        "Parameters that stay as they are, such as `layer1.*`; frozen batch norms keep their statistics";
+    body_rate: f64 = "body-rate" "FACTOR"
+        "Factor on the learning rate of all but the last layer with weights";
+    freeze_statistics: bool = "freeze-statistics" "BOOL"
+        "Every batch norm keeps its statistics and normalises with them, true or false";
+
     [Training]
     epochs: u64 = "epochs" "N"
         "Passes over the training images";

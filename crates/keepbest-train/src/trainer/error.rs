@@ -120,6 +120,16 @@ impl TrainError {
             Self::Settings(error) => error.hint(),
             Self::Objective(error) => error.hint(),
             Self::Architecture(error) => error.hint(),
+            Self::Engine(keepbest_nn::EngineError::NothingToFreeze {
+                pattern,
+                parameters,
+            }) => {
+                let near = crate::nearest(pattern, parameters.iter().map(String::as_str));
+                let near = near.or(parameters.first().map(String::as_str))?;
+                Some(format!(
+                    "it has {near}, for one; `*` stands for any characters"
+                ))
+            }
             Self::Data(error) => error.hint(),
             Self::Prepare(error) => error.hint(),
             Self::Load(error) => error.hint(),
@@ -150,7 +160,9 @@ impl TrainError {
             Self::Load(keepbest_data::LoadError::BatchLargerThanData { .. }) => true,
             Self::Engine(
                 keepbest_nn::EngineError::ClassWeights { .. }
-                | keepbest_nn::EngineError::SingleValue { .. },
+                | keepbest_nn::EngineError::SingleValue { .. }
+                | keepbest_nn::EngineError::NothingToFreeze { .. }
+                | keepbest_nn::EngineError::AllFrozen,
             ) => true,
             _ => false,
         }

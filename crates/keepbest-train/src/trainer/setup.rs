@@ -10,6 +10,7 @@ use keepbest_data::{
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
     CpuEngine, Engine as _, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, Predictor, Role,
+    Tuning,
 };
 
 use super::carry::{Carried, carry};
@@ -360,6 +361,11 @@ fn engine_config(config: &Config, class_weights: Option<&[f64]>) -> EngineConfig
                 .map(|weights| weights.iter().map(|weight| *weight as f32).collect()),
         },
         clip_grad_norm: config.clip_grad_norm,
+        tuning: Tuning {
+            freeze: config.freeze.clone(),
+            body_rate: config.body_rate,
+            freeze_statistics: config.freeze_statistics,
+        },
         ..EngineConfig::default()
     }
 }

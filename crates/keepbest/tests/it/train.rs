@@ -195,3 +195,33 @@ fn folders_of_images_train_too() {
     let said = place.ok("predict photos photos/test/Bag --top-k 2");
     assert!(said.out.starts_with("photos/test/Bag/"), "{}", said.out);
 }
+
+#[test]
+fn a_frozen_body_stays_while_the_head_learns() {
+    let place = Place::with_data();
+    place.trained("first", "");
+    place.trained(
+        "second",
+        "--from first --freeze conv* --freeze bn* --body-rate 0.1",
+    );
+    let weights = |run: &str| {
+        let path = place.path(&format!("runs/{run}/best.safetensors"));
+        keepbest::formats::model_file::ModelFile::open(&path)
+            .unwrap()
+            .weights
+    };
+    let (first, second) = (weights("first"), weights("second"));
+    for (name, tensor) in second.iter() {
+        let frozen = name.starts_with("conv") || name.starts_with("bn");
+        let same = first.get(name).unwrap().bytes() == tensor.bytes();
+        assert_eq!(same, frozen, "{name}");
+    }
+    let config = std::fs::read_to_string(place.path("runs/second/run.toml")).unwrap();
+    assert!(config.contains("freeze = [\"conv*\", \"bn*\"]"), "{config}");
+    place
+        .run("train --data data --from first --freeze layer9.* --name third")
+        .fails(
+            2,
+            &["`layer9.*` fits no parameter", "hint: it has conv1.weight"],
+        );
+}

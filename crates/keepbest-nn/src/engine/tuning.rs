@@ -1,0 +1,151 @@
+//! Which parts of a network learn, and how fast: fine-tuning.
+
+use crate::engine::EngineError;
+use crate::network::{Network, Op};
+use crate::optimizer::check;
+use crate::params::Role;
+
+/// Which parts of a network learn, and how fast.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tuning {
+    /// Parameters that stay as they are, by name; `*` stands for any characters, as in `layer1.*`. A frozen batch norm
+    /// keeps its running statistics, and normalises with them. What comes before all that learns costs no backward pass.
+    pub freeze: Vec<String>,
+    /// Factor on the learning rate of all but the head, which is the last layer with weights.
+    pub body_rate: f64,
+    /// Whether every batch norm keeps its running statistics and normalises with them, as in evaluation.
+    pub freeze_statistics: bool,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Tuning {
+            freeze: vec![],
+            body_rate: 1.0,
+            freeze_statistics: false,
+        }
+    }
+}
+
+/// A factor on the learning rate for each tensor of a network; what has 0 never changes.
+#[derive(Clone, Debug)]
+pub(crate) struct Rates(Vec<f64>);
+
+impl Rates {
+    pub(crate) fn new(network: &Network, tuning: &Tuning) -> Result<Self, EngineError> {
+        let body = tuning.body_rate;
+        check(
+            "body rate",
+            body,
+            body >= 0.0 && body.is_finite(),
+            "at least 0",
+        )?;
+        let tensors = network.layout().tensors();
+        let layer = |name: &str| {
+            name.rsplit_once('.')
+                .map_or(name, |(layer, _)| layer)
+                .to_owned()
+        };
+        let head = tensors.iter().rfind(|t| t.role == Role::Trained);
+        let head = head.map(|t| layer(&t.name));
+        let frozen = |name: &str| tuning.freeze.iter().any(|pattern| matches(pattern, name));
+        for pattern in &tuning.freeze {
+            let mut trained = tensors.iter().filter(|t| t.role == Role::Trained);
+            if !trained.any(|t| matches(pattern, &t.name)) {
+                return Err(EngineError::NothingToFreeze {
+                    pattern: pattern.clone(),
+                    parameters: tensors
+                        .iter()
+                        .filter(|t| t.role == Role::Trained)
+                        .map(|t| t.name.clone())
+                        .collect(),
+                });
+            }
+        }
+        let mut rates: Vec<f64> = tensors
+            .iter()
+            .map(|t| match t.role {
+                Role::Trained if frozen(&t.name) => 0.0,
+                Role::Trained if Some(layer(&t.name)) != head => body,
+                _ => 1.0,
+            })
+            .collect();
+        let learns = |t: usize| tensors[t].role == Role::Trained && rates[t] > 0.0;
+        if !(0..tensors.len()).any(learns) {
+            return Err(EngineError::AllFrozen);
+        }
+        for node in &network.nodes {
+            if let Op::BatchNorm(bn) = &node.op {
+                let still = rates[bn.weight] == 0.0 && rates[bn.bias] == 0.0;
+                if still || tuning.freeze_statistics {
+                    let own = layer(&tensors[bn.running_mean].name);
+                    for (tensor, rate) in tensors.iter().zip(&mut rates) {
+                        if tensor.role != Role::Trained && layer(&tensor.name) == own {
+                            *rate = 0.0;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Rates(rates))
+    }
+
+    /// Everything learns at the whole rate.
+    #[cfg(test)]
+    pub(crate) fn whole(tensors: usize) -> Self {
+        Rates(vec![1.0; tensors])
+    }
+
+    /// Factor on the learning rate of a tensor, by its index.
+    pub(crate) fn of(&self, tensor: usize) -> f64 {
+        self.0[tensor]
+    }
+
+    /// Whether a tensor never changes.
+    pub(crate) fn frozen(&self, tensor: usize) -> bool {
+        self.0[tensor] == 0.0
+    }
+}
+
+/// Whether `name` fits `pattern`, in which `*` stands for any characters.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else {
+        return rest.is_empty();
+    };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn stars_stand_for_any_characters() {
+        for (pattern, name, fits) in [
+            ("layer1.*", "layer1.0.conv1.weight", true),
+            ("layer1.*", "layer10.0.conv1.weight", false),
+            ("conv1.weight", "conv1.weight", true),
+            ("conv1", "conv1.weight", false),
+            ("*", "fc.bias", true),
+            ("*.bias", "fc.bias", true),
+            ("*bn*.weight", "layer1.0.bn2.weight", true),
+            ("*bn*.weight", "layer1.0.bn2.bias", false),
+            ("a*a", "a", false),
+            ("", "fc", false),
+        ] {
+            assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
+        }
+    }
+}
