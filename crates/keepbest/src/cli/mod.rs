@@ -28,6 +28,7 @@ mod prune;
 mod report;
 mod reproduce;
 mod runs;
+mod settings_args;
 mod show;
 mod table;
 mod terminal;

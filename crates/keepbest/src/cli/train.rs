@@ -148,6 +148,7 @@ fn finish(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<
         .selection
         .as_ref()
         .and_then(|selection| selection.warning(test))
+        .filter(|_| !args.quiet)
     {
         let warn = terminal.error_style().warn;
         let lines = wrapped(&warning, 70).join("\n         ");
