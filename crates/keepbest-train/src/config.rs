@@ -376,6 +376,9 @@ mod tests {
                 assert_eq!(given.contains(&key.name), applies, "{}", key.name);
             }
             assert_eq!(resolve(&config.to_toml("x")).unwrap(), config);
+            // Empty lists, too: what is recorded is compared key by key.
+            let again = Settings::from_toml(&config.to_toml("x")).unwrap();
+            assert_eq!(again.given(), given);
         }
     }
 

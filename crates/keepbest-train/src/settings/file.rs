@@ -84,6 +84,7 @@ impl Settings {
             "constraint" => self.constraint = Some(Vec::new()),
             "keep" => self.keep = Some(Vec::new()),
             "log" => self.log = Some(Vec::new()),
+            "freeze" => self.freeze = Some(Vec::new()),
             _ => {}
         }
     }
