@@ -56,6 +56,9 @@ pub fn decode_image(bytes: &[u8], origin: &Path) -> Result<Image, DataError> {
     if bytes.starts_with(JPEG_START) {
         check_jpeg_end(bytes).map_err(failed)?;
     }
+    if let Some(chunks) = bytes.strip_prefix(PNG_START) {
+        check_png_palette(chunks).map_err(failed)?;
+    }
     let orientation = decoder
         .orientation()
         .map_err(|error| failed(error.into()))?;
@@ -175,6 +178,25 @@ fn check_jpeg_end(bytes: &[u8]) -> Result<(), BoxError> {
     } else {
         Err(truncated())
     }
+}
+
+const PNG_START: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// The decoder (png 0.18.1) panics on a palette that is no whole number of colours. Everything else is for it to judge.
+fn check_png_palette(mut chunks: &[u8]) -> Result<(), BoxError> {
+    while let Some(([a, b, c, d, kind @ ..], rest)) = chunks.split_first_chunk::<8>() {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        match kind {
+            b"PLTE" if !length.is_multiple_of(3) => {
+                return Err(format!("its palette has {length} bytes, three a colour").into());
+            }
+            b"IDAT" | b"IEND" => break,
+            _ => {}
+        }
+        // The data, then its checksum.
+        chunks = rest.get(length.saturating_add(4)..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// The image files in a folder and the folders below it (links to folders are not followed), each folder's entries in the

@@ -1,7 +1,9 @@
 use std::fs;
-use std::io::Cursor;
+use std::io::{Cursor, Write as _};
 use std::path::Path;
 
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 use image::{DynamicImage, GrayAlphaImage, ImageBuffer, ImageFormat, RgbaImage};
 use keepbest_data::{DataError, Image, ImageShape, decode_image, list_images, load_image};
 
@@ -246,5 +248,42 @@ fn every_kind_that_breaks_off_is_an_error_or_the_same_image() {
                 ),
             }
         }
+    }
+}
+
+/// A PNG of 6x8 pixels, colours 0 and 1 by turns, with this palette and these transparencies.
+fn indexed(palette: &[u8], transparencies: &[u8]) -> Vec<u8> {
+    let chunk = |kind: &[u8; 4], data: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(kind);
+        crc.update(data);
+        let length = (data.len() as u32).to_be_bytes();
+        [&length[..], kind, data, &crc.sum().to_be_bytes()].concat()
+    };
+    let rows = [[0, 0x01, 0x01, 0x01]; 8].concat();
+    let mut pixels = ZlibEncoder::new(Vec::new(), Compression::fast());
+    pixels.write_all(&rows).unwrap();
+    [
+        b"\x89PNG\r\n\x1a\n".to_vec(),
+        chunk(b"IHDR", &[0, 0, 0, 6, 0, 0, 0, 8, 4, 3, 0, 0, 0]),
+        chunk(b"PLTE", palette),
+        chunk(b"tRNS", transparencies),
+        chunk(b"IDAT", &pixels.finish().unwrap()),
+        chunk(b"IEND", &[]),
+    ]
+    .concat()
+}
+
+#[test]
+fn palettes_that_are_none_are_errors() {
+    let image = decode(&indexed(&[1, 2, 3, 4, 5, 6], &[0, 255])).unwrap();
+    assert_eq!(image.pixels()[..6], [1, 2, 3, 4, 5, 6]);
+    for (length, expected) in [
+        (49, "its palette has 49 bytes"),
+        (50, "its palette has 50 bytes"),
+        (771, "PLTE"),
+    ] {
+        let error = decode(&indexed(&vec![7; length], &[])).unwrap_err();
+        assert!(in_full(&error).contains(expected), "{}", in_full(&error));
     }
 }
