@@ -238,7 +238,7 @@ def main():
     small = colour_folders(work / "small", 28, 36, 4, {"train": 24, "val": 8, "test": 16})
     large = colour_folders(work / "large", 84, 70, 6, {"train": 8, "val": 4, "test": 5})
 
-    square = colour_folders(work / "square", 28, 28, 5, {"train": 8, "val": 4, "test": 20})
+    square = colour_folders(work / "square", 32, 32, 5, {"train": 8, "val": 4, "test": 20})
 
     print("keepbest -> PyTorch")
     best = keepbest.train("simple", "--epochs", 1)

@@ -382,9 +382,16 @@ pub fn named_spec(
         preprocessing.map(|preprocessing| (preprocessing.input.height, preprocessing.input.width));
     let sizes = match size {
         Some(size) => vec![size],
-        None => [entry.usual_input[1], 28, 32, 64, 224, 128, 96]
-            .map(|side| (side, side))
-            .to_vec(),
+        None => {
+            // Grey images are mostly those of MNIST and its kin.
+            let first = match channels {
+                1 => 28,
+                _ => entry.usual_input[1],
+            };
+            [first, 28, 32, 64, 224, 128, 96]
+                .map(|side| (side, side))
+                .to_vec()
+        }
     };
     let mut usual = None;
     for (height, width) in sizes {
