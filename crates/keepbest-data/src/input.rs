@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use ::image::metadata::Orientation;
@@ -52,18 +53,20 @@ fn idx_reference(path: &Path) -> Option<(PathBuf, usize)> {
 /// When it is not a whole image of these kinds, or takes more than 512 MiB decoded.
 pub fn decode_image(bytes: &[u8], origin: &Path) -> Result<Image, DataError> {
     let failed = |source| failed(origin, source);
-    let mut decoder = decoder(Cursor::new(bytes)).map_err(failed)?;
-    if bytes.starts_with(JPEG_START) {
-        check_jpeg_end(bytes).map_err(failed)?;
-    }
-    if let Some(chunks) = bytes.strip_prefix(PNG_START) {
-        check_png_palette(chunks).map_err(failed)?;
-    }
-    let orientation = decoder
-        .orientation()
-        .map_err(|error| failed(error.into()))?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| failed(error.into()))?;
-    image.apply_orientation(orientation);
+    let image = guarded(|| {
+        let mut decoder = decoder(Cursor::new(bytes))?;
+        if bytes.starts_with(JPEG_START) {
+            check_jpeg_end(bytes)?;
+        }
+        if let Some(chunks) = bytes.strip_prefix(PNG_START) {
+            check_png_palette(chunks)?;
+        }
+        let orientation = decoder.orientation()?;
+        let mut image = DynamicImage::from_decoder(decoder)?;
+        image.apply_orientation(orientation);
+        Ok(image)
+    })
+    .map_err(failed)?;
     let (width, height) = (image.width() as usize, image.height() as usize);
     let (channels, pixels) = to_grey_or_rgb(image);
     Image::new(ImageShape::new(height, width, channels), pixels).ok_or_else(|| {
@@ -74,7 +77,8 @@ pub fn decode_image(bytes: &[u8], origin: &Path) -> Result<Image, DataError> {
 /// The shape that [`decode_image`] will give, from the header alone.
 pub(crate) fn probe_image(path: &Path) -> Result<ImageShape, DataError> {
     let file = File::open(path).map_err(|source| io_error(path, source))?;
-    let probed = decoder(BufReader::new(file)).and_then(|mut decoder| {
+    let probed = guarded(|| {
+        let mut decoder = decoder(BufReader::new(file))?;
         let (width, height) = decoder.dimensions();
         let channels = if is_grey(decoder.color_type()) { 1 } else { 3 };
         let (width, height) = (width as usize, height as usize);
@@ -87,6 +91,12 @@ pub(crate) fn probe_image(path: &Path) -> Result<ImageShape, DataError> {
         })
     });
     probed.map_err(|source| failed(path, source))
+}
+
+/// Runs a decoder. Damaged files make some of them panic: for us that is an error like any other.
+fn guarded<T>(decode: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
+    catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err("its decoder stopped: the file is damaged".into()))
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -287,3 +287,17 @@ fn palettes_that_are_none_are_errors() {
         assert!(in_full(&error).contains(expected), "{}", in_full(&error));
     }
 }
+
+/// Found by fuzzing: zune-jpeg 0.5.15 panics on it.
+#[test]
+fn a_decoder_that_panics_is_an_error() {
+    let path = "../../fuzz/corpus/image/progressive-that-stops-its-decoder.jpg";
+    let bytes = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    // Where it does not panic (it depends on the processor) it refuses the file or fills it up.
+    if let Err(error) = decode(&bytes) {
+        assert!(
+            in_full(&error).starts_with("cannot decode stdin: "),
+            "{error}"
+        );
+    }
+}
