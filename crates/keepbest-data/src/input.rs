@@ -233,6 +233,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_decoder_that_panics_gives_an_error() {
+        let stopped = guarded::<()>(|| panic!("index out of bounds"));
+        assert!(stopped.unwrap_err().to_string().contains("is damaged"));
+        assert_eq!(guarded(|| Ok(7)).unwrap(), 7);
+    }
+
+    #[test]
     fn idx_references() {
         assert_eq!(
             idx_reference(Path::new("a/b.gz#17")),
