@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::str::FromStr;
@@ -139,23 +140,42 @@ pub(crate) fn digest_tensors(tensors: &[&Tensor]) -> Vec<TensorDigest> {
 
 /// Hashes parts of a file, on a few threads when there is much to hash. The file is read in pieces, so memory stays small
 /// whatever its size, and a part that cannot be read is an error and not a signal.
-pub(crate) fn digest_parts(
-    file: &File,
-    parts: &[Range<usize>],
-) -> Vec<std::io::Result<TensorDigest>> {
+pub(crate) fn digest_parts(file: &File, parts: &[Range<usize>]) -> Vec<io::Result<TensorDigest>> {
     let sizes: Vec<usize> = parts.iter().map(Range::len).collect();
     spread(&sizes, |at| {
         let mut piece = vec![0; PIECE.min(sizes[at])];
-        let mut hasher = blake3::Hasher::new();
-        let mut offset = parts[at].start;
-        while offset < parts[at].end {
-            let length = PIECE.min(parts[at].end - offset);
-            file.read_exact_at(&mut piece[..length], offset as u64)?;
-            hasher.update(&piece[..length]);
-            offset += length;
-        }
-        Ok(TensorDigest(*hasher.finalize().as_bytes()))
+        let mut offset = parts[at].start as u64;
+        digest_pieces(sizes[at], &mut piece, |piece| {
+            file.read_exact_at(piece, offset)?;
+            offset += piece.len() as u64;
+            Ok(())
+        })
     })
+}
+
+/// Hashes tensors of the given sizes one after the other, as they come.
+pub(crate) fn digest_stream(
+    file: &mut impl Read,
+    sizes: impl Iterator<Item = usize>,
+) -> impl Iterator<Item = io::Result<TensorDigest>> {
+    let mut piece = vec![0; PIECE];
+    sizes.map(move |size| digest_pieces(size, &mut piece, |piece| file.read_exact(piece)))
+}
+
+fn digest_pieces(
+    bytes: usize,
+    piece: &mut [u8],
+    mut read: impl FnMut(&mut [u8]) -> io::Result<()>,
+) -> io::Result<TensorDigest> {
+    let mut hasher = blake3::Hasher::new();
+    let mut left = bytes;
+    while left > 0 {
+        let length = left.min(piece.len());
+        read(&mut piece[..length])?;
+        hasher.update(&piece[..length]);
+        left -= length;
+    }
+    Ok(TensorDigest(*hasher.finalize().as_bytes()))
 }
 
 /// Does the work on items of the given sizes in bytes, on a few threads when it is much. The largest go first, so that threads

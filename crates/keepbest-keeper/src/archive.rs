@@ -170,48 +170,56 @@ fn write(
         let checkpoint = checkpoint.clone();
         |source| ArchiveRunError::Checkpoint { checkpoint, source }
     };
-    let staged = run.stage_archive(total)?;
-    let mut writer = ArchiveWriter::new(staged).map_err(ArchiveRunError::Write)?;
-    for name in &names {
-        let path = name.path(run.path());
-        let found = verify_checkpoint(&path).map_err(refused(name))?;
-        let known = run.state().checkpoints.get(name);
-        if known.is_none_or(|known| known.saved.weights != found.weights) {
-            return Err(refused(name)(
-                "it holds other weights than were saved".into(),
-            ));
-        }
-        let file = map_file(&path).map_err(|error| refused(name)(error.into()))?;
-        writer
-            .add(&name.to_string(), file)
-            .map_err(ArchiveRunError::Write)?;
-    }
-    let staged = writer.finish().map_err(ArchiveRunError::Write)?;
-    archived.encoding = begun.elapsed();
-    let begun = Instant::now();
     let directory = run.path().to_owned();
-    let committed = staged.commit(|path| {
-        let archive = Archive::open(path)?;
-        let mut expected = names.iter();
-        archive.restore_all::<BoxError>(
-            |name| lengths.limit(name),
-            |member, file| {
-                let original = expected
-                    .next()
-                    .filter(|name| name.to_string() == member.name)
-                    .ok_or("it holds other checkpoints than were written")?;
-                if map_file(original.path(&directory))? != *file {
-                    return Err("a checkpoint does not come back as it was".into());
+    let mut encoding = Duration::ZERO;
+    let (committed, verifying) = run.stage_archive(total)?.commit(
+        |out| {
+            let mut writer = ArchiveWriter::new(out).map_err(ArchiveRunError::Write)?;
+            for name in &names {
+                let path = name.path(run.path());
+                let found = verify_checkpoint(&path).map_err(refused(name))?;
+                let known = run.state().checkpoints.get(name);
+                if known.is_none_or(|known| known.saved.weights != found.weights) {
+                    return Err(refused(name)(
+                        "it holds other weights than were saved".into(),
+                    ));
                 }
-                Ok(())
-            },
-        )?;
-        match expected.next() {
-            None => Ok(()),
-            Some(_) => Err("it holds fewer checkpoints than were written".into()),
-        }
-    })?;
-    archived.verifying = begun.elapsed();
+                let file = map_file(&path).map_err(|error| refused(name)(error.into()))?;
+                writer
+                    .add(&name.to_string(), file)
+                    .map_err(ArchiveRunError::Write)?;
+            }
+            writer.finish().map_err(ArchiveRunError::Write)?;
+            encoding = begun.elapsed();
+            Ok(())
+        },
+        |back| {
+            let archive = Archive::open(back.path()?)?;
+            let begun = Instant::now();
+            let mut expected = names.iter();
+            archive.restore_all::<BoxError>(
+                |name| lengths.limit(name),
+                |member, file| {
+                    let original = expected
+                        .next()
+                        .filter(|name| name.to_string() == member.name)
+                        .ok_or("it holds other checkpoints than were written")?;
+                    if map_file(original.path(&directory))? != *file {
+                        return Err("a checkpoint does not come back as it was".into());
+                    }
+                    Ok(())
+                },
+            )?;
+            match expected.next() {
+                None => Ok(begun.elapsed()),
+                Some(_) => Err(BoxError::from(
+                    "it holds fewer checkpoints than were written",
+                )),
+            }
+        },
+    )?;
+    archived.encoding = encoding;
+    archived.verifying = verifying;
     run.record_archived(&committed, names.clone())?;
     archived.archive = archive_path(run.path(), committed.name());
     archived.bytes = total;
@@ -381,7 +389,6 @@ pub fn restore_on(
     path: &Path,
     which: Selector,
 ) -> Result<CheckpointName, ArchiveRunError> {
-    use std::io::Write as _;
     let mut run = RunWriter::open_on(fs, path)?;
     let Some(found) = find_archived(run.state(), which).cloned() else {
         return Ok(crate::view::find(run.path(), run.state(), which)?
@@ -391,12 +398,14 @@ pub fn restore_on(
     };
     let saved = found.saved;
     let file = read(run.path(), run.state(), &saved.checkpoint)?;
-    let mut staged = run.stage(saved.checkpoint.clone(), file.len() as u64)?;
-    staged.write_all(&file).map_err(ArchiveRunError::Write)?;
-    let (committed, _) = staged.commit(|path| match map_file(path)? == file {
-        true => Ok(()),
-        false => Err("it does not hold what was restored".into()),
-    })?;
+    let staged = run.stage(saved.checkpoint.clone(), file.len() as u64)?;
+    let (committed, ()) = staged.commit(
+        |out| out.write_all(&file).map_err(ArchiveRunError::Write),
+        |back| match map_file(back.path()?)? == file {
+            true => Ok(()),
+            false => Err("it does not hold what was restored".into()),
+        },
+    )?;
     run.append(Event::Pinned(PinnedEvent {
         checkpoint: saved.checkpoint.clone(),
     }))?;

@@ -19,7 +19,7 @@ use crate::error::with_causes;
 use crate::event::{KeeperEvent, SaveFailure};
 use crate::prune::prune;
 use crate::queue::{EvaluatedJob, Job, LastJob, Queue};
-use crate::save::{Begun, Content, Written, begin};
+use crate::save::{Begun, Content, begin};
 use crate::snapshot::SnapshotHandle;
 use crate::view::best_record;
 
@@ -134,16 +134,7 @@ impl Background<'_> {
                 None => failures.push((unwritten, error)),
             }
         }
-        // All are written, which lets go of the snapshot, before any is waited for.
-        let mut written = Vec::new();
         for file in begun {
-            let refs = file.refs.clone();
-            match file.write() {
-                Ok(file) => written.push(file),
-                Err(error) => failures.push((refs, with_causes(&error))),
-            }
-        }
-        for file in written {
             failures.extend(self.commit(file, &job));
         }
         for (refs, error) in failures {
@@ -272,7 +263,7 @@ impl Background<'_> {
     }
 
     /// Commits a file and moves its refs. Returns what failed.
-    fn commit(&mut self, file: Written, job: &EvaluatedJob) -> Vec<Failed> {
+    fn commit(&mut self, file: Begun, job: &EvaluatedJob) -> Vec<Failed> {
         let refs = file.refs.clone();
         let record = &job.record;
         let committed = match self.commit_file(file, record.step, record.epoch) {
@@ -297,8 +288,8 @@ impl Background<'_> {
         failures
     }
 
-    fn commit_file(&mut self, file: Written, step: u64, epoch: u64) -> Result<Committed, String> {
-        let weights = file.weights;
+    fn commit_file(&mut self, file: Begun, step: u64, epoch: u64) -> Result<Committed, String> {
+        let weights = file.weights();
         let committed = file.commit().map_err(|error| with_causes(&error))?;
         self.run
             .record_saved(&committed, step, epoch, weights)
@@ -392,7 +383,6 @@ impl Background<'_> {
         let result = self
             .journal_backlog()
             .and(begun)
-            .and_then(|file| file.write().map_err(|error| with_causes(&error)))
             .and_then(|file| self.commit_file(file, step, epoch))
             .and_then(|committed| {
                 let event = PromotedEvent::new(RefName::Last, &committed, step, epoch);

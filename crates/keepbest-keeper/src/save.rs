@@ -1,10 +1,10 @@
 //! One file: encoded, written under a hidden name, read back and committed.
 
+use std::io::Write;
+
 use keepbest_core::{EvaluationRecord, History, WeightsDigest};
 use keepbest_formats::StateDict;
-use keepbest_formats::model_file::{
-    self, EncodeError, Kind, ModelFile, ModelImage, ModelMetadata, Seal,
-};
+use keepbest_formats::model_file::{self, EncodeError, Kind, ModelFile, ModelImage, ModelMetadata};
 use keepbest_store::{
     BoxError, CheckpointKind, CommitError, Committed, RefName, RunWriter, StagedCheckpoint,
 };
@@ -48,15 +48,6 @@ pub(crate) struct Begun {
     pub refs: Vec<RefName>,
 }
 
-/// A file that is written, under a hidden name.
-#[derive(Debug)]
-pub(crate) struct Written {
-    staged: StagedCheckpoint,
-    seal: Seal,
-    pub weights: WeightsDigest,
-    pub refs: Vec<RefName>,
-}
-
 /// Digests the tensors, makes the header, and opens the file if there is room for it.
 pub(crate) fn begin(
     run: &RunWriter,
@@ -90,20 +81,26 @@ impl Begun {
         self.image.weights_digest()
     }
 
-    /// Writes the file and lets go of the snapshot's memory.
-    pub fn write(mut self) -> Result<Written, WriteError> {
-        self.image
-            .write_to(&mut self.staged)
-            .map_err(|source| WriteError::Write {
-                name: self.staged.name().to_string(),
+    /// Writes the file and reads it back meanwhile, syncs it and names it.
+    pub fn commit(self) -> Result<Committed, WriteError> {
+        let image = self.image;
+        let name = self.staged.name().clone();
+        let write = |out: &mut dyn Write| {
+            image.write_to(out).map_err(|source| WriteError::Write {
+                name: name.to_string(),
                 source,
-            })?;
-        Ok(Written {
-            weights: self.weights(),
-            seal: self.image.seal().clone(),
-            staged: self.staged,
-            refs: self.refs,
-        })
+            })
+        };
+        let (committed, ()) = self.staged.commit(write, |mut back| {
+            image.compare(&mut back)?;
+            // That it opens is seen as a user's program would see it.
+            let file = ModelFile::open_unverified(back.path()?)?;
+            match file.seal.as_ref() == Some(image.seal()) {
+                true => Ok(()),
+                false => Err(BoxError::from("it holds other weights than were written")),
+            }
+        })?;
+        Ok(committed)
     }
 }
 
@@ -131,20 +128,4 @@ fn metadata(
         history: Some(serde_json::to_value(content.history)?),
         provenance: constants.provenance.clone(),
     })
-}
-
-impl Written {
-    /// Syncs the file, reads it back and names it.
-    pub fn commit(self) -> Result<Committed, CommitError> {
-        let seal = self.seal;
-        let (committed, ()) = self.staged.commit(|path| {
-            let file = ModelFile::open(path)?;
-            if file.seal.as_ref() == Some(&seal) {
-                Ok(())
-            } else {
-                Err(BoxError::from("it holds other weights than were written"))
-            }
-        })?;
-        Ok(committed)
-    }
 }

@@ -1,6 +1,6 @@
 //! Archives: files that hold several old checkpoints. What is in them, others know.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use crate::error::{BoxError, CommitError, IoError, JournalError};
 use crate::fs::sync_dir;
 use crate::journal::{Entry, Event};
 use crate::layout::CheckpointName;
+use crate::read_back::ReadBack;
 use crate::staged::Staged;
 use crate::writer::RunWriter;
 
@@ -58,16 +59,6 @@ pub struct StagedArchive {
     name: String,
 }
 
-impl Write for StagedArchive {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.staged.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.staged.flush()
-    }
-}
-
 /// An archive that is durable under its name and was read back.
 #[derive(Debug)]
 pub struct CommittedArchive {
@@ -90,19 +81,21 @@ impl CommittedArchive {
 }
 
 impl StagedArchive {
-    /// Syncs and reads back the file, names it, syncs the directory.
+    /// Has `write` write the file, syncs it, reads it back, names it and syncs the directory.
     ///
     /// # Errors
     /// As [`StagedCheckpoint::commit`](crate::StagedCheckpoint::commit); the file is removed then.
-    pub fn commit(
-        mut self,
-        verify: impl FnOnce(&Path) -> Result<(), BoxError> + Send,
-    ) -> Result<CommittedArchive, CommitError> {
-        self.staged.sync_and_verify(verify)?;
-        Ok(CommittedArchive {
-            bytes: self.staged.finish_new()?,
+    pub fn commit<T: Send, E: From<CommitError>>(
+        self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+        verify: impl FnOnce(ReadBack) -> Result<T, BoxError> + Send,
+    ) -> Result<(CommittedArchive, T), E> {
+        let (filled, verified) = self.staged.fill(write, verify)?;
+        let committed = CommittedArchive {
+            bytes: filled.finish_new().map_err(CommitError::from)?,
             name: self.name,
-        })
+        };
+        Ok((committed, verified))
     }
 }
 

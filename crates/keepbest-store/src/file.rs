@@ -10,7 +10,7 @@ use crate::staged::{Staged, parent};
 use crate::writer::ensure_space;
 use crate::{BoxError, CommitError};
 
-/// Writes a file of about `bytes` bytes: under a hidden name beside `target`, synced, read back through `verify`, renamed,
+/// Writes a file of about `bytes` bytes: under a hidden name beside `target`, read back through `verify`, synced, renamed,
 /// the directory synced. Whenever it stops, `target` is what it was or the new file, whole.
 ///
 /// Unless `replace`, an existing `target` is left alone.
@@ -66,12 +66,14 @@ pub fn write_file_on(
     };
     free()?;
     ensure_space(&**fs, parent(target), bytes)?;
-    let mut staged = Staged::create(fs, target.to_owned())?;
-    write(&mut staged).map_err(IoError::at("write", target))?;
-    staged.sync_and_verify(verify)?;
+    let write = |out: &mut dyn Write| {
+        write(out).map_err(|error| CommitError::Io(IoError::at("write", target)(error)))
+    };
+    let (filled, ()) =
+        Staged::create(fs, target.to_owned())?.fill(write, |back| verify(back.path()?))?;
     // Another process may have made one meanwhile.
     free()?;
-    staged.finish()?;
+    filled.finish()?;
     Ok(())
 }
 

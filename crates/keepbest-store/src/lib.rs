@@ -24,6 +24,7 @@ mod journal;
 mod layout;
 mod lock;
 mod probe;
+mod read_back;
 mod reader;
 mod refs;
 mod staged;
@@ -51,6 +52,7 @@ pub use layout::{
 };
 pub use lock::{LockError, Owner, active_writer};
 pub use probe::Guarantee;
+pub use read_back::ReadBack;
 pub use reader::RunReader;
 pub use staged::{Committed, StagedCheckpoint};
 pub use state::{CheckpointState, RefState, RunState, RunStatus};

@@ -1,6 +1,6 @@
 //! Refs: `best.safetensors` and `last.safetensors`, moved by renaming a hard link over them.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::error::IoError;
@@ -46,12 +46,7 @@ pub(crate) fn replace_by_link(
 
 fn copy(fs: &SharedFileSystem, original: &Path, target: &Path) -> Result<(), IoError> {
     let bytes = fs.read(original).map_err(IoError::at("read", original))?;
-    let mut staged = Staged::create(fs, target.to_owned())?;
-    staged
-        .write_all(&bytes)
-        .map_err(IoError::at("write", target))?;
-    staged.finish()?;
-    Ok(())
+    Staged::create(fs, target.to_owned())?.put(&bytes)
 }
 
 /// Whether two paths name one file.

@@ -1,151 +1,174 @@
 //! A file on its way: staged, then committed or gone.
 
 use std::fmt;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use crate::error::{BoxError, CommitError, IoError};
 use crate::fs::{SharedFileSystem, WritableFile, sync_dir};
 use crate::layout::{CheckpointName, STAGED_PREFIX};
+use crate::read_back::{Progress, ReadBack};
 
 // Small tensors are gathered; anything this large is written straight from where it lies.
 const BUFFER: usize = 256 << 10;
 
-/// A file under a hidden name, being written. It can only be finished, or dropped, which removes it.
-pub struct Staged {
+/// A file under a hidden name. It can only be [filled](Self::fill) and then finished, or dropped, which removes it.
+pub(crate) struct Staged {
     fs: SharedFileSystem,
-    // `None` once synced.
-    file: Option<BufWriter<Box<dyn WritableFile>>>,
-    // Empty once the file has its name or is gone.
-    staged: PathBuf,
+    file: Box<dyn WritableFile>,
+    hidden: Hidden,
     target: PathBuf,
-    written: u64,
+}
+
+/// A file that is whole, durable and read back, under its hidden name still.
+pub(crate) struct Filled {
+    fs: SharedFileSystem,
+    hidden: Hidden,
+    target: PathBuf,
+    bytes: u64,
+}
+
+/// A hidden name, removed on drop unless it was renamed.
+struct Hidden {
+    fs: SharedFileSystem,
+    // Empty once the file has its name.
+    path: PathBuf,
 }
 
 impl fmt::Debug for Staged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Staged")
-            .field("staged", &self.staged)
+            .field("hidden", &self.hidden.path)
             .field("target", &self.target)
-            .field("written", &self.written)
             .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            // A leftover that cannot be removed now is found by fsck.
+            let _ = self.fs.remove_file(&self.path);
+        }
     }
 }
 
 impl Staged {
     /// Opens a hidden file in the directory of `target`.
     pub(crate) fn create(fs: &SharedFileSystem, target: PathBuf) -> Result<Self, IoError> {
-        let staged = staged_path(fs, &target)?;
-        let file = fs
-            .create_new(&staged)
-            .map_err(IoError::at("create", &staged))?;
+        let path = staged_path(fs, &target)?;
+        let file = fs.create_new(&path).map_err(IoError::at("create", &path))?;
+        let fs = SharedFileSystem::clone(fs);
+        let hidden = Hidden {
+            fs: SharedFileSystem::clone(&fs),
+            path,
+        };
         Ok(Self {
-            fs: SharedFileSystem::clone(fs),
-            file: Some(BufWriter::with_capacity(BUFFER, file)),
-            staged,
+            fs,
+            file,
+            hidden,
             target,
-            written: 0,
         })
     }
 
-    /// Syncs what was written so far. After a failure the file is gone.
-    pub(crate) fn sync(&mut self) -> Result<(), IoError> {
-        if let Some(mut file) = self.file.take() {
-            // Each error leaves `self` unfinished, so the drop removes the file: after a failed sync it is never used again.
-            let synced = file
-                .flush()
-                .map_err(IoError::at("write", &self.staged))
-                .and_then(|()| {
-                    file.get_mut()
-                        .sync_data()
-                        .map_err(IoError::at("sync", &self.staged))
-                });
-            // What a failed flush left in the buffer must not be written on drop.
-            let _ = file.into_parts();
-            if let Err(error) = synced {
-                self.discard();
-                return Err(error);
+    /// Fills the file with `bytes`, synced and read back, and gives it its name.
+    pub(crate) fn put(self, bytes: &[u8]) -> Result<(), IoError> {
+        let target = self.target.clone();
+        let write = |out: &mut dyn Write| {
+            out.write_all(bytes)
+                .map_err(|error| CommitError::Io(IoError::at("write", &target)(error)))
+        };
+        let filled = self.fill(write, |mut back| {
+            let mut found = Vec::new();
+            back.read_to_end(&mut found)?;
+            match found == bytes {
+                true => Ok(()),
+                false => Err("it does not hold what was written".into()),
             }
-        }
-        Ok(())
-    }
-
-    /// Syncs the file and meanwhile reads it back through `verify`, under its hidden name: only what was read back gets the
-    /// other one.
-    pub(crate) fn sync_and_verify<T: Send>(
-        &mut self,
-        verify: impl FnOnce(&Path) -> Result<T, BoxError> + Send,
-    ) -> Result<T, CommitError> {
-        let hidden = self.staged.clone();
-        self.flush().map_err(IoError::at("write", &hidden))?;
-        let (synced, verified) = thread::scope(|scope| {
-            let reader = scope.spawn(|| verify(&hidden));
-            (self.sync(), reader.join())
         });
-        synced?;
-        match verified {
-            Ok(verified) => verified.map_err(|source| CommitError::Verify {
-                path: self.target.clone(),
-                source,
-            }),
-            Err(panic) => std::panic::resume_unwind(panic),
+        match filled {
+            Ok((filled, ())) => filled.finish(),
+            Err(CommitError::Io(error)) => Err(error),
+            Err(error) => Err(IoError::at("write", &target)(io::Error::other(error))),
         }
     }
 
-    /// Finishes a file whose name was free: when the name may not be durable, it is free again. Returns its length.
+    /// Has `write` write the file and syncs it. Meanwhile `verify` reads it back on another thread, following the writer.
+    pub(crate) fn fill<T: Send, E: From<CommitError>>(
+        self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+        verify: impl FnOnce(ReadBack) -> Result<T, BoxError> + Send,
+    ) -> Result<(Filled, T), E> {
+        let Self {
+            fs,
+            mut file,
+            hidden,
+            target,
+        } = self;
+        let io = |doing, error| CommitError::Io(IoError::at(doing, &hidden.path)(error));
+        let progress = Progress::default();
+        let back = ReadBack::open(&hidden.path, &progress).map_err(|error| io("open", error))?;
+        let (written, verified) = thread::scope(|scope| {
+            let reader = scope.spawn(|| verify(back));
+            let written = fill(&mut *file, &progress, write, io);
+            (written, reader.join())
+        });
+        let bytes = written?;
+        let verified = verified.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let verified = verified.map_err(|source| CommitError::Verify {
+            path: target.clone(),
+            source,
+        })?;
+        let filled = Filled {
+            fs,
+            hidden,
+            target,
+            bytes,
+        };
+        Ok((filled, verified))
+    }
+}
+
+fn fill<E: From<CommitError>>(
+    file: &mut dyn WritableFile,
+    progress: &Progress,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    io: impl Fn(&'static str, io::Error) -> CommitError,
+) -> Result<u64, E> {
+    let mut writing = progress.follow(file);
+    let mut buffered = BufWriter::with_capacity(BUFFER, &mut writing);
+    let written = write(&mut buffered)
+        .and_then(|()| Ok(buffered.flush().map_err(|error| io("write", error))?));
+    // What a failed flush left in the buffer must not be written on drop.
+    let _ = buffered.into_parts();
+    written?;
+    let bytes = writing.end();
+    // After a failed sync a file is never used again: what the system could not write it may have forgotten.
+    file.sync_data().map_err(|error| io("sync", error))?;
+    Ok(bytes)
+}
+
+impl Filled {
+    /// Gives a file whose name was free that name: when it may not be durable, it is free again. Returns the length.
     pub(crate) fn finish_new(self) -> Result<u64, IoError> {
         let fs = SharedFileSystem::clone(&self.fs);
         let target = self.target.clone();
-        let written = self.written;
+        let bytes = self.bytes;
         self.finish().inspect_err(|_| {
             // The directory may have failed to sync after the rename. What stays is found by fsck.
             let _ = fs.remove_file(&target);
         })?;
-        Ok(written)
+        Ok(bytes)
     }
 
-    /// Syncs the file, gives it its name and syncs the directory.
+    /// Gives the file its name and syncs the directory.
     pub(crate) fn finish(mut self) -> Result<(), IoError> {
-        self.sync()?;
-        if let Err(error) = self.fs.rename(&self.staged, &self.target) {
-            let error = IoError::at("rename", &self.staged)(error);
-            self.discard();
-            return Err(error);
-        }
-        self.staged = PathBuf::new();
+        self.fs
+            .rename(&self.hidden.path, &self.target)
+            .map_err(IoError::at("rename", &self.hidden.path))?;
+        self.hidden.path = PathBuf::new();
         sync_dir(&*self.fs, parent(&self.target))
-    }
-
-    fn discard(&mut self) {
-        // A leftover that cannot be removed now is found by fsck.
-        let _ = self.fs.remove_file(&std::mem::take(&mut self.staged));
-    }
-}
-
-impl Write for Staged {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(file) = self.file.as_mut() else {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        };
-        let written = file.write(bytes)?;
-        self.written += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.as_mut().map_or(Ok(()), Write::flush)
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
-            let _ = file.into_parts();
-        }
-        if !self.staged.as_os_str().is_empty() {
-            self.discard();
-        }
     }
 }
 
@@ -163,33 +186,24 @@ impl StagedCheckpoint {
         &self.name
     }
 
-    /// Syncs the file and meanwhile reads it back through `verify`, which is given its hidden name; then names it and syncs
-    /// the directory. So only a file that was read back ever has a checkpoint's name.
+    /// Has `write` write the file and syncs it, while `verify` reads it back on another thread; then names it and syncs the
+    /// directory. So only a file that was read back ever has a checkpoint's name.
     ///
     /// # Errors
-    /// [`CommitError::Io`] for a system call, [`CommitError::Verify`] for what `verify` found. In both cases the file is
-    /// removed and its name is free.
-    pub fn commit<T: Send>(
-        mut self,
-        verify: impl FnOnce(&Path) -> Result<T, BoxError> + Send,
-    ) -> Result<(Committed, T), CommitError> {
-        let verified = self.staged.sync_and_verify(verify)?;
-        let bytes = self.staged.finish_new()?;
+    /// What `write` returns; [`CommitError::Io`] for a system call, [`CommitError::Verify`] for what `verify` found. In all
+    /// cases the file is removed and its name is free.
+    pub fn commit<T: Send, E: From<CommitError>>(
+        self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+        verify: impl FnOnce(ReadBack) -> Result<T, BoxError> + Send,
+    ) -> Result<(Committed, T), E> {
+        let (filled, verified) = self.staged.fill(write, verify)?;
+        let bytes = filled.finish_new().map_err(CommitError::from)?;
         let committed = Committed {
             name: self.name,
             bytes,
         };
         Ok((committed, verified))
-    }
-}
-
-impl Write for StagedCheckpoint {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.staged.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.staged.flush()
     }
 }
 

@@ -1,7 +1,6 @@
 //! Writing a run: the one commit path.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use keepbest_core::WeightsDigest;
@@ -89,7 +88,7 @@ impl RunDir {
 
 /// The one writer of a run. Holds the lock until dropped.
 ///
-/// The order, always: stage in the same directory, write, sync and read back, rename, sync the directory, journal `saved`
+/// The order, always: stage in the same directory, write and read back, sync, rename, sync the directory, journal `saved`
 /// (synced), journal `promoted` (synced), move the ref, sync the directory; only then prune. So whenever the process or the
 /// machine stops, a reader of a ref sees the old file or the new one, whole, and the journal tells which it should be;
 /// [`recover`](Self::recover) completes what was cut short.
@@ -105,9 +104,8 @@ impl RunDir {
 ///
 /// let weights = WeightsDigest([7; 32]);
 /// let name = run.free_name(100, &weights, CheckpointKind::Full);
-/// let mut staged = run.stage(name, 3)?;
-/// staged.write_all(b"abc")?;
-/// let (committed, ()) = staged.commit(|path| match std::fs::read(path)? == b"abc" {
+/// let write = |out: &mut dyn Write| -> Result<(), Box<dyn std::error::Error>> { Ok(out.write_all(b"abc")?) };
+/// let (committed, ()) = run.stage(name, 3)?.commit(write, |file| match std::fs::read(file.path()?)? == b"abc" {
 ///     true => Ok(()),
 ///     false => Err("not what was written".into()),
 /// })?;
@@ -212,12 +210,7 @@ impl RunWriter {
                 std::io::ErrorKind::AlreadyExists.into(),
             ));
         }
-        let mut staged = Staged::create(&self.fs, path.clone())?;
-        staged
-            .write_all(text.as_bytes())
-            .map_err(IoError::at("write", &path))?;
-        staged.finish()?;
-        Ok(())
+        Staged::create(&self.fs, path)?.put(text.as_bytes())
     }
 
     /// Checks that `bytes` more, and a little for the journal, fit on the disk.

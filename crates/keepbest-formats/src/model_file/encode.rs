@@ -1,13 +1,13 @@
 //! Making the image of a model file.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use keepbest_core::WeightsDigest;
 
 use super::{HEADER_DIGEST_KEY, Kind, METADATA_KEY, ModelFileError, ModelMetadata};
 use super::{SCHEMA, Seal, TRAINING_PREFIX};
 use super::{metadata, seal};
-use crate::digest::{combine, digest_tensors};
+use crate::digest::{TensorDigest, combine, digest_stream, digest_tensors};
 use crate::safetensors::{Layout, LayoutError};
 use crate::{StateDict, Tensor};
 
@@ -46,6 +46,31 @@ pub enum EncodeError {
     Layout(#[from] LayoutError),
 }
 
+/// How a file differs from the image it was written from.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompareError {
+    /// It ends early or cannot be read.
+    #[error("it cannot be read")]
+    Read(#[source] io::Error),
+    /// The header is another.
+    #[error("its header is not the one that was written")]
+    Header,
+    /// A tensor is another.
+    #[error("tensor `{tensor}` has digest {found}, {expected} was to be written")]
+    Tensor {
+        /// Name as in the file.
+        tensor: String,
+        /// Digest of the tensor when the image was made.
+        expected: TensorDigest,
+        /// Digest of what the file holds.
+        found: TensorDigest,
+    },
+    /// Something follows.
+    #[error("it is longer than what was written")]
+    Longer,
+}
+
 /// A model file ready to be written. It shares the tensors' bytes: making one costs a header, and
 /// one pass over the tensors for their digests.
 #[derive(Debug, Clone)]
@@ -80,6 +105,50 @@ impl ModelImage {
     /// What `writer` returns.
     pub fn write_to(&self, writer: &mut (impl Write + ?Sized)) -> io::Result<()> {
         self.layout.write_to(writer)
+    }
+
+    /// Whether `file` gives this image to the last byte, told by the digests and not by the tensors in memory: what changed
+    /// there since they were hashed is found too. Memory stays small, and the file is read once from its start.
+    ///
+    /// ```
+    /// use keepbest_formats::model_file::{ModelMetadata, encode};
+    /// use keepbest_formats::{StateDict, Tensor};
+    /// let mut weights = StateDict::new();
+    /// weights.insert("w", Tensor::from_f32(&[2], &[1.0, 2.0])?)?;
+    /// let image = encode(&weights, &StateDict::new(), &ModelMetadata::default())?;
+    /// let mut file = Vec::new();
+    /// image.write_to(&mut file)?;
+    /// image.compare(&mut file.as_slice())?;
+    /// *file.last_mut().unwrap() ^= 1;
+    /// assert!(image.compare(&mut file.as_slice()).unwrap_err().to_string().contains("`w`"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The first difference, or what `file` returns.
+    pub fn compare(&self, file: &mut impl Read) -> Result<(), CompareError> {
+        let mut head = vec![0; self.layout.head.len()];
+        file.read_exact(&mut head).map_err(CompareError::Read)?;
+        if head != self.layout.head {
+            return Err(CompareError::Header);
+        }
+        let segments = &self.layout.segments;
+        let sizes = segments.iter().map(|segment| segment.bytes.len());
+        for (segment, found) in segments.iter().zip(digest_stream(file, sizes)) {
+            let expected = self.seal.tensors[&segment.name];
+            let found = found.map_err(CompareError::Read)?;
+            if found != expected {
+                return Err(CompareError::Tensor {
+                    tensor: segment.name.clone(),
+                    expected,
+                    found,
+                });
+            }
+        }
+        match file.read(&mut [0]).map_err(CompareError::Read)? {
+            0 => Ok(()),
+            _ => Err(CompareError::Longer),
+        }
     }
 }
 

@@ -36,7 +36,7 @@ use std::collections::BTreeMap;
 
 use keepbest_core::WeightsDigest;
 
-pub use encode::{EncodeError, ModelImage, encode};
+pub use encode::{CompareError, EncodeError, ModelImage, encode};
 pub use error::{ModelFileError, OpenError};
 pub use metadata::{Kind, ModelMetadata};
 pub use seal::Seal;

@@ -58,7 +58,14 @@ pub enum LayoutError {
 pub struct Layout {
     /// Length and header, padded with spaces to [`DATA_ALIGNMENT`].
     pub(crate) head: Vec<u8>,
-    pub(crate) segments: Vec<Bytes>,
+    pub(crate) segments: Vec<Segment>,
+}
+
+/// A tensor's bytes and its name.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    pub(crate) name: String,
+    pub(crate) bytes: Bytes,
 }
 
 impl Layout {
@@ -103,7 +110,10 @@ impl Layout {
             let end = offset + bytes.len() as u64;
             ranges[at] = (offset, end);
             offset = end;
-            segments.push(bytes.clone());
+            segments.push(Segment {
+                name: tensors[at].0.to_owned(),
+                bytes: bytes.clone(),
+            });
         }
         let head =
             head(tensors, &ranges, metadata).map_err(|source| LayoutError::Header { source })?;
@@ -120,7 +130,8 @@ impl Layout {
     /// Bytes of the whole file.
     #[must_use]
     pub fn total_len(&self) -> u64 {
-        self.head.len() as u64 + self.segments.iter().map(|s| s.len() as u64).sum::<u64>()
+        let data: u64 = self.segments.iter().map(|s| s.bytes.len() as u64).sum();
+        self.head.len() as u64 + data
     }
 
     /// Writes the file from first to last byte. Tensors go out as they lie in memory, many to a
@@ -130,7 +141,7 @@ impl Layout {
     /// What `writer` returns.
     pub fn write_to(&self, writer: &mut (impl Write + ?Sized)) -> io::Result<()> {
         let parts: Vec<&[u8]> = std::iter::once(self.head.as_slice())
-            .chain(self.segments.iter().map(AsRef::as_ref))
+            .chain(self.segments.iter().map(|segment| segment.bytes.as_ref()))
             .filter(|part| !part.is_empty())
             .collect();
         // The system takes at most 1024 slices a call (IOV_MAX).

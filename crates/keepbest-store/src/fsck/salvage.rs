@@ -24,9 +24,7 @@ pub(super) fn salvage(
     let aside = format!("{JOURNAL_FILE}{DAMAGED_SUFFIX}");
     let action = format!("the original is kept as {aside}, the other lines go on");
     // The copy is durable before the journal is replaced.
-    let mut staged = Staged::create(fs, run.join(&aside))?;
-    std::io::Write::write_all(&mut staged, &bytes).map_err(IoError::at("write", &path))?;
-    staged.finish()?;
+    Staged::create(fs, run.join(&aside))?.put(&bytes)?;
     entries.push(Entry {
         seq: 0,
         time_ms: now_ms(),

@@ -138,12 +138,7 @@ fn abandoned(path: &Path) -> IoError {
 
 /// Replaces a file durably.
 fn replace(fs: &SharedFileSystem, path: &Path, bytes: &[u8]) -> Result<(), IoError> {
-    let mut staged = Staged::create(fs, path.to_owned())?;
-    staged
-        .write_all(bytes)
-        .map_err(IoError::at("write", path))?;
-    staged.finish()?;
-    Ok(())
+    Staged::create(fs, path.to_owned())?.put(bytes)
 }
 
 /// Writes a journal anew from `events`, numbered from 1.

@@ -2,18 +2,22 @@
 
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
-use keepbest_store::{CheckpointKind, CommitError, PruneError, RefName};
+use keepbest_store::{
+    BoxError, CheckpointKind, CommitError, IoError, PruneError, ReadBack, RefName,
+};
 
-use crate::support::{Fixture, best, content, digest, names, promote, read, save, verify};
+use crate::support::{
+    Fixture, best, content, digest, names, promote, put, read, save, verify_staged,
+};
 
 #[test]
 fn a_dropped_file_leaves_nothing() {
     let fixture = Fixture::new();
     let writer = fixture.create();
     let name = writer.free_name(10, &digest(10), CheckpointKind::Full);
-    let mut staged = writer.stage(name, 3).unwrap();
-    staged.write_all(&vec![7; 1 << 20]).unwrap();
+    let staged = writer.stage(name, 3).unwrap();
     assert_eq!(names(&fixture.run().join("checkpoints")).len(), 1);
     drop(staged);
     assert!(names(&fixture.run().join("checkpoints")).is_empty());
@@ -24,9 +28,10 @@ fn what_does_not_read_back_is_removed() {
     let fixture = Fixture::new();
     let writer = fixture.create();
     let name = writer.free_name(10, &digest(10), CheckpointKind::Full);
-    let mut staged = writer.stage(name.clone(), 3).unwrap();
-    staged.write_all(b"not what it should be\n").unwrap();
-    let error = staged.commit(verify).unwrap_err();
+    let staged = writer.stage(name.clone(), 3).unwrap();
+    let error = staged
+        .commit(put("not what it should be\n"), verify_staged)
+        .unwrap_err();
     assert!(matches!(error, CommitError::Verify { .. }), "{error:?}");
     assert!(names(&fixture.run().join("checkpoints")).is_empty());
     // The name is free again.
@@ -34,6 +39,34 @@ fn what_does_not_read_back_is_removed() {
         writer.free_name(10, &digest(10), CheckpointKind::Full),
         name
     );
+}
+
+#[test]
+fn what_was_not_written_to_its_end_is_removed() {
+    let fixture = Fixture::new();
+    let writer = fixture.create();
+    let attempt = |write: fn(&mut dyn Write) -> Result<(), CommitError>| {
+        let name = writer.free_name(10, &digest(10), CheckpointKind::Full);
+        let staged = writer.stage(name, 3).unwrap();
+        // The reader waits for bytes that never come.
+        let waits = |mut file: ReadBack| -> Result<(), BoxError> {
+            std::io::copy(&mut file, &mut std::io::sink())?;
+            Ok(())
+        };
+        staged.commit(write, waits)
+    };
+    let error = attempt(|out| {
+        out.write_all(&vec![7; 1 << 20]).unwrap();
+        let full = std::io::ErrorKind::StorageFull.into();
+        Err(IoError::at("write", Path::new("a checkpoint"))(full).into())
+    });
+    assert!(
+        matches!(&error, Err(CommitError::Io(error)) if error.source.kind() == std::io::ErrorKind::StorageFull),
+        "{error:?}"
+    );
+    let panicking = || attempt(|_| panic!("a writer that panics"));
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(panicking)).unwrap_err();
+    assert!(names(&fixture.run().join("checkpoints")).is_empty());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Every call can fail: what is on disk stays whole, and the next attempt succeeds.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +10,8 @@ use keepbest_store::{
 };
 
 use crate::support::{
-    Contents, Fixture, best, content, digest, evaluate, names, read, save, start, verify,
+    Contents, Fixture, best, content, digest, evaluate, names, put, read, save, start,
+    verify_staged,
 };
 
 fn on_faulty(fixture: &Fixture) -> (FaultyFileSystem, RunWriter) {
@@ -28,9 +29,8 @@ fn io_error(kind: rustix::io::Errno) -> io::Error {
 fn try_best(writer: &mut RunWriter, step: u64) -> Result<(), Box<dyn std::error::Error>> {
     let text = content(step);
     let name = writer.free_name(step, &digest(step), CheckpointKind::Full);
-    let mut staged = writer.stage(name, text.len() as u64)?;
-    staged.write_all(text.as_bytes())?;
-    let (committed, _) = staged.commit(verify)?;
+    let staged = writer.stage(name, text.len() as u64)?;
+    let (committed, _) = staged.commit(put(&text), verify_staged)?;
     writer.record_saved(&committed, step, step / 10, digest(step))?;
     let event = PromotedEvent::new(RefName::Best, &committed, step, step / 10);
     let score = keepbest_core::Score {
@@ -177,7 +177,7 @@ fn write_without_check(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let name = writer.free_name(step, &digest(step), CheckpointKind::Full);
     let target = writer.path().to_owned();
-    let mut staged = match writer.stage(name, 0) {
+    let staged = match writer.stage(name, 0) {
         Ok(staged) => staged,
         // The reserve for the journal is missing: the same outcome one step earlier.
         Err(error) => {
@@ -185,8 +185,7 @@ fn write_without_check(
             return Err(error.into());
         }
     };
-    staged.write_all(content(step).as_bytes())?;
-    let (committed, _) = staged.commit(verify)?;
+    let (committed, _) = staged.commit(put(&content(step)), verify_staged)?;
     writer.record_saved(&committed, step, step / 10, digest(step))?;
     Ok(())
 }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use keepbest_core::{EvaluationRecord, Metrics, Objective, Score, WeightsDigest};
 use keepbest_store::{
-    BoxError, CheckpointKind, CheckpointName, Committed, Event, PromotedEvent, RefName, RunDir,
-    RunWriter, SavedEvent, StartedEvent, Verified, Verifier,
+    BoxError, CheckpointKind, CheckpointName, CommitError, Committed, Event, IoError,
+    PromotedEvent, ReadBack, RefName, RunDir, RunWriter, SavedEvent, StartedEvent, Verified,
+    Verifier,
 };
 use tempfile::TempDir;
 
@@ -60,6 +61,20 @@ pub fn content(step: u64) -> String {
     format!("{}\n{body}", blake3::hash(body.as_bytes()).to_hex())
 }
 
+/// Writes a text.
+pub fn put(text: &str) -> impl FnOnce(&mut dyn Write) -> Result<(), CommitError> {
+    |out| {
+        out.write_all(text.as_bytes())
+            .map_err(IoError::at("write", Path::new("a checkpoint")))
+            .map_err(CommitError::from)
+    }
+}
+
+/// Checks a staged file made of [`content`].
+pub fn verify_staged(file: ReadBack) -> Result<Verified, BoxError> {
+    verify(file.path()?)
+}
+
 /// Checks a file made of [`content`].
 pub fn verify(path: &Path) -> Result<Verified, BoxError> {
     let text = std::fs::read_to_string(path)?;
@@ -98,9 +113,8 @@ impl Verifier for Contents {
 pub fn save(writer: &mut RunWriter, step: u64) -> Committed {
     let name = writer.free_name(step, &digest(step), CheckpointKind::Full);
     let text = content(step);
-    let mut staged = writer.stage(name, text.len() as u64).unwrap();
-    staged.write_all(text.as_bytes()).unwrap();
-    let (committed, _) = staged.commit(verify).unwrap();
+    let staged = writer.stage(name, text.len() as u64).unwrap();
+    let (committed, _) = staged.commit(put(&text), verify_staged).unwrap();
     writer
         .record_saved(&committed, step, step / 10, digest(step))
         .unwrap();
