@@ -1,8 +1,8 @@
-//! GFLOP/s of each pass of the convolutions in common nets: `cargo run --release --example conv_speed [threads] [filter]`.
+//! GFLOP/s of each pass of the convolutions in common nets: `cargo run --release --example conv_speed [threads] [filter] [batch] [f32|bf16]`.
 
 mod timing;
 
-use keepbest_kernels::{ActShape, Buffer, Context, ConvPlan, ConvShape, Isa};
+use keepbest_kernels::{ActShape, Buffer, Context, ConvPlan, ConvShape, Isa, Precision};
 use timing::time;
 
 fn conv(
@@ -35,7 +35,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads: usize = arguments.next().map_or(Ok(1), |a| a.parse())?;
     let filter = arguments.next().unwrap_or_default();
     let n: usize = arguments.next().map_or(Ok(64), |a| a.parse())?;
-    let ctx = Context::new(Isa::detect()?, threads)?;
+    let precision = arguments.next().map_or(Ok(Precision::F32), |a| a.parse())?;
+    let ctx = Context::new(Isa::detect()?, threads)?.with_precision(precision)?;
     let layers = [
         ("64x32x32 3x3 -> 64", conv([32, 32, 64], 64, 3, 1, 1)),
         ("128x16x16 3x3 -> 128", conv([16, 16, 128], 128, 3, 1, 1)),
@@ -72,7 +73,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         if !name.contains(&filter) {
             continue;
         }
-        let plan = ConvPlan::new(&shape, n, &ctx)?;
+        let plan = ConvPlan::in_precision_of_context(&shape, n, &ctx)?;
         let mut seed = 1u32;
         let mut fill = |len: usize| {
             let mut buffer = Buffer::zeroed(len);

@@ -5,13 +5,18 @@ use std::sync::{Mutex, PoisonError};
 use crate::buffer::Buffer;
 use crate::isa::{Isa, IsaError};
 use crate::pool::Pool;
+use crate::precision::Precision;
 
 /// An instruction set this processor was checked to have, and the threads to run on.
 #[derive(Debug)]
 pub struct Context {
     // Private: the kernels' soundness rests on `isa` having been checked.
     isa: Isa,
+    // Private: as `isa`.
+    precision: Precision,
     pool: Pool,
+    /// Memory for a whole batch, for the length of a kernel.
+    staging: Mutex<Buffer>,
     /// Memory of each thread of the pool for the length of a task. A lock is only waited for when two callers run at once.
     scratch: Vec<Mutex<Buffer>>,
 }
@@ -37,12 +42,38 @@ impl Context {
         let scratch = (0..pool.threads())
             .map(|_| Mutex::new(Buffer::zeroed(0)))
             .collect();
-        Ok(Context { isa, pool, scratch })
+        Ok(Context {
+            isa,
+            precision: Precision::F32,
+            pool,
+            staging: Mutex::new(Buffer::zeroed(0)),
+            scratch,
+        })
+    }
+
+    /// The same context, for convolutions planned from now on to multiply in `precision`.
+    ///
+    /// # Errors
+    ///
+    /// [`IsaError::PrecisionUnavailable`] when this processor or the instruction set in use lacks it.
+    pub fn with_precision(self, precision: Precision) -> Result<Context, IsaError> {
+        if !precision.is_available(self.isa) {
+            return Err(IsaError::PrecisionUnavailable {
+                precision,
+                isa: self.isa,
+            });
+        }
+        Ok(Context { precision, ..self })
     }
 
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// The format convolutions multiply in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The threads in use.
@@ -58,6 +89,23 @@ impl Context {
                 *scratch = Buffer::zeroed(len);
             }
         }
+    }
+
+    /// Makes sure that [`with_staging`](Self::with_staging) need not allocate for up to `len` floats.
+    pub(crate) fn reserve_staging(&self, len: usize) {
+        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        if staging.len() < len {
+            *staging = Buffer::zeroed(len);
+        }
+    }
+
+    /// Hands `len` floats of any content to a kernel, which may share them out among its tasks. Not to be nested.
+    pub(crate) fn with_staging<R>(&self, len: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
+        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        if staging.len() < len {
+            *staging = Buffer::zeroed(len);
+        }
+        body(&mut staging[..len])
     }
 
     /// Hands `len` floats of any content to a task of the worker. Not to be nested.

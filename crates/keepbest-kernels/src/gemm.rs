@@ -16,6 +16,15 @@ mod portable;
 /// Columns of the widest tile.
 pub(crate) const MAX_N: usize = 32;
 
+/// What the words of A and B are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Element {
+    F32,
+    /// Two `bf16` in a word of 32 bits, the first in the lower half: a product of words is two products, and a step of k two
+    /// steps. C and `add` are `f32`.
+    Bf16Pair,
+}
+
 /// A place in A (floats), one in B (times `b_unit` floats), and how many steps of k (times `k_unit`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pair {
@@ -91,22 +100,20 @@ pub(crate) fn max_rows(isa: Isa) -> usize {
 /// # Safety
 ///
 /// For every repetition, pair, step and row the addresses in A, B (`n` floats a step) and `add` must be readable, those in C
-/// writable and not accessed by another thread; `isa` must be available.
+/// writable and not accessed by another thread; `isa` must be available, and for pairs on AVX-512 also AVX-512 BF16.
 #[inline]
-pub(crate) unsafe fn run(isa: Isa, side: Side, m: usize, tile: &Tile) {
+pub(crate) unsafe fn run(isa: Isa, element: Element, side: Side, m: usize, tile: &Tile) {
     debug_assert!(m >= 1 && m <= max_rows(isa) && tile.n >= 1 && tile.n <= MAX_N);
-    match isa {
-        // SAFETY: the caller's promise.
-        Isa::Portable => unsafe { portable::run(side, m, tile) },
+    match (isa, element) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the caller's promise.
-        Isa::Avx2 => unsafe { avx2::run(side, m, tile) },
+        (Isa::Avx512, _) => unsafe { avx512::run(element, side, m, tile) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the caller's promise.
-        Isa::Avx512 => unsafe { avx512::run(side, m, tile) },
-        #[cfg(not(target_arch = "x86_64"))]
+        (Isa::Avx2, Element::F32) => unsafe { avx2::run(side, m, tile) },
         // SAFETY: the caller's promise.
-        _ => unsafe { portable::run(side, m, tile) },
+        (_, Element::F32) => unsafe { portable::run(side, m, tile) },
+        (_, Element::Bf16Pair) => unreachable!("a context with bf16 has AVX-512"),
     }
 }
 

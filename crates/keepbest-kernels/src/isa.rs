@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::precision::Precision;
+
 /// An instruction set the kernels are compiled for. All give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
@@ -23,6 +25,20 @@ pub enum IsaError {
     Unknown {
         /// The name as given.
         name: String,
+    },
+    /// The name is none of `f32`, `bf16`.
+    #[error("unknown precision {name:?}: expected f32 or bf16")]
+    UnknownPrecision {
+        /// The name as given.
+        name: String,
+    },
+    /// This processor, or the instruction set chosen, cannot multiply in this format.
+    #[error("{precision} needs AVX-512 BF16, which {isa} on this processor does not give")]
+    PrecisionUnavailable {
+        /// The format asked for.
+        precision: Precision,
+        /// The instruction set in use.
+        isa: Isa,
     },
     /// This processor cannot run it.
     #[error("this processor has no {isa}")]

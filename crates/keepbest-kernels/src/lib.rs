@@ -25,6 +25,7 @@ mod context;
 mod disjoint;
 mod gemm;
 mod pool;
+mod precision;
 mod shape;
 
 pub mod activation;
@@ -51,4 +52,5 @@ pub use conv::{ConvPlan, ConvShape};
 pub use isa::{Isa, IsaError};
 pub use pointwise::Pointwise;
 pub use pool::Pool;
+pub use precision::Precision;
 pub use shape::{ActShape, PoolShape, ShapeError};

@@ -3,6 +3,8 @@
 //! A value of a [`Simd`] type proves that the processor has its instructions, so the operations are safe. They must be
 //! inlined into a function compiled for the instruction set: [`vectorised!`] makes one.
 
+use crate::precision::bf16;
+
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
 
@@ -43,6 +45,35 @@ pub(crate) trait Simd: Copy {
     fn where_cell(self, g: Self::F, cells: &[u8], at: usize, len: usize, cell: u8) -> Self::F;
     /// The low bytes of lanes `0..len` to `cells[at..at + len]`.
     fn store_bytes(self, v: Self::U, cells: &mut [u8], at: usize, len: usize);
+    /// Each lane as `bf16` in the lower half of a word, the upper half zero.
+    #[inline(always)]
+    fn bf16_low(self, v: Self::F) -> Self::F {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes, 0, LANES);
+        self.load(&lanes.map(|v| f32::from_bits(bf16(v).into())), 0, LANES)
+    }
+    /// Each lane as `bf16` in the upper half of a word that has its lower half.
+    #[inline(always)]
+    fn bf16_high(self, low: Self::F, v: Self::F) -> Self::F {
+        let (mut words, mut lanes) = ([0.0; LANES], [0.0; LANES]);
+        self.store(low, &mut words, 0, LANES);
+        self.store(v, &mut lanes, 0, LANES);
+        for (word, v) in words.iter_mut().zip(lanes) {
+            *word = f32::from_bits(word.to_bits() | u32::from(bf16(v)) << 16);
+        }
+        self.load(&words, 0, LANES)
+    }
+    /// Lanes `0..len` as `bf16`, two to a word, to `words[at..at + len / 2]`, a last odd one with zero.
+    #[inline(always)]
+    fn store_bf16(self, v: Self::F, words: &mut [f32], at: usize, len: usize) {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes, 0, len);
+        let words = &mut words[at..at + len.div_ceil(2)];
+        for (word, pair) in words.iter_mut().zip(lanes.chunks_exact(2)) {
+            let [low, high] = [pair[0], pair[1]].map(|v| u32::from(bf16(v)));
+            *word = f32::from_bits(low | high << 16);
+        }
+    }
 }
 
 /// Arrays, for any processor.
@@ -360,6 +391,23 @@ mod x86 {
         ((1u32 << len) - 1) as __mmask16
     }
 
+    impl Avx512 {
+        /// Each lane rounded to `bf16`, in the upper half of its word; the lower half is what is left of the sum.
+        #[inline(always)]
+        fn bf16_bits(self, v: __m512) -> __m512i {
+            // SAFETY: the token proves AVX-512.
+            unsafe {
+                let bits = _mm512_castps_si512(v);
+                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                let rounded =
+                    _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+                // Rounding could carry a NaN into a number.
+                let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+                _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x40_0000))
+            }
+        }
+    }
+
     impl Simd for Avx512 {
         type F = __m512;
         type U = __m512i;
@@ -479,6 +527,41 @@ mod x86 {
                     )
                 };
                 _mm512_maskz_mov_ps(_mm_cmpeq_epi8_mask(bytes, _mm_set1_epi8(cell as i8)), g)
+            }
+        }
+
+        #[inline(always)]
+        fn bf16_low(self, v: __m512) -> __m512 {
+            // SAFETY: the token proves AVX-512.
+            unsafe { _mm512_castsi512_ps(_mm512_srli_epi32::<16>(self.bf16_bits(v))) }
+        }
+
+        #[inline(always)]
+        fn bf16_high(self, low: __m512, v: __m512) -> __m512 {
+            // SAFETY: the token proves AVX-512 with BW: the upper halves from the second.
+            unsafe {
+                let low = _mm512_castps_si512(low);
+                let words = _mm512_mask_mov_epi16(low, 0xaaaa_aaaa, self.bf16_bits(v));
+                _mm512_castsi512_ps(words)
+            }
+        }
+
+        #[inline(always)]
+        fn store_bf16(self, v: __m512, words: &mut [f32], at: usize, len: usize) {
+            let part = &mut words[at..at + len.div_ceil(2)];
+            assert!(len <= LANES);
+            // SAFETY: the token proves AVX-512 with BW and VL; `part` holds the words that are written.
+            unsafe {
+                // Lanes beyond the last give the last word its zero.
+                let v = _mm512_maskz_mov_ps(lanes(len), v);
+                let halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(self.bf16_bits(v)));
+                if len == LANES {
+                    _mm256_storeu_si256(part.as_mut_ptr().cast(), halves);
+                } else {
+                    let halves = _mm256_castsi256_ps(halves);
+                    let words = ((1u32 << part.len()) - 1) as __mmask8;
+                    _mm256_mask_storeu_ps(part.as_mut_ptr(), words, halves);
+                }
             }
         }
 

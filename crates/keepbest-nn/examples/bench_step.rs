@@ -1,14 +1,15 @@
 //! Throughput of training or inference on random images, as one line of JSON. `bench/` drives it.
 //!
-//! `bench_step --model simple-cnn|resnet18 [--batch 64] [--steps 20] [--threads N] [--infer] [--snapshots] [--profile]`
+//! `bench_step --model simple-cnn|resnet18 [--batch 64] [--steps 20] [--threads N] [--infer] [--precision f32|bf16] [--snapshots] [--profile]`
 
-use keepbest_nn::{CpuEngine, Engine, EngineConfig, OptimizerConfig, zoo};
+use keepbest_nn::{CpuEngine, Engine, EngineConfig, OptimizerConfig, Precision, zoo};
 use std::error::Error;
 use std::time::Instant;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let (mut model, mut batch, mut steps, mut threads) = ("simple-cnn".to_owned(), 64, 20, None);
+    let mut precision = Precision::F32;
     let (mut infer, mut snapshots, mut profile) = (false, false, false);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -18,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--steps" => steps = value()?.parse()?,
             "--threads" => threads = Some(value()?.parse()?),
             "--infer" => infer = true,
+            "--precision" => precision = value()?.parse()?,
             "--snapshots" => snapshots = true,
             "--profile" => profile = true,
             other => return Err(format!("unknown argument {other}").into()),
@@ -32,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = EngineConfig {
         batch_size: batch,
         threads,
+        precision,
         optimizer: OptimizerConfig::sgd(0.9, 5e-4),
         ..Default::default()
     };

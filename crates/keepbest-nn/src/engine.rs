@@ -23,7 +23,7 @@ use crate::profile::{Phase, ProfileEntry, Profiler};
 use crate::random;
 use crate::spec::ModelSpec;
 use keepbest_formats::StateDict;
-use keepbest_kernels::{Buffer, Context, Isa, activation, loss, reduce};
+use keepbest_kernels::{Buffer, Context, Isa, Precision, activation, loss, reduce};
 use std::sync::Arc;
 
 pub use config::{EngineConfig, LossConfig};
@@ -132,6 +132,7 @@ const STREAM_DROPOUT: u64 = 2;
 pub(crate) fn context(
     threads: Option<usize>,
     isa: Option<Isa>,
+    precision: Precision,
 ) -> Result<Arc<Context>, EngineError> {
     let threads = match threads {
         Some(threads) => {
@@ -140,10 +141,8 @@ pub(crate) fn context(
         }
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
-    Ok(Arc::new(Context::new(
-        isa.map_or_else(Isa::detect, Ok)?,
-        threads,
-    )?))
+    let ctx = Context::new(isa.map_or_else(Isa::detect, Ok)?, threads)?;
+    Ok(Arc::new(ctx.with_precision(precision)?))
 }
 
 impl CpuEngine {
@@ -177,7 +176,7 @@ impl CpuEngine {
                 layer: layer.to_owned(),
             });
         }
-        let ctx = context(config.threads, config.isa)?;
+        let ctx = context(config.threads, config.isa, config.precision)?;
         let rates = Rates::new(&network, &config.tuning)?;
         let plan = Plan::new(&network, batch, Purpose::Training(&rates), &ctx)?;
         let layout = network.layout();

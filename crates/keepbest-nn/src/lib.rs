@@ -25,7 +25,7 @@ pub mod zoo;
 pub use engine::{
     CpuEngine, Engine, EngineConfig, EngineError, LossConfig, StepError, StepOutput, Tuning,
 };
-pub use keepbest_kernels::Isa;
+pub use keepbest_kernels::{Isa, Precision};
 pub use network::{LayerError, LayerSummary, Network};
 pub use optimizer::{OptimizerConfig, SettingError};
 pub use params::{Mismatch, ParamLayout, ParamTensor, Role, Snapshot, WeightsError};

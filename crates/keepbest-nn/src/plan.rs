@@ -137,6 +137,9 @@ impl Plan {
                 arena.use_at(values[other].activation, time);
             }
             let conv = match &node.op {
+                Op::Conv { shape, .. } if training => {
+                    Some(ConvPlan::in_precision_of_context(shape, batch, ctx)?)
+                }
                 Op::Conv { shape, .. } => Some(ConvPlan::new(shape, batch, ctx)?),
                 _ => None,
             };

@@ -11,8 +11,8 @@ use keepbest_formats::StateDict;
 #[cfg(test)]
 use keepbest_kernels::ActShape;
 use keepbest_kernels::{
-    Buffer, Context, activation, adaptive_avg_pool, add, avg_pool, batch_norm, concat, gate,
-    global_avg_pool, group_norm, layer_norm, max_pool, pointwise, relu,
+    Buffer, Context, Precision, activation, adaptive_avg_pool, add, avg_pool, batch_norm, concat,
+    gate, global_avg_pool, group_norm, layer_norm, max_pool, pointwise, relu,
 };
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ impl Predictor {
         Self::with_context(
             Arc::new(Network::new(spec)?),
             batch_size,
-            context(threads, None)?,
+            context(threads, None, Precision::F32)?,
         )
     }
 

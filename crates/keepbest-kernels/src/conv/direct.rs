@@ -5,8 +5,10 @@
 //! taps that fall on padding are simply not in the list, so there is neither a padded copy nor wasted work.
 
 use super::axis::Run;
+use super::pairs::{channel_pairs, paired};
 use crate::disjoint::Disjoint;
-use crate::gemm::{self, Pair, Side, Split, Tile};
+use crate::gemm::{self, Element, Pair, Side, Split, Tile};
+use crate::precision::bf16;
 use crate::{ActShape, Context};
 
 /// Products summed in registers before they are added to the destination: bounds the rounding error of long sums, and the
@@ -17,13 +19,15 @@ const MIN_DEPTH: usize = 64;
 /// Images of one tile along images.
 const IMAGE_TILE: usize = 14;
 
-/// One direction of a convolution.
+/// One direction of a convolution. Of pairs of `bf16`, two neighbouring channels of the source are one word, and everything
+/// about the source and the sums is counted in words.
 #[derive(Debug)]
 pub(crate) struct Direct {
+    element: Element,
     src: ActShape,
     dst: ActShape,
     groups: usize,
-    /// Channels of a group summed over.
+    /// Words of a group summed over.
     depth: usize,
     /// Channels of a group produced.
     width: usize,
@@ -105,7 +109,10 @@ struct Partition {
 }
 
 impl Direct {
+    /// `depth` channels of a group summed over give `width`; for pairs `depth` must be even.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn new(
+        element: Element,
         src: ActShape,
         dst: ActShape,
         groups: usize,
@@ -114,6 +121,10 @@ impl Direct {
         kernel: [usize; 2],
         runs: &[Vec<Run>; 2],
     ) -> Direct {
+        let (src, depth) = match element {
+            Element::F32 => (src, depth),
+            Element::Bf16Pair => (paired(src), depth / 2),
+        };
         let taps = kernel[0] * kernel[1];
         let depths = Split::new(depth, (STAGE / taps).max(MIN_DEPTH));
         let block = depths.piece(0).1;
@@ -179,6 +190,7 @@ impl Direct {
         }
         let reuse = uses as f64 / taps as f64;
         Direct {
+            element,
             src,
             dst,
             groups,
@@ -213,7 +225,11 @@ impl Direct {
         let slices = self.depths.pieces * self.depths.piece(0).1.div_ceil(SLICE);
         let per_block = slices / self.depths.pieces;
         let out = Disjoint::new(packed);
-        let group_weights = self.depth * self.width * self.taps;
+        let per_word = match self.element {
+            Element::F32 => 1,
+            Element::Bf16Pair => 2,
+        };
+        let group_weights = per_word * self.depth * self.width * self.taps;
         ctx.pool()
             .run(self.groups * self.panels.len() * slices, &|task, _| {
                 let (unit, slice) = (task / slices, task % slices);
@@ -241,10 +257,18 @@ impl Direct {
                     let from = if flip { self.taps - 1 - tap } else { tap };
                     for (row, part) in part.chunks_exact_mut(panel.stride).enumerate() {
                         let from = panel.first * column_stride
-                            + (start + first + row) * depth_stride
+                            + per_word * (start + first + row) * depth_stride
                             + from;
-                        for (column, value) in part[..panel.columns].iter_mut().enumerate() {
-                            *value = weights[from + column * column_stride];
+                        for (column, word) in part[..panel.columns].iter_mut().enumerate() {
+                            let from = from + column * column_stride;
+                            *word = match self.element {
+                                Element::F32 => weights[from],
+                                Element::Bf16Pair => {
+                                    let pair = [weights[from], weights[from + depth_stride]];
+                                    let [low, high] = pair.map(|weight| u32::from(bf16(weight)));
+                                    f32::from_bits(low | high << 16)
+                                }
+                            };
                         }
                         part[panel.columns..].fill(0.0);
                     }
@@ -315,8 +339,35 @@ impl Direct {
         }
     }
 
+    /// Floats that the context is to have for all tasks, with batches up to `n`.
+    pub(crate) fn staging_len(&self, n: usize) -> usize {
+        match self.element {
+            Element::F32 => 0,
+            Element::Bf16Pair => n * self.src.image_stride(),
+        }
+    }
+
     /// Computes `dst` for `n` images. The caller has checked the lengths of all slices.
     pub(crate) fn run(
+        &self,
+        ctx: &Context,
+        n: usize,
+        src: &[f32],
+        packed: &[f32],
+        bias: Option<&[f32]>,
+        dst: &mut [f32],
+    ) {
+        match self.element {
+            Element::F32 => self.run_words(ctx, n, src, packed, bias, dst),
+            Element::Bf16Pair => ctx.with_staging(self.staging_len(n), |words| {
+                let ActShape { h, w, c } = self.src;
+                channel_pairs(ctx, n, ActShape::new(h, w, 2 * c), src, words);
+                self.run_words(ctx, n, words, packed, bias, dst);
+            }),
+        }
+    }
+
+    fn run_words(
         &self,
         ctx: &Context,
         n: usize,
@@ -484,7 +535,7 @@ impl Work<'_> {
                         };
                         // SAFETY: regions pair destination pixels only with source pixels inside the image, the panel holds
                         // `taps * depth` rows of `stride` floats, and all lengths were checked against the shapes.
-                        unsafe { gemm::run(self.ctx.isa(), Side::Rows, m, &tile) };
+                        unsafe { gemm::run(self.ctx.isa(), plan.element, Side::Rows, m, &tile) };
                     }
                 }
             }

@@ -6,8 +6,9 @@
 
 use super::ConvShape;
 use super::axis::Axis;
+use super::pairs::{image_pairs, pairs_of};
 use crate::disjoint::Disjoint;
-use crate::gemm::{self, Pair, Side, Split, Tile};
+use crate::gemm::{self, Element, Pair, Side, Split, Tile};
 use crate::isa::Isa;
 use crate::{ActShape, Context};
 
@@ -16,8 +17,10 @@ const TASKS: usize = 16;
 /// Most floats of all sections together: 4 MiB.
 const SECTIONS_LEN: usize = 1 << 20;
 
+/// Of pairs of `bf16`, two images are one image of words, so that what a tap pairs does not depend on where it is.
 #[derive(Debug)]
 pub(crate) struct WeightGradient {
+    element: Element,
     input: ActShape,
     output: ActShape,
     groups: usize,
@@ -59,6 +62,7 @@ enum KAxis {
 
 impl WeightGradient {
     pub(crate) fn new(
+        element: Element,
         shape: &ConvShape,
         output: ActShape,
         axes: &[Axis; 2],
@@ -142,6 +146,7 @@ impl WeightGradient {
             tiles.sort_by_key(|&(_, first, _)| first);
         }
         WeightGradient {
+            element,
             input,
             output,
             groups: shape.groups,
@@ -183,12 +188,52 @@ impl WeightGradient {
             .max(1)
     }
 
+    /// Images of words that `n` images make.
+    fn words_of(&self, n: usize) -> usize {
+        match self.element {
+            Element::F32 => n,
+            Element::Bf16Pair => pairs_of(n),
+        }
+    }
+
+    /// Floats of scratch for batches up to `n`.
     pub(crate) fn scratch_len(&self, n: usize) -> usize {
-        self.sections(n) * self.len()
+        self.sections(self.words_of(n)) * self.len()
+    }
+
+    /// Floats that the context is to have for all tasks, with batches up to `n`.
+    pub(crate) fn staging_len(&self, n: usize) -> usize {
+        match self.element {
+            Element::F32 => 0,
+            Element::Bf16Pair => {
+                pairs_of(n) * (self.input.image_stride() + self.output.image_stride())
+            }
+        }
     }
 
     /// Computes the gradient of `n` images. The caller has checked the lengths of all slices.
     pub(crate) fn run(
+        &self,
+        ctx: &Context,
+        n: usize,
+        x: &[f32],
+        dy: &[f32],
+        scratch: &mut [f32],
+        dw: &mut [f32],
+    ) {
+        match self.element {
+            Element::F32 => self.run_words(ctx, n, x, dy, scratch, dw),
+            Element::Bf16Pair => ctx.with_staging(self.staging_len(n), |words| {
+                let n_words = pairs_of(n);
+                let (x_words, dy_words) = words.split_at_mut(n_words * self.input.image_stride());
+                image_pairs(ctx, n, self.input, x, x_words);
+                image_pairs(ctx, n, self.output, dy, dy_words);
+                self.run_words(ctx, n_words, x_words, dy_words, scratch, dw);
+            }),
+        }
+    }
+
+    fn run_words(
         &self,
         ctx: &Context,
         n: usize,
@@ -294,7 +339,7 @@ impl WeightGradient {
             n: (self.width - panel * gemm::MAX_N).min(gemm::MAX_N),
         };
         // SAFETY: pairs name only pixels inside the maps, and all lengths were checked against the shapes.
-        unsafe { gemm::run(isa, Side::Columns, rows, &tile) };
+        unsafe { gemm::run(isa, self.element, Side::Columns, rows, &tile) };
     }
 
     /// Sums the sections in order and re-lays `[tap][in][out]` as `[out][in][tap]`.

@@ -12,30 +12,91 @@ mod weight_gradient;
 
 use super::ConvShape;
 use crate::disjoint::Disjoint;
-use crate::gemm::{self, Pair, Side, Split, Tile};
+use crate::gemm::{self, Element, Pair, Side, Split, Tile};
 use crate::simd::{LANES, Simd, blocks};
 use crate::{ActShape, Context};
 use transform::{IN, OUT, POINTS};
 
 pub(crate) use weight_gradient::WinogradGradient;
 
-/// Channels summed in registers before they are added to the sum so far: bounds the rounding error, and keeps the weights of
+/// Words summed in registers before they are added to the sum so far: bounds the rounding error, and keeps the weights of
 /// a stage in the first-level cache (64 x 32 floats = 8 KiB).
 const STAGE: usize = 64;
 /// Columns whose products are made before they are transformed back.
 const COLUMNS: usize = 2 * gemm::MAX_N;
 /// Floats of transformed input a task aims at: 512 KiB.
 const INPUT_LEN: usize = 128 << 10;
-/// Fewest and most tiles of a task, where there are enough.
+/// Fewest and most rows of tiles of a task, where there are enough.
 const TILES: [usize; 2] = [28, 56];
 /// Cost of transforming one channel of one tile, in fused multiply-adds.
 const TRANSFORM_COST: usize = 200;
-/// Channels of a task of packing.
+/// Words of a task of packing.
 const SLICE: usize = 16;
+
+/// What a word of the transformed input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    F32,
+    /// Two neighbouring channels in `bf16`, for sums over channels.
+    ChannelPairs,
+    /// The same channel of two neighbouring tiles in `bf16`, for sums over tiles.
+    TilePairs,
+}
+
+impl Form {
+    fn element(self) -> Element {
+        match self {
+            Form::F32 => Element::F32,
+            Form::ChannelPairs | Form::TilePairs => Element::Bf16Pair,
+        }
+    }
+
+    /// Words of a row of `channels`.
+    fn words(self, channels: usize) -> usize {
+        match self {
+            Form::ChannelPairs => channels / 2,
+            Form::F32 | Form::TilePairs => channels,
+        }
+    }
+
+    /// Tiles of a row.
+    fn tiles(self) -> usize {
+        match self {
+            Form::TilePairs => 2,
+            Form::F32 | Form::ChannelPairs => 1,
+        }
+    }
+
+    /// Stores channels `first..first + count` of a tile in its row, which starts at `row`.
+    #[inline(always)]
+    fn store<S: Simd>(
+        self,
+        s: S,
+        v: S::F,
+        out: &mut [f32],
+        row: usize,
+        tile: usize,
+        (first, count): (usize, usize),
+    ) {
+        match self {
+            Form::F32 => s.store(v, out, row + first, count),
+            Form::ChannelPairs => s.store_bf16(v, out, row + first / 2, count),
+            // Leaves zero for a second tile, which may not come.
+            Form::TilePairs if tile.is_multiple_of(2) => {
+                s.store(s.bf16_low(v), out, row + first, count);
+            }
+            Form::TilePairs => {
+                let low = s.load(out, row + first, count);
+                s.store(s.bf16_high(low, v), out, row + first, count);
+            }
+        }
+    }
+}
 
 /// One direction of a convolution: forward, or the data gradient, which is the same with flipped weights.
 #[derive(Debug)]
 pub(crate) struct Winograd {
+    form: Form,
     src: ActShape,
     dst: ActShape,
     padding: [usize; 2],
@@ -44,13 +105,15 @@ pub(crate) struct Winograd {
     panels: Vec<Panel>,
     packed_len: usize,
     depths: Split,
-    /// Floats from tile to tile of transformed input.
+    /// Words summed over, or rows of the gradient.
+    depth: usize,
+    /// Words from row to row of transformed input.
     row: usize,
     /// Most tiles of a task.
     block: usize,
 }
 
-/// Weights of some output channels: `[point][depth][stride]`.
+/// Weights of some output channels: `[point][depth][stride]` words.
 #[derive(Clone, Copy, Debug)]
 struct Panel {
     first: usize,
@@ -79,6 +142,7 @@ impl Winograd {
     /// Plans from `src` to `dst`, or `None` where the direct method is better. Depends on the shape alone, so that a network
     /// gives the same bits on every machine and in every batch.
     pub(crate) fn new(
+        form: Form,
         shape: &ConvShape,
         src: ActShape,
         dst: ActShape,
@@ -102,11 +166,17 @@ impl Winograd {
             * direct_products(src.w, dst.w, padding[1])
             * src.c
             * dst.c;
-        let here = tiles * (POINTS * src.c * dst.c + TRANSFORM_COST * (src.c + dst.c));
-        (here < direct).then(|| Winograd::planned(src, dst, padding))
+        // Products of pairs take half the time, transforms the same.
+        let transform = match form.element() {
+            Element::F32 => TRANSFORM_COST,
+            Element::Bf16Pair => 2 * TRANSFORM_COST,
+        };
+        let here = tiles * (POINTS * src.c * dst.c + transform * (src.c + dst.c));
+        (here < direct).then(|| Winograd::planned(form, src, dst, padding))
     }
 
-    fn planned(src: ActShape, dst: ActShape, padding: [usize; 2]) -> Winograd {
+    fn planned(form: Form, src: ActShape, dst: ActShape, padding: [usize; 2]) -> Winograd {
+        let depth = form.words(src.c);
         let mut panels = Vec::new();
         let (mut first, mut offset) = (0, 0);
         while first < dst.c {
@@ -118,23 +188,26 @@ impl Winograd {
                 stride,
                 offset,
             });
-            offset += POINTS * src.c * stride;
+            offset += POINTS * depth * stride;
             first += columns;
         }
-        let row = src.c.next_multiple_of(LANES);
+        let row = depth.next_multiple_of(LANES);
         // Rows a multiple of 1 KiB apart would share few cache sets.
         let row = row + if row.is_multiple_of(256) { LANES } else { 0 };
         let most = gemm::max_rows(crate::isa::Isa::Avx512);
+        let rows = (INPUT_LEN / (POINTS * row) / most * most).clamp(TILES[0], TILES[1]);
         Winograd {
+            form,
             src,
             dst,
             padding,
             grid: [dst.h.div_ceil(OUT), dst.w.div_ceil(OUT)],
             panels,
             packed_len: offset,
-            depths: Split::new(src.c, STAGE),
+            depths: Split::new(depth, STAGE),
+            depth,
             row,
-            block: (INPUT_LEN / (POINTS * row) / most * most).clamp(TILES[0], TILES[1]),
+            block: form.tiles() * rows,
         }
     }
 
@@ -144,13 +217,14 @@ impl Winograd {
 
     /// Floats from point to point, for rows of `row` floats: an odd number of cache lines, so that the points of a tile fall
     /// into different sets.
-    fn point(&self, tiles: usize, row: usize) -> usize {
-        ((tiles * row / LANES) | 1) * LANES
+    fn point(&self, rows: usize, row: usize) -> usize {
+        ((rows * row / LANES) | 1) * LANES
     }
 
     /// Floats of scratch each thread needs.
     pub(crate) fn scratch_len(&self) -> usize {
-        POINTS * (self.point(self.block, self.row) + self.point(self.block, COLUMNS))
+        let rows = self.block / self.form.tiles();
+        POINTS * (self.point(rows, self.row) + self.point(rows, COLUMNS))
     }
 
     /// Evaluates the weights at the points.
@@ -161,19 +235,20 @@ impl Winograd {
         order: WeightOrder,
         packed: &mut [f32],
     ) {
-        let slices = self.src.c.div_ceil(SLICE);
+        let slices = self.depth.div_ceil(SLICE);
         let out = Disjoint::new(packed);
         ctx.pool().run(self.panels.len() * slices, &|task, _| {
             let panel = &self.panels[task / slices];
             let first = task % slices * SLICE;
-            let count = SLICE.min(self.src.c - first);
+            let count = SLICE.min(self.depth - first);
             let weights = &weights[panel.first * order.column..];
             pack_slice(
                 ctx.isa(),
                 weights,
                 order,
                 panel,
-                self.src.c,
+                self.form,
+                self.depth,
                 first,
                 count,
                 &out,
@@ -209,13 +284,7 @@ impl Winograd {
                 let (first_tile, count) = tiles.piece(task / panels.pieces);
                 let (first_panel, panel_count) = panels.piece(task % panels.pieces);
                 ctx.with_scratch(worker, self.scratch_len(), |scratch| {
-                    let work = Work {
-                        plan: self,
-                        first_tile,
-                        tiles: count,
-                        point: self.point(count, self.row),
-                        product_point: self.point(count, COLUMNS),
-                    };
+                    let work = Work::new(self, first_tile, count);
                     let (input, products) = scratch.split_at_mut(POINTS * work.point);
                     work.transform_input(ctx, src, input);
                     let panels = &self.panels[first_panel..first_panel + panel_count];
@@ -236,12 +305,26 @@ struct Work<'a> {
     plan: &'a Winograd,
     first_tile: usize,
     tiles: usize,
+    /// Rows of words that they make.
+    rows: usize,
     /// Floats from point to point of the transformed input, and of the products.
     point: usize,
     product_point: usize,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(plan: &'a Winograd, first_tile: usize, tiles: usize) -> Work<'a> {
+        let rows = tiles.div_ceil(plan.form.tiles());
+        Work {
+            plan,
+            first_tile,
+            tiles,
+            rows,
+            point: plan.point(rows, plan.row),
+            product_point: plan.point(rows, COLUMNS),
+        }
+    }
+
     /// Start of a tile's image, and the coordinates of the tile.
     #[inline(always)]
     fn place(&self, tile: usize) -> (usize, usize, usize) {
@@ -261,7 +344,9 @@ impl Work<'_> {
                 plan.src,
                 [ty * OUT, tx * OUT],
                 plan.padding,
-                &mut input[tile * plan.row..],
+                plan.form,
+                tile,
+                &mut input[tile / plan.form.tiles() * plan.row..],
                 self.point,
             );
         }
@@ -277,13 +362,13 @@ impl Work<'_> {
         products: &mut [f32],
     ) {
         let plan = self.plan;
-        let rows = Split::new(self.tiles, gemm::max_rows(ctx.isa()));
-        let depth = plan.src.c;
+        let rows = Split::new(self.rows, gemm::max_rows(ctx.isa()));
+        let depth = plan.depth;
         let pair = Pair { a: 0, b: 0, k: 1 };
         // What the tiles below read and write.
-        assert!(input.len() >= (POINTS - 1) * self.point + self.tiles * plan.row);
+        assert!(input.len() >= (POINTS - 1) * self.point + self.rows * plan.row);
         assert!(products.len() >= POINTS * self.product_point);
-        assert!(self.product_point >= self.tiles * COLUMNS && plan.row >= depth);
+        assert!(self.product_point >= self.rows * COLUMNS && plan.row >= depth);
         for point in 0..POINTS {
             for (index, panel) in panels.iter().enumerate() {
                 let weights =
@@ -318,7 +403,7 @@ impl Work<'_> {
                         // SAFETY: rows of `input` hold `depth` floats each, `weights` has `depth` rows of `stride >= n`
                         // floats, and rows of `products` take the columns of all panels: asserted above, or sliced. The
                         // scratch is this task's own.
-                        unsafe { gemm::run(ctx.isa(), Side::Rows, m, &tile) };
+                        unsafe { gemm::run(ctx.isa(), plan.form.element(), Side::Rows, m, &tile) };
                     }
                 }
             }
@@ -386,6 +471,8 @@ vectorised! {
         shape: ActShape,
         corner: [usize; 2],
         padding: [usize; 2],
+        form: Form,
+        tile: usize,
         out: &mut [f32],
         point: usize,
     ) {
@@ -405,7 +492,7 @@ vectorised! {
             for y in 0..IN {
                 let row = transform::input(s, [half[0][y], half[1][y], half[2][y], half[3][y], half[4][y], half[5][y]]);
                 for x in 0..IN {
-                    s.store(row[x], out, (y * IN + x) * point + first, count);
+                    form.store(s, row[x], out, (y * IN + x) * point, tile, (first, count));
                 }
             }
         }
@@ -459,39 +546,69 @@ vectorised! {
     }
 }
 
+/// The taps of sixteen kernels for one channel.
+#[inline(always)]
+fn gather_taps(
+    weights: &[f32],
+    order: WeightOrder,
+    channel: usize,
+    (column, count): (usize, usize),
+) -> [[f32; LANES]; 9] {
+    let mut taps = [[0.0f32; LANES]; 9];
+    for lane in 0..count {
+        let from = (column + lane) * order.column + channel * order.depth;
+        let from = &weights[from..from + 9];
+        for tap in 0..9 {
+            taps[tap][lane] = from[if order.flip { 8 - tap } else { tap }];
+        }
+    }
+    taps
+}
+
 vectorised! {
     fn pack_slice(
         s,
         weights: &[f32],
         order: WeightOrder,
         panel: &Panel,
+        form: Form,
         depth: usize,
         first: usize,
-        channels: usize,
+        words: usize,
         packed: &Disjoint<'_, f32>,
     ) {
-        for channel in first..first + channels {
+        let per_word = depth_of_word(form);
+        for word in first..first + words {
             for (column, count) in blocks(panel.columns) {
-                let mut taps = [[0.0f32; LANES]; 9];
-                for lane in 0..count {
-                    let from = (column + lane) * order.column + channel * order.depth;
-                    let from = &weights[from..from + 9];
-                    for tap in 0..9 {
-                        taps[tap][lane] = from[if order.flip { 8 - tap } else { tap }];
-                    }
-                }
-                let half = [weight_column(s, &taps, 0), weight_column(s, &taps, 1), weight_column(s, &taps, 2)];
-                for y in 0..IN {
-                    let row = transform::weights(s, [half[0][y], half[1][y], half[2][y]]);
-                    for x in 0..IN {
-                        let at = panel.offset
-                            + ((y * IN + x) * depth + channel) * panel.stride + column;
-                        // SAFETY: tasks differ in panel or channels, so no two take the same elements.
-                        let out = unsafe { packed.part(at, LANES) };
-                        s.store(row[x], out, 0, LANES);
+                for part in 0..per_word {
+                    let taps = gather_taps(weights, order, per_word * word + part, (column, count));
+                    let half = [weight_column(s, &taps, 0), weight_column(s, &taps, 1), weight_column(s, &taps, 2)];
+                    for y in 0..IN {
+                        let row = transform::weights(s, [half[0][y], half[1][y], half[2][y]]);
+                        for x in 0..IN {
+                            let at = panel.offset
+                                + ((y * IN + x) * depth + word) * panel.stride + column;
+                            // SAFETY: tasks differ in panel or words, so no two take the same elements.
+                            let out = unsafe { packed.part(at, LANES) };
+                            let value = match (form, part) {
+                                (Form::ChannelPairs, 0) => s.bf16_low(row[x]),
+                                (Form::ChannelPairs, _) => s.bf16_high(s.load(out, 0, LANES), row[x]),
+                                (Form::F32 | Form::TilePairs, _) => row[x],
+                            };
+                            s.store(value, out, 0, LANES);
+                        }
                     }
                 }
             }
         }
+    }
+}
+
+/// Channels of a word.
+#[inline(always)]
+fn depth_of_word(form: Form) -> usize {
+    match form {
+        Form::ChannelPairs => 2,
+        Form::F32 | Form::TilePairs => 1,
     }
 }

@@ -1,6 +1,8 @@
 //! Convolution: forward, data, weight and bias gradients.
 
-use keepbest_kernels::{ActShape, Buffer, Context, ConvPlan, ConvShape, ShapeError};
+use keepbest_kernels::{
+    ActShape, Buffer, Context, ConvPlan, ConvShape, Isa, IsaError, Precision, ShapeError,
+};
 use proptest::prelude::*;
 
 use crate::support::{Random, contexts, dense, fastest, same_everywhere, unwritten};
@@ -104,7 +106,7 @@ impl Problem {
 
     /// Forward, data gradient, weight gradient, bias gradient.
     fn run(&self, ctx: &Context, max_batch: usize) -> [Vec<f32>; 4] {
-        let plan = ConvPlan::new(&self.shape, max_batch, ctx).unwrap();
+        let plan = ConvPlan::in_precision_of_context(&self.shape, max_batch, ctx).unwrap();
         let mut packed = vec![f32::NAN; plan.packed_forward_len()];
         plan.pack_forward(ctx, &self.weights, &mut packed);
         let mut y = unwritten(self.n, self.output);
@@ -147,12 +149,21 @@ impl Problem {
                 .iter()
                 .map(|&(_, _, terms)| terms)
                 .fold(0.0, f64::max);
-            let luck = 4.0 * f64::from(f32::EPSILON) / 2.0 * (terms / expected.len() as f64).sqrt();
+            let half_ulp = match ctx.precision() {
+                Precision::F32 => f64::from(f32::EPSILON) / 2.0,
+                Precision::Bf16 => 1.0 / 256.0,
+            };
+            let luck = 4.0 * half_ulp * (terms / expected.len() as f64).sqrt();
+            // In f32 about 8, in bf16 what Winograd's transforms make of the rounding.
+            let bound = luck
+                + match ctx.precision() {
+                    Precision::F32 => 1e-6,
+                    Precision::Bf16 => 6.0 * half_ulp,
+                };
             let what = format!("{name} of {:?}, n {}", self.shape, self.n);
             assert!(
-                relative < 1e-6 + luck,
-                "{what}: relative error {relative:e}, bound {:e}",
-                1e-6 + luck
+                relative < bound,
+                "{what}: relative error {relative:e}, bound {bound:e}"
             );
         }
     }
@@ -205,6 +216,77 @@ fn layers_of_the_nets_agree_with_f64() {
     for (seed, (shape, n)) in layers().into_iter().enumerate() {
         Problem::new(shape, n, seed % 2 == 0, seed as u64).check(&ctx);
     }
+}
+
+/// Contexts of 1, 2, 3 and 8 threads that multiply in bf16; none where the processor cannot.
+fn bf16_contexts() -> Vec<Context> {
+    let contexts = [1, 2, 3, 8].map(|threads| {
+        Context::new(Isa::fastest(), threads)
+            .unwrap()
+            .with_precision(Precision::Bf16)
+    });
+    match contexts.into_iter().collect() {
+        Ok(contexts) => contexts,
+        Err(error) => {
+            assert!(!Precision::Bf16.is_available(Isa::fastest()), "{error}");
+            println!("not tested: {error}");
+            Vec::new()
+        }
+    }
+}
+
+#[test]
+fn bf16_agrees_with_f64_within_its_rounding_and_does_not_depend_on_threads() {
+    let mut shapes = layers();
+    shapes.push((
+        ConvShape {
+            groups: 2,
+            ..conv([6, 5, 40], 36, 3, 1, 1)
+        },
+        3,
+    ));
+    // Odd channels on either side stay in f32.
+    shapes.push((conv([9, 7, 17], 34, 3, 1, 1), 2));
+    shapes.push((conv([9, 7, 34], 17, 3, 2, 1), 1));
+    shapes.push((conv([6, 9, 66], 70, 3, 1, 2), 5));
+    let contexts = bf16_contexts();
+    if contexts.is_empty() {
+        return;
+    }
+    for (seed, (shape, n)) in shapes.into_iter().enumerate() {
+        let problem = Problem::new(shape, n, seed % 2 == 0, seed as u64);
+        problem.check(&contexts[1]);
+        same_everywhere(&format!("{shape:?} in bf16"), &contexts, |ctx| {
+            problem.run(ctx, n).concat()
+        });
+        assert_eq!(
+            problem.run(&contexts[0], n),
+            problem.run(&contexts[0], 3 * n)
+        );
+    }
+}
+
+#[test]
+fn bf16_spreads_nan() {
+    for ctx in bf16_contexts().into_iter().take(1) {
+        for shape in [conv([8, 8, 32], 32, 3, 1, 1), conv([8, 8, 32], 32, 3, 2, 1)] {
+            let mut problem = Problem::new(shape, 2, false, 3);
+            problem.x.fill(f32::NAN);
+            let [y, _, dw, _] = problem.run(&ctx, 2);
+            assert!(y.iter().chain(&dw).all(|v| v.is_nan()), "{shape:?}");
+        }
+    }
+}
+
+#[test]
+fn bf16_without_its_instructions_is_an_error() {
+    let ctx = Context::new(Isa::Portable, 1).unwrap();
+    let error = ctx.with_precision(Precision::Bf16).unwrap_err();
+    assert!(matches!(error, IsaError::PrecisionUnavailable { .. }));
+    assert_eq!(
+        error.to_string(),
+        "bf16 needs AVX-512 BF16, which portable on this processor does not give"
+    );
 }
 
 /// Small enough for Miri: `cargo +nightly miri test -p keepbest-kernels tiny`.
@@ -389,7 +471,11 @@ proptest! {
     #[test]
     fn any_shape_agrees_with_f64(shape in any_conv(), n in 1usize..18, bias: bool, seed: u64) {
         let Some(shape) = shape else { return Ok(()) };
-        Problem::new(shape, n, bias, seed).check(&fastest());
+        let problem = Problem::new(shape, n, bias, seed);
+        problem.check(&fastest());
+        if let Ok(ctx) = fastest().with_precision(Precision::Bf16) {
+            problem.check(&ctx);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{EngineError, Tuning};
 use crate::optimizer::{OptimizerConfig, check};
-use keepbest_kernels::Isa;
+use keepbest_kernels::{Isa, Precision};
 use serde::{Deserialize, Serialize};
 
 /// What an engine is to do.
@@ -15,6 +15,8 @@ pub struct EngineConfig {
     /// Instructions to compute with; the best this machine has, or what `KEEPBEST_ISA` says, when absent.
     /// Results do not depend on it.
     pub isa: Option<Isa>,
+    /// What training steps multiply in; sums, weights and everything outside of steps are `f32`. Results depend on it.
+    pub precision: Precision,
     /// Seed of the starting weights and of dropout.
     pub seed: u64,
     /// Optimizer and its settings.
@@ -33,6 +35,7 @@ impl Default for EngineConfig {
             batch_size: 64,
             threads: None,
             isa: None,
+            precision: Precision::F32,
             seed: 0,
             optimizer: OptimizerConfig::sgd(0.9, 0.0),
             loss: LossConfig::default(),

@@ -11,7 +11,7 @@ use crate::spec::{
     Residual, SPEC_VERSION, Sequential, Unnamed,
 };
 use keepbest_formats::{Tensor, safetensors};
-use keepbest_kernels::ActShape;
+use keepbest_kernels::{ActShape, Precision};
 use serde_json::Value;
 
 const FORWARD: f64 = 1e-5;
@@ -497,7 +497,7 @@ fn check_layer(case: &Case, threads: usize) {
     let network = Network::part(&spec).unwrap_or_else(|e| panic!("{}: {e}", case.name));
     let weights = weights_of(case, &network, prefix);
     if case.layer.get("training") == Some(&Value::Bool(false)) {
-        let ctx = context(Some(threads), None).unwrap();
+        let ctx = context(Some(threads), None, Precision::F32).unwrap();
         let mut predictor = Predictor::with_context(Arc::new(network), n, ctx).unwrap();
         predictor.load(&weights).unwrap();
         let (shape, output) = predictor.output_of(n, &images);
@@ -571,7 +571,7 @@ fn check_cross_entropy(case: &Case) {
             .collect()
     });
     let mut gradient = vec![0.0; logits.len()];
-    let ctx = context(Some(1), None).unwrap();
+    let ctx = context(Some(1), None, Precision::F32).unwrap();
     let found = loss::softmax_cross_entropy(
         &ctx,
         n,

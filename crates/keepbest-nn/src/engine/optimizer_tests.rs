@@ -4,7 +4,7 @@ use super::golden_tests::{Case, golden, values};
 use super::{Memory, Rates, context, update};
 use crate::optimizer::OptimizerConfig;
 use crate::params::{ParamLayout, Role, Start, TrainState};
-use keepbest_kernels::{Buffer, reduce};
+use keepbest_kernels::{Buffer, Precision, reduce};
 
 const TOLERANCE: f64 = 1e-5;
 
@@ -56,7 +56,7 @@ fn memory(gradients: Buffer) -> Memory {
 
 /// All steps of a case; `copying` writes each step's state to another block, as beside a snapshot.
 fn check_optimizer(case: &Case, config: &OptimizerConfig, rates: &[f64], copying: bool) {
-    let ctx = context(Some(2), None).unwrap();
+    let ctx = context(Some(2), None, Precision::F32).unwrap();
     let layout = layout_of(case, "initial", &["weight", "bias"]);
     let all = Rates::whole(layout.tensors().len());
     let slots = config.slots().len();
@@ -124,7 +124,7 @@ fn clipping_agrees_with_pytorch() {
     let golden = golden("optimizers");
     let cases = golden.index["clips"].as_array().unwrap();
     assert!(cases.len() >= 3);
-    let ctx = context(Some(2), None).unwrap();
+    let ctx = context(Some(2), None, Precision::F32).unwrap();
     for entry in cases {
         let case = Case {
             name: entry["name"].as_str().unwrap(),

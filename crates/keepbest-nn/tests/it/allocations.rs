@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use keepbest_nn::{CpuEngine, Engine, Isa, zoo};
+use keepbest_nn::{CpuEngine, Engine, EngineConfig, Isa, Precision, zoo};
 
 use crate::engine::{batch, config, every_layer, modern_layers};
 
@@ -34,10 +34,19 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn a_step_allocates_nothing() {
     let simple = zoo::spec("simple-cnn", &zoo::ZooOptions::new(1, 28, 28, 10)).unwrap();
-    for spec in [every_layer(), modern_layers(), simple] {
+    let precisions = [Precision::F32, Precision::Bf16];
+    for (spec, precision) in [every_layer(), modern_layers(), simple]
+        .iter()
+        .flat_map(|spec| precisions.map(|precision| (spec, precision)))
+        .filter(|(_, precision)| precision.is_available(Isa::fastest()))
+    {
         // One thread, so that all the work is done on the one that counts.
-        let mut engine = CpuEngine::new(&spec, config(5, 1, Isa::fastest())).unwrap();
-        let (images, labels) = batch(&spec, 5, 0);
+        let config = EngineConfig {
+            precision,
+            ..config(5, 1, Isa::fastest())
+        };
+        let mut engine = CpuEngine::new(spec, config).unwrap();
+        let (images, labels) = batch(spec, 5, 0);
         let mut step = || {
             let before = ALLOCATIONS.get();
             engine.step(&images, &labels, 0.01).unwrap();
@@ -47,7 +56,7 @@ fn a_step_allocates_nothing() {
             step();
         }
         for _ in 0..3 {
-            assert_eq!(step(), 0, "{}", spec.name);
+            assert_eq!(step(), 0, "{} in {precision}", spec.name);
         }
     }
 }

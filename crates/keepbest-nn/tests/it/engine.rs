@@ -93,7 +93,11 @@ pub(crate) fn batch(spec: &ModelSpec, n: usize, which: usize) -> (Vec<f32>, Vec<
     ((0..len).map(value).collect(), labels)
 }
 
-fn train(spec: &ModelSpec, config: EngineConfig, steps: usize) -> (WeightsDigest, WeightsDigest) {
+pub(crate) fn train(
+    spec: &ModelSpec,
+    config: EngineConfig,
+    steps: usize,
+) -> (WeightsDigest, WeightsDigest) {
     let n = config.batch_size;
     let mut engine = CpuEngine::new(spec, config).unwrap();
     for step in 0..steps {

@@ -4,6 +4,7 @@ mod allocations;
 mod engine;
 mod gradients;
 mod onnx;
+mod precision;
 mod schedules;
 mod specs;
 mod training;

@@ -2,7 +2,7 @@
 
 use flate2::read::GzDecoder;
 use keepbest_formats::{StateDict, Tensor};
-use keepbest_nn::{CpuEngine, Engine, EngineConfig, OptimizerConfig, zoo};
+use keepbest_nn::{CpuEngine, Engine, EngineConfig, OptimizerConfig, Precision, zoo};
 use serde::Deserialize;
 use std::io::Read;
 use std::path::Path;
@@ -88,22 +88,23 @@ fn images(pixels: &[u8], first: usize, count: usize, golden: &Golden, padded: bo
 }
 
 /// Trains as each of the model's curves says; at least one is 50 steps long.
-fn follow(model: &str) {
+fn follow(model: &str, precision: Precision, tolerance: f64) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/training.json");
     let golden: Golden = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let curves: Vec<&Curve> = golden.curves.iter().filter(|c| c.model == model).collect();
     assert!(curves.iter().any(|c| c.loss_f64.len() == 50));
     for curve in curves {
-        follow_curve(&golden, curve);
+        follow_curve(&golden, curve, precision, tolerance);
     }
 }
 
-fn follow_curve(golden: &Golden, curve: &Curve) {
+fn follow_curve(golden: &Golden, curve: &Curve, precision: Precision, tolerance: f64) {
     let model = &curve.model;
     let (channels, size) = if curve.padded { (3, 32) } else { (1, 28) };
     let spec = zoo::spec(model, &zoo::ZooOptions::new(channels, size, size, 10)).unwrap();
     let config = EngineConfig {
         batch_size: curve.batch,
+        precision,
         optimizer: OptimizerConfig::sgd(curve.momentum, curve.weight_decay),
         ..Default::default()
     };
@@ -123,8 +124,8 @@ fn follow_curve(golden: &Golden, curve: &Curve) {
         let found = engine.step(&x, &y, curve.lr).unwrap().loss;
         let error = (found - expected).abs() / expected;
         assert!(
-            error < 1e-3,
-            "{model} at rate {}, step {step}: loss {found}, PyTorch {expected}",
+            error < tolerance,
+            "{model} in {precision} at rate {}, step {step}: loss {found}, PyTorch {expected}",
             curve.lr
         );
     }
@@ -132,10 +133,18 @@ fn follow_curve(golden: &Golden, curve: &Curve) {
 
 #[test]
 fn simple_cnn_follows_pytorchs_loss_for_50_steps() {
-    follow("simple-cnn");
+    follow("simple-cnn", Precision::F32, 1e-3);
 }
 
 #[test]
 fn resnet18_follows_pytorchs_loss_for_50_steps() {
-    follow("resnet18");
+    follow("resnet18", Precision::F32, 1e-3);
+}
+
+#[test]
+fn bf16_follows_pytorchs_loss_for_50_steps_within_its_rounding() {
+    if crate::precision::is_here() {
+        follow("simple-cnn", Precision::Bf16, 0.05);
+        follow("resnet18", Precision::Bf16, 0.05);
+    }
 }

@@ -43,6 +43,12 @@ impl WinogradGradient {
         (TASKS / self.groups()).clamp(1, self.blocks(n).max(1))
     }
 
+    /// Floats of scratch each thread needs.
+    pub(crate) fn thread_scratch_len(&self) -> usize {
+        self.plan.scratch_len()
+    }
+
+    /// Floats of the sums of batches up to `n`.
     pub(crate) fn scratch_len(&self, n: usize) -> usize {
         self.sections(n) * self.groups() * self.part_len()
     }
@@ -75,13 +81,7 @@ impl WinogradGradient {
                 for block in start..blocks * (section + 1) / sections {
                     let first_tile = block * plan.block;
                     let count = plan.block.min(tiles - first_tile);
-                    let work = Work {
-                        plan,
-                        first_tile,
-                        tiles: count,
-                        point: plan.point(count, plan.row),
-                        product_point: plan.point(count, COLUMNS),
-                    };
+                    let work = Work::new(plan, first_tile, count);
                     let (input, gradient) = scratch.split_at_mut(POINTS * work.point);
                     work.transform_input(ctx, x, input);
                     transform_gradient(ctx.isa(), &work, dy, first_column, columns, gradient);
@@ -131,9 +131,9 @@ fn multiply(
     let rows = Split::new(depth, gemm::max_rows(ctx.isa()));
     let pair = Pair { a: 0, b: 0, k: 1 };
     // What the tiles below read and write.
-    assert!(input.len() >= POINTS * work.point && work.point >= work.tiles * plan.row);
+    assert!(input.len() >= POINTS * work.point && work.point >= work.rows * plan.row);
     assert!(gradient.len() >= POINTS * work.product_point);
-    assert!(work.product_point >= work.tiles * COLUMNS && plan.row >= depth);
+    assert!(work.product_point >= work.rows * COLUMNS && plan.row >= depth);
     assert!(sums.len() >= POINTS * depth * COLUMNS && columns <= COLUMNS);
     for point in 0..POINTS {
         for column in (0..columns).step_by(gemm::MAX_N) {
@@ -156,7 +156,7 @@ fn multiply(
                     pairs: &pair,
                     pair_count: 1,
                     b_unit: 0,
-                    k_unit: work.tiles,
+                    k_unit: work.rows,
                     repetitions: 1,
                     a_repetition: 0,
                     b_repetition: 0,
@@ -164,7 +164,7 @@ fn multiply(
                 };
                 // SAFETY: `input` and `gradient` hold a row for every tile, `sums` a row for every channel, each wide enough:
                 // asserted above. The scratch and the sums are this task's own.
-                unsafe { gemm::run(ctx.isa(), Side::Columns, m, &tile) };
+                unsafe { gemm::run(ctx.isa(), plan.form.element(), Side::Columns, m, &tile) };
             }
         }
     }
@@ -201,7 +201,7 @@ vectorised! {
         columns: usize,
         out: &mut [f32],
     ) {
-        let shape = work.plan.dst;
+        let (shape, form) = (work.plan.dst, work.plan.form);
         for tile in 0..work.tiles {
             let (image, ty, tx) = work.place(tile);
             let (height, width) = (OUT.min(shape.h - ty * OUT), OUT.min(shape.w - tx * OUT));
@@ -219,8 +219,8 @@ vectorised! {
                     let row = [half[0][y], half[1][y], half[2][y], half[3][y]];
                     let row = transform::output_adjoint(s, row);
                     for x in 0..IN {
-                        let to = (y * IN + x) * work.product_point + tile * COLUMNS + first;
-                        s.store(row[x], out, to, count);
+                        let to = (y * IN + x) * work.product_point + tile / form.tiles() * COLUMNS;
+                        form.store(s, row[x], out, to, tile, (first, count));
                     }
                 }
             }
