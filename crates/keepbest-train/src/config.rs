@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::settings::{
-    AlsoKind, Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, Resize, SaveKind,
-    ScheduleKind, Settings, SettingsError, Smooth, to_toml,
+    AlsoKind, Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, PrecisionKind,
+    Resize, SaveKind, ScheduleKind, Settings, SettingsError, Smooth, to_toml,
 };
 use crate::suggest::nearest;
 
@@ -85,6 +85,8 @@ pub struct Config {
     pub threads: Option<usize>,
     /// What computes; one of [`DEVICES`].
     pub device: String,
+    /// What training steps multiply in.
+    pub precision: PrecisionKind,
     /// The metric, or expression of metrics, that decides.
     pub monitor: String,
     /// Whether larger or smaller is better.
@@ -233,6 +235,7 @@ impl Config {
             seed: given.seed.unwrap_or(1),
             threads: given.threads.flatten(),
             device: given.device.unwrap_or_else(|| DEVICES[0].into()),
+            precision: given.precision.unwrap_or(PrecisionKind::F32),
             monitor,
             mode: given.mode.unwrap_or(Mode::Auto),
             min_delta: given.min_delta.unwrap_or_else(|| "0".into()),
@@ -297,6 +300,7 @@ impl Config {
             seed: Some(this.seed),
             threads: Some(this.threads),
             device: Some(this.device),
+            precision: Some(this.precision),
             monitor: Some(this.monitor),
             mode: Some(this.mode),
             min_delta: Some(this.min_delta),

@@ -43,8 +43,8 @@ pub use report::{Closeup, Mistake, REPORT_FILE, Report};
 pub use run_files::{FileAtHand, RunFilesError, model_file_of, status_of};
 pub use settings::{
     AlsoKind, Augment, ChangedSetting, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode,
-    OptimizerKind, Origin, Resize, SaveKind, ScheduleKind, Settings, SettingsError, Smooth,
-    changed_settings, to_toml,
+    OptimizerKind, Origin, PrecisionKind, Resize, SaveKind, ScheduleKind, Settings, SettingsError,
+    Smooth, changed_settings, to_toml,
 };
 pub use suggest::nearest;
 pub use trainer::{

@@ -45,6 +45,16 @@ choice! {
 }
 
 choice! {
+    /// What training steps multiply in. Evaluation is `f32` in both.
+    PrecisionKind {
+        /// Single precision: the same model on every machine.
+        F32 = "f32",
+        /// Half the bits, with sums and weights in `f32`: faster, and only where the processor has AVX-512 BF16.
+        Bf16 = "bf16",
+    }
+}
+
+choice! {
     /// What a checkpoint holds.
     SaveKind {
         /// All it takes to predict or to go on training.

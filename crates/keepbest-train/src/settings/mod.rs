@@ -9,8 +9,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use choices::{
-    AlsoKind, Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, Resize, SaveKind,
-    ScheduleKind, Smooth,
+    AlsoKind, Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, PrecisionKind,
+    Resize, SaveKind, ScheduleKind, Smooth,
 };
 pub use file::{ChangedSetting, changed_settings, to_toml};
 use value::Value;
@@ -196,6 +196,7 @@ put!(
 );
 put!(
     OptimizerKind,
+    PrecisionKind,
     SaveKind,
     ScheduleKind,
     Option<AlsoKind>,
@@ -277,6 +278,8 @@ settings! {
         "Threads, or none for one a core; the result does not depend on them";
     device: String = "device" "NAME"
         "What computes";
+    precision: PrecisionKind = "precision" "NAME"
+        "What training multiplies in: f32, or bf16, which is faster and needs AVX-512 BF16; evaluation is f32";
 
     [Best]
     monitor: String = "monitor" "METRIC"

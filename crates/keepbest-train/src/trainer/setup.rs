@@ -9,8 +9,8 @@ use keepbest_data::{
 };
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
-    CpuEngine, Engine as _, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, Predictor, Role,
-    Tuning,
+    CpuEngine, Engine as _, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, Precision,
+    Predictor, Role, Tuning,
 };
 
 use super::carry::{Carried, carry};
@@ -26,7 +26,8 @@ use crate::noise::Smoothing;
 use crate::provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
 use crate::run_files::FileAtHand;
 use crate::settings::{
-    Augment, ClassWeights, ImageSize, Mode, OptimizerKind, Resize, Settings, SettingsError, Smooth,
+    Augment, ClassWeights, ImageSize, Mode, OptimizerKind, PrecisionKind, Resize, Settings,
+    SettingsError, Smooth,
 };
 
 /// Everything a run works with.
@@ -334,6 +335,10 @@ fn engine_config(config: &Config, class_weights: Option<&[f64]>) -> EngineConfig
     EngineConfig {
         batch_size: config.batch_size,
         threads: config.threads,
+        precision: match config.precision {
+            PrecisionKind::F32 => Precision::F32,
+            PrecisionKind::Bf16 => Precision::Bf16,
+        },
         seed: config.seed,
         optimizer: match config.optimizer {
             OptimizerKind::Sgd => OptimizerConfig::Sgd {
