@@ -2,7 +2,7 @@
 
 mod timing;
 
-use keepbest_kernels::{ActShape, Buffer, Context, ConvPlan, ConvShape, Isa, Precision};
+use keepbest_kernels::{ActShape, Buffer, Context, ConvPlan, ConvShape, Epilogue, Isa, Precision};
 use timing::time;
 
 fn conv(
@@ -99,7 +99,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let flops = shape.flops_per_image() as f64 * n as f64;
         let seconds = [
             time(threads, || {
-                plan.forward(&ctx, n, &x, &forward, None, &mut y)
+                plan.forward(&ctx, n, &x, &forward, Epilogue::default(), &mut y)
             }),
             time(threads, || {
                 plan.backward_data(&ctx, n, &dy, &backward, &mut dx)

@@ -3,6 +3,7 @@
 mod axis;
 mod depthwise;
 mod direct;
+mod epilogue;
 mod pairs;
 mod weight_gradient;
 mod winograd;
@@ -18,6 +19,7 @@ use crate::{ActShape, Context, Precision, ShapeError};
 use axis::Axis;
 use depthwise::Depthwise;
 use direct::Direct;
+pub use epilogue::Epilogue;
 use weight_gradient::WeightGradient;
 use winograd::{Form, WeightOrder, Winograd, WinogradGradient};
 
@@ -147,7 +149,7 @@ impl ConvShape {
 /// the threads, nor the instruction set change a bit of the results.
 ///
 /// ```
-/// use keepbest_kernels::{ActShape, Buffer, Context, ConvPlan, ConvShape, Isa};
+/// use keepbest_kernels::{ActShape, Buffer, Context, ConvPlan, ConvShape, Epilogue, Isa};
 /// let ctx = Context::new(Isa::detect()?, 1)?;
 /// let shape = ConvShape {
 ///     input: ActShape::new(4, 4, 1),
@@ -163,7 +165,8 @@ impl ConvShape {
 /// plan.pack_forward(&ctx, &vec![1.0; shape.weight_len()], &mut packed);
 /// let x = vec![1.0; shape.input.len(1)];
 /// let mut y = Buffer::zeroed(plan.output().len(1));
-/// plan.forward(&ctx, 1, &x, &packed, Some(&[0.5, 0.0]), &mut y);
+/// let epilogue = Epilogue { bias: Some(&[0.5, 0.0]), ..Default::default() };
+/// plan.forward(&ctx, 1, &x, &packed, epilogue, &mut y);
 /// // The corner sees 4 pixels, the pixel beside it 6; two channels each.
 /// assert_eq!(y[..4], [4.5, 4.0, 6.5, 6.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -227,12 +230,12 @@ impl Method {
         n: usize,
         src: &[f32],
         packed: &[f32],
-        bias: Option<&[f32]>,
+        epilogue: Epilogue<'_>,
         dst: &mut [f32],
     ) {
         match self {
-            Method::Direct(direct) => direct.run(ctx, n, src, packed, bias, dst),
-            Method::Winograd(winograd) => winograd.run(ctx, n, src, packed, bias, dst),
+            Method::Direct(direct) => direct.run(ctx, n, src, packed, epilogue, dst),
+            Method::Winograd(winograd) => winograd.run(ctx, n, src, packed, epilogue, dst),
         }
     }
 }
@@ -447,7 +450,7 @@ impl ConvPlan {
         }
     }
 
-    /// `y = x * weights (+ bias)`; `packed` comes from [`pack_forward`](Self::pack_forward).
+    /// `y = x * weights`, and what the epilogue says; `packed` comes from [`pack_forward`](Self::pack_forward).
     ///
     /// # Panics
     ///
@@ -458,19 +461,22 @@ impl ConvPlan {
         n: usize,
         x: &[f32],
         packed: &[f32],
-        bias: Option<&[f32]>,
+        epilogue: Epilogue<'_>,
         y: &mut [f32],
     ) {
         self.check(ctx, n);
         check_activation("x", x, n, self.shape.input);
         check_activation("y", y, n, self.output);
         check_len("packed", packed, self.packed_forward_len());
-        if let Some(bias) = bias {
+        if let Some(bias) = epilogue.bias {
             check_len("bias", bias, self.output.c);
         }
+        if let Some(residual) = epilogue.residual {
+            check_activation("residual", residual, n, self.output);
+        }
         match &self.kind {
-            Kind::Gemm(gemm) => gemm.forward.run(ctx, n, x, packed, bias, y),
-            Kind::Depthwise(depthwise) => depthwise.forward(ctx, n, x, packed, bias, y),
+            Kind::Gemm(gemm) => gemm.forward.run(ctx, n, x, packed, epilogue, y),
+            Kind::Depthwise(depthwise) => depthwise.forward(ctx, n, x, packed, epilogue, y),
         }
     }
 
@@ -493,7 +499,10 @@ impl ConvPlan {
         check_activation("dx", dx, n, self.shape.input);
         check_len("packed", packed, self.packed_backward_len());
         match &self.kind {
-            Kind::Gemm(gemm) => gemm.backward.run(ctx, n, dy, packed, None, dx),
+            Kind::Gemm(gemm) => {
+                gemm.backward
+                    .run(ctx, n, dy, packed, Epilogue::default(), dx);
+            }
             Kind::Depthwise(depthwise) => depthwise.backward_data(ctx, n, dy, packed, dx),
         }
     }
@@ -615,7 +624,7 @@ mod tests {
         let mut packed = vec![f32::NAN; plan.packed_forward_len()];
         plan.pack_forward(ctx, weights, &mut packed);
         let mut y = vec![0.0; plan.output.len(n)];
-        plan.forward(ctx, n, x, &packed, None, &mut y);
+        plan.forward(ctx, n, x, &packed, Epilogue::default(), &mut y);
         let mut packed = vec![f32::NAN; plan.packed_backward_len()];
         plan.pack_backward(ctx, weights, &mut packed);
         let mut dx = vec![0.0; plan.shape.input.len(n)];

@@ -2,8 +2,8 @@
 //!
 //! `C[m][0..n] = (add[m][0..n] +) sum over repetitions, pairs and k of A[m][k] * B[k][0..n]`, where every pair names a place in
 //! A and one in B. The tile of C stays in registers over the whole batch. Each element starts at zero, adds its products in
-//! the order (repetition, pair, k) with fused multiply-add, and `add` last: the order does not depend on how C is cut into
-//! tiles, nor on the width of a vector.
+//! the order (repetition, pair, k) with fused multiply-add, then `add`, then `residual`, and is rectified last if asked: the
+//! order does not depend on how C is cut into tiles, nor on the width of a vector.
 
 use crate::isa::Isa;
 
@@ -54,6 +54,10 @@ pub(crate) struct Tile {
     /// Added to the sums when not null: row `m` at `m * add_stride` (0 for a bias).
     pub(crate) add: *const f32,
     pub(crate) add_stride: usize,
+    /// Added next when not null: rows `c_stride` apart.
+    pub(crate) residual: *const f32,
+    /// Whether negative sums become zero.
+    pub(crate) relu: bool,
     pub(crate) pairs: *const Pair,
     pub(crate) pair_count: usize,
     pub(crate) b_unit: usize,
@@ -80,6 +84,7 @@ impl Tile {
             b: shift(self.b),
             c: self.c.wrapping_add(first),
             add: shift(self.add),
+            residual: shift(self.residual),
             n: (self.n - first).min(width),
             ..*self
         }
@@ -99,7 +104,7 @@ pub(crate) fn max_rows(isa: Isa) -> usize {
 ///
 /// # Safety
 ///
-/// For every repetition, pair, step and row the addresses in A, B (`n` floats a step) and `add` must be readable, those in C
+/// For every repetition, pair, step and row the addresses in A, B (`n` floats a step), `add` and `residual` must be readable, those in C
 /// writable and not accessed by another thread; `isa` must be available, and for pairs on AVX-512 also AVX-512 BF16.
 #[inline]
 pub(crate) unsafe fn run(isa: Isa, element: Element, side: Side, m: usize, tile: &Tile) {

@@ -48,7 +48,7 @@ pub mod relu;
 pub use avg_pool::{adaptive as adaptive_avg_pool, global as global_avg_pool};
 pub use buffer::Buffer;
 pub use context::Context;
-pub use conv::{ConvPlan, ConvShape};
+pub use conv::{ConvPlan, ConvShape, Epilogue};
 pub use isa::{Isa, IsaError};
 pub use pointwise::Pointwise;
 pub use pool::Pool;

@@ -5,6 +5,7 @@
 //! flattened map is a convolution whose window is the whole map, and PyTorch's `[out, C*H*W]` weight is that
 //! convolution's `[out, C, H, W]`.
 
+mod fuse;
 mod lower;
 mod summary;
 
@@ -37,6 +38,8 @@ pub(crate) enum Op {
         weight: ParamId,
         bias: Option<ParamId>,
         linear: bool,
+        /// What was the next operation, when this one takes it along.
+        then: Option<Then>,
     },
     BatchNorm(BatchNorm),
     Relu,
@@ -79,6 +82,14 @@ pub(crate) enum Op {
         other: ValueId,
         relu: bool,
     },
+}
+
+/// What a convolution does to its sums before it stores them.
+#[derive(Clone, Debug)]
+pub(crate) enum Then {
+    /// A batch norm with fixed statistics, its residual and its ReLU.
+    BatchNorm(BatchNorm),
+    Relu,
 }
 
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@
 mod arena;
 
 use crate::engine::Rates;
-use crate::network::{Network, Node, Op, ParamId, ValueId};
+use crate::network::{Network, Node, Op, ParamId, Then, ValueId};
 use arena::{ArenaBuilder, Region};
 use keepbest_kernels::{
     ActShape, Context, ConvPlan, ShapeError, batch_norm, group_norm, layer_norm, max_pool,
@@ -104,7 +104,10 @@ impl Plan {
             Purpose::Inference => vec![false; network.values.len()],
         };
         let training = matches!(purpose, Purpose::Training(_));
-        let nodes = &network.nodes;
+        let nodes = match purpose {
+            Purpose::Training(_) => network.nodes.clone(),
+            Purpose::Inference => network.fused(),
+        };
         let count = nodes.len();
         let backward_time = |node: usize| 2 * count - node;
         let mut arena = ArenaBuilder::default();
@@ -234,10 +237,9 @@ impl Plan {
             staging: staging.map(|s| layout.range(s)),
         };
         let steps = nodes
-            .iter()
+            .into_iter()
             .zip(planned)
             .map(|(node, p)| Step {
-                node: node.clone(),
                 conv: p.conv,
                 input: layout.range(values[node.input].activation),
                 output: layout.range(values[node.output].activation),
@@ -254,6 +256,7 @@ impl Plan {
                     other_gradient: b.other_gradient.map(target),
                     scratch: layout.range(b.scratch),
                 }),
+                node,
             })
             .collect();
         Ok(Plan {
@@ -346,7 +349,11 @@ impl Node {
     pub(crate) fn other(&self) -> Option<ValueId> {
         match &self.op {
             Op::Add { other, .. } | Op::Gate { other } | Op::Concat { other } => Some(*other),
-            Op::BatchNorm(bn) => bn.residual,
+            Op::BatchNorm(bn)
+            | Op::Conv {
+                then: Some(Then::BatchNorm(bn)),
+                ..
+            } => bn.residual,
             _ => None,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::affine::{affine, inverse_deviation};
 use crate::engine::{EngineError, context, copy_weights};
-use crate::network::{Network, Op};
+use crate::network::{BatchNorm, Network, Op, Then};
 use crate::optimizer::check;
 use crate::params::{Snapshot, WeightsError};
 use crate::plan::{Plan, Purpose, Step};
@@ -11,8 +11,8 @@ use keepbest_formats::StateDict;
 #[cfg(test)]
 use keepbest_kernels::ActShape;
 use keepbest_kernels::{
-    Buffer, Context, Precision, activation, adaptive_avg_pool, add, avg_pool, batch_norm, concat,
-    gate, global_avg_pool, group_norm, layer_norm, max_pool, pointwise, relu,
+    Buffer, Context, Epilogue, Precision, activation, adaptive_avg_pool, add, avg_pool, batch_norm,
+    concat, gate, global_avg_pool, group_norm, layer_norm, max_pool, pointwise, relu,
 };
 use std::sync::Arc;
 
@@ -44,6 +44,7 @@ enum LayerWeights {
     Conv {
         packed: Buffer,
         bias: Option<Vec<f32>>,
+        relu: bool,
     },
     /// `x * scale + shift` of each channel, after the norm where the operation is one; batch norm with its fixed
     /// statistics is this alone.
@@ -145,17 +146,33 @@ impl Predictor {
         let param = |id: usize| &weights[layout.tensors()[id].range()];
         for (step, layer) in self.plan.steps.iter().zip(&mut self.layers) {
             match (&step.node.op, layer) {
-                (Op::Conv { weight, bias, .. }, LayerWeights::Conv { packed, bias: own }) => {
+                (
+                    Op::Conv {
+                        weight, bias, then, ..
+                    },
+                    LayerWeights::Conv {
+                        packed, bias: own, ..
+                    },
+                ) => {
                     let conv = step.conv.as_ref().expect("a convolution has its plan");
-                    conv.pack_forward(&self.ctx, param(*weight), packed);
-                    *own = bias.map(|bias| param(bias).to_vec());
+                    let bias = bias.map(param);
+                    if let Some(Then::BatchNorm(bn)) = then {
+                        let (scale, mut shift) = map_of(bn, param);
+                        let weights = scaled(param(*weight), &scale);
+                        conv.pack_forward(&self.ctx, &weights, packed);
+                        for ((shift, scale), bias) in
+                            shift.iter_mut().zip(&scale).zip(bias.into_iter().flatten())
+                        {
+                            *shift = bias.mul_add(*scale, *shift);
+                        }
+                        *own = Some(shift);
+                    } else {
+                        conv.pack_forward(&self.ctx, param(*weight), packed);
+                        *own = bias.map(<[f32]>::to_vec);
+                    }
                 }
                 (Op::BatchNorm(bn), LayerWeights::Affine { scale, shift }) => {
-                    let mut inv_std = vec![0.0; scale.len()];
-                    inverse_deviation(param(bn.running_var), bn.eps, &mut inv_std);
-                    let (gamma, beta) = (param(bn.weight), param(bn.bias));
-                    let mean = param(bn.running_mean);
-                    affine(mean, &inv_std, gamma, beta, scale, shift);
+                    (*scale, *shift) = map_of(bn, param);
                 }
                 (
                     Op::LayerNorm(norm) | Op::GroupNorm { norm, .. },
@@ -227,12 +244,36 @@ impl Predictor {
     }
 }
 
+/// The affine map of a batch norm with its fixed statistics: scale and shift of each channel.
+fn map_of<'a>(bn: &BatchNorm, param: impl Fn(usize) -> &'a [f32]) -> (Vec<f32>, Vec<f32>) {
+    let (mean, gamma, beta) = (param(bn.running_mean), param(bn.weight), param(bn.bias));
+    let mut inv_std = vec![0.0; mean.len()];
+    inverse_deviation(param(bn.running_var), bn.eps, &mut inv_std);
+    let (mut scale, mut shift) = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
+    affine(mean, &inv_std, gamma, beta, &mut scale, &mut shift);
+    (scale, shift)
+}
+
+/// Weights, output channel by output channel, times the channel's scale.
+fn scaled(weights: &[f32], scale: &[f32]) -> Vec<f32> {
+    let channels = weights.chunks_exact(weights.len() / scale.len());
+    let scaled = channels
+        .zip(scale)
+        .flat_map(|(weights, &scale)| weights.iter().map(move |w| w * scale));
+    scaled.collect()
+}
+
 impl LayerWeights {
     fn new(step: &Step) -> Self {
         match (&step.node.op, &step.conv) {
-            (_, Some(conv)) => LayerWeights::Conv {
+            (Op::Conv { then, .. }, Some(conv)) => LayerWeights::Conv {
                 packed: Buffer::zeroed(conv.packed_forward_len()),
                 bias: None,
+                relu: match then {
+                    Some(Then::BatchNorm(bn)) => bn.relu,
+                    Some(Then::Relu) => true,
+                    None => false,
+                },
             },
             (
                 Op::BatchNorm(_) | Op::LayerNorm(_) | Op::GroupNorm { .. } | Op::LayerScale { .. },
@@ -257,9 +298,14 @@ fn run(ctx: &Context, n: usize, step: &Step, layer: &LayerWeights, arena: &mut B
     let shape = step.output_shape;
     let (x, y) = (&x[..step.input_shape.len(n)], &mut y[..shape.len(n)]);
     match (&step.node.op, layer) {
-        (Op::Conv { .. }, LayerWeights::Conv { packed, bias }) => {
+        (Op::Conv { .. }, LayerWeights::Conv { packed, bias, relu }) => {
             let conv = step.conv.as_ref().expect("a convolution has its plan");
-            conv.forward(ctx, n, x, packed, bias.as_deref(), y);
+            let epilogue = Epilogue {
+                bias: bias.as_deref(),
+                residual: step.other.is_some().then_some(&*other),
+                relu: *relu,
+            };
+            conv.forward(ctx, n, x, packed, epilogue, y);
         }
         (Op::BatchNorm(bn), LayerWeights::Affine { scale, shift }) => {
             let residual = bn.residual.map(|_| &*other);

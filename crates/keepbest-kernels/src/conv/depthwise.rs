@@ -1,7 +1,7 @@
 //! Depthwise convolution: every channel on its own, channels as vector lanes.
 
-use super::ConvShape;
 use super::axis::{Axis, Run};
+use super::{ConvShape, Epilogue};
 use crate::disjoint::Disjoint;
 use crate::max_pool::run_rows;
 use crate::simd::blocks;
@@ -68,7 +68,7 @@ vectorised! {
         sizes: Sizes,
         src: &[f32],
         weights: &[f32],
-        bias: Option<&[f32]>,
+        epilogue: Epilogue<'_>,
         dst: &mut [f32],
     ) {
         let Sizes { kernel_w, src_w, c, last_tap } = sizes;
@@ -84,8 +84,14 @@ vectorised! {
                         acc = s.mul_add(x, s.load(weights, tap * c + first, len), acc);
                     }
                 }
-                if let Some(bias) = bias {
+                if let Some(bias) = epilogue.bias {
                     acc = s.add(acc, s.load(bias, first, len));
+                }
+                if let Some(residual) = epilogue.residual {
+                    acc = s.add(acc, s.load(residual, at * c + first, len));
+                }
+                if epilogue.relu {
+                    acc = s.rectify(acc);
                 }
                 s.store(acc, dst, at * c + first, len);
             }
@@ -171,7 +177,7 @@ impl Depthwise {
         n: usize,
         x: &[f32],
         packed: &[f32],
-        bias: Option<&[f32]>,
+        epilogue: Epilogue<'_>,
         y: &mut [f32],
     ) {
         self.run(
@@ -179,7 +185,7 @@ impl Depthwise {
             n,
             (self.input, x),
             packed,
-            bias,
+            epilogue,
             (self.output, y),
             &self.forward,
             None,
@@ -200,7 +206,7 @@ impl Depthwise {
             n,
             (self.output, dy),
             packed,
-            None,
+            Epilogue::default(),
             (self.input, dx),
             &self.backward,
             last,
@@ -214,7 +220,7 @@ impl Depthwise {
         n: usize,
         (src_shape, src): (ActShape, &[f32]),
         packed: &[f32],
-        bias: Option<&[f32]>,
+        epilogue: Epilogue<'_>,
         (dst_shape, dst): (ActShape, &mut [f32]),
         lookups: &[Lookup; 2],
         last_tap: Option<usize>,
@@ -228,8 +234,13 @@ impl Depthwise {
             last_tap,
         };
         run_rows(ctx, n, dst_shape.h, len * self.taps(), &|image, y| {
+            let at = image * dst_shape.image_stride() + y * len;
             // SAFETY: rows are disjoint.
-            let dst = unsafe { dst.part(image * dst_shape.image_stride() + y * len, len) };
+            let dst = unsafe { dst.part(at, len) };
+            let epilogue = Epilogue {
+                residual: epilogue.residual.map(|residual| &residual[at..at + len]),
+                ..epilogue
+            };
             let src = &src[image * src_shape.image_stride()..][..src_shape.values()];
             row(
                 ctx.isa(),
@@ -238,7 +249,7 @@ impl Depthwise {
                 sizes,
                 src,
                 packed,
-                bias,
+                epilogue,
                 dst,
             );
         });

@@ -5,6 +5,7 @@
 //! taps that fall on padding are simply not in the list, so there is neither a padded copy nor wasted work.
 
 use super::axis::Run;
+use super::epilogue::Epilogue;
 use super::pairs::{channel_pairs, paired};
 use crate::disjoint::Disjoint;
 use crate::gemm::{self, Element, Pair, Side, Split, Tile};
@@ -354,15 +355,15 @@ impl Direct {
         n: usize,
         src: &[f32],
         packed: &[f32],
-        bias: Option<&[f32]>,
+        epilogue: Epilogue<'_>,
         dst: &mut [f32],
     ) {
         match self.element {
-            Element::F32 => self.run_words(ctx, n, src, packed, bias, dst),
+            Element::F32 => self.run_words(ctx, n, src, packed, epilogue, dst),
             Element::Bf16Pair => ctx.with_staging(self.staging_len(n), |words| {
                 let ActShape { h, w, c } = self.src;
                 channel_pairs(ctx, n, ActShape::new(h, w, 2 * c), src, words);
-                self.run_words(ctx, n, words, packed, bias, dst);
+                self.run_words(ctx, n, words, packed, epilogue, dst);
             }),
         }
     }
@@ -373,7 +374,7 @@ impl Direct {
         n: usize,
         src: &[f32],
         packed: &[f32],
-        bias: Option<&[f32]>,
+        epilogue: Epilogue<'_>,
         dst: &mut [f32],
     ) {
         if n == 0 {
@@ -397,7 +398,7 @@ impl Direct {
                 ctx,
                 src,
                 packed,
-                bias,
+                epilogue,
                 dst: dst.pointer(),
                 first_image,
                 images,
@@ -428,7 +429,7 @@ struct Work<'a> {
     ctx: &'a Context,
     src: &'a [f32],
     packed: &'a [f32],
-    bias: Option<&'a [f32]>,
+    epilogue: Epilogue<'a>,
     dst: *mut f32,
     first_image: usize,
     images: usize,
@@ -442,27 +443,33 @@ impl Work<'_> {
     ///
     /// # Safety
     ///
-    /// `src` and `dst` hold the task's images, `packed` and `bias` what the plan says, and nobody else touches the panel's
+    /// `src`, `dst` and a residual hold the task's images, `packed` and a bias what the plan says, and nobody else touches the panel's
     /// columns of the task's destination rows.
     unsafe fn stage(&self, group: usize, panel: &Panel, block: usize, segment: usize) {
         let plan = self.plan;
         let (src, dst) = (plan.src, plan.dst);
         let (start, depth) = plan.depths.piece(block);
         let first_stage = block == 0 && segment == 0;
+        let last_stage = block + 1 == plan.depths.pieces && segment + 1 == plan.segments;
+        let relu = last_stage && self.epilogue.relu;
         let channel = group * plan.width + panel.first;
         let b = self.packed
             [group * plan.group_len + panel.offset + plan.taps * start * panel.stride..]
             .as_ptr();
         let bias = self
+            .epilogue
             .bias
             .map_or(std::ptr::null(), |bias| bias[channel..].as_ptr());
         let src_base = self
             .src
             .as_ptr()
             .wrapping_add(self.first_image * src.image_stride() + group * plan.depth + start);
-        let dst_base = self
-            .dst
-            .wrapping_add(self.first_image * dst.image_stride() + channel);
+        let dst_offset = self.first_image * dst.image_stride() + channel;
+        let residual_base = match self.epilogue.residual {
+            Some(residual) if last_stage => residual.as_ptr().wrapping_add(dst_offset),
+            _ => std::ptr::null(),
+        };
+        let finishing = relu || !residual_base.is_null();
         for region in &plan.regions {
             let from = if segment == 0 {
                 0
@@ -470,7 +477,7 @@ impl Work<'_> {
                 region.segment_ends[segment - 1]
             };
             let pairs = &region.pairs[from..region.segment_ends[segment]];
-            if pairs.is_empty() && !first_stage {
+            if pairs.is_empty() && !first_stage && !finishing {
                 continue;
             }
             let (y, x) = (region.y, region.x);
@@ -489,7 +496,7 @@ impl Work<'_> {
             let (src_y, src_x) = (step(&y, src, true, true), step(&x, src, false, true));
             let (dst_y, dst_x) = (step(&y, dst, true, false), step(&x, dst, false, false));
             let a = src_base.wrapping_add(rows.start * src_y);
-            let c = dst_base.wrapping_add((y.dst * dst.w + x.dst) * dst.c + rows.start * dst_y);
+            let c = (y.dst * dst.w + x.dst) * dst.c + rows.start * dst_y;
             // (count, source step, destination step) of the rows of a tile, and of the two loops around.
             let lines = [
                 (self.images, src.image_stride(), dst.image_stride()),
@@ -506,10 +513,16 @@ impl Work<'_> {
             for i in 0..outer.0 {
                 for j in 0..inner.0 {
                     let a = a.wrapping_add(i * outer.1 + j * inner.1);
-                    let c = c.wrapping_add(i * outer.2 + j * inner.2);
+                    let c = c + i * outer.2 + j * inner.2;
                     for piece in 0..split.pieces {
                         let (first, m) = split.piece(piece);
-                        let c = c.wrapping_add(first * tiled.2);
+                        let offset = c + first * tiled.2;
+                        let c = self.dst.wrapping_add(dst_offset + offset);
+                        let residual = if residual_base.is_null() {
+                            residual_base
+                        } else {
+                            residual_base.wrapping_add(offset)
+                        };
                         let (add, add_stride) = if first_stage {
                             (bias, 0)
                         } else {
@@ -524,6 +537,8 @@ impl Work<'_> {
                             c_stride: tiled.2,
                             add,
                             add_stride,
+                            residual,
+                            relu,
                             pairs: pairs.as_ptr(),
                             pair_count: pairs.len(),
                             b_unit: depth * panel.stride,

@@ -329,6 +329,8 @@ impl WeightGradient {
             c_stride: self.output.c,
             add: if fresh { std::ptr::null() } else { c },
             add_stride: self.output.c,
+            residual: std::ptr::null(),
+            relu: false,
             pairs: pairs.as_ptr(),
             pair_count: pairs.len(),
             b_unit: 1,

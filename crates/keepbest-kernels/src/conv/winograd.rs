@@ -10,7 +10,7 @@
 mod transform;
 mod weight_gradient;
 
-use super::ConvShape;
+use super::{ConvShape, Epilogue};
 use crate::disjoint::Disjoint;
 use crate::gemm::{self, Element, Pair, Side, Split, Tile};
 use crate::simd::{LANES, Simd, blocks};
@@ -263,7 +263,7 @@ impl Winograd {
         n: usize,
         src: &[f32],
         packed: &[f32],
-        bias: Option<&[f32]>,
+        epilogue: Epilogue<'_>,
         dst: &mut [f32],
     ) {
         let tiles = n * self.grid[0] * self.grid[1];
@@ -292,8 +292,15 @@ impl Winograd {
                         work.multiply(ctx, panels, input, packed, products);
                         let first = panels[0].first;
                         let columns = panels.iter().map(|p| p.columns).sum();
-                        let bias = bias.map(|bias| &bias[first..first + columns]);
-                        transform_output(ctx.isa(), &work, products, first, columns, bias, &dst);
+                        transform_output(
+                            ctx.isa(),
+                            &work,
+                            products,
+                            first,
+                            columns,
+                            epilogue,
+                            &dst,
+                        );
                     }
                 });
             });
@@ -391,6 +398,8 @@ impl<'a> Work<'a> {
                             c_stride: COLUMNS,
                             add: if stage == 0 { std::ptr::null() } else { c },
                             add_stride: COLUMNS,
+                            residual: std::ptr::null(),
+                            relu: false,
                             pairs: &pair,
                             pair_count: 1,
                             b_unit: 0,
@@ -506,7 +515,7 @@ vectorised! {
         products: &[f32],
         first_column: usize,
         columns: usize,
-        bias: Option<&[f32]>,
+        epilogue: Epilogue<'_>,
         dst: &Disjoint<'_, f32>,
     ) {
         let shape = work.plan.dst;
@@ -517,8 +526,8 @@ vectorised! {
                 + (ty * OUT * shape.w + tx * OUT) * shape.c + first_column;
             for (first, count) in blocks(columns) {
                 let from = tile * COLUMNS + first;
-                let bias = match bias {
-                    Some(bias) => s.load(bias, first, count),
+                let bias = match epilogue.bias {
+                    Some(bias) => s.load(bias, first_column + first, count),
                     None => s.splat(0.0),
                 };
                 let step = work.product_point;
@@ -537,7 +546,14 @@ vectorised! {
                             let at = corner + (y * shape.w + x) * shape.c + first;
                             // SAFETY: tasks differ in tiles or columns, so no two take the same elements.
                             let out = unsafe { dst.part(at, count) };
-                            s.store(s.add(row[x], bias), out, 0, count);
+                            let mut value = s.add(row[x], bias);
+                            if let Some(residual) = epilogue.residual {
+                                value = s.add(value, s.load(residual, at, count));
+                            }
+                            if epilogue.relu {
+                                value = s.rectify(value);
+                            }
+                            s.store(value, out, 0, count);
                         }
                     }
                 }

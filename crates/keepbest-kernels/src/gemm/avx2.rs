@@ -103,19 +103,29 @@ unsafe fn kernel<const M: usize, const V: usize, const COLUMNS: bool, const MASK
         for v in 0..V {
             // SAFETY: rows of `add` are readable and those of C writable by the caller's promise.
             unsafe {
-                let c = t.c.add(m * t.c_stride + 8 * v);
-                let add = t.add.wrapping_add(m * t.add_stride + 8 * v);
-                if MASKED && v == V - 1 {
-                    let mut value = acc[m][v];
-                    if !t.add.is_null() {
-                        value = _mm256_add_ps(value, _mm256_maskload_ps(add, mask));
+                let masked = MASKED && v == V - 1;
+                let load = |from: *const f32| {
+                    if masked {
+                        _mm256_maskload_ps(from, mask)
+                    } else {
+                        _mm256_loadu_ps(from)
                     }
+                };
+                let c = t.c.add(m * t.c_stride + 8 * v);
+                let mut value = acc[m][v];
+                if !t.add.is_null() {
+                    value = _mm256_add_ps(value, load(t.add.add(m * t.add_stride + 8 * v)));
+                }
+                if !t.residual.is_null() {
+                    value = _mm256_add_ps(value, load(t.residual.add(m * t.c_stride + 8 * v)));
+                }
+                if t.relu {
+                    // The second operand is returned for NaN.
+                    value = _mm256_max_ps(_mm256_setzero_ps(), value);
+                }
+                if masked {
                     _mm256_maskstore_ps(c, mask, value);
                 } else {
-                    let mut value = acc[m][v];
-                    if !t.add.is_null() {
-                        value = _mm256_add_ps(value, _mm256_loadu_ps(add));
-                    }
                     _mm256_storeu_ps(c, value);
                 }
             }

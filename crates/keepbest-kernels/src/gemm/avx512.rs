@@ -133,6 +133,14 @@ macro_rules! kernel {
                                 _mm512_maskz_loadu_ps(lanes, t.add.add(m * t.add_stride + 16 * v)),
                             );
                         }
+                        if !t.residual.is_null() {
+                            let residual = t.residual.add(m * t.c_stride + 16 * v);
+                            value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(lanes, residual));
+                        }
+                        if t.relu {
+                            // The second operand is returned for NaN.
+                            value = _mm512_max_ps(_mm512_setzero_ps(), value);
+                        }
                         _mm512_mask_storeu_ps(t.c.add(m * t.c_stride + 16 * v), lanes, value);
                     }
                 }

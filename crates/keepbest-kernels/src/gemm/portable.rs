@@ -1,6 +1,7 @@
 //! Plain Rust; with fixed sizes, so that LLVM can keep the tile in vector registers where the target has fused multiply-add.
 
 use super::{Side, Tile};
+use crate::relu::rectify;
 
 const N: usize = 16;
 
@@ -71,6 +72,13 @@ unsafe fn block<const M: usize, const FULL: bool>(side: Side, t: &Tile) {
             if !t.add.is_null() {
                 let add = std::slice::from_raw_parts(t.add.add(m * t.add_stride), n);
                 acc.iter_mut().zip(add).for_each(|(acc, &add)| *acc += add);
+            }
+            if !t.residual.is_null() {
+                let residual = std::slice::from_raw_parts(t.residual.add(m * t.c_stride), n);
+                acc.iter_mut().zip(residual).for_each(|(acc, &r)| *acc += r);
+            }
+            if t.relu {
+                acc.iter_mut().for_each(|acc| *acc = rectify(*acc));
             }
             std::ptr::copy_nonoverlapping(acc.as_ptr(), t.c.add(m * t.c_stride), n);
         }

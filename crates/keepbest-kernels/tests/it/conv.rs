@@ -1,7 +1,7 @@
 //! Convolution: forward, data, weight and bias gradients.
 
 use keepbest_kernels::{
-    ActShape, Buffer, Context, ConvPlan, ConvShape, Isa, IsaError, Precision, ShapeError,
+    ActShape, Buffer, Context, ConvPlan, ConvShape, Epilogue, Isa, IsaError, Precision, ShapeError,
 };
 use proptest::prelude::*;
 
@@ -110,7 +110,14 @@ impl Problem {
         let mut packed = vec![f32::NAN; plan.packed_forward_len()];
         plan.pack_forward(ctx, &self.weights, &mut packed);
         let mut y = unwritten(self.n, self.output);
-        plan.forward(ctx, self.n, &self.x, &packed, self.bias.as_deref(), &mut y);
+        plan.forward(
+            ctx,
+            self.n,
+            &self.x,
+            &packed,
+            self.bias.as_deref().into(),
+            &mut y,
+        );
         let mut packed = vec![f32::NAN; plan.packed_backward_len()];
         plan.pack_backward(ctx, &self.weights, &mut packed);
         let mut dx = unwritten(self.n, self.shape.input);
@@ -367,6 +374,53 @@ fn bits_are_the_same_on_every_instruction_set_and_thread_count() {
 }
 
 #[test]
+fn an_epilogue_is_what_separate_passes_would_do() {
+    let mut shapes = layers();
+    shapes.push((
+        ConvShape {
+            groups: 40,
+            ..conv([10, 10, 40], 40, 3, 2, 1)
+        },
+        4,
+    ));
+    // Segments of taps, some of which miss a region altogether.
+    shapes.push((conv([9, 9, 130], 20, 7, 1, 3), 2));
+    for (seed, (shape, n)) in shapes.into_iter().enumerate() {
+        let problem = Problem::new(shape, n, true, seed as u64);
+        let residual = Random::new(1000 + seed as u64).activation(n, problem.output);
+        for ctx in contexts().iter().step_by(2) {
+            let plan = ConvPlan::new(&shape, n, ctx).unwrap();
+            let mut packed = vec![f32::NAN; plan.packed_forward_len()];
+            plan.pack_forward(ctx, &problem.weights, &mut packed);
+            let forward = |epilogue| {
+                let mut y = unwritten(n, problem.output);
+                plan.forward(ctx, n, &problem.x, &packed, epilogue, &mut y);
+                dense(n, problem.output, &y)
+            };
+            let bias = problem.bias.as_deref();
+            let plain = forward(bias.into());
+            let residuals = dense(n, problem.output, &residual);
+            for (residual, relu) in [
+                (None, true),
+                (Some(&*residual), false),
+                (Some(&*residual), true),
+            ] {
+                let expected = plain.iter().zip(&residuals).map(|(&sum, &r)| {
+                    let sum = if residual.is_some() { sum + r } else { sum };
+                    if relu && sum < 0.0 { 0.0 } else { sum }
+                });
+                let found = forward(Epilogue {
+                    bias,
+                    residual,
+                    relu,
+                });
+                assert_eq!(found, expected.collect::<Vec<_>>(), "{shape:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_planned_batch_does_not_change_bits() {
     let ctx = fastest();
     for (shape, n) in [
@@ -443,7 +497,7 @@ fn a_short_slice_panics() {
         2,
         &vec![0.0; shape.input.len(1)],
         &packed,
-        None,
+        Epilogue::default(),
         &mut y,
     );
 }

@@ -34,7 +34,7 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
         Op::Conv { weight, bias, .. } => {
             let conv = step.conv.as_ref().expect("a convolution has its plan");
             conv.pack_forward(ctx, param(*weight), scratch);
-            conv.forward(ctx, n, x, scratch, bias.map(param), y);
+            conv.forward(ctx, n, x, scratch, bias.map(param).into(), y);
         }
         Op::BatchNorm(bn) => {
             let channels = step.channels.clone();

@@ -34,6 +34,7 @@ impl Network {
                         weight,
                         bias,
                         linear,
+                        ..
                     } => {
                         let [kh, kw] = shape.kernel;
                         let op = if *linear {

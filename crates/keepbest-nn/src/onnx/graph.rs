@@ -257,6 +257,7 @@ impl Builder<'_> {
                 weight,
                 bias,
                 linear: false,
+                ..
             } => {
                 let mut inputs = vec![x];
                 match self.folded[node.output] {

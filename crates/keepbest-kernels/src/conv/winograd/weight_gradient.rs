@@ -153,6 +153,8 @@ fn multiply(
                     c_stride: COLUMNS,
                     add: if fresh { std::ptr::null() } else { c },
                     add_stride: COLUMNS,
+                    residual: std::ptr::null(),
+                    relu: false,
                     pairs: &pair,
                     pair_count: 1,
                     b_unit: 0,

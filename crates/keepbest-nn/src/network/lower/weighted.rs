@@ -138,6 +138,7 @@ impl Lowering {
                 weight,
                 bias,
                 linear,
+                then: None,
             },
             x.value,
             out,
