@@ -2,6 +2,7 @@
 
 mod timing;
 
+use keepbest_kernels::batch_norm::Upstream;
 use keepbest_kernels::optim::{Sgd, Update, sgd};
 use keepbest_kernels::{
     ActShape, Buffer, Context, Isa, PoolShape, activation, add, batch_norm, dropout,
@@ -94,8 +95,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     n,
                     shape,
                     &x,
-                    Some(&y),
-                    &dy,
+                    Upstream::Output {
+                        dy: &dy,
+                        y: Some(&y),
+                    },
                     &mean,
                     &ones,
                     &ones,
@@ -116,8 +119,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     n,
                     shape,
                     &x,
-                    Some(&y),
-                    &dy,
+                    Upstream::Output {
+                        dy: &dy,
+                        y: Some(&y),
+                    },
                     &mean,
                     &ones,
                     &ones,

@@ -46,6 +46,11 @@ impl PixelChunks {
         self.spans(chunk).map(|span| span.len()).sum::<usize>() / self.shape.c.max(1)
     }
 
+    /// Floats of the longest span.
+    pub(crate) fn longest_span(&self) -> usize {
+        self.shape.pixels().div_ceil(self.parts) * self.shape.c
+    }
+
     /// The float ranges of `chunk`, each of whole pixels.
     pub(crate) fn spans(&self, chunk: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let shape = self.shape;

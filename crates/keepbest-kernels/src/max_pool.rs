@@ -69,19 +69,34 @@ impl Geometry {
 }
 
 vectorised! {
-    fn forward_row(s, g: &Geometry, image: &[f32], oy: usize, y: &mut [f32], indices: Option<&mut [u8]>) {
+    /// Of what ReLU makes of an affine map of the image, when there is one.
+    fn forward_row(
+        s,
+        g: &Geometry,
+        image: &[f32],
+        affine: Option<(&[f32], &[f32])>,
+        oy: usize,
+        y: &mut [f32],
+        indices: Option<&mut [u8]>,
+    ) {
         let c = g.input.c;
         let rows = g.valid(0, oy);
         let mut indices = indices;
         for ox in 0..g.output.w {
             let columns = g.valid(1, ox);
             for (first, len) in blocks(c) {
+                let affine = affine.map(|(scale, shift)| {
+                    (s.load(scale, first, len), s.load(shift, first, len))
+                });
                 let mut best = s.splat(f32::NEG_INFINITY);
                 let mut winner = s.splat_u32((rows.start * g.kernel[1] + columns.start) as u32);
                 for ky in rows.clone() {
                     let row = g.source(0, oy, ky) * g.input.w;
                     for kx in columns.clone() {
-                        let x = s.load(image, (row + g.source(1, ox, kx)) * c + first, len);
+                        let mut x = s.load(image, (row + g.source(1, ox, kx)) * c + first, len);
+                        if let Some((scale, shift)) = affine {
+                            x = s.rectify(s.mul_add(x, scale, shift));
+                        }
                         let cell = s.splat_u32((ky * g.kernel[1] + kx) as u32);
                         (best, winner) = s.larger(best, winner, x, cell);
                     }
@@ -111,6 +126,39 @@ pub fn forward(
     y: &mut [f32],
     indices: Option<&mut [u8]>,
 ) {
+    run(ctx, n, shape, x, None, y, indices);
+}
+
+/// [`forward`] of `relu(x * scale + shift)`: of a normalised map, in one pass and without its memory.
+///
+/// # Panics
+///
+/// As [`forward`].
+#[allow(clippy::too_many_arguments)]
+pub fn forward_normalised(
+    ctx: &Context,
+    n: usize,
+    shape: &PoolShape,
+    x: &[f32],
+    scale: &[f32],
+    shift: &[f32],
+    y: &mut [f32],
+    indices: &mut [u8],
+) {
+    check_len("scale", scale, shape.input.c);
+    check_len("shift", shift, shape.input.c);
+    run(ctx, n, shape, x, Some((scale, shift)), y, Some(indices));
+}
+
+fn run(
+    ctx: &Context,
+    n: usize,
+    shape: &PoolShape,
+    x: &[f32],
+    affine: Option<(&[f32], &[f32])>,
+    y: &mut [f32],
+    indices: Option<&mut [u8]>,
+) {
     let g = Geometry::new(shape);
     check_activation("x", x, n, g.input);
     check_activation("y", y, n, g.output);
@@ -131,7 +179,7 @@ pub fn forward(
             // SAFETY: as above.
             let indices = indices.as_ref().map(|i| unsafe { i.part(start, row) });
             let x = &x[image * g.input.image_stride()..][..g.input.values()];
-            forward_row(ctx.isa(), &g, x, oy, y, indices);
+            forward_row(ctx.isa(), &g, x, affine, oy, y, indices);
         },
     );
 }
@@ -226,6 +274,58 @@ vectorised! {
     }
 }
 
+/// Panics unless the windows tile the input and the slices hold what `n` images gave.
+#[track_caller]
+pub(crate) fn check_winners(n: usize, shape: &PoolShape, dy: &[f32], y: &[f32], indices: &[u8]) {
+    assert!(shape.tiles_input(), "pooling windows that do not tile");
+    let output = Geometry::new(shape).output;
+    check_activation("dy", dy, n, output);
+    check_activation("y", y, n, output);
+    check_len("indices", indices, activation_len(n, output));
+}
+
+/// The gradient at some pixels of an image, from pixel `first` on, where its winner in `y` is above 0; the slices have been
+/// [checked](check_winners).
+pub(crate) fn spread(
+    isa: crate::Isa,
+    shape: &PoolShape,
+    image: usize,
+    (dy, y, indices): (&[f32], &[f32], &[u8]),
+    first: usize,
+    dx: &mut [f32],
+) {
+    let g = Geometry::new(shape);
+    let at = image * g.output.image_stride()..;
+    let (dy, y, indices) = (&dy[at.clone()], &y[at.clone()], &indices[at]);
+    spread_pixels(isa, &g, dy, y, indices, first, dx);
+}
+
+vectorised! {
+    fn spread_pixels(s, g: &Geometry, dy: &[f32], y: &[f32], indices: &[u8], start: usize, dx: &mut [f32]) {
+        let c = g.input.c;
+        let [kh, kw] = g.kernel;
+        let (mut iy, mut ix) = (start / g.input.w, start % g.input.w);
+        for dx in dx.chunks_exact_mut(c) {
+            let (oy, ox) = (iy / kh, ix / kw);
+            if oy < g.output.h && ox < g.output.w {
+                let at = (oy * g.output.w + ox) * c;
+                let cell = (iy % kh * kw + ix % kw) as u8;
+                for (first, len) in blocks(c) {
+                    let from = at + first;
+                    let won = s.where_cell(s.load(dy, from, len), indices, from, len, cell);
+                    s.store(s.mask(s.load(y, from, len), won), dx, first, len);
+                }
+            } else {
+                dx.fill(0.0);
+            }
+            ix += 1;
+            if ix == g.input.w {
+                (iy, ix) = (iy + 1, 0);
+            }
+        }
+    }
+}
+
 /// Gradient: each output's `dy` goes to its winner. Overwrites `dx`.
 ///
 /// # Panics
@@ -243,7 +343,7 @@ pub fn backward(
     check_activation("dy", dy, n, g.output);
     check_len("indices", indices, activation_len(n, g.output));
     check_activation("dx", dx, n, g.input);
-    let tiled = g.kernel == g.stride && g.padding == [0, 0] && g.dilation == [1, 1];
+    let tiled = shape.tiles_input();
     let row = g.input.w * g.input.c;
     let dx = Disjoint::new(dx);
     run_rows(

@@ -167,6 +167,11 @@ pub struct PoolShape {
 }
 
 impl PoolShape {
+    /// Whether every pixel of the input is in at most one window.
+    pub fn tiles_input(&self) -> bool {
+        self.kernel == self.stride && self.padding == [0, 0] && self.dilation == [1, 1]
+    }
+
     /// Shape of the output.
     ///
     /// # Errors

@@ -102,6 +102,8 @@ pub(crate) struct BatchNorm {
     pub momentum: f64,
     pub residual: Option<ValueId>,
     pub relu: bool,
+    /// Max pooling that was the next operation, when this one takes it along.
+    pub pool: Option<PoolShape>,
 }
 
 /// A norm that keeps no statistics.

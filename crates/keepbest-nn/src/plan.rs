@@ -4,7 +4,7 @@
 mod arena;
 
 use crate::engine::Rates;
-use crate::network::{Network, Node, Op, ParamId, Then, ValueId};
+use crate::network::{BatchNorm, Network, Node, Op, ParamId, Then, ValueId};
 use arena::{ArenaBuilder, Region};
 use keepbest_kernels::{
     ActShape, Context, ConvPlan, ShapeError, batch_norm, group_norm, layer_norm, max_pool,
@@ -16,6 +16,8 @@ pub(crate) type Place = Range<usize>;
 
 /// One operation with its kernels chosen and its places fixed.
 pub(crate) struct Step {
+    /// Place among the network's layers of this one, or of the first of those it is made of.
+    pub layer: usize,
     pub node: Node,
     pub conv: Option<ConvPlan>,
     pub input: Place,
@@ -105,8 +107,8 @@ impl Plan {
         };
         let training = matches!(purpose, Purpose::Training(_));
         let nodes = match purpose {
-            Purpose::Training(_) => network.nodes.clone(),
-            Purpose::Inference => network.fused(),
+            Purpose::Training(_) => network.training_nodes(),
+            Purpose::Inference => network.inference_nodes(),
         };
         let count = nodes.len();
         let backward_time = |node: usize| 2 * count - node;
@@ -131,7 +133,7 @@ impl Plan {
 
         let mut planned = Vec::with_capacity(count);
         let (mut channels_len, mut indices_len) = (0, 0);
-        for (time, node) in nodes.iter().enumerate() {
+        for (time, (_, node)) in nodes.iter().enumerate() {
             let input_shape = network.values[node.input];
             let output_shape = network.values[node.output];
             arena.use_at(values[node.input].activation, time);
@@ -161,7 +163,7 @@ impl Plan {
                 _ => 0..0,
             };
             let indices = match node.op {
-                Op::MaxPool(_) if training => {
+                Op::MaxPool(_) | Op::BatchNorm(BatchNorm { pool: Some(_), .. }) if training => {
                     extend(&mut indices_len, max_pool::indices_len(batch, output_shape))
                 }
                 _ => 0..0,
@@ -176,7 +178,7 @@ impl Plan {
         }
 
         if training {
-            for (index, node) in nodes.iter().enumerate().rev() {
+            for (index, (_, node)) in nodes.iter().enumerate().rev() {
                 if !needed[node.output] {
                     continue;
                 }
@@ -239,7 +241,8 @@ impl Plan {
         let steps = nodes
             .into_iter()
             .zip(planned)
-            .map(|(node, p)| Step {
+            .map(|((layer, node), p)| Step {
+                layer,
                 conv: p.conv,
                 input: layout.range(values[node.input].activation),
                 output: layout.range(values[node.output].activation),

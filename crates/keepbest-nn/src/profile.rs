@@ -1,6 +1,6 @@
 //! Where the time of a training step goes: by layer and phase, with the work done.
 
-use crate::network::{Network, Op};
+use crate::network::{BatchNorm, Network, Op};
 use crate::plan::Plan;
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -83,7 +83,8 @@ impl Profiler {
         }
         let mut entries = vec![];
         let summary = network.summary();
-        for (index, (step, layer)) in plan.steps.iter().zip(&summary).enumerate() {
+        for (index, step) in plan.steps.iter().enumerate() {
+            let layer = &summary[step.layer];
             let x = step.input_shape.values() as u64;
             let y = step.output_shape.values() as u64;
             let other = if step.other.is_some() { y } else { 0 };
@@ -100,10 +101,16 @@ impl Profiler {
                 _ => (layer.flops, 0),
             };
             let weights = 4 * layer.parameters as u64;
+            let op = match step.node.op {
+                Op::BatchNorm(BatchNorm { pool: Some(_), .. }) => {
+                    format!("{} + {}", layer.op, summary[step.layer + 1].op)
+                }
+                _ => layer.op.clone(),
+            };
             let mut entry = |phase, time: Duration, flops: u64, floats: u64| {
                 entries.push(ProfileEntry {
                     layer: layer.name.clone(),
-                    op: layer.op.clone(),
+                    op: op.clone(),
                     phase,
                     seconds: time.as_secs_f64(),
                     flops: flops * self.images,

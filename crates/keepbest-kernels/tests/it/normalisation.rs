@@ -1,9 +1,12 @@
 //! Batch norm: statistics, application, gradients.
 
-use keepbest_kernels::{ActShape, Buffer, Context, batch_norm};
+use keepbest_kernels::batch_norm::Upstream;
+use keepbest_kernels::{ActShape, Buffer, Context, PoolShape, batch_norm, max_pool};
 use proptest::prelude::*;
 
-use crate::support::{Random, assert_close, contexts, dense, fastest, same_everywhere, unwritten};
+use crate::support::{
+    Random, assert_close, bits, contexts, dense, fastest, same_everywhere, unwritten,
+};
 
 struct Problem {
     n: usize,
@@ -114,8 +117,10 @@ impl Problem {
             self.n,
             self.shape,
             &self.x,
-            relu.then_some(&self.y[..]),
-            &self.dy,
+            Upstream::Output {
+                dy: &self.dy,
+                y: relu.then_some(&self.y[..]),
+            },
             &self.mean,
             &self.inv_std,
             &self.gamma,
@@ -264,4 +269,137 @@ fn bits_are_the_same_everywhere() {
             all
         });
     }
+}
+
+/// Batch norm, ReLU and max pooling in one pass, and one after the other: the same bits, all of them.
+#[test]
+fn pooling_in_the_same_pass_changes_no_bits() {
+    let shapes = [
+        (ActShape::new(28, 28, 32), [2, 2], 3),
+        (ActShape::new(7, 9, 20), [2, 2], 5),
+        (ActShape::new(11, 8, 70), [3, 2], 2),
+        (ActShape::new(2, 2, 130), [2, 2], 17),
+        (ActShape::new(40, 40, 48), [4, 3], 1),
+    ];
+    for (seed, (shape, kernel, n)) in shapes.into_iter().enumerate() {
+        let pool = PoolShape {
+            input: shape,
+            kernel,
+            stride: kernel,
+            padding: [0, 0],
+            dilation: [1, 1],
+        };
+        let output = pool.output().unwrap();
+        let mut random = Random::new(seed as u64);
+        let mut x = random.activation(n, shape);
+        // Ties, and a NaN.
+        x.iter_mut().step_by(7).for_each(|v| *v = 0.25);
+        x[shape.c] = f32::NAN;
+        let dy = random.activation(n, output);
+        let [scale, shift, mean, gamma] = [0; 4].map(|_| random.values(shape.c));
+        let inv_std: Vec<f32> = random.values(shape.c).iter().map(|v| v.abs()).collect();
+        for ctx in contexts() {
+            let winners = max_pool::indices_len(n, output);
+            let mut normalised = unwritten(n, shape);
+            batch_norm::apply(
+                &ctx,
+                n,
+                shape,
+                &x,
+                &scale,
+                &shift,
+                None,
+                true,
+                &mut normalised,
+            );
+            let (mut y, mut indices) = (unwritten(n, output), vec![0; winners]);
+            max_pool::forward(&ctx, n, &pool, &normalised, &mut y, Some(&mut indices));
+            let (mut fused, mut fused_indices) = (unwritten(n, output), vec![0; winners]);
+            max_pool::forward_normalised(
+                &ctx,
+                n,
+                &pool,
+                &x,
+                &scale,
+                &shift,
+                &mut fused,
+                &mut fused_indices,
+            );
+            assert_eq!(bits(&dense(n, output, &fused)), bits(&dense(n, output, &y)));
+            assert_eq!(fused_indices, indices);
+
+            let mut spread = unwritten(n, shape);
+            max_pool::backward(&ctx, n, &pool, &dy, &indices, &mut spread);
+            let separate = Upstream::Output {
+                dy: &spread,
+                y: Some(&normalised),
+            };
+            let together = Upstream::Pooled {
+                pool: &pool,
+                dy: &dy,
+                y: &y,
+                indices: &indices,
+            };
+            for backward in [batch_norm::backward, batch_norm::backward_frozen] {
+                let [separate, together] = [separate, together].map(|upstream| {
+                    let mut scratch = vec![f32::NAN; batch_norm::scratch_len(n, shape)];
+                    let (mut dgamma, mut dbeta) =
+                        (vec![f32::NAN; shape.c], vec![f32::NAN; shape.c]);
+                    let mut dx = unwritten(n, shape);
+                    backward(
+                        &ctx,
+                        n,
+                        shape,
+                        &x,
+                        upstream,
+                        &mean,
+                        &inv_std,
+                        &gamma,
+                        &mut scratch,
+                        &mut dgamma,
+                        &mut dbeta,
+                        &mut dx,
+                        None,
+                    );
+                    [dgamma, dbeta, dense(n, shape, &dx)].map(|values| bits(&values))
+                });
+                assert_eq!(together, separate, "{shape:?}");
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "do not tile")]
+fn overlapping_windows_are_refused() {
+    let shape = ActShape::new(8, 8, 4);
+    let pool = PoolShape {
+        input: shape,
+        kernel: [3, 3],
+        stride: [2, 2],
+        padding: [1, 1],
+        dilation: [1, 1],
+    };
+    let zeros = vec![0.0; 1000];
+    let upstream = Upstream::Pooled {
+        pool: &pool,
+        dy: &zeros,
+        y: &zeros,
+        indices: &[0; 1000],
+    };
+    batch_norm::backward(
+        &fastest(),
+        1,
+        shape,
+        &zeros,
+        upstream,
+        &zeros,
+        &zeros,
+        &zeros,
+        &mut vec![0.0; 1000],
+        &mut [0.0; 4],
+        &mut [0.0; 4],
+        &mut vec![0.0; 1000],
+        None,
+    );
 }

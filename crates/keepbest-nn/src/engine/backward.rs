@@ -4,6 +4,7 @@ use super::{Memory, Pass};
 use crate::network::Op;
 use crate::plan::{Place, Step, Target};
 use crate::random;
+use keepbest_kernels::batch_norm::Upstream;
 use keepbest_kernels::{
     adaptive_avg_pool, add, avg_pool, batch_norm, concat, dropout, gate, global_avg_pool,
     group_norm, layer_norm, max_pool, pointwise, relu,
@@ -80,13 +81,24 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
             } else {
                 batch_norm::backward
             };
+            let upstream = match &bn.pool {
+                Some(pool) => Upstream::Pooled {
+                    pool,
+                    dy,
+                    y,
+                    indices: &memory.indices[step.indices.clone()],
+                },
+                None => Upstream::Output {
+                    dy,
+                    y: bn.relu.then_some(y),
+                },
+            };
             backward(
                 ctx,
                 n,
-                shape,
+                step.input_shape,
                 x,
-                bn.relu.then_some(y),
-                dy,
+                upstream,
                 &memory.mean[channels.clone()],
                 &memory.inv_std[channels],
                 param(bn.weight),
@@ -139,8 +151,7 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
                 n,
                 shape,
                 x,
-                None,
-                dy,
+                Upstream::Output { dy, y: None },
                 &memory.mean[channels.clone()],
                 &memory.inv_std[channels.clone()],
                 param(*weight),

@@ -47,7 +47,7 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
                 mean.copy_from_slice(param(bn.running_mean));
                 variance.copy_from_slice(param(bn.running_var));
             } else {
-                batch_norm::statistics(ctx, n, shape, x, scratch, mean, variance);
+                batch_norm::statistics(ctx, n, step.input_shape, x, scratch, mean, variance);
             }
             inverse_deviation(variance, bn.eps, inv_std);
             affine(
@@ -58,8 +58,13 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
                 scale,
                 shift,
             );
-            let residual = bn.residual.map(|_| &*other);
-            batch_norm::apply(ctx, n, shape, x, scale, shift, residual, bn.relu, y);
+            if let Some(pool) = &bn.pool {
+                let indices = &mut memory.indices[step.indices.clone()];
+                max_pool::forward_normalised(ctx, n, pool, x, scale, shift, y, indices);
+            } else {
+                let residual = bn.residual.map(|_| &*other);
+                batch_norm::apply(ctx, n, shape, x, scale, shift, residual, bn.relu, y);
+            }
         }
         Op::Relu => relu::forward(ctx, x, y),
         Op::MaxPool(pool) => {

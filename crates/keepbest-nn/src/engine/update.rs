@@ -172,7 +172,7 @@ pub(super) fn running_statistics(
         let Op::BatchNorm(bn) = &step.node.op else {
             continue;
         };
-        let shape = step.output_shape;
+        let shape = step.input_shape;
         let values = (images * shape.h * shape.w) as f64;
         // One value a channel is refused before the step, so this is finite.
         let unbiased = values / (values - 1.0);

@@ -180,6 +180,7 @@ impl Lowering {
             momentum: l.momentum,
             residual: None,
             relu: false,
+            pool: None,
         });
         self.param(
             place,
