@@ -73,7 +73,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         if !name.contains(&filter) {
             continue;
         }
-        let plan = ConvPlan::in_precision_of_context(&shape, n, &ctx)?;
+        let plan = ConvPlan::for_training(&shape, n, &ctx)?;
         let mut seed = 1u32;
         let mut fill = |len: usize| {
             let mut buffer = Buffer::zeroed(len);
@@ -94,15 +94,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             fill(plan.weight_gradient_scratch_len(threads)),
             fill(shape.weight_len()),
         );
-        plan.pack_forward(&ctx, &weights, &mut forward);
-        plan.pack_backward(&ctx, &weights, &mut backward);
+        let forward = plan.pack_forward(&ctx, &weights, &mut forward);
+        let backward = plan.pack_backward(&ctx, &weights, &mut backward);
         let flops = shape.flops_per_image() as f64 * n as f64;
         let seconds = [
             time(threads, || {
-                plan.forward(&ctx, n, &x, &forward, Epilogue::default(), &mut y)
+                plan.forward(&ctx, n, &x, forward, Epilogue::default(), &mut y)
             }),
             time(threads, || {
-                plan.backward_data(&ctx, n, &dy, &backward, &mut dx)
+                plan.backward_data(&ctx, n, &dy, backward, &mut dx)
             }),
             time(threads, || {
                 plan.backward_weights(&ctx, n, &x, &dy, &mut scratch, &mut dw)

@@ -4,6 +4,7 @@ mod axis;
 mod depthwise;
 mod direct;
 mod epilogue;
+mod linear;
 mod pairs;
 mod weight_gradient;
 mod winograd;
@@ -20,6 +21,7 @@ use axis::Axis;
 use depthwise::Depthwise;
 use direct::Direct;
 pub use epilogue::Epilogue;
+use linear::Linear;
 use weight_gradient::WeightGradient;
 use winograd::{Form, WeightOrder, Winograd, WinogradGradient};
 
@@ -162,11 +164,12 @@ impl ConvShape {
 /// };
 /// let plan = ConvPlan::new(&shape, 8, &ctx)?;
 /// let mut packed = Buffer::zeroed(plan.packed_forward_len());
-/// plan.pack_forward(&ctx, &vec![1.0; shape.weight_len()], &mut packed);
+/// let weights = vec![1.0; shape.weight_len()];
+/// let packed = plan.pack_forward(&ctx, &weights, &mut packed);
 /// let x = vec![1.0; shape.input.len(1)];
 /// let mut y = Buffer::zeroed(plan.output().len(1));
 /// let epilogue = Epilogue { bias: Some(&[0.5, 0.0]), ..Default::default() };
-/// plan.forward(&ctx, 1, &x, &packed, epilogue, &mut y);
+/// plan.forward(&ctx, 1, &x, packed, epilogue, &mut y);
 /// // The corner sees 4 pixels, the pixel beside it 6; two channels each.
 /// assert_eq!(y[..4], [4.5, 4.0, 6.5, 6.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -182,6 +185,7 @@ pub struct ConvPlan {
 
 #[derive(Debug)]
 enum Kind {
+    Linear(Linear),
     Gemm(Box<Gemm>),
     Depthwise(Box<Depthwise>),
 }
@@ -250,18 +254,42 @@ impl ConvPlan {
         ConvPlan::with_methods(shape, max_batch, ctx, Precision::F32, Winograd::new)
     }
 
-    /// A plan that multiplies in the [precision of the context](Context::precision) where there are at least 16 channels, an
-    /// even number. Run it with this context.
+    /// A plan for training, where weights change every step. It multiplies in the [precision of the
+    /// context](Context::precision) where there are at least 16 channels, an even number; in `f32` a linear layer takes its
+    /// weights where they lie, and packs nothing. Run it with this context.
     ///
     /// # Errors
     ///
     /// As [`new`](Self::new).
-    pub fn in_precision_of_context(
+    pub fn for_training(
         shape: &ConvShape,
         max_batch: usize,
         ctx: &Context,
     ) -> Result<ConvPlan, ShapeError> {
-        ConvPlan::with_methods(shape, max_batch, ctx, ctx.precision(), Winograd::new)
+        let precision = ctx.precision();
+        let plan = ConvPlan::with_methods(shape, max_batch, ctx, precision, Winograd::new)?;
+        match Linear::new(shape) {
+            Some(linear) if !plan.in_pairs() => {
+                ctx.reserve_staging(linear.staging_len(max_batch));
+                ctx.reserve_scratch(linear.scratch_len(ctx, max_batch));
+                Ok(ConvPlan {
+                    kind: Kind::Linear(linear),
+                    ..plan
+                })
+            }
+            _ => Ok(plan),
+        }
+    }
+
+    /// Whether the forward pass multiplies pairs of `bf16`.
+    fn in_pairs(&self) -> bool {
+        match &self.kind {
+            Kind::Gemm(gemm) => match &gemm.forward {
+                Method::Direct(direct) => direct.in_pairs(),
+                Method::Winograd(winograd) => winograd.in_pairs(),
+            },
+            Kind::Linear(_) | Kind::Depthwise(_) => false,
+        }
     }
 
     /// A plan that asks `winograd` where it is to be used.
@@ -375,6 +403,7 @@ impl ConvPlan {
     /// Floats of weights packed for [`forward`](Self::forward).
     pub fn packed_forward_len(&self) -> usize {
         match &self.kind {
+            Kind::Linear(_) => 0,
             Kind::Gemm(gemm) => gemm.forward.packed_len(),
             Kind::Depthwise(depthwise) => depthwise.packed_len(),
         }
@@ -383,6 +412,7 @@ impl ConvPlan {
     /// Floats of weights packed for [`backward_data`](Self::backward_data).
     pub fn packed_backward_len(&self) -> usize {
         match &self.kind {
+            Kind::Linear(_) => 0,
             Kind::Gemm(gemm) => gemm.backward.packed_len(),
             Kind::Depthwise(depthwise) => depthwise.packed_len(),
         }
@@ -393,6 +423,7 @@ impl ConvPlan {
     pub fn weight_gradient_scratch_len(&self, _threads: usize) -> usize {
         let bias = PixelChunks::new(self.max_batch, self.output).count() * self.output.c;
         let weights = match &self.kind {
+            Kind::Linear(_) => 0,
             Kind::Gemm(gemm) => match &gemm.weights {
                 Gradient::Direct(direct) => direct.scratch_len(self.max_batch),
                 Gradient::Winograd(winograd) => winograd.scratch_len(self.max_batch),
@@ -402,12 +433,18 @@ impl ConvPlan {
         weights.max(bias)
     }
 
-    /// Re-lays weights `[out][in / groups][kh][kw]` for [`forward`](Self::forward).
+    /// What [`forward`](Self::forward) takes: weights `[out][in / groups][kh][kw]` re-laid in `packed`
+    /// ([`packed_forward_len`](Self::packed_forward_len) floats), or the weights themselves where it packs none.
     ///
     /// # Panics
     ///
     /// When a slice is too short.
-    pub fn pack_forward(&self, ctx: &Context, weights: &[f32], packed: &mut [f32]) {
+    pub fn pack_forward<'a>(
+        &self,
+        ctx: &Context,
+        weights: &'a [f32],
+        packed: &'a mut [f32],
+    ) -> &'a [f32] {
         self.check(ctx, 0);
         check_len("weights", weights, self.shape.weight_len());
         check_len("packed", packed, self.packed_forward_len());
@@ -423,15 +460,23 @@ impl ConvPlan {
                 gemm.forward.pack(ctx, weights, order, packed);
             }
             Kind::Depthwise(depthwise) => depthwise.pack(weights, packed),
+            Kind::Linear(_) => return weights,
         }
+        packed
     }
 
-    /// Re-lays weights `[out][in / groups][kh][kw]` for [`backward_data`](Self::backward_data).
+    /// What [`backward_data`](Self::backward_data) takes: weights `[out][in / groups][kh][kw]` re-laid in `packed`
+    /// ([`packed_backward_len`](Self::packed_backward_len) floats), or the weights themselves where it packs none.
     ///
     /// # Panics
     ///
     /// When a slice is too short.
-    pub fn pack_backward(&self, ctx: &Context, weights: &[f32], packed: &mut [f32]) {
+    pub fn pack_backward<'a>(
+        &self,
+        ctx: &Context,
+        weights: &'a [f32],
+        packed: &'a mut [f32],
+    ) -> &'a [f32] {
         self.check(ctx, 0);
         check_len("weights", weights, self.shape.weight_len());
         check_len("packed", packed, self.packed_backward_len());
@@ -447,7 +492,9 @@ impl ConvPlan {
                 gemm.backward.pack(ctx, weights, order, packed);
             }
             Kind::Depthwise(depthwise) => depthwise.pack(weights, packed),
+            Kind::Linear(_) => return weights,
         }
+        packed
     }
 
     /// `y = x * weights`, and what the epilogue says; `packed` comes from [`pack_forward`](Self::pack_forward).
@@ -467,7 +514,11 @@ impl ConvPlan {
         self.check(ctx, n);
         check_activation("x", x, n, self.shape.input);
         check_activation("y", y, n, self.output);
-        check_len("packed", packed, self.packed_forward_len());
+        check_len(
+            "packed",
+            packed,
+            self.operand_len(self.packed_forward_len()),
+        );
         if let Some(bias) = epilogue.bias {
             check_len("bias", bias, self.output.c);
         }
@@ -475,6 +526,7 @@ impl ConvPlan {
             check_activation("residual", residual, n, self.output);
         }
         match &self.kind {
+            Kind::Linear(linear) => linear.forward(ctx, n, x, packed, epilogue, y),
             Kind::Gemm(gemm) => gemm.forward.run(ctx, n, x, packed, epilogue, y),
             Kind::Depthwise(depthwise) => depthwise.forward(ctx, n, x, packed, epilogue, y),
         }
@@ -497,8 +549,13 @@ impl ConvPlan {
         self.check(ctx, n);
         check_activation("dy", dy, n, self.output);
         check_activation("dx", dx, n, self.shape.input);
-        check_len("packed", packed, self.packed_backward_len());
+        check_len(
+            "packed",
+            packed,
+            self.operand_len(self.packed_backward_len()),
+        );
         match &self.kind {
+            Kind::Linear(linear) => linear.backward_data(ctx, n, dy, packed, dx),
             Kind::Gemm(gemm) => {
                 gemm.backward
                     .run(ctx, n, dy, packed, Epilogue::default(), dx);
@@ -531,6 +588,7 @@ impl ConvPlan {
             self.weight_gradient_scratch_len(ctx.pool().threads()),
         );
         match &self.kind {
+            Kind::Linear(linear) => linear.backward_weights(ctx, n, x, dy, dw),
             Kind::Gemm(gemm) => match &gemm.weights {
                 Gradient::Direct(direct) => direct.run(ctx, n, x, dy, scratch, dw),
                 Gradient::Winograd(winograd) => winograd.run(ctx, n, x, dy, scratch, dw),
@@ -580,6 +638,14 @@ impl ConvPlan {
         }
     }
 
+    /// Floats of weights, packed or not.
+    fn operand_len(&self, packed: usize) -> usize {
+        match self.kind {
+            Kind::Linear(_) => self.shape.weight_len(),
+            _ => packed,
+        }
+    }
+
     #[track_caller]
     fn check(&self, ctx: &Context, n: usize) {
         assert!(
@@ -622,13 +688,13 @@ mod tests {
         weights: &[f32],
     ) -> [Vec<f32>; 3] {
         let mut packed = vec![f32::NAN; plan.packed_forward_len()];
-        plan.pack_forward(ctx, weights, &mut packed);
+        let packed = plan.pack_forward(ctx, weights, &mut packed);
         let mut y = vec![0.0; plan.output.len(n)];
-        plan.forward(ctx, n, x, &packed, Epilogue::default(), &mut y);
+        plan.forward(ctx, n, x, packed, Epilogue::default(), &mut y);
         let mut packed = vec![f32::NAN; plan.packed_backward_len()];
-        plan.pack_backward(ctx, weights, &mut packed);
+        let packed = plan.pack_backward(ctx, weights, &mut packed);
         let mut dx = vec![0.0; plan.shape.input.len(n)];
-        plan.backward_data(ctx, n, dy, &packed, &mut dx);
+        plan.backward_data(ctx, n, dy, packed, &mut dx);
         let mut scratch = vec![f32::NAN; plan.weight_gradient_scratch_len(1)];
         let mut dw = vec![0.0; weights.len()];
         plan.backward_weights(ctx, n, x, dy, &mut scratch, &mut dw);
@@ -656,7 +722,7 @@ mod tests {
                 dilation: [1, 1],
                 groups: 1,
             };
-            let here = ConvPlan::in_precision_of_context(&shape, n, ctx).unwrap();
+            let here = ConvPlan::for_training(&shape, n, ctx).unwrap();
             let Kind::Gemm(gemm) = &here.kind else {
                 panic!("a dense convolution")
             };

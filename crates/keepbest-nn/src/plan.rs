@@ -143,7 +143,7 @@ impl Plan {
             }
             let conv = match &node.op {
                 Op::Conv { shape, .. } if training => {
-                    Some(ConvPlan::in_precision_of_context(shape, batch, ctx)?)
+                    Some(ConvPlan::for_training(shape, batch, ctx)?)
                 }
                 Op::Conv { shape, .. } => Some(ConvPlan::new(shape, batch, ctx)?),
                 _ => None,

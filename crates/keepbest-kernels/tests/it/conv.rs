@@ -106,22 +106,28 @@ impl Problem {
 
     /// Forward, data gradient, weight gradient, bias gradient.
     fn run(&self, ctx: &Context, max_batch: usize) -> [Vec<f32>; 4] {
-        let plan = ConvPlan::in_precision_of_context(&self.shape, max_batch, ctx).unwrap();
+        self.run_as(
+            &ConvPlan::for_training(&self.shape, max_batch, ctx).unwrap(),
+            ctx,
+        )
+    }
+
+    fn run_as(&self, plan: &ConvPlan, ctx: &Context) -> [Vec<f32>; 4] {
         let mut packed = vec![f32::NAN; plan.packed_forward_len()];
-        plan.pack_forward(ctx, &self.weights, &mut packed);
+        let packed = plan.pack_forward(ctx, &self.weights, &mut packed);
         let mut y = unwritten(self.n, self.output);
         plan.forward(
             ctx,
             self.n,
             &self.x,
-            &packed,
+            packed,
             self.bias.as_deref().into(),
             &mut y,
         );
         let mut packed = vec![f32::NAN; plan.packed_backward_len()];
-        plan.pack_backward(ctx, &self.weights, &mut packed);
+        let packed = plan.pack_backward(ctx, &self.weights, &mut packed);
         let mut dx = unwritten(self.n, self.shape.input);
-        plan.backward_data(ctx, self.n, &self.dy, &packed, &mut dx);
+        plan.backward_data(ctx, self.n, &self.dy, packed, &mut dx);
         let mut scratch = vec![f32::NAN; plan.weight_gradient_scratch_len(ctx.pool().threads())];
         let mut dw = vec![f32::NAN; self.weights.len()];
         plan.backward_weights(ctx, self.n, &self.x, &self.dy, &mut scratch, &mut dw);
@@ -136,13 +142,25 @@ impl Problem {
     }
 
     fn check(&self, ctx: &Context) {
+        self.check_as(
+            &ConvPlan::for_training(&self.shape, self.n + 2, ctx).unwrap(),
+            ctx,
+        );
+        let input = self.shape.input;
+        if self.shape.kernel == [input.h, input.w] {
+            // A linear layer predicts in another way than it trains.
+            self.check_as(&ConvPlan::new(&self.shape, self.n + 2, ctx).unwrap(), ctx);
+        }
+    }
+
+    fn check_as(&self, plan: &ConvPlan, ctx: &Context) {
         let names = [
             "forward",
             "data gradient",
             "weight gradient",
             "bias gradient",
         ];
-        let results = self.run(ctx, self.n + 2);
+        let results = self.run_as(plan, ctx);
         for ((name, actual), expected) in names.iter().zip(results).zip(self.reference()) {
             let (mut error, mut scale) = (0.0, 0.0);
             for (&actual, &(expected, squares, _)) in actual.iter().zip(&expected) {
@@ -346,6 +364,13 @@ fn bits_are_the_same_on_every_instruction_set_and_thread_count() {
     ];
     shapes.push((
         ConvShape {
+            kernel: [3, 2],
+            ..conv([3, 2, 500], 130, 1, 1, 0)
+        },
+        35,
+    ));
+    shapes.push((
+        ConvShape {
             groups: 4,
             ..conv([10, 10, 8], 12, 3, 1, 1)
         },
@@ -388,13 +413,14 @@ fn an_epilogue_is_what_separate_passes_would_do() {
     for (seed, (shape, n)) in shapes.into_iter().enumerate() {
         let problem = Problem::new(shape, n, true, seed as u64);
         let residual = Random::new(1000 + seed as u64).activation(n, problem.output);
-        for ctx in contexts().iter().step_by(2) {
-            let plan = ConvPlan::new(&shape, n, ctx).unwrap();
+        for (ctx, plan) in contexts().iter().step_by(2).flat_map(|ctx| {
+            [ConvPlan::new, ConvPlan::for_training].map(|plan| (ctx, plan(&shape, n, ctx).unwrap()))
+        }) {
             let mut packed = vec![f32::NAN; plan.packed_forward_len()];
-            plan.pack_forward(ctx, &problem.weights, &mut packed);
+            let packed = plan.pack_forward(ctx, &problem.weights, &mut packed);
             let forward = |epilogue| {
                 let mut y = unwritten(n, problem.output);
-                plan.forward(ctx, n, &problem.x, &packed, epilogue, &mut y);
+                plan.forward(ctx, n, &problem.x, packed, epilogue, &mut y);
                 dense(n, problem.output, &y)
             };
             let bias = problem.bias.as_deref();
@@ -436,7 +462,11 @@ fn the_planned_batch_does_not_change_bits() {
 #[test]
 fn an_image_gives_the_same_bits_in_any_batch() {
     let ctx = fastest();
-    for shape in [conv([8, 8, 48], 40, 3, 1, 1), conv([8, 8, 48], 40, 3, 2, 1)] {
+    for shape in [
+        conv([8, 8, 48], 40, 3, 1, 1),
+        conv([8, 8, 48], 40, 3, 2, 1),
+        conv([4, 4, 48], 40, 4, 1, 0),
+    ] {
         let problem = Problem::new(shape, 17, true, 9);
         let [all, dx, ..] = problem.run(&ctx, 17);
         let one = Problem { n: 1, ..problem };

@@ -63,8 +63,8 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
                 conv.backward_bias(ctx, n, dy, scratch, gradient);
             }
             if wanted {
-                conv.pack_backward(ctx, param(*weight), scratch);
-                conv.backward_data(ctx, n, dy, scratch, dx);
+                let weights = conv.pack_backward(ctx, param(*weight), scratch);
+                conv.backward_data(ctx, n, dy, weights, dx);
             }
         }
         Op::BatchNorm(bn) => {

@@ -33,8 +33,8 @@ pub(super) fn run(pass: &Pass, step: &Step, memory: &mut Memory) {
     match &step.node.op {
         Op::Conv { weight, bias, .. } => {
             let conv = step.conv.as_ref().expect("a convolution has its plan");
-            conv.pack_forward(ctx, param(*weight), scratch);
-            conv.forward(ctx, n, x, scratch, bias.map(param).into(), y);
+            let weights = conv.pack_forward(ctx, param(*weight), scratch);
+            conv.forward(ctx, n, x, weights, bias.map(param).into(), y);
         }
         Op::BatchNorm(bn) => {
             let channels = step.channels.clone();
