@@ -254,9 +254,9 @@ impl ConvPlan {
         ConvPlan::with_methods(shape, max_batch, ctx, Precision::F32, Winograd::new)
     }
 
-    /// A plan for training, where weights change every step. It multiplies in the [precision of the
-    /// context](Context::precision) where there are at least 16 channels, an even number; in `f32` a linear layer takes its
-    /// weights where they lie, and packs nothing. Run it with this context.
+    /// A plan for training, where weights change every step. Convolutions multiply in the [precision of the
+    /// context](Context::precision) where there are at least 16 channels, an even number; linear layers in `f32`, taking their
+    /// weights where they lie. Run it with this context.
     ///
     /// # Errors
     ///
@@ -269,7 +269,7 @@ impl ConvPlan {
         let precision = ctx.precision();
         let plan = ConvPlan::with_methods(shape, max_batch, ctx, precision, Winograd::new)?;
         match Linear::new(shape) {
-            Some(linear) if !plan.in_pairs() => {
+            Some(linear) => {
                 ctx.reserve_staging(linear.staging_len(max_batch));
                 ctx.reserve_scratch(linear.scratch_len(ctx, max_batch));
                 Ok(ConvPlan {
@@ -277,18 +277,7 @@ impl ConvPlan {
                     ..plan
                 })
             }
-            _ => Ok(plan),
-        }
-    }
-
-    /// Whether the forward pass multiplies pairs of `bf16`.
-    fn in_pairs(&self) -> bool {
-        match &self.kind {
-            Kind::Gemm(gemm) => match &gemm.forward {
-                Method::Direct(direct) => direct.in_pairs(),
-                Method::Winograd(winograd) => winograd.in_pairs(),
-            },
-            Kind::Linear(_) | Kind::Depthwise(_) => false,
+            None => Ok(plan),
         }
     }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::isa::{Isa, IsaError};
 
-/// In what format convolutions and linear layers multiply. Sums, weights and everything else are `f32` in both.
+/// In what format convolutions multiply in training. Sums, weights and everything else are `f32` in both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// `f32`: the same bits on every machine.

@@ -340,10 +340,6 @@ impl Direct {
         }
     }
 
-    pub(crate) fn in_pairs(&self) -> bool {
-        self.element == Element::Bf16Pair
-    }
-
     /// Floats that the context is to have for all tasks, with batches up to `n`.
     pub(crate) fn staging_len(&self, n: usize) -> usize {
         match self.element {

@@ -211,10 +211,6 @@ impl Winograd {
         }
     }
 
-    pub(crate) fn in_pairs(&self) -> bool {
-        self.form.element() == Element::Bf16Pair
-    }
-
     pub(crate) fn packed_len(&self) -> usize {
         self.packed_len
     }
