@@ -6,12 +6,12 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use ::image::metadata::Orientation;
 use ::image::{ColorType, DynamicImage, ImageDecoder, ImageReader, Limits};
 
+use crate::guard::{BoxError, guarded};
 use crate::image::MAX_DECODED_BYTES;
 use crate::readers::{idx, io_error, read_file, read_folder};
 use crate::{DataError, Image, ImageShape};
@@ -92,14 +92,6 @@ pub(crate) fn probe_image(path: &Path) -> Result<ImageShape, DataError> {
     });
     probed.map_err(|source| failed(path, source))
 }
-
-/// Runs a decoder. Damaged files make some of them panic: for us that is an error like any other.
-fn guarded<T>(decode: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
-    catch_unwind(AssertUnwindSafe(decode))
-        .unwrap_or_else(|_| Err("its decoder stopped: the file is damaged".into()))
-}
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 fn failed(path: &Path, source: BoxError) -> DataError {
     DataError::Image {
@@ -231,13 +223,6 @@ pub fn list_images(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_decoder_that_panics_gives_an_error() {
-        let stopped = guarded::<()>(|| panic!("index out of bounds"));
-        assert!(stopped.unwrap_err().to_string().contains("is damaged"));
-        assert_eq!(guarded(|| Ok(7)).unwrap(), 7);
-    }
 
     #[test]
     fn idx_references() {

@@ -48,6 +48,13 @@ use terminal::Terminal;
 /// Runs the program.
 pub fn main() -> ExitCode {
     let terminal = Terminal::detect();
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // A damaged image may stop a decoder: that is told as an error of ours.
+        if !keepbest::data::is_decoding() {
+            hook(panic);
+        }
+    }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
