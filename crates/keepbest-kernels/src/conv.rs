@@ -147,8 +147,8 @@ impl ConvShape {
 
 /// A convolution made ready for its shape: which taps meet which pixels, tiles, packing, chunks.
 ///
-/// Nothing is allocated after `new`. Every method takes the batch `n`, at most the planned one. Neither the planned batch, nor
-/// the threads, nor the instruction set change a bit of the results.
+/// Nothing is allocated after `new`. Every method takes the batch `n`, at most the planned one. Neither the threads nor the
+/// instruction set change a bit of the results, nor, but for plans for training, the planned batch.
 ///
 /// ```
 /// use keepbest_kernels::{ActShape, Buffer, Context, ConvPlan, ConvShape, Epilogue, Isa};
@@ -251,7 +251,13 @@ impl ConvPlan {
     ///
     /// As [`ConvShape::output`], or [`ShapeError::Zero`] for an empty batch.
     pub fn new(shape: &ConvShape, max_batch: usize, ctx: &Context) -> Result<ConvPlan, ShapeError> {
-        ConvPlan::with_methods(shape, max_batch, ctx, Precision::F32, Winograd::new)
+        ConvPlan::with_methods(
+            shape,
+            max_batch,
+            ctx,
+            Precision::F32,
+            |form, shape, src, dst, padding| Winograd::new(None, form, shape, src, dst, padding),
+        )
     }
 
     /// A plan for training, where weights change every step. Convolutions multiply in the [precision of the
@@ -267,7 +273,14 @@ impl ConvPlan {
         ctx: &Context,
     ) -> Result<ConvPlan, ShapeError> {
         let precision = ctx.precision();
-        let plan = ConvPlan::with_methods(shape, max_batch, ctx, precision, Winograd::new)?;
+        let batch = Some(max_batch);
+        let plan = ConvPlan::with_methods(
+            shape,
+            max_batch,
+            ctx,
+            precision,
+            |form, shape, src, dst, padding| Winograd::new(batch, form, shape, src, dst, padding),
+        )?;
         match Linear::new(shape) {
             Some(linear) => {
                 ctx.reserve_staging(linear.staging_len(max_batch));
@@ -711,7 +724,7 @@ mod tests {
                 dilation: [1, 1],
                 groups: 1,
             };
-            let here = ConvPlan::for_training(&shape, n, ctx).unwrap();
+            let here = ConvPlan::for_training(&shape, 64, ctx).unwrap();
             let Kind::Gemm(gemm) = &here.kind else {
                 panic!("a dense convolution")
             };

@@ -30,6 +30,8 @@ const INPUT_LEN: usize = 128 << 10;
 const TILES: [usize; 2] = [28, 56];
 /// Cost of transforming one channel of one tile, in fused multiply-adds.
 const TRANSFORM_COST: usize = 200;
+/// Cost of packing a weight at one point, and of reading it from memory, in fused multiply-adds.
+const PACKING_COST: usize = 54;
 /// Words of a task of packing.
 const SLICE: usize = 16;
 
@@ -140,8 +142,10 @@ fn direct_products(src: usize, dst: usize, padding: usize) -> usize {
 
 impl Winograd {
     /// Plans from `src` to `dst`, or `None` where the direct method is better. Depends on the shape alone, so that a network
-    /// gives the same bits on every machine and in every batch.
+    /// gives the same bits on every machine, and in prediction in every batch. In training, with a `batch`, weights are packed
+    /// every step, which pays only where there are enough images.
     pub(crate) fn new(
+        batch: Option<usize>,
         form: Form,
         shape: &ConvShape,
         src: ActShape,
@@ -159,7 +163,7 @@ impl Winograd {
         let grid = [dst.h.div_ceil(OUT), dst.w.div_ceil(OUT)];
         let tiles = grid[0] * grid[1];
         // With fewer tiles an image's arithmetic is little beside four times the weights' memory.
-        if tiles < 4 {
+        if tiles < 4 && batch.is_none() {
             return None;
         }
         let direct = direct_products(src.h, dst.h, padding[0])
@@ -171,8 +175,11 @@ impl Winograd {
             Element::F32 => TRANSFORM_COST,
             Element::Bf16Pair => 2 * TRANSFORM_COST,
         };
-        let here = tiles * (POINTS * src.c * dst.c + transform * (src.c + dst.c));
-        (here < direct).then(|| Winograd::planned(form, src, dst, padding))
+        let images = batch.unwrap_or(1);
+        let packing = if batch.is_some() { PACKING_COST } else { 0 };
+        let here = images * tiles * (POINTS * src.c * dst.c + transform * (src.c + dst.c))
+            + packing * POINTS * src.c * dst.c;
+        (here < images * direct).then(|| Winograd::planned(form, src, dst, padding))
     }
 
     fn planned(form: Form, src: ActShape, dst: ActShape, padding: [usize; 2]) -> Winograd {
