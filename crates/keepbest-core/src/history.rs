@@ -30,6 +30,9 @@ pub struct EvaluationRecord {
     /// The identity of the weights it was measured on, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<WeightsDigest>,
+    /// What was decided by the run's further objectives, in their order. Verdict, score and value above are by its first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Judgement>,
 }
 
 impl EvaluationRecord {
@@ -49,6 +52,27 @@ impl EvaluationRecord {
             score,
             value,
             digest: None,
+            others: Vec::new(),
+        }
+    }
+
+    /// With what was decided by the run's further objectives, in their order.
+    #[must_use]
+    pub fn with_others(mut self, others: Vec<Judgement>) -> Self {
+        self.others = others;
+        self
+    }
+
+    /// What was decided by one of the run's objectives; the first is at 0.
+    #[must_use]
+    pub fn judgement(&self, objective: usize) -> Option<Judgement> {
+        match objective.checked_sub(1) {
+            None => Some(Judgement {
+                verdict: self.verdict.clone(),
+                score: self.score,
+                value: self.value,
+            }),
+            Some(other) => self.others.get(other).cloned(),
         }
     }
 
@@ -108,13 +132,20 @@ impl History {
         self.records.last()
     }
 
-    /// The best: the latest that improved.
+    /// The best by the run's first objective: the latest that improved.
     #[must_use]
     pub fn best(&self) -> Option<&EvaluationRecord> {
-        self.records
-            .iter()
-            .rev()
-            .find(|record| record.verdict.is_improved())
+        self.best_by(0)
+    }
+
+    /// The best by one of the run's objectives: the latest that improved.
+    #[must_use]
+    pub fn best_by(&self, objective: usize) -> Option<&EvaluationRecord> {
+        let improved = |record: &&EvaluationRecord| {
+            let judgement = record.judgement(objective);
+            judgement.is_some_and(|judgement| judgement.verdict.is_improved())
+        };
+        self.records.iter().rev().find(improved)
     }
 
     /// One metric over the run: step, epoch and value of every evaluation that has it.
@@ -143,7 +174,7 @@ impl History {
         self.records.retain(|record| record.step <= step);
     }
 
-    /// The same measurements judged anew under an objective, from the first on.
+    /// The same measurements judged anew under one objective alone, from the first on.
     ///
     /// # Errors
     /// [`ObjectiveError::MissingMetric`] when an evaluation lacks a metric that the objective needs.
@@ -164,6 +195,7 @@ impl History {
                 verdict,
                 score,
                 value,
+                others: Vec::new(),
                 ..record.clone()
             });
         }
@@ -207,6 +239,7 @@ mod tests {
                 score: None,
                 value: f64::NAN,
                 digest: Some(WeightsDigest([i as u8; 32])),
+                others: Vec::new(),
             })
             .collect();
         bare.judged_by(&objective).unwrap()

@@ -70,9 +70,11 @@ impl Verdict {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Judgement {
     /// The answer.
+    #[serde(flatten)]
     pub verdict: Verdict,
     /// What to compare the next evaluation with, should this one become the best. `None` exactly when the verdict is
     /// [`Verdict::Rejected`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<Score>,
     /// The value of the monitored expression, as it was: NaN and infinities too.
     #[serde(with = "nonfinite")]

@@ -100,7 +100,7 @@ impl<'a> Follower<'a> {
         run: &'a Path,
         state: &'a RunState,
     ) -> Result<Option<Self>, AlsoError> {
-        let Some(best) = &state.best else {
+        let Some(best) = state.best() else {
             return Ok(None);
         };
         let best = ModelFile::open(best.checkpoint.path(run))?;
@@ -132,7 +132,7 @@ impl<'a> Follower<'a> {
         if holds(&path, |out| self.put(out)).map_err(IoError::at("read", &path))? {
             return Ok(Standing::InStep);
         }
-        let best = self.state.best.as_ref().map_or(0, |best| best.step);
+        let best = self.state.best().map_or(0, |best| best.step);
         let ahead = read_digest(&path).is_ok_and(|digest| {
             let saved = self.state.checkpoints.values();
             saved

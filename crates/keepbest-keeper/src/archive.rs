@@ -350,7 +350,7 @@ pub(crate) fn lost_in_archive(
 /// [`ArchiveRunError`].
 pub fn read_archived(
     view: &RunView,
-    which: Selector,
+    which: &Selector,
 ) -> Result<(CheckpointName, Bytes), ArchiveRunError> {
     let name = match find_archived(view.state(), which) {
         Some(found) => found.saved.checkpoint.clone(),
@@ -376,7 +376,7 @@ pub fn read_archived(
 ///
 /// # Errors
 /// [`ArchiveRunError`]; the archive keeps it in any case.
-pub fn restore(path: &Path, which: Selector) -> Result<CheckpointName, ArchiveRunError> {
+pub fn restore(path: &Path, which: &Selector) -> Result<CheckpointName, ArchiveRunError> {
     restore_on(RealFileSystem::shared(), path, which)
 }
 
@@ -387,7 +387,7 @@ pub fn restore(path: &Path, which: Selector) -> Result<CheckpointName, ArchiveRu
 pub fn restore_on(
     fs: SharedFileSystem,
     path: &Path,
-    which: Selector,
+    which: &Selector,
 ) -> Result<CheckpointName, ArchiveRunError> {
     let mut run = RunWriter::open_on(fs, path)?;
     let Some(found) = find_archived(run.state(), which).cloned() else {

@@ -89,7 +89,7 @@ impl Background<'_> {
             Job::Evaluated(job) => self.evaluated(*job),
             Job::Last(job) => self.last(*job),
             Job::Interrupted => {
-                let resume_step = self.run.state().last.as_ref().map(|last| last.step);
+                let resume_step = self.run.state().last().map(|last| last.step);
                 self.end(Event::Interrupted(InterruptedEvent { resume_step }));
             }
             Job::Finished(summary) => self.end(Event::Finished(FinishedEvent { summary })),
@@ -138,10 +138,14 @@ impl Background<'_> {
             failures.extend(self.commit(file, &job));
         }
         for (refs, error) in failures {
-            if let (true, Some(score)) = (refs.contains(&RefName::Best), job.record.score) {
-                let on_disk = self.run.state().best.as_ref();
-                if on_disk.is_none_or(|best| best.step != job.record.step) {
-                    self.queue.lock().failed_best(&self.config.objective, score);
+            for reference in &refs {
+                let mut state = self.queue.lock();
+                let on_disk = self.run.state().refs.get(reference);
+                if let Some((place, track)) = state.track(reference)
+                    && on_disk.is_none_or(|best| best.step != job.record.step)
+                    && let Some(score) = job.record.judgement(place).and_then(|it| it.score)
+                {
+                    track.failed(score);
                 }
             }
             self.failed(refs, job.record.step, job.record.epoch, error);
@@ -160,18 +164,19 @@ impl Background<'_> {
             }],
             SaveMode::Full => Vec::new(),
             SaveMode::Params => {
-                let of = |reference: RefName| refs.iter().copied().filter(move |&r| r == reference);
+                let (bests, last): (Vec<_>, Vec<_>) =
+                    refs.iter().cloned().partition(RefName::is_best);
                 let mut targets = Vec::new();
-                if refs.contains(&RefName::Best) || job.candidate {
+                if !bests.is_empty() || job.candidate {
                     targets.push(Target {
                         mode: SaveMode::Params,
-                        refs: of(RefName::Best).collect(),
+                        refs: bests,
                     });
                 }
-                if refs.contains(&RefName::Last) {
+                if !last.is_empty() {
                     targets.push(Target {
                         mode: SaveMode::Full,
-                        refs: of(RefName::Last).collect(),
+                        refs: last,
                     });
                 }
                 targets
@@ -248,11 +253,11 @@ impl Background<'_> {
             result = self.journal(Event::Superseded(SupersededEvent {
                 step: record.step,
                 epoch: record.epoch,
-                refs: vec![*reference],
+                refs: vec![reference.clone()],
                 reason: reason.clone(),
             }));
             self.event(KeeperEvent::Superseded {
-                reference: *reference,
+                reference: reference.clone(),
                 step: record.step,
                 epoch: record.epoch,
                 reason: reason.clone(),
@@ -272,16 +277,21 @@ impl Background<'_> {
         };
         let mut failures = Vec::new();
         for reference in refs {
-            let mut event = PromotedEvent::new(reference, &committed, record.step, record.epoch);
-            let mut reason = None;
-            if let (RefName::Best, Some(score)) = (reference, record.score) {
-                let was = self.run.state().best.as_ref().and_then(|best| best.score);
-                event = event.with_score(score, was.map(|score| score.value));
-                reason = Some(record.verdict.reason().to_owned());
+            let place = self.queue.lock().track(&reference).map(|(place, _)| place);
+            let judgement = place.and_then(|place| record.judgement(place));
+            let reason = judgement
+                .as_ref()
+                .map(|judgement| judgement.verdict.reason().to_owned());
+            let before = self.run.state().refs.get(&reference);
+            let was = before.and_then(|best| best.score).map(|score| score.value);
+            let mut event =
+                PromotedEvent::new(reference.clone(), &committed, record.step, record.epoch);
+            if let Some(score) = judgement.and_then(|judgement| judgement.score) {
+                event = event.with_score(score, was);
             }
             if let Err(error) = self.promote(&committed, event, reason) {
                 failures.push((vec![reference], error));
-            } else if reference == RefName::Last {
+            } else if reference == RefName::LAST {
                 self.last_training = Some(job.training.clone());
             }
         }
@@ -309,9 +319,9 @@ impl Background<'_> {
         event: PromotedEvent,
         reason: Option<String>,
     ) -> Result<(), String> {
-        let reference = event.reference;
+        let reference = event.reference.clone();
         let promoted = KeeperEvent::Promoted {
-            reference,
+            reference: reference.clone(),
             path: reference.path(self.run.path()),
             step: event.step,
             epoch: event.epoch,
@@ -320,13 +330,13 @@ impl Background<'_> {
             reason,
         };
         let result = self.run.promote(committed, event);
-        if reference == RefName::Best && !matches!(result, Err(PromoteError::Journal(_))) {
+        if !matches!(result, Err(PromoteError::Journal(_))) {
             // The journal is what counts, even where the ref could not be moved yet.
-            self.also_behind = true;
-            let best = best_record(self.run.path(), self.run.state());
-            self.queue
-                .lock()
-                .promoted_best(&self.config.objective, best);
+            self.also_behind |= reference == RefName::BEST;
+            if let Some((_, track)) = self.queue.lock().track(&reference) {
+                let state = self.run.state();
+                track.promoted(best_record(self.run.path(), state, reference));
+            }
         }
         match result {
             Ok(_) => {
@@ -347,8 +357,7 @@ impl Background<'_> {
         let is_there = self
             .run
             .state()
-            .last
-            .as_ref()
+            .last()
             .is_some_and(|last| last.step == step)
             && self.last_training.as_ref() == Some(&training);
         if is_there {
@@ -366,7 +375,7 @@ impl Background<'_> {
                 history: &self.history,
                 training: &training,
             };
-            let refs = vec![RefName::Last];
+            let refs = vec![RefName::LAST];
             begin(
                 &self.run,
                 &self.config.constants,
@@ -385,12 +394,12 @@ impl Background<'_> {
             .and(begun)
             .and_then(|file| self.commit_file(file, step, epoch))
             .and_then(|committed| {
-                let event = PromotedEvent::new(RefName::Last, &committed, step, epoch);
+                let event = PromotedEvent::new(RefName::LAST, &committed, step, epoch);
                 self.promote(&committed, event, None)
             });
         match result {
             Ok(()) => self.last_training = Some(training),
-            Err(error) => self.failed(vec![RefName::Last], step, epoch, error),
+            Err(error) => self.failed(vec![RefName::LAST], step, epoch, error),
         }
         self.follow_best();
         self.prune();

@@ -70,8 +70,10 @@ pub struct ModelConstants {
 /// The keeper's settings.
 #[derive(Clone, Debug)]
 pub struct KeeperConfig {
-    /// What best means.
+    /// What best means. Early stopping goes by this objective.
     pub objective: Objective,
+    /// What a best is kept of as well, each under a [ref](keepbest_store::RefName) of its own: `best:val/loss`.
+    pub others: Vec<Objective>,
     /// When to stop before the planned end.
     pub early_stopping: EarlyStoppingConfig,
     /// What best holds.
@@ -94,6 +96,7 @@ impl KeeperConfig {
     pub fn new(objective: Objective) -> Self {
         Self {
             objective,
+            others: Vec::new(),
             early_stopping: EarlyStoppingConfig::default(),
             save: SaveMode::default(),
             also: None,

@@ -15,6 +15,9 @@ pub enum CreateError {
     /// The directory cannot be created, or is taken.
     #[error(transparent)]
     Run(#[from] store::CreateError),
+    /// The objectives do not go together.
+    #[error(transparent)]
+    Objective(#[from] ObjectiveError),
     /// A file in it cannot be written, or the file system lacks what a run needs.
     #[error(transparent)]
     Io(#[from] store::IoError),
@@ -39,9 +42,9 @@ pub enum ResumeError {
     ObjectiveDiffers {
         /// The run.
         path: PathBuf,
-        /// The objective in the journal.
+        /// The objectives in the journal.
         stored: String,
-        /// The objective given now.
+        /// The objectives given now.
         given: String,
     },
     /// The journal cannot be written.
@@ -96,7 +99,7 @@ pub enum FinishError {
 #[non_exhaustive]
 pub enum SelectError {
     /// The text is not a selector.
-    #[error("{text:?} selects no checkpoint: best, last, step:N or epoch:N")]
+    #[error("{text:?} selects no checkpoint: best, best:METRIC, last, step:N or epoch:N")]
     #[non_exhaustive]
     Parse {
         /// The text as given.

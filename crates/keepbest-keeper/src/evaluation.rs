@@ -25,7 +25,7 @@ impl Evaluation {
         }
     }
 
-    /// The same, never to replace a best, for this reason: what it measured may be luck.
+    /// The same, never to replace the best by the first objective, for this reason: what it measured may be luck.
     #[must_use]
     pub fn withheld(mut self, reason: impl Into<String>) -> Self {
         self.withheld = Some(reason.into());

@@ -21,7 +21,7 @@ pub enum KeeperEvent {
         /// Its size.
         bytes: u64,
     },
-    /// Best or last points at a new checkpoint.
+    /// A best, or last, points at a new checkpoint.
     Promoted {
         /// Which.
         reference: RefName,
@@ -31,11 +31,11 @@ pub enum KeeperEvent {
         step: u64,
         /// Epoch of the snapshot.
         epoch: u64,
-        /// For best: its score.
+        /// For a best: its score.
         score: Option<Score>,
-        /// For best: the value of the one before.
+        /// For a best: the value of the one before.
         was: Option<f64>,
-        /// For best: the verdict's reason, such as `val/accuracy 0.8912, was 0.8875`.
+        /// For a best: the verdict's reason, such as `val/accuracy 0.8912, was 0.8875`.
         reason: Option<String>,
     },
     /// A save was not begun, or not promoted, because something better or newer took its place.
@@ -147,11 +147,13 @@ impl fmt::Display for KeeperEvent {
     }
 }
 
-/// The best model of a run, as it is on disk.
+/// The best model of a run by one of its objectives, as it is on disk.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct BestRecord {
-    /// `best.safetensors` of the run.
+    /// The name it goes by: `best`, or `best:val/loss`.
+    pub reference: RefName,
+    /// The file of that name in the run: `best.safetensors`.
     pub path: PathBuf,
     /// The checkpoint it points at.
     pub checkpoint: CheckpointName,
@@ -173,12 +175,14 @@ pub struct BestRecord {
 pub struct KeeperSummary {
     /// The best model on disk.
     pub best: Option<BestRecord>,
+    /// The bests by further objectives on disk.
+    pub others: Vec<BestRecord>,
     /// The resume point on disk.
     pub last: Option<PathBuf>,
     /// Every save that failed in this session. When best was among them and nothing better was saved later, the best ever measured
     /// is not the best on disk: see [`best_is_saved`](Self::best_is_saved).
     pub failures: Vec<SaveFailure>,
-    /// Whether the best ever measured is the best on disk.
+    /// Whether the best ever measured is the best on disk, by every objective.
     pub best_is_saved: bool,
     /// Best in its [other form](crate::Also), when one is kept.
     pub also: Option<PathBuf>,

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use keepbest_core::retention::Policy;
-use keepbest_core::{EvaluationRecord, WeightsDigest};
-use keepbest_store::{CheckpointKind, CheckpointName, Event, RunState};
+use keepbest_core::{EvaluationRecord, Objective, Score, WeightsDigest};
+use keepbest_store::{CheckpointKind, CheckpointName, Event, RefName, RunState};
 use serde::Serialize;
 
 use crate::config::SaveMode;
 use crate::maintain::{MaintainError, RetentionRules};
-use crate::view::RunView;
+use crate::view::{RunView, best_record};
 
 /// A run's decisions with their reasons.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -19,6 +19,8 @@ pub struct Explanation {
     pub objective: String,
     /// The best, when there is one.
     pub best: Option<BestExplained>,
+    /// The bests by further objectives, as far as there are any.
+    pub others: Vec<BestExplained>,
     /// Evaluations that count.
     pub evaluations: usize,
     /// Those of them that were better than all before.
@@ -39,6 +41,11 @@ pub struct Explanation {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct BestExplained {
+    /// The name it goes by: `best`, or `best:val/loss`.
+    #[serde(rename = "ref")]
+    pub reference: RefName,
+    /// What it is the best by, in words.
+    pub objective: String,
     /// The checkpoint.
     pub checkpoint: CheckpointName,
     /// Its step.
@@ -167,13 +174,17 @@ pub fn explain(view: &RunView) -> Result<Explanation, MaintainError> {
         .collect();
     checkpoints.sort_by(|a, b| (a.step, &a.checkpoint).cmp(&(b.step, &b.checkpoint)));
     let records = state.history.records();
+    let mut bests = state.objectives().into_iter().enumerate();
+    let first = bests.next();
+    let explained = |(place, (name, objective))| best(view, place, name, objective);
     Ok(Explanation {
         objective: state
             .started
             .as_ref()
             .map(|started| started.objective.to_string())
             .unwrap_or_default(),
-        best: best(view),
+        best: first.and_then(explained),
+        others: bests.filter_map(explained).collect(),
         evaluations: records.len(),
         improvements: records.iter().filter(|r| r.verdict.is_improved()).count(),
         rejected: records.iter().filter(|r| r.verdict.is_rejected()).count(),
@@ -184,28 +195,29 @@ pub fn explain(view: &RunView) -> Result<Explanation, MaintainError> {
     })
 }
 
-fn best(view: &RunView) -> Option<BestExplained> {
+fn best(
+    view: &RunView,
+    place: usize,
+    reference: RefName,
+    objective: &Objective,
+) -> Option<BestExplained> {
     let state = view.state();
-    let best = view.best()?;
+    let best = best_record(view.path(), state, reference)?;
     let record = state
         .history
         .iter()
         .rev()
         .find(|record| record.step == best.step);
+    let judgement = record
+        .or_else(|| state.checkpoints.get(&best.checkpoint)?.evaluation.as_ref())
+        .and_then(|record| record.judgement(place));
     Some(BestExplained {
-        reason: record
-            .or_else(|| {
-                let checkpoint = state.checkpoints.get(&best.checkpoint)?;
-                checkpoint.evaluation.as_ref()
-            })
-            .map(|record| record.verdict.reason().to_owned())
+        reason: judgement
+            .map(|judgement| judgement.verdict.reason().to_owned())
             .unwrap_or_default(),
-        runner_up: runner_up(state, best.step).map(|record| RunnerUp {
-            step: record.step,
-            epoch: record.epoch,
-            value: record.value,
-            reason: record.verdict.reason().to_owned(),
-        }),
+        runner_up: runner_up(state, place, objective, best.step),
+        reference: best.reference,
+        objective: objective.to_string(),
         checkpoint: best.checkpoint,
         step: best.step,
         epoch: best.epoch,
@@ -215,19 +227,29 @@ fn best(view: &RunView) -> Option<BestExplained> {
 }
 
 /// The best admissible evaluation of another step; of equals the earlier.
-fn runner_up(state: &RunState, best: u64) -> Option<&EvaluationRecord> {
-    let objective = &state.started.as_ref()?.objective;
-    let mut found: Option<&EvaluationRecord> = None;
+fn runner_up(state: &RunState, place: usize, objective: &Objective, best: u64) -> Option<RunnerUp> {
+    let mut found: Option<(Score, RunnerUp)> = None;
     for record in state.history.iter().filter(|record| record.step != best) {
-        let Some(score) = record.score else { continue };
+        let Some(judgement) = record.judgement(place) else {
+            continue;
+        };
+        let Some(score) = judgement.score else {
+            continue;
+        };
         let better = found
-            .and_then(|found| found.score)
-            .is_none_or(|than| objective.compare_total(&score, &than).is_gt());
+            .as_ref()
+            .is_none_or(|(than, _)| objective.compare_total(&score, than).is_gt());
         if better {
-            found = Some(record);
+            let next = RunnerUp {
+                step: record.step,
+                epoch: record.epoch,
+                value: judgement.value,
+                reason: judgement.verdict.reason().to_owned(),
+            };
+            found = Some((score, next));
         }
     }
-    found
+    found.map(|(_, next)| next)
 }
 
 fn unsaved(view: &RunView) -> Vec<UnsavedExplained> {

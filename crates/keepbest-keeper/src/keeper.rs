@@ -6,7 +6,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use keepbest_core::{
-    EarlyStopping, EvaluationRecord, History, Judgement, Objective, Score, StopReason, Verdict,
+    EarlyStopping, EvaluationRecord, History, Judgement, Objective, ObjectiveError, Score,
+    StopReason, Verdict,
 };
 use keepbest_formats::model_file::ModelFile;
 use keepbest_store::{
@@ -21,7 +22,7 @@ use crate::config::{KeeperConfig, SaveMode};
 use crate::error::{CreateError, FinishError, OfferError, ResumeError};
 use crate::evaluation::Evaluation;
 use crate::event::{BestRecord, KeeperEvent, KeeperSummary};
-use crate::queue::{EvaluatedJob, Job, LastJob, Queue};
+use crate::queue::{EvaluatedJob, Job, LastJob, Queue, Track};
 use crate::snapshot::SnapshotHandle;
 use crate::verify::ModelFiles;
 use crate::view::{RunView, best_record, resume_point};
@@ -73,7 +74,7 @@ pub struct Keeper {
     guarantee: Guarantee,
     queue: Arc<Queue>,
     thread: Option<JoinHandle<()>>,
-    objective: Objective,
+    aims: Vec<Aim>,
     save: SaveMode,
     also: Option<Also>,
     keep_last: bool,
@@ -81,6 +82,13 @@ pub struct Keeper {
     stopping: EarlyStopping,
     stop: Option<StopReason>,
     history: History,
+}
+
+/// One objective of the run, and the ref of the best by it. The first is there always.
+#[derive(Clone, Debug)]
+struct Aim {
+    reference: RefName,
+    objective: Objective,
     replay: Option<Replay>,
 }
 
@@ -93,6 +101,50 @@ struct Replay {
     on_disk: Score,
     on_disk_step: u64,
     best: Option<Score>,
+}
+
+impl Aim {
+    fn replay_at(&self, step: u64) -> Option<&Replay> {
+        let replay = self.replay.as_ref();
+        replay.filter(|replay| step <= replay.on_disk_step)
+    }
+
+    /// Judges an evaluation; `withheld` is why it must not replace a best.
+    fn judge(
+        &self,
+        evaluation: &Evaluation,
+        to_beat: Option<Score>,
+        withheld: Option<&str>,
+    ) -> Result<Judgement, ObjectiveError> {
+        let to_beat = match self.replay_at(evaluation.step()) {
+            Some(replay) => replay.best,
+            None => to_beat,
+        };
+        let mut judgement = self
+            .objective
+            .judge(to_beat.as_ref(), evaluation.metrics())?;
+        if let (true, Some(_), Some(reason)) = (judgement.verdict.is_improved(), to_beat, withheld)
+        {
+            judgement.verdict = Verdict::NotImproved {
+                reason: reason.to_owned(),
+            };
+        }
+        Ok(judgement)
+    }
+
+    /// Takes note of an improvement, and says why it must not be saved as best nevertheless, if so.
+    fn improved(&mut self, step: u64, score: Score) -> Option<String> {
+        self.replay_at(step)?;
+        let replay = self.replay.as_mut()?;
+        replay.best = Some(score);
+        let order = self.objective.compare_total(&score, &replay.on_disk);
+        order.is_lt().then(|| {
+            format!(
+                "the best on disk, of step {}, is better",
+                replay.on_disk_step
+            )
+        })
+    }
 }
 
 /// A keeper that goes on where an earlier one stopped.
@@ -144,17 +196,18 @@ impl Keeper {
         run_toml: &str,
         config: KeeperConfig,
     ) -> Result<Self, CreateError> {
+        Objective::check_distinct(std::iter::once(&config.objective).chain(&config.others))?;
         let mut writer = RunDir::create_on(fs, run)?;
         writer.write_config(run_toml)?;
         let guarantee = writer.probe()?;
         writer.append(started(&config, guarantee))?;
-        Self::start(writer, config, guarantee, History::new(), None).map_err(CreateError::Thread)
+        Self::start(writer, config, guarantee, History::new(), 0).map_err(CreateError::Thread)
     }
 
     /// Goes on with a run: mends what an interruption left, then rebuilds best, history and patience from the journal.
     ///
     /// # Errors
-    /// [`ResumeError`]: there is no run, another process writes to it, its journal is damaged, or `config` has another objective
+    /// [`ResumeError`]: there is no run, another process writes to it, its journal is damaged, or `config` has other objectives
     /// than the run.
     pub fn resume(run: &Path, config: KeeperConfig) -> Result<Resumed, ResumeError> {
         Self::resume_on(RealFileSystem::shared(), run, config)
@@ -172,11 +225,11 @@ impl Keeper {
         let mut writer = RunWriter::open_on(fs, run)?;
         let guarantee = writer.probe().map_err(OpenError::Io)?;
         match &writer.state().started {
-            Some(begun) if begun.objective != config.objective => {
+            Some(begun) if begun.objective != config.objective || begun.others != config.others => {
                 return Err(ResumeError::ObjectiveDiffers {
                     path: run.to_owned(),
-                    stored: begun.objective.to_string(),
-                    given: config.objective.to_string(),
+                    stored: in_words(&begun.objective, &begun.others),
+                    given: in_words(&config.objective, &config.others),
                 });
             }
             Some(_) => {}
@@ -199,16 +252,8 @@ impl Keeper {
             session: config.session.clone(),
         }))?;
         let history = writer.state().history.clone();
-        let best = best_record(run, writer.state());
-        let replay = best
-            .as_ref()
-            .filter(|best| best.step > step)
-            .map(|best| Replay {
-                on_disk: best.score,
-                on_disk_step: best.step,
-                best: history.best().and_then(|record| record.score),
-            });
-        let keeper = Self::start(writer, config, guarantee, history.clone(), replay)
+        let best = best_record(run, writer.state(), RefName::BEST);
+        let keeper = Self::start(writer, config, guarantee, history.clone(), step)
             .map_err(ResumeError::Thread)?;
         Ok(Resumed {
             keeper,
@@ -219,27 +264,41 @@ impl Keeper {
         })
     }
 
+    /// Training goes on from `step`.
     fn start(
         writer: RunWriter,
         config: KeeperConfig,
         guarantee: Guarantee,
         history: History,
-        replay: Option<Replay>,
+        step: u64,
     ) -> std::io::Result<Self> {
         let fs = SharedFileSystem::clone(writer.file_system());
         let run = writer.path().to_owned();
-        let queue = Arc::new(Queue::new(best_record(&run, writer.state())));
+        let (mut aims, mut tracks) = (Vec::new(), Vec::new());
+        for (place, (reference, objective)) in writer.state().objectives().into_iter().enumerate() {
+            let best = best_record(&run, writer.state(), reference.clone());
+            let ahead = best.as_ref().filter(|best| best.step > step);
+            aims.push(Aim {
+                reference: reference.clone(),
+                objective: objective.clone(),
+                replay: ahead.map(|best| Replay {
+                    on_disk: best.score,
+                    on_disk_step: best.step,
+                    best: history
+                        .best_by(place)
+                        .and_then(|record| record.judgement(place)?.score),
+                }),
+            });
+            tracks.push(Track::new(reference, objective.clone(), best));
+        }
+        let queue = Arc::new(Queue::new(tracks));
         let mut stopping = EarlyStopping::new(config.early_stopping.clone());
         let mut stop = None;
         for record in &history {
-            let judgement = Judgement {
-                verdict: record.verdict.clone(),
-                score: record.score,
-                value: record.value,
-            };
-            stop = stopping.observe(&config.objective, &judgement, record.epoch);
+            stop = record.judgement(0).and_then(|judgement| {
+                stopping.observe(&config.objective, &judgement, record.epoch)
+            });
         }
-        let objective = config.objective.clone();
         let (save, also) = (config.save, config.also);
         let keep_last = config.keep_last;
         let keep_candidates = !config.retention.is_empty();
@@ -250,7 +309,7 @@ impl Keeper {
             guarantee,
             queue,
             thread: Some(thread),
-            objective,
+            aims,
             save,
             also,
             keep_last,
@@ -258,18 +317,18 @@ impl Keeper {
             stopping,
             stop,
             history,
-            replay,
         })
     }
 
     /// Takes an evaluation: judges it now, saves its snapshot in the background. `training` is the state of the trainer that a
     /// resumed run needs beside the optimizer's; it goes into full models.
     ///
-    /// Returns in microseconds. At most one save is in flight and one waits; one that waits and is overtaken (a best that is
-    /// beaten, a last that is older) is journalled as superseded and its snapshot let go of.
+    /// Returns the verdict by the first objective, in microseconds. At most one save is in flight, and one waits for each objective;
+    /// one that waits and is overtaken (a best that is beaten, a last that is older) is journalled as superseded and its snapshot
+    /// let go of.
     ///
     /// # Errors
-    /// [`OfferError::Objective`] when a metric that the objective needs is missing: nothing is saved, best stays what it is.
+    /// [`OfferError::Objective`] when a metric that an objective needs is missing: nothing is saved, best stays what it is.
     pub fn offer(
         &mut self,
         evaluation: Evaluation,
@@ -281,61 +340,44 @@ impl Keeper {
         {
             return Err(OfferError::OutOfOrder { step, previous });
         }
-        let to_beat = {
+        let to_beat: Vec<Option<Score>> = {
             let state = self.queue.lock();
             if state.ended {
                 return Err(OfferError::WriterGone);
             }
-            state.to_beat()
+            state.bests.iter().map(Track::to_beat).collect()
         };
-        self.replay.take_if(|replay| step > replay.on_disk_step);
-        let to_beat = match &self.replay {
-            Some(replay) => replay.best,
-            None => to_beat,
-        };
-        let mut judgement = self
-            .objective
-            .judge(to_beat.as_ref(), evaluation.metrics())?;
-        if let (true, Some(_), Some(reason)) = (
-            judgement.verdict.is_improved(),
-            to_beat,
-            evaluation.why_withheld(),
-        ) {
-            judgement.verdict = Verdict::NotImproved {
-                reason: reason.to_owned(),
+        let judged = self.aims.iter().zip(to_beat).enumerate();
+        let judgements = judged.map(|(place, (aim, to_beat))| {
+            // Luck was weighed by the first objective.
+            let withheld = evaluation.why_withheld().filter(|_| place == 0);
+            aim.judge(&evaluation, to_beat, withheld)
+        });
+        let mut judgements = judgements.collect::<Result<Vec<_>, _>>()?;
+
+        let (mut refs, mut superseded) = (Vec::new(), Vec::new());
+        for (aim, judgement) in self.aims.iter_mut().zip(&judgements) {
+            let Some(score) = judgement.score.filter(|_| judgement.verdict.is_improved()) else {
+                continue;
             };
-        }
-        let mut superseded = Vec::new();
-        let mut best = judgement.verdict.is_improved();
-        if let (true, Some(replay), Some(score)) = (best, &mut self.replay, judgement.score) {
-            replay.best = Some(score);
-            if self
-                .objective
-                .compare_total(&score, &replay.on_disk)
-                .is_lt()
-            {
-                best = false;
-                let kept = replay.on_disk_step;
-                superseded.push((
-                    RefName::Best,
-                    format!("the best on disk, of step {kept}, is better"),
-                ));
+            match aim.improved(step, score) {
+                None => refs.push(aim.reference.clone()),
+                Some(reason) => superseded.push((aim.reference.clone(), reason)),
             }
+        }
+        if self.keep_last {
+            refs.push(RefName::LAST);
         }
 
         let (snapshot, epoch, metrics) = evaluation.into_parts();
-        self.stop = self.stopping.observe(&self.objective, &judgement, epoch);
-        let verdict = judgement.verdict.clone();
-        let record = EvaluationRecord::new(step, epoch, metrics, judgement);
+        let first = judgements.remove(0);
+        self.stop = self
+            .stopping
+            .observe(&self.aims[0].objective, &first, epoch);
+        let verdict = first.verdict.clone();
+        let record = EvaluationRecord::new(step, epoch, metrics, first).with_others(judgements);
         let index = self.history.len();
         self.history.push(record.clone());
-        let mut refs = Vec::new();
-        if best {
-            refs.push(RefName::Best);
-        }
-        if self.keep_last {
-            refs.push(RefName::Last);
-        }
         self.queue.offer(EvaluatedJob {
             index,
             record,
@@ -389,7 +431,15 @@ impl Keeper {
     /// The best model on disk.
     #[must_use]
     pub fn best(&self) -> Option<BestRecord> {
-        self.queue.lock().best.clone()
+        self.queue.lock().best().cloned()
+    }
+
+    /// The best models on disk by the further objectives.
+    #[must_use]
+    pub fn others(&self) -> Vec<BestRecord> {
+        let state = self.queue.lock();
+        let others = state.bests.iter().skip(1);
+        others.filter_map(|track| track.best.clone()).collect()
     }
 
     /// The evaluations so far. Digests are there for those whose snapshot has been read.
@@ -423,10 +473,10 @@ impl Keeper {
         &self.run
     }
 
-    /// The objective.
+    /// The first objective.
     #[must_use]
     pub fn objective(&self) -> &Objective {
-        &self.objective
+        &self.aims[0].objective
     }
 
     /// Checks that the files which this run holds at once, for snapshots of this size, fit on the disk: to be called before
@@ -437,12 +487,13 @@ impl Keeper {
     pub fn ensure_space(&self, snapshot: &SnapshotHandle) -> Result<(), CommitError> {
         let params = snapshot.weights().total_bytes();
         let full = params + snapshot.training_state().total_bytes();
-        // Best, last, and the new one before an old one goes.
+        // Each best, last, and the new one before an old one goes.
+        let bests = self.aims.len() as u64;
         let needed = match (self.save, self.keep_last) {
-            (SaveMode::Full, true) => 3 * full,
-            (SaveMode::Full, false) => 2 * full,
-            (SaveMode::Params, true) => 2 * (params + full),
-            (SaveMode::Params, false) => 2 * params,
+            (SaveMode::Full, true) => (bests + 2) * full,
+            (SaveMode::Full, false) => (bests + 1) * full,
+            (SaveMode::Params, true) => (bests + 1) * params + 2 * full,
+            (SaveMode::Params, false) => (bests + 1) * params,
         };
         let also = if self.also.is_some() { 2 * params } else { 0 };
         keepbest_store::ensure_space(&*self.fs, &self.run, needed + also)
@@ -471,15 +522,17 @@ impl Keeper {
         if !in_order {
             return Err(FinishError::WriterGone);
         }
+        let others = self.others();
         let mut state = self.queue.lock();
         let summary = KeeperSummary {
-            best: state.best.clone(),
+            best: state.best().cloned(),
+            others,
             last: RunView::open(&self.run).ok().and_then(|view| view.last()),
             failures: std::mem::take(&mut state.failures),
-            best_is_saved: state.unsaved.is_none(),
+            best_is_saved: state.bests.iter().all(|track| track.unsaved.is_none()),
             also: self
                 .also
-                .filter(|_| state.best.is_some())
+                .filter(|_| state.best().is_some())
                 .map(|also| also.path(&self.run)),
             also_error: state.also_error.take(),
             evaluations: self.history.len(),
@@ -514,8 +567,14 @@ fn started(config: &KeeperConfig, guarantee: Guarantee) -> Event {
         keepbest: env!("CARGO_PKG_VERSION").to_owned(),
         format: FORMAT,
         objective: config.objective.clone(),
+        others: config.others.clone(),
         settings: config.settings(),
         guarantee: Some(guarantee),
         session: config.session.clone(),
     })
+}
+
+fn in_words(first: &Objective, others: &[Objective]) -> String {
+    let all = std::iter::once(first).chain(others);
+    all.map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

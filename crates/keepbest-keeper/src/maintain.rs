@@ -102,7 +102,7 @@ pub fn prunable(state: &RunState) -> Result<Vec<Removal>, MaintainError> {
     Ok(removals.collect())
 }
 
-/// Applies a run's retention rules now. Best, last, pinned checkpoints and the one the run was resumed from stay whatever the
+/// Applies a run's retention rules now. The bests, last, pinned checkpoints and the one the run was resumed from stay whatever the
 /// rules say.
 ///
 /// # Errors
@@ -123,7 +123,7 @@ pub fn prune_run(path: &Path) -> Result<Vec<Removal>, MaintainError> {
 ///
 /// # Errors
 /// When there is no such checkpoint, or the run cannot be written.
-pub fn pin(path: &Path, which: Selector) -> Result<(CheckpointName, bool), MaintainError> {
+pub fn pin(path: &Path, which: &Selector) -> Result<(CheckpointName, bool), MaintainError> {
     set_pin(path, which, true)
 }
 
@@ -131,13 +131,13 @@ pub fn pin(path: &Path, which: Selector) -> Result<(CheckpointName, bool), Maint
 ///
 /// # Errors
 /// When there is no such checkpoint, or the run cannot be written.
-pub fn unpin(path: &Path, which: Selector) -> Result<(CheckpointName, bool), MaintainError> {
+pub fn unpin(path: &Path, which: &Selector) -> Result<(CheckpointName, bool), MaintainError> {
     set_pin(path, which, false)
 }
 
 fn set_pin(
     path: &Path,
-    which: Selector,
+    which: &Selector,
     pinned: bool,
 ) -> Result<(CheckpointName, bool), MaintainError> {
     let mut run = RunWriter::open(path)?;

@@ -21,8 +21,11 @@ pub fn retention_plan(state: &RunState, policies: &[Policy], save: SaveMode) -> 
         SaveMode::Params => CheckpointKind::Params,
     };
     let protections = Protections {
-        best: state.best.as_ref().map(|best| best.checkpoint.to_string()),
-        last: state.last.as_ref().map(|last| last.checkpoint.to_string()),
+        refs: state
+            .refs
+            .iter()
+            .map(|(name, target)| (name.to_string(), target.checkpoint.to_string()))
+            .collect(),
         pinned: state.pinned.iter().map(ToString::to_string).collect(),
         resumed_from: state.resumed_from.iter().map(ToString::to_string).collect(),
         in_use: BTreeSet::new(),

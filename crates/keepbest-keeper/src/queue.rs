@@ -1,7 +1,7 @@
 //! What lies between the training loop and the writer thread.
 //!
-//! At most one save is in flight and one waits, so at most two snapshots are held here, however slow the disk is. Everything else
-//! in the queue is only words for the journal.
+//! At most one save is in flight, and one waits for each objective whose best it is to be: with one objective at most two snapshots
+//! are held here, however slow the disk is. Everything else in the queue is only words for the journal.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -62,16 +62,37 @@ impl Job {
 
 impl EvaluatedJob {
     /// Gives up the snapshot, and with it every ref it was to become.
-    fn supersede(&mut self, reason: impl Fn(RefName) -> String) {
+    fn supersede(&mut self, reason: impl Fn(&RefName) -> String) {
         self.snapshot = None;
         self.candidate = false;
         for reference in self.refs.drain(..) {
-            self.superseded.push((reference, reason(reference)));
+            let reason = reason(&reference);
+            self.superseded.push((reference, reason));
         }
     }
 
-    fn wants(&self, reference: RefName) -> bool {
-        self.refs.contains(&reference)
+    /// Gives up what a later one is to become as well, and the snapshot when it is no best without that.
+    fn yield_to(&mut self, later: &Self) {
+        let step = later.record.step;
+        let reason = |reference: &RefName| match reference.is_best() {
+            true => format!("step {step} was better before this one was written"),
+            false => format!("step {step} is newer"),
+        };
+        let (given_up, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.refs)
+            .into_iter()
+            .partition(|reference| later.refs.contains(reference));
+        if kept.iter().any(RefName::is_best) {
+            self.refs = kept;
+            let words = given_up.into_iter().map(|name| (reason(&name), name));
+            self.superseded.extend(words.map(|(why, name)| (name, why)));
+        } else {
+            self.refs = given_up.into_iter().chain(kept).collect();
+            self.supersede(reason);
+        }
+    }
+
+    fn is_best(&self) -> bool {
+        self.refs.iter().any(RefName::is_best)
     }
 }
 
@@ -82,30 +103,30 @@ pub(crate) struct Pending {
     pub score: Score,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct State {
-    pub queue: VecDeque<Job>,
-    pub busy: bool,
-    pub closing: bool,
-    /// The writer thread has ended.
-    pub ended: bool,
+/// The best by one objective: on disk, on its way there, or kept from it.
+#[derive(Debug)]
+pub(crate) struct Track {
+    pub reference: RefName,
+    objective: Objective,
     /// Judged best, in flight or waiting: each better than the one before.
-    pub pending: Vec<Pending>,
+    pending: Vec<Pending>,
     /// Best on disk.
     pub best: Option<BestRecord>,
-    /// Digests of evaluations, as they become known.
-    pub digests: Vec<(usize, WeightsDigest)>,
-    pub events: Vec<KeeperEvent>,
-    pub failures: Vec<SaveFailure>,
     /// The best score that could not be saved and is better than what is on disk.
     pub unsaved: Option<Score>,
-    /// Why the other form of best is not in step with best.
-    pub also_error: Option<String>,
-    /// Why the last job of the run failed.
-    pub end_error: Option<String>,
 }
 
-impl State {
+impl Track {
+    pub fn new(reference: RefName, objective: Objective, best: Option<BestRecord>) -> Self {
+        Self {
+            reference,
+            objective,
+            pending: Vec::new(),
+            best,
+            unsaved: None,
+        }
+    }
+
     /// The score to beat, as far as the disk and what is on its way to it are concerned.
     pub fn to_beat(&self) -> Option<Score> {
         self.pending
@@ -115,25 +136,60 @@ impl State {
     }
 
     /// Takes note that best was judged so and could not be saved.
-    pub fn failed_best(&mut self, objective: &Objective, score: Score) {
-        let worse = |unsaved: Score| objective.compare_total(&unsaved, &score).is_lt();
+    pub fn failed(&mut self, score: Score) {
+        let worse = |unsaved: Score| self.objective.compare_total(&unsaved, &score).is_lt();
         if self.unsaved.is_none_or(worse) {
             self.unsaved = Some(score);
         }
     }
 
     /// Takes note of a new best on disk.
-    pub fn promoted_best(&mut self, objective: &Objective, best: Option<BestRecord>) {
+    pub fn promoted(&mut self, best: Option<BestRecord>) {
         if let Some(best) = &best {
+            let objective = &self.objective;
             self.unsaved
                 .take_if(|unsaved| objective.compare_total(unsaved, &best.score).is_le());
         }
         self.best = best;
     }
+}
 
-    /// Takes note that an evaluation is on disk, or will never be.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub queue: VecDeque<Job>,
+    pub busy: bool,
+    pub closing: bool,
+    /// The writer thread has ended.
+    pub ended: bool,
+    /// The bests, the first objective's first.
+    pub bests: Vec<Track>,
+    /// Digests of evaluations, as they become known.
+    pub digests: Vec<(usize, WeightsDigest)>,
+    pub events: Vec<KeeperEvent>,
+    pub failures: Vec<SaveFailure>,
+    /// Why the other form of best is not in step with best.
+    pub also_error: Option<String>,
+    /// Why the last job of the run failed.
+    pub end_error: Option<String>,
+}
+
+impl State {
+    /// The best on disk by the first objective.
+    pub fn best(&self) -> Option<&BestRecord> {
+        self.bests.first()?.best.as_ref()
+    }
+
+    /// What is known of the best of a name, with the place of its objective.
+    pub fn track(&mut self, reference: &RefName) -> Option<(usize, &mut Track)> {
+        let mut tracks = self.bests.iter_mut().enumerate();
+        tracks.find(|(_, track)| track.reference == *reference)
+    }
+
+    /// Takes note that an evaluation is on disk as the best of each objective that it still was to be of, or will never be.
     pub fn settled(&mut self, index: usize) {
-        self.pending.retain(|pending| pending.index != index);
+        for track in &mut self.bests {
+            track.pending.retain(|pending| pending.index != index);
+        }
     }
 }
 
@@ -147,10 +203,10 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub fn new(best: Option<BestRecord>) -> Self {
+    pub fn new(bests: Vec<Track>) -> Self {
         Self {
             state: Mutex::new(State {
-                best,
+                bests,
                 ..State::default()
             }),
             ..Self::default()
@@ -165,33 +221,45 @@ impl Queue {
     /// Adds an evaluation. Never waits.
     pub fn offer(&self, mut job: EvaluatedJob) {
         let mut state = self.lock();
-        let step = job.record.step;
-        let best = job.wants(RefName::Best);
-        let waiting = state.queue.iter_mut().find_map(|waiting| match waiting {
-            Job::Evaluated(waiting) if waiting.snapshot.is_some() => Some(waiting),
-            _ => None,
-        });
-        if let Some(waiting) = waiting {
-            if waiting.wants(RefName::Best) && !best {
-                let step = waiting.record.step;
-                job.supersede(|_| format!("the best, of step {step}, waits to be saved first"));
-            } else {
-                waiting.supersede(|reference| match reference {
-                    RefName::Best => format!("step {step} was better before this one was written"),
-                    RefName::Last => format!("step {step} is newer"),
-                });
-                let index = waiting.index;
-                state.settled(index);
-            }
-        } else if !best && state.queue.iter().any(Job::holds_snapshot) {
-            // A resume point that was asked for is not given up, nor is a better model.
-            job.supersede(|_| "a resume point waits to be saved first".to_owned());
-        }
-        if let (true, Some(score)) = (job.wants(RefName::Best), job.record.score) {
-            state.pending.push(Pending {
-                index: job.index,
-                score,
+        let State { queue, bests, .. } = &mut *state;
+        if !job.is_best() {
+            // Neither a better model nor a resume point that was asked for is given up for a newer last.
+            let first = queue.iter().rev().find_map(|waiting| match waiting {
+                Job::Evaluated(best) if best.is_best() => {
+                    let step = best.record.step;
+                    Some(format!("the best, of step {step}, waits to be saved first"))
+                }
+                Job::Last(_) => Some("a resume point waits to be saved first".to_owned()),
+                _ => None,
             });
+            if let Some(reason) = first {
+                job.supersede(|_| reason.clone());
+            }
+        }
+        for waiting in queue.iter_mut() {
+            if let (Job::Evaluated(waiting), true) = (waiting, job.snapshot.is_some())
+                && waiting.snapshot.is_some()
+            {
+                waiting.yield_to(&job);
+                for track in bests.iter_mut() {
+                    if job.refs.contains(&track.reference) {
+                        track
+                            .pending
+                            .retain(|pending| pending.index != waiting.index);
+                    }
+                }
+            }
+        }
+        for (place, track) in bests.iter_mut().enumerate() {
+            let judgement = job.record.judgement(place);
+            if let Some(score) = judgement.and_then(|judgement| judgement.score)
+                && job.refs.contains(&track.reference)
+            {
+                track.pending.push(Pending {
+                    index: job.index,
+                    score,
+                });
+            }
         }
         state.queue.push_back(Job::Evaluated(Box::new(job)));
         self.work.notify_one();

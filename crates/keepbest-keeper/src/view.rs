@@ -112,16 +112,29 @@ impl RunView {
     /// The best model.
     #[must_use]
     pub fn best(&self) -> Option<BestRecord> {
-        best_record(self.path(), &self.state)
+        best_record(self.path(), &self.state, RefName::BEST)
+    }
+
+    /// What the best of a name points at; the first objective's goes by what it monitors, too.
+    #[must_use]
+    pub fn best_of(&self, name: &RefName) -> Option<BestRecord> {
+        let name = ref_meant(&self.state, name);
+        best_record(self.path(), &self.state, name)
+    }
+
+    /// The best models by the run's further objectives, in their order.
+    #[must_use]
+    pub fn others(&self) -> Vec<BestRecord> {
+        let others = self.state.objectives().into_iter().skip(1);
+        others
+            .filter_map(|(reference, _)| best_record(self.path(), &self.state, reference))
+            .collect()
     }
 
     /// The resume point.
     #[must_use]
     pub fn last(&self) -> Option<PathBuf> {
-        self.state
-            .last
-            .as_ref()
-            .map(|_| RefName::Last.path(self.path()))
+        self.state.last().map(|_| RefName::LAST.path(self.path()))
     }
 
     /// The checkpoints that are on disk, by step.
@@ -154,18 +167,17 @@ impl RunView {
     ///
     /// # Errors
     /// [`SelectError`], which says what there is, or why it was removed.
-    pub fn select(&self, selector: Selector) -> Result<PathBuf, SelectError> {
+    pub fn select(&self, selector: &Selector) -> Result<PathBuf, SelectError> {
         let found = find(self.path(), &self.state, selector)?;
         Ok(match selector {
-            Selector::Best => RefName::Best.path(self.path()),
-            Selector::Last => RefName::Last.path(self.path()),
+            Selector::Ref(name) => ref_meant(&self.state, name).path(self.path()),
             Selector::Step(_) | Selector::Epoch(_) => found.saved.checkpoint.path(self.path()),
         })
     }
 
     /// Whether an archive holds the checkpoint that a selector means, and no file does.
     #[must_use]
-    pub fn is_archived(&self, selector: Selector) -> bool {
+    pub fn is_archived(&self, selector: &Selector) -> bool {
         find_archived(&self.state, selector).is_some()
     }
 
@@ -190,24 +202,34 @@ impl RunView {
 /// assert_eq!("step:1200".parse::<Selector>()?, Selector::Step(1200));
 /// # Ok::<(), keepbest_keeper::SelectError>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selector {
-    /// The best.
-    #[default]
-    Best,
-    /// The resume point.
-    Last,
+    /// What a ref points at: a best, or the resume point.
+    Ref(RefName),
     /// The one of a step.
     Step(u64),
     /// The latest of an epoch.
     Epoch(u64),
 }
 
+impl Selector {
+    /// The best.
+    pub const BEST: Self = Self::Ref(RefName::BEST);
+    /// The resume point.
+    pub const LAST: Self = Self::Ref(RefName::LAST);
+}
+
+impl Default for Selector {
+    /// The best.
+    fn default() -> Self {
+        Self::BEST
+    }
+}
+
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Best => f.write_str("best"),
-            Self::Last => f.write_str("last"),
+            Self::Ref(name) => name.fmt(f),
             Self::Step(step) => write!(f, "step:{step}"),
             Self::Epoch(epoch) => write!(f, "epoch:{epoch}"),
         }
@@ -220,8 +242,11 @@ impl FromStr for Selector {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let number = |text: &str| text.parse().ok();
         let parsed = match text.split_once(':') {
-            None if text == "best" => Some(Self::Best),
-            None if text == "last" => Some(Self::Last),
+            None => RefName::try_from(text.to_owned()).ok().map(Self::Ref),
+            Some(("best", monitor)) => {
+                let monitor = monitor.parse().ok();
+                monitor.map(|monitor| Self::Ref(RefName::best_by(&monitor)))
+            }
             Some(("step", value)) => number(value).map(Self::Step),
             Some(("epoch", value)) => number(value).map(Self::Epoch),
             _ => None,
@@ -233,11 +258,14 @@ impl FromStr for Selector {
 }
 
 /// The archived checkpoint that a selector means, when none on disk does.
-pub(crate) fn find_archived(state: &RunState, selector: Selector) -> Option<&CheckpointState> {
+pub(crate) fn find_archived<'a>(
+    state: &'a RunState,
+    selector: &Selector,
+) -> Option<&'a CheckpointState> {
     let matches = |c: &CheckpointState| match selector {
-        Selector::Best | Selector::Last => false,
-        Selector::Step(step) => c.saved.step == step,
-        Selector::Epoch(epoch) => c.saved.epoch == epoch,
+        Selector::Ref(_) => false,
+        Selector::Step(step) => c.saved.step == *step,
+        Selector::Epoch(epoch) => c.saved.epoch == *epoch,
     };
     if state.present().any(matches) {
         return None;
@@ -256,24 +284,26 @@ pub(crate) fn find_archived(state: &RunState, selector: Selector) -> Option<&Che
         })
 }
 
+/// The ref that a name means in this run: the first objective's best goes by what it monitors, too.
+fn ref_meant(state: &RunState, name: &RefName) -> RefName {
+    let first = state
+        .started
+        .as_ref()
+        .map(|begun| begun.objective.monitor());
+    match first.map(RefName::best_by) {
+        Some(first) if first == *name => RefName::BEST,
+        _ => name.clone(),
+    }
+}
+
 /// The checkpoint that a selector means.
 pub(crate) fn find<'a>(
     run: &Path,
     state: &'a RunState,
-    selector: Selector,
+    selector: &Selector,
 ) -> Result<&'a CheckpointState, SelectError> {
-    let reference = |reference: RefName| {
-        state
-            .reference(reference)
-            .and_then(|target| state.checkpoints.get(&target.checkpoint))
-            .ok_or_else(|| SelectError::None {
-                run: run.to_owned(),
-                what: reference.to_string(),
-            })
-    };
-    let matches: Box<dyn Fn(&CheckpointState) -> bool> = match selector {
-        Selector::Best => return reference(RefName::Best),
-        Selector::Last => return reference(RefName::Last),
+    let matches: Box<dyn Fn(&CheckpointState) -> bool> = match *selector {
+        Selector::Ref(ref name) => return find_ref(run, state, name),
         Selector::Step(step) => Box::new(move |c| c.saved.step == step),
         Selector::Epoch(epoch) => Box::new(move |c| c.saved.epoch == epoch),
     };
@@ -317,12 +347,36 @@ pub(crate) fn find<'a>(
     })
 }
 
-/// Best, as the journal has it.
-pub(crate) fn best_record(run: &Path, state: &RunState) -> Option<BestRecord> {
-    let best = state.best.as_ref()?;
+fn find_ref<'a>(
+    run: &Path,
+    state: &'a RunState,
+    name: &RefName,
+) -> Result<&'a CheckpointState, SelectError> {
+    let name = ref_meant(state, name);
+    let names = state.ref_names();
+    if !names.contains(&name) && name != RefName::BEST {
+        return Err(SelectError::Missing {
+            run: run.to_owned(),
+            what: name.to_string(),
+            available: names.iter().map(ToString::to_string).collect(),
+        });
+    }
+    let target = state.refs.get(&name);
+    target
+        .and_then(|target| state.checkpoints.get(&target.checkpoint))
+        .ok_or_else(|| SelectError::None {
+            run: run.to_owned(),
+            what: name.to_string(),
+        })
+}
+
+/// A best, as the journal has it.
+pub(crate) fn best_record(run: &Path, state: &RunState, reference: RefName) -> Option<BestRecord> {
+    let best = state.refs.get(&reference)?;
     let checkpoint = state.checkpoints.get(&best.checkpoint)?;
     Some(BestRecord {
-        path: RefName::Best.path(run),
+        path: reference.path(run),
+        reference,
         checkpoint: best.checkpoint.clone(),
         step: best.step,
         epoch: best.epoch,

@@ -1,10 +1,12 @@
 //! Names inside a run directory.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use keepbest_core::WeightsDigest;
+use keepbest_core::{Expression, WeightsDigest};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -21,42 +23,119 @@ pub const STAGED_PREFIX: &str = ".staged-";
 /// How the name of a file that no longer verifies ends; such files are set aside, not deleted.
 pub const DAMAGED_SUFFIX: &str = ".damaged";
 
-/// A name that always points at one whole checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RefName {
-    /// The best model so far.
-    Best,
-    /// The resume point.
-    Last,
+/// A name that always points at one whole checkpoint: `last`, `best`, and `best:<monitor>` for each further objective of the run.
+///
+/// ```
+/// use keepbest_store::RefName;
+///
+/// let by_loss = RefName::best_by(&"val/loss".parse()?);
+/// assert_eq!(by_loss.to_string(), "best:val/loss");
+/// assert_eq!(by_loss.file_name(), "best.val-loss.safetensors");
+/// assert_eq!(RefName::BEST.file_name(), "best.safetensors");
+/// # Ok::<(), keepbest_core::ExpressionError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RefName(Cow<'static, str>);
+
+/// Text that names no ref.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{name:?} is not the name of a ref: best, last, or best: with what is monitored")]
+#[non_exhaustive]
+pub struct RefNameError {
+    /// The text as given.
+    pub name: String,
 }
 
-impl RefName {
-    /// Both, best first.
-    pub const ALL: [Self; 2] = [Self::Best, Self::Last];
+/// What the names of the bests by further objectives begin with.
+const BEST_BY: &str = "best:";
 
-    /// The file's name in the run directory.
+/// The longest part of a monitored expression in a file's name.
+const LONGEST_PART: usize = 100;
+
+impl RefName {
+    /// The best model so far, by the run's first objective.
+    pub const BEST: Self = Self(Cow::Borrowed("best"));
+    /// The resume point.
+    pub const LAST: Self = Self(Cow::Borrowed("last"));
+
+    /// The best by a further objective, which monitors this.
     #[must_use]
-    pub fn file_name(self) -> &'static str {
-        match self {
-            Self::Best => "best.safetensors",
-            Self::Last => "last.safetensors",
+    pub fn best_by(monitor: &Expression) -> Self {
+        Self(Cow::Owned(format!("{BEST_BY}{monitor}")))
+    }
+
+    /// Whether it points at a best.
+    #[must_use]
+    pub fn is_best(&self) -> bool {
+        *self != Self::LAST
+    }
+
+    /// What a further objective monitors.
+    #[must_use]
+    pub fn monitor(&self) -> Option<&str> {
+        self.0.strip_prefix(BEST_BY)
+    }
+
+    /// The file's name in the run directory. No two refs share one: in `best.<monitor>.safetensors`, `/` is written `-`, and all but
+    /// letters, digits, `_` and `.` as `%` and two hex digits a byte; what is longer than 100 of them is cut and ends in a digest.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        let Some(monitor) = self.monitor() else {
+            return format!("{self}.safetensors");
+        };
+        let mut part = String::new();
+        for byte in monitor.bytes() {
+            match byte {
+                b'/' => part.push('-'),
+                b'_' | b'.' => part.push(byte.into()),
+                byte if byte.is_ascii_alphanumeric() => part.push(byte.into()),
+                byte => {
+                    let _ = write!(part, "%{byte:02X}");
+                }
+            }
         }
+        if part.len() > LONGEST_PART {
+            part.truncate(LONGEST_PART);
+            let _ = write!(
+                part,
+                "~{}",
+                &blake3::hash(monitor.as_bytes()).to_hex()[..16]
+            );
+        }
+        format!("best.{part}.safetensors")
     }
 
     /// The file's path.
     #[must_use]
-    pub fn path(self, run: &Path) -> PathBuf {
+    pub fn path(&self, run: &Path) -> PathBuf {
         run.join(self.file_name())
     }
 }
 
 impl fmt::Display for RefName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Best => "best",
-            Self::Last => "last",
-        })
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for RefName {
+    type Error = RefNameError;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        let further = |name: &str| name.strip_prefix(BEST_BY).is_some_and(|by| !by.is_empty());
+        match name.as_str() {
+            "best" => Ok(Self::BEST),
+            "last" => Ok(Self::LAST),
+            other if further(other) => Ok(Self(Cow::Owned(name))),
+            _ => Err(RefNameError { name }),
+        }
+    }
+}
+
+impl From<RefName> for String {
+    fn from(name: RefName) -> Self {
+        name.0.into_owned()
     }
 }
 
@@ -223,6 +302,35 @@ mod tests {
                 assert_ne!(copy, name);
                 assert_eq!(copy.to_string().parse(), Ok(copy));
             }
+        }
+    }
+
+    #[test]
+    fn each_ref_has_a_file_of_its_own() {
+        let long = format!("val/{}", "f1_".repeat(60));
+        let monitors = [
+            "val/loss",
+            "val/f1_macro",
+            "0.5*val/accuracy + 0.5*val/f1_macro",
+            "0.5*val/accuracy - 0.5*val/f1_macro",
+            &long,
+            &format!("{long}x"),
+        ];
+        let mut refs = vec![RefName::BEST, RefName::LAST];
+        refs.extend(monitors.map(|monitor| RefName::best_by(&monitor.parse().unwrap())));
+        let files: std::collections::BTreeSet<String> =
+            refs.iter().map(RefName::file_name).collect();
+        assert_eq!(files.len(), refs.len(), "{files:?}");
+        for (name, file) in refs.iter().zip(refs.iter().map(RefName::file_name)) {
+            let json = serde_json::to_string(name).unwrap();
+            assert_eq!(serde_json::from_str::<RefName>(&json).unwrap(), *name);
+            assert!(
+                file.len() < 150 && !file.contains(['/', ' ', '*']),
+                "{file}"
+            );
+        }
+        for name in ["", "best:", "first", "best.safetensors"] {
+            assert!(RefName::try_from(name.to_owned()).is_err(), "{name}");
         }
     }
 

@@ -5,6 +5,7 @@
 //!   run.toml            resolved configuration, written once
 //!   journal.jsonl       append-only, one checksummed event a line
 //!   best.safetensors    hard link to a checkpoint (a copy where links are not possible)
+//!   best.<monitor>.safetensors   the best by each further objective, likewise
 //!   last.safetensors    the resume point, likewise
 //!   checkpoints/        <step>-<digest8>[.<copy>][.params].safetensors, never written again once named
 //!   archives/           <number>.kbarchive: old checkpoints, packed
@@ -48,7 +49,7 @@ pub use journal::{
 };
 pub use layout::{
     CHECKPOINTS_DIR, CONFIG_FILE, CheckpointKind, CheckpointName, CheckpointNameError,
-    DAMAGED_SUFFIX, JOURNAL_FILE, LOCK_FILE, RefName, STAGED_PREFIX,
+    DAMAGED_SUFFIX, JOURNAL_FILE, LOCK_FILE, RefName, RefNameError, STAGED_PREFIX,
 };
 pub use lock::{LockError, Owner, active_writer};
 pub use probe::Guarantee;

@@ -124,11 +124,11 @@ impl RunReader {
         Ok(found)
     }
 
-    /// The path of a ref, when it exists.
+    /// The path of a ref, when it is there.
     ///
     /// # Errors
     /// When the file system does not answer.
-    pub fn reference(&self, reference: RefName) -> Result<Option<PathBuf>, IoError> {
+    pub fn reference(&self, reference: &RefName) -> Result<Option<PathBuf>, IoError> {
         let path = reference.path(&self.path);
         let stat = self.fs.stat(&path).map_err(IoError::at("examine", &path))?;
         Ok(stat.map(|_| path))

@@ -1,4 +1,4 @@
-//! Refs: `best.safetensors` and `last.safetensors`, moved by renaming a hard link over them.
+//! Refs: `best.safetensors`, `last.safetensors` and their like, moved by renaming a hard link over them.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::staged::{Staged, staged_path};
 pub(crate) fn point(
     fs: &SharedFileSystem,
     run: &Path,
-    reference: RefName,
+    reference: &RefName,
     checkpoint: &CheckpointName,
 ) -> Result<(), IoError> {
     replace_by_link(fs, &checkpoint.path(run), &reference.path(run))?;
@@ -56,13 +56,14 @@ pub(crate) fn same_file(fs: &SharedFileSystem, a: &Path, b: &Path) -> Result<boo
     Ok(matches!((a, b), (Some(a), Some(b)) if a.identity == b.identity))
 }
 
-/// The ref on disk that is another name of the file at `path`.
+/// The first of `refs` that on disk is another name of the file at `path`.
 pub(crate) fn link_to(
     fs: &SharedFileSystem,
     run: &Path,
     path: &Path,
+    refs: Vec<RefName>,
 ) -> Result<Option<RefName>, IoError> {
-    for reference in RefName::ALL {
+    for reference in refs {
         if same_file(fs, path, &reference.path(run))? {
             return Ok(Some(reference));
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepbest_core::{EvaluationRecord, History, Score};
+use keepbest_core::{EvaluationRecord, History, Objective, Score};
 use serde_json::Value;
 
 use crate::journal::{Entry, Event, SavedEvent, StartedEvent};
@@ -19,10 +19,8 @@ pub struct RunState {
     pub history: History,
     /// Every checkpoint ever saved.
     pub checkpoints: BTreeMap<CheckpointName, CheckpointState>,
-    /// What best points at.
-    pub best: Option<RefState>,
-    /// What last points at.
-    pub last: Option<RefState>,
+    /// What each ref points at.
+    pub refs: BTreeMap<RefName, RefState>,
     /// Refs whose checkpoint was removed because it was damaged or missing, with nothing promoted since.
     pub lost: BTreeSet<RefName>,
     /// What the run was last resumed from.
@@ -78,7 +76,7 @@ pub struct RefState {
     pub step: u64,
     /// Its epoch.
     pub epoch: u64,
-    /// Its score, for best.
+    /// Its score, for a best.
     pub score: Option<Score>,
 }
 
@@ -123,7 +121,7 @@ impl RunState {
                     epoch: event.epoch,
                     score: event.score,
                 };
-                *self.reference_mut(event.reference) = Some(target);
+                self.refs.insert(event.reference.clone(), target);
                 self.lost.remove(&event.reference);
             }
             Event::Pruned(event) => {
@@ -131,14 +129,11 @@ impl RunState {
                     checkpoint.pruned = Some(event.reason.clone());
                 }
                 self.pinned.remove(&event.checkpoint);
-                for reference in RefName::ALL {
-                    // Only fsck removes what a ref points at: when it is damaged.
-                    let target = self.reference_mut(reference);
-                    let lost = target.take_if(|target| target.checkpoint == event.checkpoint);
-                    if lost.is_some() {
-                        self.lost.insert(reference);
-                    }
-                }
+                // Only fsck removes what a ref points at: when it is damaged.
+                let lost = self
+                    .refs
+                    .extract_if(.., |_, target| target.checkpoint == event.checkpoint);
+                self.lost.extend(lost.map(|(reference, _)| reference));
             }
             Event::Resumed(event) => {
                 self.history.truncate_after(event.step);
@@ -173,29 +168,50 @@ impl RunState {
         }
     }
 
-    /// What a ref points at.
+    /// What the best by the first objective points at.
     #[must_use]
-    pub fn reference(&self, reference: RefName) -> Option<&RefState> {
-        match reference {
-            RefName::Best => self.best.as_ref(),
-            RefName::Last => self.last.as_ref(),
-        }
+    pub fn best(&self) -> Option<&RefState> {
+        self.refs.get(&RefName::BEST)
     }
 
-    fn reference_mut(&mut self, reference: RefName) -> &mut Option<RefState> {
-        match reference {
-            RefName::Best => &mut self.best,
-            RefName::Last => &mut self.last,
-        }
+    /// What last points at.
+    #[must_use]
+    pub fn last(&self) -> Option<&RefState> {
+        self.refs.get(&RefName::LAST)
     }
 
-    /// The ref that points at a checkpoint, if one does.
+    /// The objectives with the refs of their bests, the first first. None before the run began.
     #[must_use]
-    pub fn referenced_by(&self, checkpoint: &CheckpointName) -> Option<RefName> {
-        RefName::ALL.into_iter().find(|&reference| {
-            self.reference(reference)
-                .is_some_and(|target| target.checkpoint == *checkpoint)
-        })
+    pub fn objectives(&self) -> Vec<(RefName, &Objective)> {
+        let started = self.started.iter();
+        started.flat_map(StartedEvent::objectives).collect()
+    }
+
+    /// Every ref that this run has or may come to have: the bests, the first first, and last.
+    #[must_use]
+    pub fn ref_names(&self) -> Vec<RefName> {
+        let bests = self.objectives().into_iter().map(|(name, _)| name);
+        let mut names: Vec<RefName> = bests.chain([RefName::LAST]).collect();
+        // What was promoted under no objective of the run, as by another's hand, is a ref too.
+        let others: Vec<RefName> = self.refs.keys().chain(&self.lost).cloned().collect();
+        names.extend(
+            others
+                .into_iter()
+                .filter(|name| !names.contains(name))
+                .collect::<Vec<_>>(),
+        );
+        names
+    }
+
+    /// The refs that point at a checkpoint.
+    #[must_use]
+    pub fn referenced_by(&self, checkpoint: &CheckpointName) -> Vec<RefName> {
+        let mut names = self.ref_names();
+        names.retain(|name| {
+            let target = self.refs.get(name);
+            target.is_some_and(|target| target.checkpoint == *checkpoint)
+        });
+        names
     }
 
     /// The checkpoints that should be on disk, by step.
@@ -218,19 +234,21 @@ impl RunState {
         full
     }
 
-    /// The checkpoints that should be on disk and whose evaluation was admissible, best first; of equals the earlier first.
+    /// The checkpoints that should be on disk and whose evaluation was admissible by an objective (the first is at 0), each with its
+    /// score and whether it was judged an improvement; best first, of equals the earlier first.
     #[must_use]
-    pub fn ranked(&self) -> Vec<(&CheckpointState, Score)> {
+    pub fn ranked(&self, objective: usize) -> Vec<(&CheckpointState, Score, bool)> {
         let mut ranked: Vec<_> = self
             .present()
             .filter_map(|checkpoint| {
-                let score = checkpoint.evaluation.as_ref()?.score?;
-                Some((checkpoint, score))
+                let judgement = checkpoint.evaluation.as_ref()?.judgement(objective)?;
+                let improved = judgement.verdict.is_improved();
+                Some((checkpoint, judgement.score?, improved))
             })
             .collect();
-        if let Some(started) = &self.started {
+        if let Some((_, objective)) = self.objectives().get(objective) {
             // Stable, and `present` goes by step.
-            ranked.sort_by(|(_, a), (_, b)| started.objective.compare_total(b, a));
+            ranked.sort_by(|(_, a, _), (_, b, _)| objective.compare_total(b, a));
         }
         ranked
     }

@@ -110,7 +110,7 @@ impl RunDir {
 ///     false => Err("not what was written".into()),
 /// })?;
 /// run.record_saved(&committed, 100, 1, weights)?;
-/// run.promote(&committed, PromotedEvent::new(RefName::Last, &committed, 100, 1))?;
+/// run.promote(&committed, PromotedEvent::new(RefName::LAST, &committed, 100, 1))?;
 /// assert_eq!(std::fs::read(parent.path().join("run/last.safetensors"))?, b"abc");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -336,10 +336,10 @@ impl RunWriter {
             checkpoint: committed.name.clone(),
             ..event
         };
-        let reference = event.reference;
+        let reference = event.reference.clone();
         let entry = self.append(Event::Promoted(event))?;
-        self.unsettled.insert(reference);
-        refs::point(&self.fs, &self.path, reference, &committed.name)?;
+        self.unsettled.insert(reference.clone());
+        refs::point(&self.fs, &self.path, &reference, &committed.name)?;
         self.unsettled.remove(&reference);
         Ok(entry)
     }
@@ -349,12 +349,9 @@ impl RunWriter {
     /// # Errors
     /// When one still cannot be moved.
     pub fn settle_refs(&mut self) -> Result<(), IoError> {
-        for reference in RefName::ALL {
-            if !self.unsettled.contains(&reference) {
-                continue;
-            }
-            if let Some(target) = self.state.reference(reference) {
-                refs::point(&self.fs, &self.path, reference, &target.checkpoint)?;
+        while let Some(reference) = self.unsettled.first().cloned() {
+            if let Some(target) = self.state.refs.get(&reference) {
+                refs::point(&self.fs, &self.path, &reference, &target.checkpoint)?;
             }
             self.unsettled.remove(&reference);
         }
@@ -364,10 +361,10 @@ impl RunWriter {
     /// Removes a checkpoint that retention does not keep: journals it with the reason, then removes the file.
     ///
     /// # Errors
-    /// [`PruneError::Referenced`] when best or last points at it, [`PruneError::ResumedFrom`] when this run was resumed from it,
+    /// [`PruneError::Referenced`] when a ref points at it, [`PruneError::ResumedFrom`] when this run was resumed from it,
     /// [`PruneError::InUse`] while a reader [holds](crate::InUse) it; otherwise a failure to journal or to remove.
     pub fn prune(&mut self, name: &CheckpointName, reason: &str) -> Result<Entry, PruneError> {
-        if let Some(reference) = self.state.referenced_by(name) {
+        if let Some(reference) = self.state.referenced_by(name).into_iter().next() {
             return Err(PruneError::Referenced {
                 name: name.clone(),
                 reference,
@@ -378,7 +375,8 @@ impl RunWriter {
         }
         let path = name.path(&self.path);
         // The journal and the disk must agree: a ref that was not moved yet still protects its file.
-        if let Some(reference) = refs::link_to(&self.fs, &self.path, &path)? {
+        if let Some(reference) = refs::link_to(&self.fs, &self.path, &path, self.state.ref_names())?
+        {
             return Err(PruneError::Referenced {
                 name: name.clone(),
                 reference,

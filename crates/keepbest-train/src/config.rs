@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::settings::{
-    AlsoKind, Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, PrecisionKind,
-    Resize, SaveKind, ScheduleKind, Settings, SettingsError, Smooth, to_toml,
+    AlsoKind, Augment, ClassWeights, EvalEvery, ImageSize, Mode, Monitors, OptimizerKind,
+    PrecisionKind, Resize, SaveKind, ScheduleKind, Settings, SettingsError, Smooth, to_toml,
 };
 use crate::suggest::nearest;
 
@@ -87,8 +87,8 @@ pub struct Config {
     pub device: String,
     /// What training steps multiply in.
     pub precision: PrecisionKind,
-    /// The metric, or expression of metrics, that decides.
-    pub monitor: String,
+    /// The metric, or expression of metrics, that decides, and those that a best is kept of as well.
+    pub monitor: Monitors,
     /// Whether larger or smaller is better.
     pub mode: Mode,
     /// Least improvement that counts: `0.001` or `0.1%`.
@@ -193,7 +193,7 @@ impl Config {
         let epochs = given.epochs.unwrap_or(24);
         let monitor = given.monitor.unwrap_or_else(|| "val/accuracy".into());
         // On a few hundred images many models are equally accurate. The loss tells them apart.
-        let tie_break = (monitor == "val/accuracy").then(|| "val/loss".to_owned());
+        let tie_break = (monitor.first == "val/accuracy").then(|| "val/loss".to_owned());
         let batch_size = given.batch_size.unwrap_or(64);
         // The noise of a step grows with the rate and shrinks with the batch (Goyal et al., arXiv 1706.02677).
         let smaller = (batch_size as f64 / 64.0).min(1.0);

@@ -39,7 +39,7 @@ pub use outcomes::{Comparison, Outcomes, OutcomesError, Wrong};
 pub use overfitting::Overfitting;
 pub use predict::{Guess, top_k};
 pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
-pub use report::{Closeup, Mistake, REPORT_FILE, Report};
+pub use report::{Closeup, Mistake, OtherBest, REPORT_FILE, Report};
 pub use run_files::{FileAtHand, RunFilesError, model_file_of, status_of};
 pub use settings::{
     AlsoKind, Augment, ChangedSetting, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode,

@@ -1,4 +1,4 @@
-//! The MODEL grammar: a file, a run, `run@best`, `run@last`, `run@step:1200`, `run@epoch:7`.
+//! The MODEL grammar: a file, a run, `run@best`, `run@best:val/loss`, `run@last`, `run@step:1200`, `run@epoch:7`.
 
 use std::path::{Path, PathBuf};
 
@@ -63,7 +63,9 @@ impl ModelRefError {
     /// What to try instead.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Which { .. } => Some("a run has @best, @last, @step:N and @epoch:N".into()),
+            Self::Which { .. } => {
+                Some("a run has @best, @best:METRIC, @last, @step:N and @epoch:N".into())
+            }
             Self::NotFound {
                 nearest: Some(nearest),
                 ..
@@ -85,7 +87,7 @@ pub fn find_model(text: &str, runs_dir: &Path) -> Result<ModelPlace, ModelRefErr
     if Path::new(text).is_file() {
         return Ok(ModelPlace::File(text.into()));
     }
-    let (place, which) = match text.rsplit_once('@') {
+    let (place, which): (&str, Option<Selector>) = match text.rsplit_once('@') {
         // A folder whose name has an @ of its own.
         _ if Path::new(text).is_dir() => (text, None),
         Some((place, which)) => (
@@ -96,15 +98,15 @@ pub fn find_model(text: &str, runs_dir: &Path) -> Result<ModelPlace, ModelRefErr
         ),
         None => (text, None),
     };
-    if let (true, Some(which)) = (Path::new(place).is_file(), which) {
+    if let (true, Some(which)) = (Path::new(place).is_file(), &which) {
         return Err(ModelRefError::FileWithWhich {
             path: place.into(),
-            which,
+            which: which.clone(),
         });
     }
     Ok(ModelPlace::Run {
         run: find_run(place, runs_dir)?,
-        which: which.unwrap_or(Selector::Best),
+        which: which.unwrap_or_default(),
     })
 }
 
@@ -163,7 +165,7 @@ mod tests {
             find("simple-cnn-1").unwrap(),
             ModelPlace::Run {
                 run: run.clone(),
-                which: Selector::Best
+                which: Selector::BEST
             }
         );
         let by_path = format!("{}@epoch:3", run.display());

@@ -75,6 +75,7 @@ mod tests {
                 score: None,
                 value: 0.0,
                 digest: None,
+                others: Vec::new(),
             })
             .collect()
     }

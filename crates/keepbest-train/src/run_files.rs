@@ -50,10 +50,10 @@ impl FileAtHand {
             }),
             ModelPlace::Run { run, which } => {
                 let view = RunView::open(run)?;
-                match view.is_archived(*which) {
-                    true => Self::restored(&view, *which),
+                match view.is_archived(which) {
+                    true => Self::restored(&view, which),
                     false => Ok(Self {
-                        path: view.select(*which)?,
+                        path: view.select(which)?,
                         restored: false,
                     }),
                 }
@@ -61,7 +61,7 @@ impl FileAtHand {
         }
     }
 
-    fn restored(view: &RunView, which: Selector) -> Result<Self, RunFilesError> {
+    fn restored(view: &RunView, which: &Selector) -> Result<Self, RunFilesError> {
         let (checkpoint, bytes) = read_archived(view, which)?;
         let name = format!("keepbest-{}-{checkpoint}", std::process::id());
         let file = Self {
@@ -93,7 +93,7 @@ impl Drop for FileAtHand {
 ///
 /// # Errors
 /// [`RunFilesError`], which says what the run has.
-pub fn model_file_of(run: &Path, which: Selector) -> Result<PathBuf, RunFilesError> {
+pub fn model_file_of(run: &Path, which: &Selector) -> Result<PathBuf, RunFilesError> {
     Ok(RunView::open(run)?.select(which)?)
 }
 

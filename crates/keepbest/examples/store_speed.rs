@@ -18,7 +18,6 @@ use keepbest::formats::StateDict;
 use keepbest::formats::model_file::ModelFile;
 use keepbest::keeper::{Evaluation, Keeper, KeeperConfig, KeeperEvent, Snapshot, SnapshotHandle};
 use keepbest::nn::{self, CpuEngine, Engine as _, EngineConfig, OptimizerConfig, zoo};
-use keepbest::store::RefName;
 use serde_json::{Value, json};
 
 const BATCH: usize = 8;
@@ -42,10 +41,9 @@ fn best_saved(keeper: &mut Keeper) -> Result<Option<Instant>, Box<dyn Error>> {
     for event in keeper.events() {
         match event {
             KeeperEvent::SaveFailed(failure) => return Err(failure.to_string().into()),
-            KeeperEvent::Promoted {
-                reference: RefName::Best,
-                ..
-            } => return Ok(Some(Instant::now())),
+            KeeperEvent::Promoted { reference, .. } if reference.is_best() => {
+                return Ok(Some(Instant::now()));
+            }
             _ => {}
         }
     }

@@ -46,6 +46,12 @@ pub enum ObjectiveError {
         /// What was given.
         text: String,
     },
+    /// Two objectives of a run monitor the same.
+    #[error("{monitor} is monitored twice")]
+    MonitoredTwice {
+        /// The expression.
+        monitor: Expression,
+    },
     /// A minimum improvement is negative or not finite.
     #[error(transparent)]
     MinDelta(#[from] MinDeltaError),

@@ -175,6 +175,25 @@ impl Objective {
         &self.constraints
     }
 
+    /// Checks that no two of a run's objectives monitor the same: their bests go by what is monitored.
+    ///
+    /// # Errors
+    /// [`ObjectiveError::MonitoredTwice`].
+    pub fn check_distinct<'a>(
+        objectives: impl IntoIterator<Item = &'a Self>,
+    ) -> Result<(), ObjectiveError> {
+        let mut seen: Vec<&Expression> = Vec::new();
+        for objective in objectives {
+            if seen.contains(&&objective.monitor) {
+                return Err(ObjectiveError::MonitoredTwice {
+                    monitor: objective.monitor.clone(),
+                });
+            }
+            seen.push(&objective.monitor);
+        }
+        Ok(())
+    }
+
     /// The names of all metrics that judging needs, each once.
     #[must_use]
     pub fn metric_names(&self) -> Vec<&str> {

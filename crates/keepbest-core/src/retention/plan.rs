@@ -15,10 +15,8 @@ use crate::objective::Objective;
 /// Checkpoints that stay whatever the policies say, by name. Names that do not exist are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Protections {
-    /// What `best` points at.
-    pub best: Option<String>,
-    /// What `last` points at.
-    pub last: Option<String>,
+    /// What each ref points at, by the ref's name: `best`, `last`, `best:val/loss`.
+    pub refs: BTreeMap<String, String>,
     /// What the user pinned.
     pub pinned: BTreeSet<String>,
     /// What this run, or another, was resumed or fine-tuned from.
@@ -32,10 +30,11 @@ pub struct Protections {
 #[serde(tag = "keep", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum KeepReason {
-    /// `best` points at it.
-    BestRef,
-    /// `last` points at it.
-    LastRef,
+    /// A ref points at it.
+    Ref {
+        /// Its name: `best`, `last`, `best:val/loss`.
+        name: String,
+    },
     /// The user pinned it.
     Pinned,
     /// A run goes on from it.
@@ -76,8 +75,14 @@ pub enum KeepReason {
 impl fmt::Display for KeepReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BestRef => f.write_str("it is the best"),
-            Self::LastRef => f.write_str("it is the last, the resume point"),
+            Self::Ref { name } => match name.as_str() {
+                "best" => f.write_str("it is the best"),
+                "last" => f.write_str("it is the last, the resume point"),
+                name => match name.strip_prefix("best:") {
+                    Some(monitor) => write!(f, "it is the best by {monitor}"),
+                    None => write!(f, "{name} points at it"),
+                },
+            },
             Self::Pinned => f.write_str("it is pinned"),
             Self::ResumedFrom => f.write_str("a run was resumed from it"),
             Self::InUse => f.write_str("it is open in a reader"),
@@ -419,15 +424,20 @@ fn within_budget(
 impl Protections {
     fn reasons(&self, checkpoint: &Checkpoint) -> Vec<KeepReason> {
         let name = &checkpoint.name;
-        [
-            (self.best.as_ref() == Some(name), KeepReason::BestRef),
-            (self.last.as_ref() == Some(name), KeepReason::LastRef),
+        let refs = self.refs.iter().filter(|(_, target)| *target == name);
+        let refs = refs.map(|(reference, _)| KeepReason::Ref {
+            name: reference.clone(),
+        });
+        let others = [
             (self.pinned.contains(name), KeepReason::Pinned),
             (self.resumed_from.contains(name), KeepReason::ResumedFrom),
             (self.in_use.contains(name), KeepReason::InUse),
-        ]
-        .into_iter()
-        .filter_map(|(holds, reason)| holds.then_some(reason))
+        ];
+        refs.chain(
+            others
+                .into_iter()
+                .filter_map(|(holds, reason)| holds.then_some(reason)),
+        )
         .collect()
     }
 }

@@ -108,8 +108,9 @@ fn a_score_that_is_no_number_is_no_score() {
 #[test]
 fn protections_override_every_policy() {
     let protections = Protections {
-        best: Some("s94".into()),
-        last: Some("s282".into()),
+        refs: [("best", "s94"), ("best:val/loss", "s141"), ("last", "s282")]
+            .map(|(name, target)| (name.into(), target.into()))
+            .into(),
         pinned: ["s47".to_owned(), "gone".to_owned()].into(),
         resumed_from: ["s141".to_owned()].into(),
         in_use: ["s94".to_owned()].into(),
@@ -133,7 +134,10 @@ fn protections_override_every_policy() {
             "number 1 of the best 1"
         ]
     );
-    assert_eq!(reasons("s141"), ["a run was resumed from it"]);
+    assert_eq!(
+        reasons("s141"),
+        ["it is the best by val/loss", "a run was resumed from it"]
+    );
     assert_eq!(reasons("s282"), ["it is the last, the resume point"]);
     assert_eq!(plan.kept.len(), 4);
     assert_eq!(
@@ -285,15 +289,13 @@ fn any_protections() -> impl Strategy<Value = Protections> {
     let name = || (0..400u64).prop_map(|step| format!("s{step}"));
     let names = || prop::collection::btree_set(name(), 0..3);
     (
-        prop::option::of(name()),
-        prop::option::of(name()),
+        prop::collection::btree_map("best|last|best:x", name(), 0..3),
         names(),
         names(),
         names(),
     )
-        .prop_map(|(best, last, pinned, resumed_from, in_use)| Protections {
-            best,
-            last,
+        .prop_map(|(refs, pinned, resumed_from, in_use)| Protections {
+            refs,
             pinned,
             resumed_from,
             in_use,
@@ -375,8 +377,7 @@ proptest! {
         prop_assert!(plan.dropped.iter().all(|dropped| dropped.reasons.len() == policies.len().max(1)));
 
         let protected = |name: &String| {
-            protections.best.as_ref() == Some(name)
-                || protections.last.as_ref() == Some(name)
+            protections.refs.values().any(|target| target == name)
                 || protections.pinned.contains(name)
                 || protections.resumed_from.contains(name)
                 || protections.in_use.contains(name)

@@ -43,7 +43,7 @@ fn files(run: &Path) -> BTreeMap<u64, Vec<u8>> {
 fn come_back(run: &Path, expected: &BTreeMap<u64, Vec<u8>>) -> Result<(), String> {
     let view = RunView::open(run).map_err(|error| format!("{error:?}"))?;
     for (step, bytes) in expected {
-        match read_archived(&view, Selector::Step(*step)) {
+        match read_archived(&view, &Selector::Step(*step)) {
             Ok((_, found)) if found == bytes[..] => {}
             Ok(_) => return Err(format!("step {step} comes back as something else")),
             Err(error) => return Err(format!("step {step} does not come back: {error:?}")),
@@ -80,7 +80,7 @@ fn nothing_is_lost_at_any_operation_of_archiving_and_restoring() {
     let recorder = FaultyFileSystem::new(runs.parent()).unwrap();
     let shared = || Arc::new(recorder.clone());
     archive_run_on(shared(), &runs.run()).unwrap();
-    restore_on(shared(), &runs.run(), Selector::Step(30)).unwrap();
+    restore_on(shared(), &runs.run(), &Selector::Step(30)).unwrap();
     let recording = recorder.recording();
     let crashes = recording.crashes();
     let states = crashes.len();
@@ -164,7 +164,7 @@ fn of_a_damaged_archive_the_rest_comes_back() {
     assert!(text.contains("checkpoint 00000040-"), "{text}");
     assert!(fsck(&run, true).unwrap().is_mended());
     assert!(fsck(&run, false).unwrap().is_clean());
-    restore(&run, Selector::Step(40)).unwrap_err();
+    restore(&run, &Selector::Step(40)).unwrap_err();
     expected.remove(&40);
     come_back(&run, &expected).unwrap();
 }

@@ -1,11 +1,12 @@
 //! Every operation of a session with promotions over best, prunes and a resume, and after each of them every state that a kill or a
-//! power loss could leave: best opens and verifies, is the old or the new one, and so is `best.pth`; fsck mends, the run goes on to the
-//! same end.
+//! power loss could leave: best opens and verifies, is the old or the new one, and so are the best by a second objective and `best.pth`;
+//! fsck mends, the run goes on to the same end.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use keepbest_core::EvaluationRecord;
 use keepbest_formats::model_file::ModelFile;
 use keepbest_formats::pth::PthFile;
 use keepbest_keeper::{Also, Keeper, KeeperConfig, RunView, SaveMode, fsck};
@@ -13,24 +14,27 @@ use keepbest_store::faulty::{Change, Crash, DiskState, FaultyFileSystem, Recordi
 use keepbest_store::{OpenError, RefName};
 use serde_json::json;
 
-use crate::support::{config, offer_and_wait};
+use crate::support::{offer_and_wait, two_bests};
 
 const VALUES: [f64; 5] = [0.5, 0.7, 0.6, 0.8, 0.75];
 
-/// Epochs that improve, in order.
+/// Epochs that improve by accuracy, in order.
 const IMPROVING: [u64; 3] = [1, 2, 4];
 
-/// A session, recorded: after how many changes each best was acknowledged, as `(changes, step)`.
+/// Epochs that improve by F1, in order.
+const IMPROVING_F1: [u64; 3] = [1, 2, 3];
+
+/// A session, recorded: after how many changes each best was acknowledged, as `(changes, step, step of the best by F1)`.
 struct Session {
     recording: Recording,
-    acknowledged: Vec<(usize, u64)>,
+    acknowledged: Vec<(usize, u64, u64)>,
 }
 
 fn kept(save: SaveMode) -> KeeperConfig {
     KeeperConfig {
         save,
         also: Some(Also::Pth),
-        ..config()
+        ..two_bests()
     }
 }
 
@@ -45,9 +49,13 @@ fn session(save: SaveMode, prepare: impl FnOnce(&FaultyFileSystem)) -> Session {
         Keeper::create_on(Arc::new(fs.clone()), &run, "seed = 1\n", config.clone()).unwrap();
     for (i, value) in VALUES.into_iter().enumerate() {
         let epoch = i as u64 + 1;
-        if offer_and_wait(&mut keeper, epoch, value) {
-            acknowledged.push((fs.recording().changes.len(), epoch * 10));
-        }
+        offer_and_wait(&mut keeper, epoch, value);
+        let latest = |improving: [u64; 3]| {
+            let mut improved = improving.into_iter().rev();
+            improved.find(|at| *at <= epoch).map_or(0, |at| at * 10)
+        };
+        let changes = fs.recording().changes.len();
+        acknowledged.push((changes, latest(IMPROVING), latest(IMPROVING_F1)));
         if epoch == 3 {
             keeper.save_last(&crate::support::snapshot(35), 3, json!({"batch": 5}));
             keeper.interrupt().unwrap();
@@ -83,7 +91,7 @@ fn enumerate(session: &Session, save: SaveMode, stop: Stop) -> Outcome {
         states: crashes.len(),
         ..Outcome::default()
     };
-    let mut seen: BTreeSet<(DiskState, u64)> = BTreeSet::new();
+    let mut seen: BTreeSet<(DiskState, (u64, u64))> = BTreeSet::new();
     // In memory where there is such a place: the states are made, not measured.
     let memory = Path::new("/dev/shm");
     let parent = match memory.is_dir() {
@@ -95,8 +103,8 @@ fn enumerate(session: &Session, save: SaveMode, stop: Stop) -> Outcome {
             .acknowledged
             .iter()
             .rev()
-            .find(|(changes, _)| *changes <= crash.after)
-            .map_or(0, |(_, step)| *step);
+            .find(|(changes, ..)| *changes <= crash.after)
+            .map_or((0, 0), |(_, step, by_f1)| (*step, *by_f1));
         if !seen.insert((crash.disk.clone(), acknowledged)) {
             continue;
         }
@@ -122,12 +130,20 @@ fn describe(crash: &Crash, problem: &str) -> String {
 }
 
 fn best_of(run: &Path) -> Result<Option<u64>, String> {
-    let path: PathBuf = RefName::Best.path(run);
+    target_of(run, &RefName::BEST)
+}
+
+fn by_f1() -> RefName {
+    RefName::best_by(&"val/f1_macro".parse().unwrap())
+}
+
+fn target_of(run: &Path, name: &RefName) -> Result<Option<u64>, String> {
+    let path: PathBuf = name.path(run);
     if !path.exists() {
         return Ok(None);
     }
-    let file = ModelFile::open(&path).map_err(|error| format!("best: {error:?}"))?;
-    let metadata = file.metadata.ok_or("best has no metadata")?;
+    let file = ModelFile::open(&path).map_err(|error| format!("{name}: {error:?}"))?;
+    let metadata = file.metadata.ok_or("it has no metadata")?;
     Ok(Some(metadata.step))
 }
 
@@ -150,8 +166,18 @@ fn best_pth_of(run: &Path) -> Result<Option<u64>, String> {
 }
 
 /// A run that has lost nothing.
-fn check(run: &Path, acknowledged: u64, save: SaveMode) -> Result<(), String> {
+fn check(
+    run: &Path,
+    (acknowledged, acknowledged_f1): (u64, u64),
+    save: SaveMode,
+) -> Result<(), String> {
     // As a reader finds it, before anything is mended.
+    let before_f1 = target_of(run, &by_f1())?.unwrap_or(0);
+    if before_f1 < acknowledged_f1 || before_f1 / 10 > 3 {
+        return Err(format!(
+            "best by F1 is step {before_f1}, step {acknowledged_f1} had been promised"
+        ));
+    }
     let before = best_of(run)?.unwrap_or(0);
     if before < acknowledged {
         return Err(format!(
@@ -183,6 +209,12 @@ fn check(run: &Path, acknowledged: u64, save: SaveMode) -> Result<(), String> {
     if mended < before {
         return Err(format!("mending went back from step {before} to {mended}"));
     }
+    let mended_f1 = target_of(run, &by_f1())?.unwrap_or(0);
+    if mended_f1 < before_f1 {
+        return Err(format!(
+            "mending went back from step {before_f1} to {mended_f1} by F1"
+        ));
+    }
     let pth = best_pth_of(run)?.unwrap_or(0);
     if pth != mended {
         return Err(format!("mended to step {mended}, best.pth is step {pth}"));
@@ -206,20 +238,30 @@ fn check(run: &Path, acknowledged: u64, save: SaveMode) -> Result<(), String> {
         Some(40) => {}
         other => return Err(format!("the resumed run ends with best {other:?}")),
     }
+    match target_of(run, &by_f1())? {
+        Some(30) => {}
+        other => return Err(format!("the resumed run ends with best by F1 {other:?}")),
+    }
     if best_pth_of(run)? != Some(40) {
         return Err("best.pth does not follow the resumed run".to_owned());
     }
     let view = RunView::open(run).map_err(|error| format!("view: {error:?}"))?;
-    let verdicts: Vec<(u64, bool)> = view
-        .history()
-        .iter()
-        .map(|record| (record.epoch, record.verdict.is_improved()))
-        .collect();
-    let expected: Vec<(u64, bool)> = (1..=VALUES.len() as u64)
-        .map(|epoch| (epoch, IMPROVING.contains(&epoch)))
-        .collect();
-    if verdicts != expected {
-        return Err(format!("the resumed run judged {verdicts:?}"));
+    for (place, improving) in [IMPROVING, IMPROVING_F1].into_iter().enumerate() {
+        let improved = |record: &EvaluationRecord| {
+            let judgement = record.judgement(place);
+            judgement.is_some_and(|judgement| judgement.verdict.is_improved())
+        };
+        let verdicts: Vec<(u64, bool)> = view
+            .history()
+            .iter()
+            .map(|record| (record.epoch, improved(record)))
+            .collect();
+        let expected: Vec<(u64, bool)> = (1..=VALUES.len() as u64)
+            .map(|epoch| (epoch, improving.contains(&epoch)))
+            .collect();
+        if verdicts != expected {
+            return Err(format!("the resumed run judged {verdicts:?}"));
+        }
     }
     Ok(())
 }

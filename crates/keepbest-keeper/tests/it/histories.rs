@@ -218,7 +218,7 @@ proptest! {
                 // Between two sessions, as the command line does it.
                 drop(keeper);
                 let mut writer = keepbest_store::RunWriter::open(runs.run()).unwrap();
-                let checkpoint = writer.state().last.as_ref().unwrap().checkpoint.clone();
+                let checkpoint = writer.state().last().unwrap().checkpoint.clone();
                 let event = keepbest_store::PinnedEvent { checkpoint };
                 writer.append(keepbest_store::Event::Pinned(event)).unwrap();
                 drop(writer);

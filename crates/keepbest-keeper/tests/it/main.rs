@@ -9,5 +9,6 @@ mod histories;
 mod queue;
 mod resume;
 mod saving;
+mod several;
 mod support;
 mod view;

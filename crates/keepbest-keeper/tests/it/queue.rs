@@ -91,7 +91,7 @@ fn superseded(events: &[KeeperEvent]) -> Vec<(u64, RefName)> {
         .filter_map(|event| match event {
             KeeperEvent::Superseded {
                 step, reference, ..
-            } => Some((*step, *reference)),
+            } => Some((*step, reference.clone())),
             _ => None,
         })
         .collect()
@@ -116,11 +116,11 @@ fn one_is_in_flight_one_waits_and_the_rest_are_superseded() {
     assert_eq!(
         superseded(&events),
         [
-            (20, RefName::Best),
-            (20, RefName::Last),
-            (30, RefName::Best),
-            (30, RefName::Last),
-            (40, RefName::Last),
+            (20, RefName::BEST),
+            (20, RefName::LAST),
+            (30, RefName::BEST),
+            (30, RefName::LAST),
+            (40, RefName::LAST),
         ]
     );
     keeper.finish(json!(null)).unwrap();
@@ -145,7 +145,7 @@ fn a_waiting_last_gives_way_to_a_newer_one() {
     assert_eq!(gate.alive(), 2);
     gate.open();
     keeper.wait();
-    assert_eq!(superseded(&keeper.events()), [(20, RefName::Last)]);
+    assert_eq!(superseded(&keeper.events()), [(20, RefName::LAST)]);
     keeper.finish(json!(null)).unwrap();
     assert_eq!((best_step(&runs.run()), last_step(&runs.run())), (10, 30));
 }
@@ -169,7 +169,7 @@ fn a_resume_point_asked_for_is_saved_whatever_waits() {
     keeper.interrupt().unwrap();
     opener.join().unwrap();
     assert_eq!((best_step(&runs.run()), last_step(&runs.run())), (20, 25));
-    let last = crate::support::open(&RefName::Last.path(&runs.run()));
+    let last = crate::support::open(&RefName::LAST.path(&runs.run()));
     assert_eq!(last.metadata.unwrap().training, Some(json!({"batch": 5})));
 }
 

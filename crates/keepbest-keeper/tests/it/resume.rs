@@ -107,7 +107,7 @@ fn best_beyond_last(values: [f64; 3]) -> (Runs, Keeper) {
             std::fs::remove_file(runs.run().join("checkpoints").join(name)).unwrap();
         }
     }
-    std::fs::remove_file(RefName::Last.path(&runs.run())).unwrap();
+    std::fs::remove_file(RefName::LAST.path(&runs.run())).unwrap();
     let journal = runs.run().join("journal.jsonl");
     let text = std::fs::read_to_string(&journal).unwrap();
     // The journal too knows of one full model only: rebuilt without what a kill would have kept it from saying.
@@ -181,7 +181,7 @@ fn a_torn_or_missing_best_is_mended_first() {
         offer_and_wait(&mut keeper, 2, 0.9);
         offer_and_wait(&mut keeper, 3, 0.6);
         drop(keeper);
-        let best = RefName::Best.path(&runs.run());
+        let best = RefName::BEST.path(&runs.run());
         std::fs::remove_file(&best).unwrap();
         if tear {
             std::fs::write(&best, b"torn").unwrap();
@@ -207,7 +207,7 @@ fn a_rotten_last_falls_back_to_the_newest_full_model_that_verifies() {
     offer_and_wait(&mut keeper, 2, 0.9);
     offer_and_wait(&mut keeper, 3, 0.6);
     drop(keeper);
-    let last = RefName::Last.path(&runs.run());
+    let last = RefName::LAST.path(&runs.run());
     let mut bytes = std::fs::read(&last).unwrap();
     let at = bytes.len() - 100;
     bytes[at] ^= 0x10;

@@ -71,12 +71,12 @@ fn params_only_best_holds_the_state_dict_alone() {
     offer_and_wait(&mut keeper, 2, 0.4);
     keeper.finish(json!(null)).unwrap();
     let run = runs.run();
-    let best = open(&RefName::Best.path(&run));
+    let best = open(&RefName::BEST.path(&run));
     let metadata = best.metadata.unwrap();
     assert_eq!((metadata.kind, metadata.step), (Kind::Params, 10));
     assert_eq!((metadata.model, metadata.training), (None, None));
     assert!(best.training.is_empty());
-    let last = open(&RefName::Last.path(&run));
+    let last = open(&RefName::LAST.path(&run));
     let metadata = last.metadata.unwrap();
     assert_eq!((metadata.kind, metadata.step), (Kind::Full, 20));
     let names = checkpoints(&run);
@@ -97,7 +97,7 @@ fn without_last_only_improvements_are_written() {
     keeper.finish(json!(null)).unwrap();
     let run = runs.run();
     assert_eq!(best_step(&run), 30);
-    assert!(!RefName::Last.path(&run).exists());
+    assert!(!RefName::LAST.path(&run).exists());
     assert_eq!(checkpoints(&run).len(), 1);
     let view = runs.view();
     let saved = view
@@ -217,15 +217,9 @@ fn the_message_for_people_says_it_all() {
     let lines: Vec<String> = keeper
         .events()
         .iter()
-        .filter(|event| {
-            matches!(
-                event,
-                KeeperEvent::Promoted {
-                    reference: RefName::Best,
-                    ..
-                }
-            )
-        })
+        .filter(
+            |event| matches!(event, KeeperEvent::Promoted { reference, .. } if reference.is_best()),
+        )
         .map(ToString::to_string)
         .collect();
     let path = runs.run().join("best.safetensors");

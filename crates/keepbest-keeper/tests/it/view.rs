@@ -17,7 +17,7 @@ fn selectors_find_checkpoints_or_say_why_not() {
     }
     keeper.finish(json!({"stopped": "planned end"})).unwrap();
     let view = runs.view();
-    let select = |text: &str| view.select(text.parse::<Selector>().unwrap());
+    let select = |text: &str| view.select(&text.parse::<Selector>().unwrap());
     assert_eq!(step_of(&select("best").unwrap()), 20);
     assert_eq!(step_of(&select("last").unwrap()), 40);
     assert_eq!(step_of(&select("step:30").unwrap()), 30);
@@ -47,7 +47,7 @@ fn selectors_find_checkpoints_or_say_why_not() {
 fn a_run_without_a_best_says_so() {
     let runs = Runs::new();
     drop(runs.create(config()));
-    let error = runs.view().select(Selector::Best).unwrap_err();
+    let error = runs.view().select(&Selector::BEST).unwrap_err();
     assert!(error.to_string().ends_with("has no best yet"), "{error}");
 }
 

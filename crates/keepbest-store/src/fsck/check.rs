@@ -8,9 +8,7 @@ use super::{Depth, Verified, Verifier};
 use crate::error::{IoError, JournalError, OpenError};
 use crate::fs::{SharedFileSystem, sync_dir};
 use crate::journal::{Event, PrunedEvent, RepairedEvent, SavedEvent};
-use crate::layout::{
-    CHECKPOINTS_DIR, CheckpointName, DAMAGED_SUFFIX, JOURNAL_FILE, RefName, STAGED_PREFIX,
-};
+use crate::layout::{CHECKPOINTS_DIR, CheckpointName, DAMAGED_SUFFIX, JOURNAL_FILE, STAGED_PREFIX};
 use crate::reader::RunReader;
 use crate::refs;
 use crate::state::RunState;
@@ -101,8 +99,8 @@ impl Check<'_> {
         self.damaged(depth)?;
         self.archives(depth)?;
         self.unfinished_promotions()?;
-        for reference in RefName::ALL {
-            self.reference(reference)?;
+        for reference in self.state().ref_names() {
+            self.reference(&reference)?;
         }
         let mut verified: Vec<_> = self
             .results
@@ -269,13 +267,9 @@ impl Check<'_> {
         problem: &str,
     ) -> Result<bool, OpenError> {
         let target = saved.checkpoint.path(&self.run);
-        for reference in RefName::ALL {
-            let points_here = self
-                .state()
-                .reference(reference)
-                .is_some_and(|state| state.checkpoint == saved.checkpoint);
+        for reference in self.state().referenced_by(&saved.checkpoint) {
             let path = reference.path(&self.run);
-            if !points_here || refs::same_file(&self.fs, &path, &target)? {
+            if refs::same_file(&self.fs, &path, &target)? {
                 continue;
             }
             let Ok(verified) = self.verify.checkpoint(&path) else {
@@ -372,7 +366,7 @@ impl Check<'_> {
             .present()
             .map(|checkpoint| &checkpoint.saved)
             .filter(|saved| {
-                depth == Depth::All || self.state().referenced_by(&saved.checkpoint).is_some()
+                depth == Depth::All || !self.state().referenced_by(&saved.checkpoint).is_empty()
             })
             .cloned()
             .collect();

@@ -1,4 +1,4 @@
-//! Best and last: promotions that were cut short, refs that are missing, stale or damaged.
+//! The bests and last: promotions that were cut short, refs that are missing, stale or damaged.
 
 use std::path::Path;
 
@@ -17,66 +17,58 @@ impl Check<'_> {
         if self.report.active_writer.is_some() {
             return Ok(());
         }
-        self.complete_best()?;
+        for place in 0..self.state().objectives().len() {
+            self.complete_best(place)?;
+        }
         self.complete_last()
     }
 
-    fn complete_best(&mut self) -> Result<(), OpenError> {
-        let Some(objective) = self
-            .state()
-            .started
-            .as_ref()
-            .map(|started| started.objective.clone())
-        else {
+    /// The best by the objective at a place.
+    fn complete_best(&mut self, place: usize) -> Result<(), OpenError> {
+        let state = self.state();
+        let objectives = state.objectives();
+        let Some((reference, objective)) = objectives.get(place) else {
             return Ok(());
         };
-        let best = self.state().best.clone();
-        let lost = self.state().lost.contains(&RefName::Best);
-        let candidates: Vec<_> = self
-            .state()
-            .ranked()
+        let best = state.refs.get(reference);
+        let (exists, score) = (best.is_some(), best.and_then(|best| best.score));
+        let lost = state.lost.contains(reference);
+        let candidates: Vec<_> = state
+            .ranked(place)
             .into_iter()
-            .filter(|(checkpoint, score)| {
+            .filter(|(_, candidate, improved)| {
                 // Better by the total order is not enough: it must have been judged an improvement. When best itself was
                 // lost, whatever comes next will do.
-                let improved = checkpoint
-                    .evaluation
-                    .as_ref()
-                    .is_some_and(|evaluation| evaluation.verdict.is_improved());
-                match best.as_ref().and_then(|best| best.score) {
-                    Some(best) => improved && objective.compare_total(score, &best).is_gt(),
-                    None => improved || lost,
+                match &score {
+                    Some(best) => *improved && objective.compare_total(candidate, best).is_gt(),
+                    None => *improved || lost,
                 }
             })
-            .map(|(checkpoint, score)| (checkpoint.saved.clone(), score))
+            .map(|(checkpoint, score, _)| (checkpoint.saved.clone(), score))
             .collect();
-        for (saved, score) in candidates {
+        let reference = reference.clone();
+        for (saved, better) in candidates {
             if self.verified(&saved.checkpoint).is_err() {
                 continue;
             }
-            let was = best.as_ref().and_then(|best| best.score).map(|s| s.value);
-            return self.complete(
-                RefName::Best,
-                &saved,
-                if best.is_some() {
-                    "is better than what the journal calls best"
-                } else {
-                    "is the best that verifies"
-                },
-                PromotedEvent {
-                    reference: RefName::Best,
-                    checkpoint: saved.checkpoint.clone(),
-                    step: saved.step,
-                    epoch: saved.epoch,
-                    score: Some(score),
-                    was,
-                },
-            );
+            let problem = match exists {
+                true => format!("is better than what the journal calls {reference}"),
+                false => format!("is the {reference} that verifies"),
+            };
+            let event = PromotedEvent {
+                reference,
+                checkpoint: saved.checkpoint.clone(),
+                step: saved.step,
+                epoch: saved.epoch,
+                score: Some(better),
+                was: score.map(|score| score.value),
+            };
+            return self.complete(&saved, &problem, event);
         }
-        if lost && best.is_none() {
+        if lost && !exists {
             self.report.add(
                 FindingKind::NothingLeft,
-                RefName::Best.file_name(),
+                reference.file_name(),
                 "no checkpoint that was evaluated verifies",
                 None,
             );
@@ -85,8 +77,8 @@ impl Check<'_> {
     }
 
     fn complete_last(&mut self) -> Result<(), OpenError> {
-        let last_step = self.state().last.as_ref().map(|last| last.step);
-        if last_step.is_none() && !self.state().lost.contains(&RefName::Last) {
+        let last_step = self.state().last().map(|last| last.step);
+        if last_step.is_none() && !self.state().lost.contains(&RefName::LAST) {
             // This run has no last: it may not want one.
             return Ok(());
         }
@@ -101,35 +93,30 @@ impl Check<'_> {
             if self.verified(&saved.checkpoint).is_err() {
                 continue;
             }
-            return self.complete(
-                RefName::Last,
-                &saved,
-                if last_step.is_some() {
-                    "is newer than what the journal calls last"
-                } else {
-                    "is the newest full model that verifies"
-                },
-                PromotedEvent {
-                    reference: RefName::Last,
-                    checkpoint: saved.checkpoint.clone(),
-                    step: saved.step,
-                    epoch: saved.epoch,
-                    score: None,
-                    was: None,
-                },
-            );
+            let problem = match last_step {
+                Some(_) => "is newer than what the journal calls last",
+                None => "is the newest full model that verifies",
+            };
+            let event = PromotedEvent {
+                reference: RefName::LAST,
+                checkpoint: saved.checkpoint.clone(),
+                step: saved.step,
+                epoch: saved.epoch,
+                score: None,
+                was: None,
+            };
+            return self.complete(&saved, problem, event);
         }
         Ok(())
     }
 
     fn complete(
         &mut self,
-        reference: RefName,
         saved: &SavedEvent,
         problem: &str,
         event: PromotedEvent,
     ) -> Result<(), OpenError> {
-        let action = format!("made {reference}");
+        let action = format!("made {}", event.reference);
         if self.found(
             FindingKind::UnfinishedPromotion,
             &saved.checkpoint,
@@ -152,15 +139,15 @@ impl Check<'_> {
         Ok(())
     }
 
-    pub(super) fn reference(&mut self, reference: RefName) -> Result<(), OpenError> {
+    pub(super) fn reference(&mut self, reference: &RefName) -> Result<(), OpenError> {
         let path = reference.path(&self.run);
-        let file = reference.file_name();
+        let file = &reference.file_name();
         let exists = self
             .fs
             .stat(&path)
             .map_err(IoError::at("examine", &path))?
             .is_some();
-        let Some(target) = self.state().reference(reference).cloned() else {
+        let Some(target) = self.state().refs.get(reference).cloned() else {
             if exists && let Err(error) = self.verify.checkpoint(&path) {
                 let aside = format!("{file}{DAMAGED_SUFFIX}");
                 let action = format!("kept as {aside}");

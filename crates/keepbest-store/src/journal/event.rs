@@ -60,6 +60,9 @@ pub struct StartedEvent {
     pub format: u32,
     /// What best means in this run.
     pub objective: Objective,
+    /// What the run keeps a best of its own for beside that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Objective>,
     /// The keeper's other settings: early stopping, what is saved, retention.
     pub settings: Value,
     /// What the run's files are safe against, as the file system was found when it began.
@@ -68,6 +71,15 @@ pub struct StartedEvent {
     /// What the training loop says of this session: program, machine, command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Value>,
+}
+
+impl StartedEvent {
+    /// Every objective with the ref of its best, the first first.
+    pub fn objectives(&self) -> impl Iterator<Item = (RefName, &Objective)> {
+        let others = self.others.iter();
+        std::iter::once((RefName::BEST, &self.objective))
+            .chain(others.map(|objective| (RefName::best_by(objective.monitor()), objective)))
+    }
 }
 
 /// [`Event::Rejected`].

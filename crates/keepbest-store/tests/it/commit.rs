@@ -92,12 +92,12 @@ fn refs_are_links_and_best_and_last_share_one_file() {
     let inode = |path: &std::path::Path| std::fs::metadata(path).unwrap().ino();
     let run = fixture.run();
     let original = committed.name().path(&run);
-    for reference in RefName::ALL {
+    for reference in [RefName::BEST, RefName::LAST] {
         assert_eq!(inode(&reference.path(&run)), inode(&original));
     }
     assert_eq!(std::fs::metadata(&original).unwrap().nlink(), 3);
     // Promoting the same one again changes nothing and leaves nothing behind.
-    promote(&mut writer, &committed, RefName::Best, 0.5);
+    promote(&mut writer, &committed, RefName::BEST, 0.5);
     assert_eq!(std::fs::metadata(&original).unwrap().nlink(), 3);
 }
 
@@ -106,13 +106,13 @@ fn a_mapped_best_stays_as_it_is_while_another_is_promoted() {
     let fixture = Fixture::new();
     let mut writer = fixture.create();
     let old = best(&mut writer, 10, 0.5);
-    let mut open = std::fs::File::open(RefName::Best.path(&fixture.run())).unwrap();
+    let mut open = std::fs::File::open(RefName::BEST.path(&fixture.run())).unwrap();
     best(&mut writer, 20, 0.6);
     writer.prune(old.name(), "no policy keeps it").unwrap();
     let mut text = String::new();
     std::io::Read::read_to_string(&mut open, &mut text).unwrap();
     assert_eq!(text, content(10));
-    assert_eq!(read(&RefName::Best.path(&fixture.run())), content(20));
+    assert_eq!(read(&RefName::BEST.path(&fixture.run())), content(20));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn permissions_follow_the_umask() {
     let run = fixture.run();
     for path in [
         committed.name().path(&run),
-        RefName::Best.path(&run),
+        RefName::BEST.path(&run),
         run.join("run.toml"),
         run.join("journal.jsonl"),
     ] {
@@ -141,8 +141,8 @@ fn what_a_ref_points_at_is_not_pruned() {
     let mut writer = fixture.create();
     let old = best(&mut writer, 10, 0.5);
     let last = save(&mut writer, 20);
-    promote(&mut writer, &last, RefName::Last, 0.0);
-    for (committed, reference) in [(&old, RefName::Best), (&last, RefName::Last)] {
+    promote(&mut writer, &last, RefName::LAST, 0.0);
+    for (committed, reference) in [(&old, RefName::BEST), (&last, RefName::LAST)] {
         match writer.prune(committed.name(), "a mistake").unwrap_err() {
             PruneError::Referenced { reference: by, .. } => assert_eq!(by, reference),
             other => panic!("{other:?}"),

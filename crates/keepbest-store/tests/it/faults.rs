@@ -32,7 +32,7 @@ fn try_best(writer: &mut RunWriter, step: u64) -> Result<(), Box<dyn std::error:
     let staged = writer.stage(name, text.len() as u64)?;
     let (committed, _) = staged.commit(put(&text), verify_staged)?;
     writer.record_saved(&committed, step, step / 10, digest(step))?;
-    let event = PromotedEvent::new(RefName::Best, &committed, step, step / 10);
+    let event = PromotedEvent::new(RefName::BEST, &committed, step, step / 10);
     let score = keepbest_core::Score {
         value: step as f64,
         tie: None,
@@ -56,7 +56,7 @@ fn each_call_failing_once_costs_at_most_that_save() {
             (call.index == first + nth).then(|| io_error(rustix::io::Errno::IO))
         });
         let result = try_best(&mut writer, 20);
-        let best = read(&RefName::Best.path(&fixture.run()));
+        let best = read(&RefName::BEST.path(&fixture.run()));
         assert!(
             best == content(10) || best == content(20),
             "call {nth}: best is torn"
@@ -77,11 +77,11 @@ fn each_call_failing_once_costs_at_most_that_save() {
         writer.settle_refs().unwrap();
         evaluate(&mut writer, 30, 0.3);
         try_best(&mut writer, 30).unwrap_or_else(|error| panic!("call {nth}: {error}"));
-        assert_eq!(read(&RefName::Best.path(&fixture.run())), content(30));
+        assert_eq!(read(&RefName::BEST.path(&fixture.run())), content(30));
         drop(writer);
         let report = fsck(&fixture.run(), true, &Contents).unwrap();
         assert!(report.is_mended(), "call {nth}: {:?}", report.findings);
-        assert_eq!(read(&RefName::Best.path(&fixture.run())), content(30));
+        assert_eq!(read(&RefName::BEST.path(&fixture.run())), content(30));
         assert!(nth < 1000, "the rounds do not end");
     }
     assert!(failed_at >= 15, "only {failed_at} calls could fail");
@@ -105,7 +105,7 @@ fn a_file_whose_sync_failed_is_never_synced_again() {
     assert!(error.to_string().starts_with("cannot sync"), "{error}");
     assert_eq!(synced.load(Ordering::Relaxed), 1);
     assert_eq!(names(&fixture.run().join("checkpoints")).len(), 1);
-    assert_eq!(read(&RefName::Best.path(&fixture.run())), content(10));
+    assert_eq!(read(&RefName::BEST.path(&fixture.run())), content(10));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_full_disk_costs_the_new_save_and_never_the_old_best() {
         fs.limit_space(space);
         fs.fail(|_: &Call| None);
         let result = write_without_check(&mut writer, 20);
-        assert_eq!(read(&RefName::Best.path(&fixture.run())), content(10));
+        assert_eq!(read(&RefName::BEST.path(&fixture.run())), content(10));
         fs.heal();
         if result.is_ok() {
             continue;
@@ -167,7 +167,7 @@ fn a_full_disk_costs_the_new_save_and_never_the_old_best() {
         RunReader::open(fixture.run()).unwrap().journal().unwrap();
     }
     best(&mut writer, 30, 0.3);
-    assert_eq!(read(&RefName::Best.path(&fixture.run())), content(30));
+    assert_eq!(read(&RefName::BEST.path(&fixture.run())), content(30));
 }
 
 /// As `try_best`, but says that it needs nothing.
@@ -199,7 +199,7 @@ fn without_hard_links_refs_are_synced_copies() {
     best(&mut writer, 20, 0.2);
     writer.prune(old.name(), "no policy keeps it").unwrap();
     let run = fixture.run();
-    for reference in RefName::ALL {
+    for reference in [RefName::BEST, RefName::LAST] {
         assert_eq!(read(&reference.path(&run)), content(20));
         let nlink = std::os::unix::fs::MetadataExt::nlink(
             &std::fs::metadata(reference.path(&run)).unwrap(),
@@ -208,10 +208,10 @@ fn without_hard_links_refs_are_synced_copies() {
     }
     assert!(fsck(&run, false, &Contents).unwrap().is_clean());
     // A copy that is damaged is mended from the checkpoint.
-    std::fs::write(RefName::Best.path(&run), "damaged").unwrap();
+    std::fs::write(RefName::BEST.path(&run), "damaged").unwrap();
     drop(writer);
     assert!(fsck(&run, true, &Contents).unwrap().is_mended());
-    assert_eq!(read(&RefName::Best.path(&run)), content(20));
+    assert_eq!(read(&RefName::BEST.path(&run)), content(20));
 }
 
 #[test]
@@ -225,15 +225,15 @@ fn a_ref_that_could_not_be_moved_is_moved_later_and_its_target_is_kept() {
         (call.method == "rename" && call.path.ends_with("best.safetensors"))
             .then(|| io_error(rustix::io::Errno::IO))
     });
-    let event = PromotedEvent::new(RefName::Best, &new, 20, 2);
+    let event = PromotedEvent::new(RefName::BEST, &new, 20, 2);
     writer.promote(&new, event).unwrap_err();
-    assert_eq!(read(&RefName::Best.path(&fixture.run())), content(10));
+    assert_eq!(read(&RefName::BEST.path(&fixture.run())), content(10));
     writer
         .prune(old.name(), "the journal says it is not best any more")
         .unwrap_err();
     writer.settle_refs().unwrap_err();
     fs.heal();
     writer.settle_refs().unwrap();
-    assert_eq!(read(&RefName::Best.path(&fixture.run())), content(20));
+    assert_eq!(read(&RefName::BEST.path(&fixture.run())), content(20));
     assert_eq!(names(&fixture.run()).len(), 6);
 }

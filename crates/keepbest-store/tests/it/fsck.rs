@@ -24,7 +24,7 @@ fn kinds(report: &FsckReport) -> Vec<FindingKind> {
 }
 
 fn best_on_disk(fixture: &Fixture) -> String {
-    read(&RefName::Best.path(&fixture.run()))
+    read(&RefName::BEST.path(&fixture.run()))
 }
 
 #[test]
@@ -61,16 +61,16 @@ fn missing_and_stale_refs_are_set() {
     best(&mut writer, 20, 0.6);
     drop(writer);
     let run = fixture.run();
-    std::fs::remove_file(RefName::Last.path(&run)).unwrap();
-    std::fs::remove_file(RefName::Best.path(&run)).unwrap();
-    std::fs::hard_link(old.name().path(&run), RefName::Best.path(&run)).unwrap();
+    std::fs::remove_file(RefName::LAST.path(&run)).unwrap();
+    std::fs::remove_file(RefName::BEST.path(&run)).unwrap();
+    std::fs::hard_link(old.name().path(&run), RefName::BEST.path(&run)).unwrap();
     let report = mend(&fixture);
     assert_eq!(
         kinds(&report),
         [FindingKind::WrongRef, FindingKind::MissingRef]
     );
     assert_eq!(best_on_disk(&fixture), content(20));
-    assert_eq!(read(&RefName::Last.path(&run)), content(20));
+    assert_eq!(read(&RefName::LAST.path(&run)), content(20));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_damaged_best_is_set_aside_and_the_next_best_that_verifies_takes_its_place()
     // Not an improvement then, but better than step 10.
     evaluate(&mut writer, 30, 0.55);
     let third = save(&mut writer, 30);
-    promote(&mut writer, &third, RefName::Last, 0.0);
+    promote(&mut writer, &third, RefName::LAST, 0.0);
     let fourth = best(&mut writer, 40, 0.7);
     drop(writer);
     let run = fixture.run();
@@ -100,11 +100,11 @@ fn a_damaged_best_is_set_aside_and_the_next_best_that_verifies_takes_its_place()
     assert!(kinds(&report).contains(&FindingKind::DamagedCheckpoint));
     assert!(kinds(&report).contains(&FindingKind::UnfinishedPromotion));
     assert_eq!(best_on_disk(&fixture), content(30));
-    assert_eq!(read(&RefName::Last.path(&run)), content(30));
+    assert_eq!(read(&RefName::LAST.path(&run)), content(30));
     let aside = format!("{}.damaged", fourth.name());
     assert_eq!(read(&run.join("checkpoints").join(aside)), "rotten");
     let state = RunReader::open(&run).unwrap().state().unwrap();
-    assert_eq!(state.best.unwrap().score.unwrap().value, 0.55);
+    assert_eq!(state.best().unwrap().score.unwrap().value, 0.55);
     let reason = state.checkpoints[fourth.name()].pruned.clone().unwrap();
     assert!(reason.contains("does not verify"), "{reason}");
 }
@@ -120,8 +120,8 @@ fn when_nothing_verifies_it_says_so_and_best_is_not_left_damaged() {
     let report = fsck(&run, true, &Contents).unwrap();
     assert!(kinds(&report).contains(&FindingKind::NothingLeft));
     assert!(!report.is_mended());
-    assert!(!RefName::Best.path(&run).exists());
-    assert!(!RefName::Last.path(&run).exists());
+    assert!(!RefName::BEST.path(&run).exists());
+    assert!(!RefName::LAST.path(&run).exists());
     // Training can go on and keep a best again.
     let mut writer = RunWriter::open(&run).unwrap();
     best(&mut writer, 20, 0.4);
@@ -168,7 +168,7 @@ fn an_orphan_that_is_better_becomes_best_and_another_is_set_aside() {
     let report = mend(&fixture);
     assert!(kinds(&report).starts_with(&[FindingKind::Orphan, FindingKind::Orphan]));
     assert_eq!(best_on_disk(&fixture), content(20));
-    assert_eq!(read(&RefName::Last.path(&fixture.run())), content(20));
+    assert_eq!(read(&RefName::LAST.path(&fixture.run())), content(20));
     assert!(!torn.path(&fixture.run()).exists());
 }
 
@@ -219,7 +219,7 @@ fn a_damaged_journal_goes_on_without_the_damaged_line() {
     assert_eq!(read(&fixture.run().join("journal.jsonl.damaged")), damaged);
     assert_eq!(best_on_disk(&fixture), content(20));
     let state = RunReader::open(fixture.run()).unwrap().state().unwrap();
-    assert_eq!(state.best.unwrap().step, 20);
+    assert_eq!(state.best().unwrap().step, 20);
 }
 
 #[test]

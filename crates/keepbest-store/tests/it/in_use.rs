@@ -11,12 +11,12 @@ fn a_checkpoint_in_use_is_not_pruned() {
     let old = best(&mut writer, 10, 0.1);
     let old_path = old.name().path(&fixture.run());
     // Held by the name that everybody uses, which then moves on.
-    let reader = InUse::hold(&RefName::Best.path(&fixture.run())).unwrap();
+    let reader = InUse::hold(&RefName::BEST.path(&fixture.run())).unwrap();
     let second = InUse::hold(&old_path).unwrap();
     best(&mut writer, 20, 0.2);
     assert!(is_in_use(&old_path));
     assert!(second.is_named(&old_path));
-    assert!(!reader.is_named(&RefName::Best.path(&fixture.run())));
+    assert!(!reader.is_named(&RefName::BEST.path(&fixture.run())));
     let before = writer.state().clone();
     for holder in [reader, second] {
         let error = writer.prune(old.name(), "no policy keeps it").unwrap_err();

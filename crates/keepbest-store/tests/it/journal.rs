@@ -176,5 +176,5 @@ fn a_clock_that_goes_back_changes_nothing() {
     expected.started_ms = found.started_ms;
     expected.updated_ms = found.updated_ms;
     assert_eq!(found, expected);
-    assert_eq!(found.best.unwrap().step, 20);
+    assert_eq!(found.best().unwrap().step, 20);
 }

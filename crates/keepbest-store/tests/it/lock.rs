@@ -33,7 +33,7 @@ fn readers_need_no_lock() {
     let mut writer = fixture.create();
     best(&mut writer, 10, 0.5);
     let state = RunReader::open(fixture.run()).unwrap().state().unwrap();
-    assert_eq!(state.best.unwrap().step, 10);
+    assert_eq!(state.best().unwrap().step, 10);
     best(&mut writer, 20, 0.6);
 }
 

@@ -44,6 +44,7 @@ pub fn start(writer: &mut RunWriter) {
             keepbest: "0".to_owned(),
             format: 1,
             objective: objective(),
+            others: Vec::new(),
             settings: serde_json::Value::Null,
             guarantee: None,
             session: None,
@@ -123,7 +124,7 @@ pub fn save(writer: &mut RunWriter, step: u64) -> Committed {
 
 pub fn evaluate(writer: &mut RunWriter, step: u64, accuracy: f64) {
     let metrics = Metrics::from_iter([("val/accuracy", accuracy)]);
-    let best = writer.state().best.as_ref().and_then(|best| best.score);
+    let best = writer.state().best().and_then(|best| best.score);
     let judgement = objective().judge(best.as_ref(), &metrics).unwrap();
     let record =
         EvaluationRecord::new(step, step / 10, metrics, judgement).with_digest(digest(step));
@@ -132,10 +133,11 @@ pub fn evaluate(writer: &mut RunWriter, step: u64, accuracy: f64) {
 
 pub fn promote(writer: &mut RunWriter, committed: &Committed, reference: RefName, value: f64) {
     let step = committed.name().step();
+    let is_best = reference.is_best();
     let event = PromotedEvent::new(reference, committed, step, step / 10);
-    let event = match reference {
-        RefName::Best => event.with_score(Score { value, tie: None }, None),
-        RefName::Last => event,
+    let event = match is_best {
+        true => event.with_score(Score { value, tie: None }, None),
+        false => event,
     };
     writer.promote(committed, event).unwrap();
 }
@@ -144,8 +146,8 @@ pub fn promote(writer: &mut RunWriter, committed: &Committed, reference: RefName
 pub fn best(writer: &mut RunWriter, step: u64, accuracy: f64) -> Committed {
     evaluate(writer, step, accuracy);
     let committed = save(writer, step);
-    promote(writer, &committed, RefName::Best, accuracy);
-    promote(writer, &committed, RefName::Last, accuracy);
+    promote(writer, &committed, RefName::BEST, accuracy);
+    promote(writer, &committed, RefName::LAST, accuracy);
     committed
 }
 

@@ -75,6 +75,7 @@ mod tests {
                 score: None,
                 value: 0.0,
                 digest: None,
+                others: Vec::new(),
             });
         }
         assert!(smoothed[0].is_nan() && smoothed[3].is_infinite());

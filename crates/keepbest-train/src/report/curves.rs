@@ -9,18 +9,23 @@ use super::svg::{Axis, escape, grid, plot, shorten};
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 280.0;
 
+/// A star around nothing, eight pixels to its points.
+const STAR: &str = "M0 -8L2.4 -2.6 8 -2.5 3.5 1.2 5 7 0 3.7 -5 7 -3.5 1.2 -8 -2.5 -2.4 -2.6Z";
+
 /// A metric of the val split and its counterpart in training, over the epochs.
 pub(super) struct Curve<'a> {
     pub history: &'a History,
     pub title: &'a str,
     /// What is drawn as a whole line: a metric, or what is monitored.
     pub main: &'a str,
-    /// Whether that is what is monitored.
-    pub monitored: bool,
+    /// The place of the objective that monitors it, if one does.
+    pub monitored: Option<usize>,
     /// The metric drawn dashed.
     pub beside: Option<&'a str>,
     /// Step of the best.
     pub best: Option<u64>,
+    /// Step of the best by this metric, where one is kept.
+    pub own_best: Option<u64>,
     /// Why training ended before its planned end.
     pub stopped: Option<&'a str>,
     /// The last epoch planned.
@@ -32,10 +37,10 @@ impl Curve<'_> {
     pub fn plot(&self) -> Option<String> {
         let records = self.history.records();
         let places = places(records);
-        let series = |name: &str, monitored: bool| -> Vec<(f64, f64, u64)> {
+        let series = |name: &str, monitored: Option<usize>| -> Vec<(f64, f64, u64)> {
             let value = |record: &EvaluationRecord| match monitored {
-                true => Some(record.value),
-                false => record.metrics.get(name),
+                Some(place) => record.judgement(place).map(|judgement| judgement.value),
+                None => record.metrics.get(name),
             };
             let points = records.iter().zip(&places);
             points
@@ -44,7 +49,7 @@ impl Curve<'_> {
                 .collect()
         };
         let main = series(self.main, self.monitored);
-        let beside = self.beside.map(|name| series(name, false));
+        let beside = self.beside.map(|name| series(name, None));
         let all = || {
             let others = beside.iter().flatten();
             main.iter().chain(others).map(|(_, y, _)| *y)
@@ -92,21 +97,27 @@ impl Curve<'_> {
                 y.at(*py)
             );
         }
+        // Its own best below: where both are one, the star of best is seen.
+        let own = main
+            .iter()
+            .find(|(_, _, step)| Some(*step) == self.own_best);
         let best = main.iter().find(|(_, _, step)| Some(*step) == self.best);
-        if let Some((px, py, step)) = best {
-            let _ = writeln!(
-                body,
-                "<path class=\"best\" data-step=\"{step}\" data-value=\"{py}\" transform=\"translate({:.1} {:.1})\" \
-                 d=\"M0 -8L2.4 -2.6 8 -2.5 3.5 1.2 5 7 0 3.7 -5 7 -3.5 1.2 -8 -2.5 -2.4 -2.6Z\"/>",
-                x.at(*px),
-                y.at(*py)
-            );
+        for (class, marked) in [("own", own), ("best", best)] {
+            if let Some((px, py, step)) = marked {
+                let _ = writeln!(
+                    body,
+                    "<path class=\"{class}\" data-step=\"{step}\" data-value=\"{py}\" \
+                     transform=\"translate({:.1} {:.1})\" d=\"{STAR}\"/>",
+                    x.at(*px),
+                    y.at(*py)
+                );
+            }
         }
-        self.legend(&mut body, best.is_some());
+        self.legend(&mut body, best.is_some(), own.is_some());
         Some(plot(WIDTH, HEIGHT, self.title, &body))
     }
 
-    fn legend(&self, body: &mut String, has_best: bool) {
+    fn legend(&self, body: &mut String, has_best: bool, has_own: bool) {
         let mut at = 48.0;
         let mut entry = |sign: &str, name: &str, class: &str| {
             let name = shorten(name, 26);
@@ -125,10 +136,13 @@ impl Curve<'_> {
         if let Some(name) = self.beside {
             entry("<path class=\"line train\" d=\"M0 -4H18\"/>", name, "faint");
         }
-        if has_best {
-            let star = "<path class=\"best\" transform=\"translate(12 -4) scale(.8)\" \
-                        d=\"M0 -8L2.4 -2.6 8 -2.5 3.5 1.2 5 7 0 3.7 -5 7 -3.5 1.2 -8 -2.5 -2.4 -2.6Z\"/>";
-            entry(star, "best", "faint");
+        for (class, name, there) in [("best", "best", has_best), ("own", "its best", has_own)] {
+            if there {
+                let star = format!(
+                    "<path class=\"{class}\" transform=\"translate(12 -4) scale(.8)\" d=\"{STAR}\"/>"
+                );
+                entry(&star, name, "faint");
+            }
         }
         entry(
             "<circle class=\"last\" cx=\"12\" cy=\"-4\" r=\"3.5\"/>",

@@ -39,6 +39,8 @@ pub struct Report {
     pub history: History,
     /// Step of the best.
     pub best: Option<u64>,
+    /// What a best is kept of as well.
+    pub others: Vec<OtherBest>,
     /// `run.toml`.
     pub settings: String,
     /// How it came about.
@@ -53,6 +55,16 @@ pub struct Report {
     pub selection: Option<Selection>,
     /// What the reader should know.
     pub notes: Vec<String>,
+}
+
+/// The best by a further objective.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct OtherBest {
+    /// What it is the best by.
+    pub objective: Objective,
+    /// Its step, once there is one.
+    pub step: Option<u64>,
 }
 
 impl Report {
@@ -75,6 +87,15 @@ impl Report {
             planned: planned.or(given.epochs).unwrap_or(0),
             history: view.history().clone(),
             best: view.best().map(|best| best.step),
+            others: state
+                .objectives()
+                .into_iter()
+                .skip(1)
+                .map(|(name, objective)| OtherBest {
+                    objective: objective.clone(),
+                    step: state.refs.get(&name).map(|best| best.step),
+                })
+                .collect(),
             settings,
             provenance: None,
             closeups: Vec::new(),
@@ -118,24 +139,30 @@ impl Report {
     }
 
     /// The curves: what decides, accuracy and loss, each once.
-    fn curves(&self) -> Vec<(&'static str, String)> {
+    fn curves(&self) -> Vec<(String, String)> {
         let monitor = self
             .objective
             .as_ref()
             .map(|objective| objective.monitor().to_string());
         let mut curves = Vec::new();
-        let mut add = |name, title: &str, main: &str, beside: Option<&str>| {
+        let mut add = |name: &str, title: &str, main: &str, beside: Option<&str>| {
+            let place = |other: &OtherBest| other.objective.monitor().to_string() == main;
+            let other = self.others.iter().position(place);
             let curve = Curve {
                 history: &self.history,
                 title,
                 main,
-                monitored: name == "monitor",
+                monitored: match name {
+                    "monitor" => Some(0),
+                    _ => other.map(|place| place + 1),
+                },
                 beside,
                 best: self.best,
+                own_best: other.and_then(|place| self.others[place].step),
                 stopped: self.stopped.as_deref(),
                 planned: self.planned,
             };
-            curves.extend(curve.plot().map(|plot| (name, plot)));
+            curves.extend(curve.plot().map(|plot| (name.to_owned(), plot)));
         };
         match monitor.as_deref() {
             None => {}
@@ -163,6 +190,13 @@ impl Report {
         }
         if monitor.as_deref() != Some("val/loss") {
             add("loss", "Loss", "val/loss", Some("train/loss"));
+        }
+        for (place, other) in self.others.iter().enumerate() {
+            let monitor = other.objective.monitor().to_string();
+            if !["val/accuracy", "val/loss"].contains(&monitor.as_str()) {
+                let title = format!("{monitor}, which has a best of its own");
+                add(&format!("monitor-{}", place + 2), &title, &monitor, None);
+            }
         }
         curves
     }

@@ -116,6 +116,24 @@ fn summary(report: &Report) -> Vec<String> {
             format_value(best.value)
         ));
     }
+    for (place, other) in report.others.iter().enumerate() {
+        let record = report
+            .history
+            .iter()
+            .find(|record| Some(record.step) == other.step);
+        let judged = record.and_then(|record| Some((record, record.judgement(place + 1)?)));
+        told.push(match judged {
+            Some((record, judged)) => format!(
+                "A best by {} is kept as well: that of epoch {} (step {}), {}. It means {}.",
+                other.objective.monitor(),
+                record.epoch,
+                record.step,
+                format_value(judged.value),
+                other.objective
+            ),
+            None => format!("There is no best by {} yet.", other.objective.monitor()),
+        });
+    }
     for closeup in &report.closeups {
         let matrix = closeup.report.confusion();
         let Ok(interval) = wilson(matrix.correct(), matrix.total(), 0.95) else {

@@ -16,7 +16,8 @@ svg.plot{background:var(--ground);font:13px system-ui,-apple-system,'Segoe UI','
 .plot .rule{stroke:var(--rule);fill:none}.plot .line{fill:none;stroke-width:2;stroke-linejoin:round}\
 .plot .val{stroke:var(--val)}.plot .train{stroke:var(--train);stroke-dasharray:5 3}\
 .plot .dot{fill:var(--val);stroke:none}.plot .dot.train{fill:var(--train)}\
-.plot .best{fill:var(--best);stroke:var(--ground);stroke-width:1}.plot .last{fill:var(--ground);stroke:var(--ink);stroke-width:1.5}\
+.plot .best{fill:var(--best);stroke:var(--ground);stroke-width:1}\
+.plot .own{fill:var(--ground);stroke:var(--best);stroke-width:1.5}.plot .last{fill:var(--ground);stroke:var(--ink);stroke-width:1.5}\
 .plot .stop{stroke:var(--faint);stroke-dasharray:2 3}.plot .bar{fill:var(--val)}.plot .gap{fill:var(--best);fill-opacity:.45}.plot .level{stroke:var(--ink);stroke-width:2}\
 .plot .over{fill:var(--on)}.plot .cell{fill:var(--val)}";
 

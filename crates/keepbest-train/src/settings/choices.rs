@@ -84,6 +84,39 @@ choice! {
     }
 }
 
+/// What is monitored. In `run.toml` a list where it is more than one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Monitors {
+    /// What decides which model is best.
+    pub first: String,
+    /// What a best of its own is kept of.
+    pub others: Vec<String>,
+}
+
+impl From<&str> for Monitors {
+    fn from(first: &str) -> Self {
+        Self {
+            first: first.into(),
+            others: Vec::new(),
+        }
+    }
+}
+
+impl Value for Monitors {
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(String::read(text)?.as_str().into())
+    }
+    fn write(&self) -> toml::Value {
+        match self.others.as_slice() {
+            [] => self.first.write(),
+            others => {
+                let all = std::iter::once(&self.first).chain(others);
+                toml::Value::Array(all.map(Value::write).collect())
+            }
+        }
+    }
+}
+
 /// How the monitored value is smoothed over the evaluations: `none` or `ema:FACTOR`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Smooth {

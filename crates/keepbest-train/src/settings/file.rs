@@ -38,7 +38,7 @@ impl Settings {
             };
             match value.get_ref() {
                 DeValue::Array(items) if known.repeats && items.is_empty() => {
-                    settings.set_empty(known.name)
+                    settings.set_empty(known.name, origin)?;
                 }
                 DeValue::Array(items) if known.repeats => {
                     for item in items {
@@ -79,14 +79,16 @@ impl Settings {
         Self::KEYS.iter().filter_map(written).collect()
     }
 
-    fn set_empty(&mut self, name: &str) {
+    fn set_empty(&mut self, name: &'static str, origin: Origin) -> Result<(), SettingsError> {
         match name {
             "constraint" => self.constraint = Some(Vec::new()),
             "keep" => self.keep = Some(Vec::new()),
             "log" => self.log = Some(Vec::new()),
             "freeze" => self.freeze = Some(Vec::new()),
-            _ => {}
+            // Something must be monitored.
+            _ => self.set(name, "", origin)?,
         }
+        Ok(())
     }
 }
 

@@ -9,8 +9,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use choices::{
-    AlsoKind, Augment, ClassWeights, EvalEvery, ImageSize, Mode, OptimizerKind, PrecisionKind,
-    Resize, SaveKind, ScheduleKind, Smooth,
+    AlsoKind, Augment, ClassWeights, EvalEvery, ImageSize, Mode, Monitors, OptimizerKind,
+    PrecisionKind, Resize, SaveKind, ScheduleKind, Smooth,
 };
 pub use file::{ChangedSetting, changed_settings, to_toml};
 use value::Value;
@@ -175,6 +175,18 @@ impl Put for Vec<String> {
         place.get_or_insert_default().extend(self);
     }
 }
+impl Put for Monitors {
+    const REPEATS: bool = true;
+    fn put(self, place: &mut Option<Self>) {
+        match place {
+            Some(before) => {
+                before.others.push(self.first);
+                before.others.extend(self.others);
+            }
+            None => *place = Some(self),
+        }
+    }
+}
 macro_rules! put {
     ($($type:ty),*) => { $( impl Put for $type {} )* };
 }
@@ -282,8 +294,8 @@ settings! {
         "What training multiplies in: f32, or bf16, which is faster and needs AVX-512 BF16; evaluation is f32";
 
     [Best]
-    monitor: String = "monitor" "METRIC"
-        "Metric that decides which model is best; an expression such as `0.5*val/accuracy + 0.5*val/f1_macro` too";
+    monitor: Monitors = "monitor" "METRIC"
+        "Metric that decides which model is best; an expression such as `0.5*val/accuracy + 0.5*val/f1_macro` too. Given again, a best of that metric is kept as well (`max:` or `min:` before one that is not known); mode, min-delta, tie-break, smooth, significant, patience and target are of the first";
     mode: Mode = "mode" "WHICH"
         "max or min is better, or auto: as the metric says";
     min_delta: String = "min-delta" "DELTA"

@@ -80,6 +80,8 @@ pub struct Overview {
     pub objective: String,
     /// The monitored metric or expression.
     pub monitor: String,
+    /// What a best is kept of as well, in words.
+    pub others: Vec<String>,
     /// What the run's files are safe against.
     pub guarantee: keepbest_keeper::store::Guarantee,
     /// What was taken over from the model it starts from.

@@ -44,7 +44,9 @@ pub struct Finished {
     pub epoch: u64,
     /// The best model on disk; `None` when no evaluation could be the best.
     pub best: Option<BestRecord>,
-    /// Whether the best ever measured is the best on disk.
+    /// The bests by what else is monitored.
+    pub others: Vec<BestRecord>,
+    /// Whether the best ever measured is the best on disk, by all that is monitored.
     pub best_is_saved: bool,
     /// The other form of best, when one is kept.
     pub also: Option<PathBuf>,
@@ -164,6 +166,7 @@ impl Run {
             best_is_saved: kept.best_is_saved,
             also_is_saved: kept.also_error.is_none(),
             failures: in_words(&kept),
+            others: kept.others,
             also: kept.also,
             recheck,
             test,

@@ -53,6 +53,9 @@ impl Reporting {
                 let mut report = Report::of(&view);
                 if let Some(history) = history {
                     report.best = history.best().map(|record| record.step);
+                    for (place, other) in report.others.iter_mut().enumerate() {
+                        other.step = history.best_by(place + 1).map(|record| record.step);
+                    }
                     report.history = history;
                 }
                 report.selection.clone_from(&self.selection);

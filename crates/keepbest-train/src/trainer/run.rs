@@ -422,6 +422,7 @@ impl Run {
             steps: self.steps_planned(),
             objective: setup.objective.to_string(),
             monitor: setup.objective.monitor().to_string(),
+            others: setup.others.iter().map(ToString::to_string).collect(),
             carried: setup.carried.clone(),
             resumed: self.resumed.clone(),
         }
@@ -470,6 +471,7 @@ pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
             provenance: Some(to_json(&setup.provenance)),
         },
         session: Some(to_json(&Environment::of(&setup.engine))),
+        others: setup.others.clone(),
         ..KeeperConfig::new(setup.objective.clone())
     })
 }
@@ -504,7 +506,7 @@ fn first_free(
     }
 }
 
-/// Checks that best, last and the next checkpoint, and best's other form twice, will fit, before the run's directory is made.
+/// Checks that each best, last and the next checkpoint, and best's other form twice, will fit, before the run's directory is made.
 fn ensure_space(setup: &Setup, runs_dir: &Path) -> Result<(), TrainError> {
     let snapshot = setup.engine.snapshot();
     let params = snapshot.state_dict().total_bytes();
@@ -517,7 +519,7 @@ fn ensure_space(setup: &Setup, runs_dir: &Path) -> Result<(), TrainError> {
     Ok(store::ensure_space(
         &store::RealFileSystem,
         existing,
-        3 * full + also,
+        (3 + setup.others.len() as u64) * full + also,
     )?)
 }
 

@@ -39,6 +39,7 @@ pub(super) struct Setup {
     pub predictor: Predictor,
     pub loader: Loader,
     pub objective: Objective,
+    pub others: Vec<Objective>,
     pub smoothing: Option<Smoothing>,
     pub log: Vec<LogTo>,
     pub timetable: Timetable,
@@ -58,6 +59,7 @@ impl Setup {
         // Settings are checked before images are read, which may take a while.
         let first = Config::resolve(given.clone(), &DataDefaults::default())?;
         let (objective, smoothing) = objective(&first)?;
+        let others = others(&first, &objective)?;
         let log = log_to(&first)?;
         let parent = first
             .from
@@ -117,7 +119,8 @@ impl Setup {
             config.from = Some(parent.path.display().to_string());
         }
 
-        check_metrics(&objective, smoothing.as_ref(), data.classes.len())?;
+        let objectives = std::iter::once(&objective).chain(&others);
+        check_metrics(objectives, smoothing.as_ref(), data.classes.len())?;
         let input = data.preprocessing.input;
         let size = ZooOptions::new(
             input.channels,
@@ -182,6 +185,7 @@ impl Setup {
             predictor,
             loader,
             objective,
+            others,
             smoothing,
             log,
             timetable,
@@ -244,7 +248,7 @@ fn objective(config: &Config) -> Result<(Objective, Option<Smoothing>), TrainErr
         Mode::Max => Some(keepbest_core::Direction::Maximise),
         Mode::Min => Some(keepbest_core::Direction::Minimise),
     };
-    let mut objective = Objective::build(&config.monitor, direction)?;
+    let mut objective = Objective::build(&config.monitor.first, direction)?;
     let smoothing = match config.smooth {
         Smooth::None => None,
         Smooth::Ema(factor) => Some(Smoothing::new(objective.monitor().clone(), factor)),
@@ -257,10 +261,31 @@ fn objective(config: &Config) -> Result<(Objective, Option<Smoothing>), TrainErr
     if let Some(tie_break) = &config.tie_break {
         objective = objective.with_tie_break(tie_break, None)?;
     }
+    Ok((constrained(objective, config)?, smoothing))
+}
+
+/// What a best is kept of beside that. Every best must fulfil the constraints.
+fn others(config: &Config, first: &Objective) -> Result<Vec<Objective>, TrainError> {
+    let mut others = Vec::new();
+    for monitor in &config.monitor.others {
+        let objective = Objective::new(monitor).map_err(|error| match error {
+            // `--mode` is the first one's.
+            ObjectiveError::UnknownDirection { expression } => {
+                ObjectiveError::UnknownTieDirection { expression }
+            }
+            error => error,
+        })?;
+        others.push(constrained(objective, config)?);
+    }
+    Objective::check_distinct(std::iter::once(first).chain(&others))?;
+    Ok(others)
+}
+
+fn constrained(mut objective: Objective, config: &Config) -> Result<Objective, ObjectiveError> {
     for constraint in &config.constraint {
         objective = objective.with_constraint(constraint.parse()?);
     }
-    Ok((objective, smoothing))
+    Ok(objective)
 }
 
 fn log_to(config: &Config) -> Result<Vec<LogTo>, TrainError> {
@@ -275,9 +300,9 @@ fn log_to(config: &Config) -> Result<Vec<LogTo>, TrainError> {
     parsed.collect()
 }
 
-/// Checks before the first step that every metric the objective needs will be there.
-fn check_metrics(
-    objective: &Objective,
+/// Checks before the first step that every metric the objectives need will be there.
+fn check_metrics<'a>(
+    objectives: impl Iterator<Item = &'a Objective>,
     smoothing: Option<&Smoothing>,
     classes: usize,
 ) -> Result<(), TrainError> {
@@ -299,7 +324,9 @@ fn check_metrics(
             .add(&mut metrics, &History::new())
             .map_err(ObjectiveError::from)?;
     }
-    objective.judge(None, &metrics)?;
+    for objective in objectives {
+        objective.judge(None, &metrics)?;
+    }
     Ok(())
 }
 

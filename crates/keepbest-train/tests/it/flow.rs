@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use keepbest_core::Metrics;
-use keepbest_keeper::{KeeperEvent, RunView, Selector, store::RefName};
+use keepbest_keeper::{KeeperEvent, RunView, Selector};
 use keepbest_train::{
     Config, DataDefaults, Ending, Event, Model, Outcome, Settings, model_file_of, train,
 };
@@ -20,10 +20,8 @@ fn the_best_is_kept_read_back_and_tested() {
             judged.push((one.epoch, one.metrics.clone(), one.verdict.is_improved()))
         }
         Event::Keeper(KeeperEvent::Promoted {
-            reference: RefName::Best,
-            path,
-            ..
-        }) => {
+            reference, path, ..
+        }) if reference.is_best() => {
             // The message comes when the file is there, whole.
             assert!(Model::open(path, None).is_ok());
             told.push(path.clone());
@@ -193,7 +191,7 @@ fn other_objectives_pick_other_models() {
 fn params_only_files_need_their_network_named() {
     let place = Place::new();
     let run = place.train("run", "save = \"params\"");
-    let best = model_file_of(&run.run, Selector::Best).unwrap();
+    let best = model_file_of(&run.run, &Selector::BEST).unwrap();
     let error = Model::open(&best, None).unwrap_err();
     assert!(
         error
@@ -214,7 +212,7 @@ fn params_only_files_need_their_network_named() {
         "{error}"
     );
     assert!(
-        Model::open(&model_file_of(&run.run, Selector::Last).unwrap(), None)
+        Model::open(&model_file_of(&run.run, &Selector::LAST).unwrap(), None)
             .unwrap()
             .is_full()
     );

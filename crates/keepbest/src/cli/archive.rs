@@ -77,12 +77,12 @@ pub fn restored(args: &RestoreArgs) -> Result<Exit, Failure> {
     };
     let (checkpoint, path) = match &args.to {
         None => {
-            let checkpoint = restore(&run, which)?;
+            let checkpoint = restore(&run, &which)?;
             let path = checkpoint.path(&run);
             (checkpoint, path)
         }
         Some(to) => {
-            let (checkpoint, file) = read_archived(&view(&run)?, which)?;
+            let (checkpoint, file) = read_archived(&view(&run)?, &which)?;
             let write = |out: &mut dyn std::io::Write| out.write_all(&file);
             let verify = |staged: &Path| match std::fs::read(staged)? == file {
                 true => Ok(()),

@@ -13,7 +13,7 @@ const ABOUT: &str =
 
 const EXAMPLES: &str = "\
 A MODEL is a file, a run (its best), or one of a run's models:
-run@best, run@last, run@step:1200, run@epoch:7.
+run@best, run@best:val/loss, run@last, run@step:1200, run@epoch:7.
 
 Start with `keepbest train`: it brings its own images and takes about a minute.
 

@@ -48,6 +48,15 @@ fn why_best(told: &Explanation) -> Vec<String> {
             }
         }
     }
+    for other in &told.others {
+        let (number, step, epoch) = (value(other.value), other.step, other.epoch);
+        let (name, is) = (&other.reference, &other.objective);
+        let text = format!(
+            "{name} ({is}) is {number} at step {step}, epoch {epoch}: {}",
+            other.reason
+        );
+        fact("and", text);
+    }
     fact(
         "measured",
         format!(

@@ -55,11 +55,16 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             Ok(view) => {
                 let facts = Facts::of(view);
                 let best = facts.best.map(|(best, ..)| value(best)).unwrap_or_default();
+                // How many more bests it keeps.
+                let more = match view.others().len() {
+                    0 => String::new(),
+                    more => format!(" +{more}"),
+                };
                 table.row([
                     shorten(name, 24),
                     facts.status.clone(),
                     format!("{}/{}", facts.epochs.0, facts.epochs.1),
-                    format!("{} {best}", shorten(&facts.monitor, 16))
+                    format!("{} {best}{more}", shorten(&facts.monitor, 16))
                         .trim_end()
                         .to_owned(),
                     bytes(facts.bytes),

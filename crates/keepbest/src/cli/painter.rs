@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use keepbest_keeper::KeeperEvent;
-use keepbest_store::RefName;
 use keepbest_train::{Event, Judged, Observer, Overview, Progress};
 
 use crate::cli::terminal::Terminal;
@@ -124,6 +123,9 @@ impl Painter {
             overview.run.display(),
             overview.objective
         ));
+        for other in &overview.others {
+            self.line(&format!("         a best by {other} is kept as well"));
+        }
         for (at, part) in overview.guarantee.to_string().split("; ").enumerate() {
             let label = if at == 0 { "files" } else { "" };
             self.line(&format!("{label:9}{part}"));
@@ -248,10 +250,9 @@ impl Painter {
 
     fn kept(&self, event: &KeeperEvent) {
         match event {
-            KeeperEvent::Promoted {
-                reference: RefName::Best,
-                ..
-            } => self.line(&event.to_string()),
+            KeeperEvent::Promoted { reference, .. } if reference.is_best() => {
+                self.line(&event.to_string())
+            }
             KeeperEvent::SaveFailed(_)
             | KeeperEvent::AlsoFailed { .. }
             | KeeperEvent::PruneFailed { .. } => self.warn(&event.to_string()),

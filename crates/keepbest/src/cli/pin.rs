@@ -20,9 +20,9 @@ pub fn run(args: &PinArgs, pin: bool) -> Result<Exit, Failure> {
         ModelPlace::File(path) => return Err(wrong(format!("{} is a file", path.display()))),
     };
     let (checkpoint, changed) = if pin {
-        keepbest_keeper::pin(&run, which)?
+        keepbest_keeper::pin(&run, &which)?
     } else {
-        keepbest_keeper::unpin(&run, which)?
+        keepbest_keeper::unpin(&run, &which)?
     };
     if args.json {
         output::json(&json!({

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use keepbest_keeper::RunView;
+use keepbest_keeper::{BestRecord, RunView};
 use keepbest_store::RunStatus;
 use keepbest_train::{Settings, status_of};
 use serde_json::{Value, json};
@@ -88,20 +88,27 @@ impl Facts {
             "epoch": self.epochs.0,
             "epochs": self.epochs.1,
             "monitor": self.monitor,
-            "best": view.best().map(|best| json!({
-                "path": best.path,
-                "value": best.score.value,
-                "epoch": best.epoch,
-                "step": best.step,
-                "digest": best.weights,
-                "metrics": best.metrics,
-            })),
+            "best": view.best().as_ref().map(best_json),
+            "others": view.others().iter().map(best_json).collect::<Vec<_>>(),
             "test": self.test,
             "bytes": self.bytes,
             "started_ms": self.times.0,
             "updated_ms": self.times.1,
         })
     }
+}
+
+/// A best, as every verb tells it.
+pub fn best_json(best: &BestRecord) -> Value {
+    json!({
+        "ref": best.reference,
+        "path": best.path,
+        "value": best.score.value,
+        "epoch": best.epoch,
+        "step": best.step,
+        "digest": best.weights,
+        "metrics": best.metrics,
+    })
 }
 
 /// `just now`, `5 min ago`, `3 h ago`, `12 days ago`.

@@ -2,9 +2,9 @@
 
 use keepbest_core::EvaluationRecord;
 use keepbest_keeper::RunView;
-use keepbest_store::RefName;
+use keepbest_store::CheckpointName;
 use keepbest_train::{Overfitting, Selection, find_run};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cli::args::ShowArgs;
 use crate::cli::failure::{Exit, Failure};
@@ -22,7 +22,9 @@ pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     if args.json {
         let mut object = facts.json(&view);
         object["settings"] = json!(view.config().unwrap_or_default());
-        object["objective"] = json!(view.state().started.as_ref().map(|begun| &begun.objective));
+        let begun = view.state().started.as_ref();
+        object["objective"] = json!(begun.map(|begun| &begun.objective));
+        object["other_objectives"] = json!(begun.map(|begun| &begun.others));
         object["selection"] = json!(selection);
         object["overfitting"] = json!(Overfitting::of(view.history()).map(|found| found.words()));
         object["history"] = json!(view.history());
@@ -36,7 +38,7 @@ pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
                     "kind": checkpoint.saved.kind,
                     "bytes": checkpoint.saved.bytes,
                     "digest": checkpoint.saved.weights,
-                    "ref": refs(&view, &checkpoint.saved.checkpoint.to_string()),
+                    "ref": refs(&view, &checkpoint.saved.checkpoint),
                     "pinned": view.state().pinned.contains(&checkpoint.saved.checkpoint),
                 })
             })
@@ -55,8 +57,9 @@ pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     };
     fact("network", facts.network.clone());
     fact("data", facts.data.clone());
-    if let Some(begun) = &view.state().started {
-        fact("best is", begun.objective.to_string());
+    for (at, (_, objective)) in view.state().objectives().into_iter().enumerate() {
+        let name = if at == 0 { "best is" } else { "and" };
+        fact(name, objective.to_string());
     }
     fact("begun", ago(facts.times.0));
     let checkpoints_there = count(view.checkpoints().count() as u64, "checkpoint");
@@ -76,6 +79,14 @@ pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             ),
         );
         fact("digest", best.weights.to_string());
+    }
+    for other in view.others() {
+        let monitor = other.reference.monitor().unwrap_or_default();
+        let (path, number) = (other.path.display(), value(other.score.value));
+        fact(
+            "and",
+            format!("{path}  ({monitor} {number}, epoch {})", other.epoch),
+        );
     }
     if let Some(test) = &facts.test {
         let metric = |name: &str| {
@@ -172,15 +183,10 @@ fn checkpoints(view: &RunView) -> Vec<String> {
     let mut table = Table::new(["checkpoint", ">epoch", ">size", "is"]);
     for checkpoint in view.checkpoints() {
         let saved = &checkpoint.saved;
-        let is = refs(view, &saved.checkpoint.to_string());
-        let pinned = view.state().pinned.contains(&saved.checkpoint);
-        let is: Vec<&str> = is
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .chain(pinned.then_some("pinned"))
-            .collect();
+        let mut is = refs(view, &saved.checkpoint);
+        if view.state().pinned.contains(&saved.checkpoint) {
+            is.push("pinned".into());
+        }
         table.row([
             saved.checkpoint.to_string(),
             saved.epoch.to_string(),
@@ -188,18 +194,11 @@ fn checkpoints(view: &RunView) -> Vec<String> {
             is.join(", "),
         ]);
     }
-    table.lines()
+    table.lines_within(80)
 }
 
-/// Which of best and last point at a checkpoint.
-fn refs(view: &RunView, checkpoint: &str) -> Value {
-    RefName::ALL
-        .into_iter()
-        .filter(|name| {
-            view.state()
-                .reference(*name)
-                .is_some_and(|at| at.checkpoint.to_string() == checkpoint)
-        })
-        .map(|name| name.to_string())
-        .collect()
+/// Which refs point at a checkpoint.
+fn refs(view: &RunView, checkpoint: &CheckpointName) -> Vec<String> {
+    let names = view.state().referenced_by(checkpoint);
+    names.iter().map(ToString::to_string).collect()
 }

@@ -12,6 +12,7 @@ use crate::cli::args::TrainArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::painter::Painter;
+use crate::cli::runs::best_json;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{count, shorten, value, wrapped};
@@ -185,6 +186,10 @@ fn told(finished: &Finished) -> Vec<String> {
             best.epoch
         ));
         lines.push(format!("         {again}"));
+        for other in &finished.others {
+            let path = other.path.display();
+            lines.push(format!("         {path} (epoch {})", other.epoch));
+        }
         if let Some(also) = finished.also.as_ref().filter(|_| finished.also_is_saved) {
             lines.push(format!("also     {}", also.display()));
         }
@@ -252,14 +257,8 @@ fn finished_json(finished: &Finished) -> Value {
         "run": finished.run,
         "step": finished.step,
         "epoch": finished.epoch,
-        "best": finished.best.as_ref().map(|best| json!({
-            "path": best.path,
-            "epoch": best.epoch,
-            "step": best.step,
-            "value": best.score.value,
-            "digest": best.weights,
-            "metrics": best.metrics,
-        })),
+        "best": finished.best.as_ref().map(best_json),
+        "others": finished.others.iter().map(best_json).collect::<Vec<_>>(),
         "rechecked": finished.recheck.as_ref().map(|recheck| recheck.difference.is_none()),
         "saved": finished.best_is_saved,
         "also": finished.also,

@@ -117,22 +117,23 @@ fn is_damage(error: &OpenError) -> bool {
 fn journal(place: &ModelPlace, model: &Model) -> Result<Option<Check>, Failure> {
     let ModelPlace::Run {
         run,
-        which: Selector::Best,
+        which: Selector::Ref(name),
     } = place
     else {
         return Ok(None);
     };
     let view = RunView::open(run).map_err(|error| Failure::of(Exit::Failed, &error))?;
-    Ok(view.best().map(|best| {
+    Ok(view.best_of(name).map(|best| {
+        let name = &best.reference;
         let found = model.file.weights_digest();
         let holds = best.weights == found;
         let told = if holds {
             format!(
-                "the run's journal has these weights as best, of epoch {}",
+                "the run's journal has these weights as {name}, of epoch {}",
                 best.epoch
             )
         } else {
-            format!("the run's journal has {} as best", best.weights)
+            format!("the run's journal has {} as {name}", best.weights)
         };
         Check {
             name: "journal",

@@ -21,6 +21,7 @@ mod reliability;
 mod report;
 mod reproduce;
 mod retention;
+mod several;
 mod support;
 mod terminal;
 mod train;
