@@ -39,15 +39,15 @@ pub use outcomes::{Comparison, Outcomes, OutcomesError, Wrong};
 pub use overfitting::Overfitting;
 pub use predict::{Guess, top_k};
 pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
-pub use report::{Closeup, Mistake, OtherBest, REPORT_FILE, Report};
+pub use report::{Closeup, Mistake, OtherBest, Overlaid, REPORT_FILE, Report, overlay_page};
 pub use run_files::{FileAtHand, RunFilesError, model_file_of, status_of};
 pub use settings::{
     AlsoKind, Augment, ChangedSetting, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode,
-    OptimizerKind, Origin, PrecisionKind, Resize, SaveKind, ScheduleKind, Settings, SettingsError,
-    Smooth, changed_settings, to_toml,
+    Monitors, OptimizerKind, Origin, PrecisionKind, Resize, SaveKind, ScheduleKind, Settings,
+    SettingsError, Smooth, changed_settings, to_toml,
 };
 pub use suggest::nearest;
 pub use trainer::{
     Carried, Ending, Event, Example, Finished, Judged, Observer, Outcome, Overview, Progress,
-    Recheck, ResumedFrom, Running, TrainError, TrainerState, first_difference, resume, train,
+    Recheck, ResumedFrom, Running, TrainError, TrainerState, Wish, first_difference, resume, train,
 };

@@ -2,6 +2,23 @@
 
 use super::min_delta::MinDeltaError;
 use crate::expression::{Expression, ExpressionError, MissingMetric};
+use crate::metrics::nearest;
+
+/// Metrics whose direction is known, for those who mistype one.
+const OFTEN_MEANT: [&str; 12] = [
+    "val/accuracy",
+    "val/balanced_accuracy",
+    "val/f1_macro",
+    "val/precision_macro",
+    "val/recall_macro",
+    "val/loss",
+    "val/log_loss",
+    "val/ece",
+    "val/matthews",
+    "val/cohen_kappa",
+    "val/roc_auc_ovr",
+    "val/average_precision",
+];
 
 /// An objective cannot be made, or not be applied to these metrics.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -63,6 +80,11 @@ impl ObjectiveError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::MissingMetric(missing) => missing.hint(),
+            Self::UnknownDirection { expression } | Self::UnknownTieDirection { expression } => {
+                let mut names = expression.metric_names().into_iter();
+                let meant = names.find_map(|name| nearest(name, OFTEN_MEANT))?;
+                Some(format!("did you mean {meant}?"))
+            }
             _ => None,
         }
     }

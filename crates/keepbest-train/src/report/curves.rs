@@ -6,11 +6,12 @@ use keepbest_core::{EvaluationRecord, History};
 
 use super::svg::{Axis, escape, grid, plot, shorten};
 
-const WIDTH: f64 = 460.0;
-const HEIGHT: f64 = 280.0;
+pub(super) const WIDTH: f64 = 460.0;
+pub(super) const HEIGHT: f64 = 280.0;
 
 /// A star around nothing, eight pixels to its points.
-const STAR: &str = "M0 -8L2.4 -2.6 8 -2.5 3.5 1.2 5 7 0 3.7 -5 7 -3.5 1.2 -8 -2.5 -2.4 -2.6Z";
+pub(super) const STAR: &str =
+    "M0 -8L2.4 -2.6 8 -2.5 3.5 1.2 5 7 0 3.7 -5 7 -3.5 1.2 -8 -2.5 -2.4 -2.6Z";
 
 /// A metric of the val split and its counterpart in training, over the epochs.
 pub(super) struct Curve<'a> {
@@ -156,7 +157,7 @@ impl Curve<'_> {
 }
 
 /// Where on the axis of epochs each evaluation stands: several of one epoch share it out.
-fn places(records: &[EvaluationRecord]) -> Vec<f64> {
+pub(super) fn places(records: &[EvaluationRecord]) -> Vec<f64> {
     let mut places = Vec::with_capacity(records.len());
     for group in records.chunk_by(|a, b| a.epoch == b.epoch) {
         let epoch = group[0].epoch as f64;

@@ -2,6 +2,7 @@
 
 mod closeup;
 mod curves;
+mod overlay;
 mod page;
 mod svg;
 
@@ -13,6 +14,7 @@ use keepbest_keeper::store::{Event, RunStatus, STAGED_PREFIX};
 
 pub use closeup::{Closeup, Mistake};
 use curves::Curve;
+pub use overlay::{Overlaid, overlay_page};
 
 use crate::noise::Selection;
 use crate::provenance::Provenance;

@@ -9,7 +9,7 @@ use super::svg::{STYLE, escape, shorten};
 use super::{Closeup, Report};
 use crate::overfitting::Overfitting;
 
-const PAGE_STYLE: &str = "\
+pub(super) const PAGE_STYLE: &str = "\
 *{box-sizing:border-box}body{margin:0 auto;max-width:72rem;padding:1rem;background:var(--ground);color:var(--ink);\
 font:16px/1.5 system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif}\
 h1{font-size:1.6rem;margin:.2em 0;overflow-wrap:anywhere}h2{font-size:1.2rem;margin:2em 0 .6em;border-bottom:1px solid var(--rule)}\

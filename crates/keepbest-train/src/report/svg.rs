@@ -19,6 +19,9 @@ svg.plot{background:var(--ground);font:13px system-ui,-apple-system,'Segoe UI','
 .plot .best{fill:var(--best);stroke:var(--ground);stroke-width:1}\
 .plot .own{fill:var(--ground);stroke:var(--best);stroke-width:1.5}.plot .last{fill:var(--ground);stroke:var(--ink);stroke-width:1.5}\
 .plot .stop{stroke:var(--faint);stroke-dasharray:2 3}.plot .bar{fill:var(--val)}.plot .gap{fill:var(--best);fill-opacity:.45}.plot .level{stroke:var(--ink);stroke-width:2}\
+.plot .run0{stroke:var(--val)}.plot .run1{stroke:#d55e00;stroke-dasharray:7 3}.plot .run2{stroke:#009e73;stroke-dasharray:2 3}\
+.plot .run3{stroke:#cc79a7;stroke-dasharray:9 3 2 3}.plot .run4{stroke:#e69f00;stroke-dasharray:4 2}.plot .run5{stroke:var(--ink);stroke-dasharray:1 2}\
+.plot .mark{fill:var(--ground);stroke-width:1.5;stroke-dasharray:none}\
 .plot .over{fill:var(--on)}.plot .cell{fill:var(--val)}";
 
 /// Text made safe for HTML and SVG.

@@ -12,6 +12,21 @@ use super::resume::ResumedFrom;
 pub trait Observer {
     /// One event.
     fn on(&mut self, event: Event<'_>);
+
+    /// What is wished for now; asked after every step, and again until it is done.
+    fn wish(&mut self) -> Option<Wish> {
+        None
+    }
+}
+
+/// What a run can be asked for while it is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wish {
+    /// An evaluation now. It counts like any other: it may be the best.
+    Evaluate,
+    /// The end after the epoch under way, with the final test, as when stopping early.
+    StopAfterEpoch,
 }
 
 impl<F: FnMut(Event<'_>)> Observer for F {

@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 
 pub use carry::Carried;
 pub use error::TrainError;
-pub use events::{Event, Judged, Observer, Overview, Progress};
+pub use events::{Event, Judged, Observer, Overview, Progress, Wish};
 pub use finish::{Ending, Example, Finished, Recheck, first_difference};
 pub use position::{Running, TrainerState};
 pub use resume::ResumedFrom;

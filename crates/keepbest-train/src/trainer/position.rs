@@ -112,15 +112,25 @@ impl TrainerState {
             && self.measured_at.is_none_or(|step| step <= self.step)
     }
 
+    /// Whether all batches of the epoch under way are done.
+    pub fn is_at_end(&self, timetable: &Timetable) -> bool {
+        self.batch == timetable.batches
+    }
+
+    /// Whether the weights as they are have been measured.
+    pub fn is_measured(&self) -> bool {
+        self.measured_at == Some(self.step)
+    }
+
     /// What comes next; goes over into the next epoch where that is due.
     pub fn next(&mut self, timetable: &Timetable) -> Next {
-        let at_end = self.batch == timetable.batches;
+        let at_end = self.is_at_end(timetable);
         let last = at_end && self.epoch == self.epochs;
         let due = match timetable.eval_every {
             EvalEvery::Epoch => at_end,
             EvalEvery::Steps(every) => (self.step > 0 && self.step.is_multiple_of(every)) || last,
         };
-        match (due && self.measured_at != Some(self.step), last, at_end) {
+        match (due && !self.is_measured(), last, at_end) {
             (true, ..) => Next::Measure,
             (_, true, _) => Next::Done,
             (_, _, true) => {

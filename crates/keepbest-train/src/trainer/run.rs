@@ -15,7 +15,7 @@ use keepbest_nn::{Engine as _, StepError};
 
 use super::Outcome;
 use super::error::TrainError;
-use super::events::{Event, Judged, Observer, Overview, Progress};
+use super::events::{Event, Judged, Observer, Overview, Progress, Wish};
 use super::finish::Ending;
 use super::gate::Gate;
 use super::position::{Next, TrainerState};
@@ -163,10 +163,22 @@ impl Run {
     ) -> Result<Option<Ending>, TrainError> {
         let mut batches: Option<(u64, Epoch)> = None;
         let mut pace = Pace::default();
+        let mut leaving = false;
         if let Some(reason) = self.keeper.should_stop() {
             return Ok(Some(self.early(reason, observer)));
         }
         loop {
+            if leaving
+                && self.state.is_at_end(&self.setup.timetable)
+                && !stop.load(Ordering::Relaxed)
+            {
+                if self.state.is_measured() || self.measure(&mut pace, observer, stop)? {
+                    let words = format!("stopped by hand after epoch {}", self.state.epoch);
+                    observer.on(Event::StoppedEarly(&words));
+                    return Ok(Some(Ending::StoppedEarly(words)));
+                }
+                return Ok(None);
+            }
             match self.state.next(&self.setup.timetable) {
                 _ if stop.load(Ordering::Relaxed) => return Ok(None),
                 Next::Done => return Ok(Some(Ending::Completed)),
@@ -214,6 +226,18 @@ impl Run {
                         learning_rate: rate,
                     }));
                     self.tell(observer);
+                    match observer.wish() {
+                        Some(Wish::StopAfterEpoch) => leaving = true,
+                        Some(Wish::Evaluate) => {
+                            if !self.measure(&mut pace, observer, stop)? {
+                                return Ok(None);
+                            }
+                            if let Some(reason) = self.keeper.should_stop() {
+                                return Ok(Some(self.early(reason, observer)));
+                            }
+                        }
+                        None => {}
+                    }
                     if let Some(reason) = self.keeper.should_stop_by_time(self.begun.elapsed()) {
                         // What it has come to is worth knowing, and may be the best.
                         if !self.measure(&mut pace, observer, stop)? {

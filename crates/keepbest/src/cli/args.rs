@@ -139,6 +139,9 @@ pub struct TrainArgs {
     /// Say only what went wrong
     #[arg(long, short)]
     pub quiet: bool,
+    /// Watch it on the whole terminal: live curves, resources, keys to evaluate now or to stop
+    #[arg(long, conflicts_with = "quiet")]
+    pub tui: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -189,6 +192,9 @@ pub struct CompareArgs {
     /// Which part of the data
     #[arg(long, value_name = "SPLIT", default_value = "val")]
     pub split: Split,
+    /// Also write a page with the runs' curves over each other
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     #[command(flatten)]
     pub compute: Compute,
     #[command(flatten)]

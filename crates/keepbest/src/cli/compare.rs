@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use keepbest_core::Metrics;
 use keepbest_core::statistics::Interval;
 use keepbest_keeper::RunView;
-use keepbest_train::{Comparison, Model, ModelPlace, Outcomes, find_model};
+use keepbest_train::{Comparison, Model, ModelPlace, Outcomes, Overlaid, find_model, overlay_page};
 use serde_json::json;
 
 use crate::cli::args::CompareArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::measure::{How, Subject, bootstrap, intervals};
+use crate::cli::report::cannot_write;
+use crate::cli::runs::view;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{count, shorten, value};
@@ -40,6 +42,8 @@ struct Side {
 
 pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let split = args.split.name();
+    // Before anything is measured, which may take a while.
+    let curves = args.html.as_ref().map(|_| curves(args)).transpose()?;
     let mut sides = Vec::new();
     let mut first_data = None;
     for name in &args.models {
@@ -100,6 +104,20 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         .collect::<Result<Vec<Comparison>, _>>()
         .map_err(|error| Failure::of(Exit::Failed, &error))?;
     let settings = different_settings(args)?;
+    let mut told = metrics_table(&sides, split);
+    for (other, found) in others.iter().zip(&comparisons) {
+        told.push(String::new());
+        told.extend(words(&first.name, &other.name, found));
+    }
+    if !settings.is_empty() {
+        told.push(String::new());
+        told.extend(settings_table(args, &settings));
+    }
+    if let (Some(file), Some((runs, metrics))) = (&args.html, &curves) {
+        let page = overlay_page(runs, metrics, &told.join("\n"));
+        std::fs::write(file, page).map_err(|error| cannot_write(file, &error))?;
+        eprintln!("wrote {}", file.display());
+    }
 
     if args.json {
         let models = sides.iter().map(|side| {
@@ -129,19 +147,42 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             "models": models.collect::<Vec<_>>(),
             "pairs": pairs.collect::<Vec<_>>(),
             "settings": settings,
+            "html": args.html,
         }))?;
         return Ok(Exit::Done);
     }
-    output::lines(&metrics_table(&sides, split))?;
-    for (other, found) in others.iter().zip(&comparisons) {
-        output::line("")?;
-        output::lines(&words(&first.name, &other.name, found))?;
-    }
-    if !settings.is_empty() {
-        output::line("")?;
-        output::lines(&settings_table(args, &settings))?;
-    }
+    output::lines(&told)?;
     Ok(Exit::Done)
+}
+
+/// The runs among the models with their histories, and the metrics to draw: loss, accuracy, and what each run monitors.
+fn curves(args: &CompareArgs) -> Result<(Vec<Overlaid>, Vec<String>), Failure> {
+    let mut runs = Vec::new();
+    let mut metrics: Vec<String> = ["val/accuracy", "val/loss", "train/loss"]
+        .map(Into::into)
+        .into();
+    for name in &args.models {
+        let ModelPlace::Run { run, .. } = find_model(name, &args.runs.runs_dir)? else {
+            continue;
+        };
+        let view = view(&run)?;
+        for (_, objective) in view.state().objectives() {
+            let names = objective.monitor().metric_names().into_iter();
+            metrics.extend(names.map(Into::into));
+        }
+        runs.push(Overlaid {
+            name: name.clone(),
+            best: view.best().map(|best| best.step),
+            history: view.history().clone(),
+        });
+    }
+    if runs.is_empty() {
+        let message = "--html draws the curves of runs, and none of the models is a run";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    metrics.retain(|name| seen.insert(name.clone()));
+    Ok((runs, metrics))
 }
 
 /// What the first model was trained on, unless images were named.

@@ -33,6 +33,7 @@ mod show;
 mod table;
 mod terminal;
 mod train;
+mod tui;
 mod verify;
 mod words;
 

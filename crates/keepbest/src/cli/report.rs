@@ -76,7 +76,7 @@ fn measure(args: &ReportArgs, view: &RunView, report: &mut Report) -> Result<(),
     Ok(())
 }
 
-fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+pub fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
     Failure {
         causes: vec![error.to_string()],
         ..Failure::new(Exit::Failed, format!("cannot write {}", path.display()))

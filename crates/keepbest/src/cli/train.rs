@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use keepbest_train::{DEFAULT_RUNS_DIR, Ending, Finished, Outcome, Settings, find_run};
+use keepbest_train::{DEFAULT_RUNS_DIR, Ending, Finished, Observer, Outcome, Settings, find_run};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -15,6 +15,7 @@ use crate::cli::painter::Painter;
 use crate::cli::runs::best_json;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
+use crate::cli::tui::Tui;
 use crate::cli::words::{count, shorten, value, wrapped};
 
 pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
@@ -22,19 +23,18 @@ pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     if let Some(config) = &args.config {
         given = given.over(Settings::from_file(config)?);
     }
-    let stop = stop_on_signals()?;
-    let mut painter = Painter::new(*terminal, args.quiet, stop.clone());
-    let outcome = match &args.resume {
-        Some(run) => {
-            let runs_dir = given
-                .runs_dir
-                .clone()
-                .unwrap_or_else(|| DEFAULT_RUNS_DIR.into());
-            keepbest_train::resume(&find_run(run, &runs_dir)?, &given, &mut painter, &stop)
-        }
-        None => keepbest_train::train(&given, &preface(), &mut painter, &stop),
+    let outcome = if args.tui {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut tui = Tui::start(stop.clone())?;
+        // Given back when it is dropped, before anything else is told.
+        train(args, &given, &mut tui, &stop)
+    } else {
+        let stop = stop_on_signals()?;
+        let mut painter = Painter::new(*terminal, args.quiet, stop.clone());
+        let outcome = train(args, &given, &mut painter, &stop);
+        painter.clear();
+        outcome
     };
-    painter.clear();
     match outcome? {
         Outcome::Interrupted {
             run,
@@ -48,6 +48,26 @@ pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             "the run ended in a way that this program does not know",
         )),
     }
+}
+
+/// Trains anew, or goes on.
+fn train(
+    args: &TrainArgs,
+    given: &Settings,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome, Failure> {
+    let outcome = match &args.resume {
+        Some(run) => {
+            let runs_dir = given
+                .runs_dir
+                .clone()
+                .unwrap_or_else(|| DEFAULT_RUNS_DIR.into());
+            keepbest_train::resume(&find_run(run, &runs_dir)?, given, observer, stop)
+        }
+        None => keepbest_train::train(given, &preface(), observer, stop),
+    };
+    Ok(outcome?)
 }
 
 /// What stands above the settings in `run.toml`.

@@ -88,3 +88,42 @@ fn metrics_have_intervals() {
     );
     assert!(place.ok("evaluate run").out.contains("(95 %)"));
 }
+
+#[test]
+fn curves_of_runs_are_drawn_over_each_other() {
+    let place = Place::with_data();
+    let one = place.trained("one", "");
+    let two = place.trained("two", "--lr 0.02 --monitor val/log_loss");
+    let found = place.json("compare one two --html both.html --json");
+    assert_eq!(found["html"], "both.html");
+    let page = std::fs::read_to_string(place.path("both.html")).unwrap();
+    for metric in ["val/accuracy", "val/loss", "train/loss", "val/log_loss"] {
+        assert!(
+            page.contains(&format!("aria-label=\"{metric}\"")),
+            "{metric}"
+        );
+    }
+    // The bests are the journals' bests.
+    for (name, run) in [("one", &one), ("two", &two)] {
+        let (step, value) = (
+            &run["best"]["step"],
+            &run["best"]["metrics"]["val/log_loss"],
+        );
+        let mark = format!("data-run=\"{name}\" data-step=\"{step}\" data-value=\"{value}\"");
+        assert!(page.contains(&mark), "{mark}");
+    }
+    assert!(
+        page.contains("McNemar exact") && page.contains("lr "),
+        "{page}"
+    );
+    assert!(
+        !page.contains("http://")
+            || page.matches("http://").count() == page.matches("http://www.w3.org").count()
+    );
+    let file = place.path("runs/one/best.safetensors");
+    std::fs::copy(&file, place.path("a.safetensors")).unwrap();
+    place
+        .run("compare a.safetensors a.safetensors --html none.html")
+        .fails(2, &["none of the models is a run"]);
+    assert!(!place.path("none.html").exists());
+}

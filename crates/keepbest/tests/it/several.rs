@@ -60,13 +60,16 @@ fn every_verb_knows_each_best() {
 fn what_cannot_be_monitored_is_said_before_training() {
     let place = Place::with_data();
     for (flags, expected) in [
-        ("--monitor val/accuracy --monitor val/los", "val/loss"),
+        (
+            "--monitor val/accuracy --monitor val/los",
+            "did you mean val/loss?",
+        ),
         (
             "--monitor val/loss --monitor val/loss",
             "val/loss is monitored twice",
         ),
         (
-            "--monitor val/accuracy --monitor 0.5*val/loss-val/f1_macro",
+            "--monitor val/accuracy --monitor val/loss+val/f1_macro",
             "`max:` or `min:`",
         ),
     ] {

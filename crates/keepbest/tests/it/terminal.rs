@@ -1,6 +1,7 @@
 //! The program on a terminal: a bar, colours, NO_COLOR; and plain text everywhere else.
 
-use std::process::Command;
+use std::io::{Read as _, Write as _};
+use std::process::{Command, Stdio};
 
 use crate::support::{Place, SMALL};
 
@@ -40,6 +41,91 @@ fn a_bar_and_colours_on_a_terminal_alone() {
 
     let dumb = on_a_terminal(&place, &format!("train {SMALL}"), &[("TERM", "dumb")]).unwrap();
     assert!(!dumb.contains('\x1b'), "{dumb:?}");
+}
+
+/// Runs `train --tui` on a pseudo-terminal of a size, with keys typed. Gives the exit code and everything that was written there.
+fn watched(place: &Place, size: (u16, u16), args: &str, keys: &[u8]) -> (Option<i32>, String) {
+    let (columns, rows) = size;
+    let program = env!("CARGO_BIN_EXE_keepbest");
+    // What the terminal is set to after the program has ended stands in the last line.
+    let line = format!(
+        "stty cols {columns} rows {rows}; {program} train --tui {args}; code=$?; stty -a | grep -o '.icanon'; exit $code"
+    );
+    let mut script = Command::new("script")
+        .current_dir(place.path("."))
+        .env("TERM", "xterm-256color")
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("util-linux `script` is here");
+    let (mut typed, mut out) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+    let (mut seen, mut chunk) = (Vec::new(), [0; 4096]);
+    let mut keys = Some(keys);
+    loop {
+        let read = out.read(&mut chunk).unwrap();
+        if read == 0 {
+            break;
+        }
+        seen.extend_from_slice(&chunk[..read]);
+        // Typed once the screen is taken: before that, Ctrl-C would be the shell's.
+        if String::from_utf8_lossy(&seen).contains(ENTER)
+            && let Some(keys) = keys.take()
+        {
+            typed.write_all(keys).unwrap();
+            typed.flush().unwrap();
+        }
+    }
+    let code = script.wait().unwrap().code();
+    // Held open until now: the end of input would be typed, too.
+    drop(typed);
+    (code, String::from_utf8_lossy(&seen).into_owned())
+}
+
+const ENTER: &str = "\x1b[?1049h";
+const LEAVE: &str = "\x1b[?1049l";
+
+#[test]
+fn the_whole_screen_is_taken_and_given_back() {
+    let place = Place::with_data();
+    let run = |name: &str| format!("{SMALL} --epochs 400 --name {name}");
+    for (name, size) in [("usual", (80, 24)), ("narrow", (30, 8)), ("tiny", (4, 2))] {
+        // q: the run ends after the epoch under way, tested and all.
+        let (code, seen) = watched(&place, size, &run(name), b"eq");
+        assert_eq!(code, Some(0), "{seen:?}");
+        let (shown, after) = seen.rsplit_once(LEAVE).unwrap();
+        assert!(shown.contains(ENTER), "{seen:?}");
+        assert!(after.contains("stopped by hand after epoch"), "{after:?}");
+        // A terminal that edits lines again.
+        assert!(after.contains(" icanon"), "{after:?}");
+        let ended = place.json(&format!("show {name} --json"));
+        assert_eq!(ended["status"], "stopped early");
+    }
+    // Ctrl-C, typed: the run is interrupted and can go on.
+    let (code, seen) = watched(&place, (80, 24), &run("cut"), b"\x03");
+    assert_eq!(code, Some(130), "{seen:?}");
+    let after = seen.rsplit_once(LEAVE).unwrap().1;
+    assert!(
+        after.contains("go on with: keepbest train --resume") && after.contains(" icanon"),
+        "{after:?}"
+    );
+    // An error: told on a screen that is given back.
+    let (code, seen) = watched(&place, (80, 24), "--data nowhere", b"");
+    assert_ne!(code, Some(0), "{seen:?}");
+    let after = seen.rsplit_once(LEAVE).unwrap().1;
+    assert!(
+        after.contains("error") && after.contains(" icanon"),
+        "{after:?}"
+    );
+}
+
+#[test]
+fn without_a_terminal_the_screen_is_refused() {
+    let place = Place::with_data();
+    let said = place.run(&format!("train {SMALL} --tui --name run"));
+    said.fails(2, &["--tui needs a terminal", "hint"]);
+    assert!(!said.err.contains('\x1b') && !place.path("runs").exists());
+    place.run("train --tui --quiet").fails(2, &["--quiet"]);
 }
 
 #[test]

@@ -1,0 +1,222 @@
+//! `train --tui`: the run on a whole screen, with keys.
+//!
+//! A thread of its own draws ten times a second and reads the keys, so that both go on while a long step or an evaluation does.
+//! However the program ends, the screen is given back first: when this is dropped, from the hook of a panic, and before a second
+//! Ctrl-C or SIGTERM ends it at once.
+
+mod draw;
+mod resources;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::{IsTerminal as _, Stderr, stderr, stdin};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use keepbest_train::{Event, Observer, Wish};
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::event::{self, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use ratatui::crossterm::{cursor, execute};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::cli::failure::{Exit, Failure};
+use resources::Meter;
+use watch::Watch;
+
+/// Between two pictures; keys are read at once.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The screen of a run.
+pub struct Tui {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    watch: Mutex<Watch>,
+    stop: Arc<AtomicBool>,
+    over: AtomicBool,
+}
+
+impl Shared {
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ctrl-C or SIGTERM: first in order, then at once.
+    fn told_to_stop(&self) {
+        if self.stop.swap(true, Ordering::Relaxed) {
+            give_back();
+            std::process::exit(Exit::Interrupted as i32);
+        }
+        let words = "stopping after this step; once more to stop at once";
+        self.watch().line(words.into());
+    }
+
+    fn key(&self, key: KeyEvent) {
+        if key.kind == KeyEventKind::Release {
+            return;
+        }
+        match key.code {
+            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => {
+                self.told_to_stop();
+            }
+            KeyCode::Char('q' | 's') => {
+                let mut watch = self.watch();
+                watch.stops_after_epoch = true;
+                watch.line("stopping after this epoch".into());
+            }
+            KeyCode::Char('e') => {
+                let mut watch = self.watch();
+                watch.evaluates = true;
+                watch.line("evaluating after this step".into());
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Tui {
+    /// Takes the screen. `stop` is what ends training after a step.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] when there is no terminal to draw on or to read keys from.
+    pub fn start(stop: Arc<AtomicBool>) -> Result<Self, Failure> {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let lacking = [
+            (!stdin().is_terminal(), "stdin is none"),
+            (!stderr().is_terminal(), "stderr is none"),
+            (dumb, "TERM says that it cannot draw"),
+        ];
+        if let Some((_, why)) = lacking.into_iter().find(|(lacks, _)| *lacks) {
+            return Err(
+                Failure::new(Exit::Usage, format!("--tui needs a terminal: {why}"))
+                    .with_hint(Some("without --tui, plain lines tell the same".to_owned())),
+            );
+        }
+        let failed = |error: std::io::Error| Failure::of(Exit::Failed, &error);
+        let signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+        give_back_on_panic();
+        let terminal = take_screen().inspect_err(|_| give_back()).map_err(failed)?;
+        let shared = Arc::new(Shared {
+            watch: Mutex::new(Watch::new()),
+            stop,
+            over: AtomicBool::new(false),
+        });
+        let thread = std::thread::Builder::new()
+            .name("keepbest-screen".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || show(&shared, terminal, signals)
+            })
+            .inspect_err(|_| give_back())
+            .map_err(failed)?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Gives the screen back. What was warned of stays to be read.
+    pub fn close(&mut self) {
+        self.shared.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // When it has panicked, the hook has given the screen back.
+            let _ = thread.join();
+            give_back();
+            let watch = self.shared.watch();
+            for line in watch
+                .lines
+                .iter()
+                .filter(|line| line.starts_with("warning"))
+            {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+impl Drop for Tui {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Observer for Tui {
+    fn on(&mut self, event: Event<'_>) {
+        self.shared.watch().on(&event);
+    }
+
+    fn wish(&mut self) -> Option<Wish> {
+        let watch = self.shared.watch();
+        match (watch.evaluates, watch.stops_after_epoch) {
+            (true, _) => Some(Wish::Evaluate),
+            (_, true) => Some(Wish::StopAfterEpoch),
+            _ => None,
+        }
+    }
+}
+
+type Screen = Terminal<CrosstermBackend<Stderr>>;
+
+fn take_screen() -> std::io::Result<Screen> {
+    enable_raw_mode()?;
+    execute!(stderr(), EnterAlternateScreen, cursor::Hide)?;
+    Terminal::new(CrosstermBackend::new(stderr()))
+}
+
+/// Brings the terminal back to what it was. Twice is once.
+fn give_back() {
+    // There is nobody left to tell.
+    let _ = execute!(stderr(), LeaveAlternateScreen, cursor::Show);
+    let _ = disable_raw_mode();
+}
+
+fn give_back_on_panic() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        give_back();
+        before(panic);
+    }));
+}
+
+/// Draws and reads keys until the run is over.
+fn show(shared: &Shared, mut screen: Screen, mut signals: Signals) {
+    let mut meter = Meter::default();
+    let mut looked: Option<Instant> = None;
+    while !shared.over.load(Ordering::Relaxed) {
+        for _ in signals.pending() {
+            shared.told_to_stop();
+        }
+        if looked.is_none_or(|looked| looked.elapsed() > Duration::from_secs(1)) {
+            looked = Some(Instant::now());
+            let run = shared.watch().run.clone();
+            let resources = meter.look(Path::new(&run));
+            shared.watch().resources = resources;
+        }
+        let drawn = {
+            let watch = shared.watch();
+            screen.draw(|frame| draw::draw(frame, &watch)).is_ok()
+        };
+        // A terminal that is gone sends SIGHUP; one that only fails is tried again.
+        match event::poll(TICK) {
+            Ok(true) => {
+                if let Ok(event::Event::Key(key)) = event::read() {
+                    shared.key(key);
+                }
+            }
+            Ok(false) if drawn => {}
+            _ => std::thread::sleep(TICK),
+        }
+    }
+}
