@@ -1,6 +1,6 @@
 //! The engine as a whole: reproducible, with snapshots that never change.
 
-use keepbest_formats::{StateDict, Tensor, WeightsDigest, weights_digest};
+use keepbest_formats::{StateDict, Tensor};
 use keepbest_nn::{
     CpuEngine, Engine, EngineConfig, Isa, LossConfig, ModelSpec, OptimizerConfig, Predictor,
     StepError, zoo,
@@ -93,25 +93,6 @@ pub(crate) fn batch(spec: &ModelSpec, n: usize, which: usize) -> (Vec<f32>, Vec<
     ((0..len).map(value).collect(), labels)
 }
 
-pub(crate) fn train(
-    spec: &ModelSpec,
-    config: EngineConfig,
-    steps: usize,
-) -> (WeightsDigest, WeightsDigest) {
-    let n = config.batch_size;
-    let mut engine = CpuEngine::new(spec, config).unwrap();
-    for step in 0..steps {
-        // Some batches are smaller than planned for.
-        let (images, labels) = batch(spec, if step % 3 == 2 { n - 1 } else { n }, step);
-        engine.step(&images, &labels, 0.05).unwrap();
-    }
-    let snapshot = engine.snapshot();
-    (
-        weights_digest(&snapshot.state_dict()),
-        weights_digest(&snapshot.training_state()),
-    )
-}
-
 pub(crate) fn config(batch_size: usize, threads: usize, isa: Isa) -> EngineConfig {
     EngineConfig {
         batch_size,
@@ -125,53 +106,6 @@ pub(crate) fn config(batch_size: usize, threads: usize, isa: Isa) -> EngineConfi
         },
         clip_grad_norm: Some(5.0),
         ..Default::default()
-    }
-}
-
-#[test]
-fn the_same_seed_gives_the_same_bits_on_any_threads_and_instructions() {
-    for (spec, n, steps) in [
-        (every_layer(), 5, 6),
-        (modern_layers(), 5, 6),
-        (
-            zoo::spec("simple-cnn", &zoo::ZooOptions::new(1, 28, 28, 10)).unwrap(),
-            6,
-            3,
-        ),
-    ] {
-        let expected = train(&spec, config(n, 1, Isa::fastest()), steps);
-        for isa in Isa::available() {
-            for threads in [1, 2, 3, 8] {
-                let found = train(&spec, config(n, threads, isa), steps);
-                assert_eq!(
-                    found, expected,
-                    "{} on {isa} with {threads} threads",
-                    spec.name
-                );
-            }
-        }
-        let mut other = config(n, 1, Isa::fastest());
-        other.seed = 4;
-        assert_ne!(
-            train(&spec, other, steps),
-            expected,
-            "the seed changes nothing"
-        );
-    }
-}
-
-#[test]
-fn resnet18_gives_the_same_bits_on_any_threads_and_vector_instructions() {
-    let spec = zoo::spec("resnet18", &zoo::ZooOptions::new(3, 32, 32, 10)).unwrap();
-    let expected = train(&spec, config(3, 1, Isa::fastest()), 3);
-    for isa in Isa::available()
-        .into_iter()
-        .filter(|isa| *isa != Isa::Portable)
-    {
-        for threads in [2, 3] {
-            let found = train(&spec, config(3, threads, isa), 3);
-            assert_eq!(found, expected, "{isa} with {threads} threads");
-        }
     }
 }
 

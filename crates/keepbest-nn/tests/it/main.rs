@@ -1,6 +1,7 @@
 //! Tests of the public interface.
 
 mod allocations;
+mod bits;
 mod engine;
 mod gradients;
 mod onnx;

@@ -2,7 +2,8 @@
 
 use keepbest_nn::{CpuEngine, EngineConfig, EngineError, Isa, Precision, zoo};
 
-use crate::engine::{config, every_layer, modern_layers, train};
+use crate::bits::train;
+use crate::engine::{config, every_layer, modern_layers};
 
 /// Whether this processor multiplies in bf16; says so where it does not.
 pub fn is_here() -> bool {

@@ -1,5 +1,6 @@
 //! `train`, and what it leaves for `list`, `show`, `inspect` and the next run.
 
+use keepbest::nn::Isa;
 use serde_json::Value;
 
 use crate::support::{Place, SMALL};
@@ -77,17 +78,35 @@ fn a_runs_own_file_reruns_it() {
     assert!(text("runs/simple-cnn-2").contains("\nseed = 5\n"));
 }
 
+/// 21 steps with dropout, on images mirrored and moved.
 #[test]
 fn threads_and_instruction_sets_change_no_bit() {
     let place = Place::with_data();
-    let usual = place.trained("usual", "");
-    let one = place.trained("one", "--threads 1");
-    assert_eq!(one["best"]["digest"], usual["best"]["digest"]);
-    let mut portable = place.command(&format!("train {SMALL} --name portable --quiet --json"));
-    let output = portable.env("KEEPBEST_ISA", "portable").output().unwrap();
-    let portable: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(portable["best"]["digest"], usual["best"]["digest"]);
-    assert_eq!(portable["test"], usual["test"]);
+    let text = place.ok("models show simple-cnn --input 1x28x28 --classes 4").out;
+    let flatten = "{ op = \"flatten\" },";
+    assert!(text.contains(flatten));
+    let text = text.replace(
+        flatten,
+        &format!("{{ op = \"dropout\", p = 0.3 }},\n  {flatten}"),
+    );
+    std::fs::write(place.path("dropout.toml"), text).unwrap();
+    let train = |threads: u32, isa: Isa| -> Value {
+        let name = format!("{isa}-{threads}");
+        let mut command = place.command(&format!(
+            "train {SMALL} --epochs 3 --model dropout.toml --augment flip,shift:2 --threads {threads} --name {name} --quiet --json"
+        ));
+        let output = command.env("KEEPBEST_ISA", isa.name()).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let usual = train(2, Isa::fastest());
+    assert_eq!(usual["step"], 21);
+    let others = [1, 3, 8].map(|threads| (threads, Isa::fastest()));
+    let isas = Isa::available().into_iter().map(|isa| (3, isa));
+    for (threads, isa) in others.into_iter().chain(isas.rev().skip(1)) {
+        let other = train(threads, isa);
+        assert_eq!(other["best"]["digest"], usual["best"]["digest"], "{isa}");
+        assert_eq!(other["test"], usual["test"]);
+    }
 }
 
 #[test]
