@@ -1,6 +1,6 @@
 //! Throughput of training or inference on random images, as one line of JSON. `bench/` drives it.
 //!
-//! `bench_step --model simple-cnn|resnet18 [--batch 64] [--steps 20] [--threads N] [--infer] [--precision f32|bf16] [--snapshots] [--profile]`
+//! `bench_step --model simple-cnn|resnet18|resnet50 [--batch 64] [--steps 20] [--threads N] [--infer] [--precision f32|bf16] [--snapshots] [--profile]`
 
 use keepbest_nn::{CpuEngine, Engine, EngineConfig, OptimizerConfig, Precision, zoo};
 use std::error::Error;
@@ -25,10 +25,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             other => return Err(format!("unknown argument {other}").into()),
         }
     }
-    let (channels, size) = if model == "simple-cnn" {
-        (1, 28)
-    } else {
-        (3, 32)
+    // Images as each is usually trained on.
+    let (channels, size) = match model.as_str() {
+        "simple-cnn" => (1, 28),
+        "resnet50" => (3, 224),
+        _ => (3, 32),
     };
     let spec = zoo::spec(&model, &zoo::ZooOptions::new(channels, size, size, 10))?;
     let config = EngineConfig {
@@ -49,6 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut logits = vec![];
     let mut held = None;
     let mut times = Vec::with_capacity(steps);
+    let mut snapshot_times = Vec::with_capacity(steps);
     for step in 0..steps + 3 {
         if step == 3 && profile {
             engine.start_profile();
@@ -60,7 +62,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             engine.step(&images, &labels, 1e-3)?;
         }
         if snapshots {
+            let begun = Instant::now();
             held = Some(engine.snapshot());
+            snapshot_times.push(begun.elapsed().as_secs_f64());
         }
         // The first steps touch fresh memory.
         if step >= 3 {
@@ -68,24 +72,25 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     drop(held);
-    for e in engine.profile() {
-        eprintln!(
-            "{:9} {:24} {:26} {:8.3} ms {:7.1} GFLOP/s {:6.1} GB/s",
-            format!("{:?}", e.phase),
-            e.layer,
-            e.op,
-            e.seconds * 1e3 / steps as f64,
-            e.flops as f64 / e.seconds / 1e9,
-            e.bytes as f64 / e.seconds / 1e9,
-        );
+    if let Some(profile) = engine.profile() {
+        eprintln!("{profile}");
     }
     times.sort_by(f64::total_cmp);
     let rate = |time: f64| batch as f64 / time;
-    println!(
-        "{{\"images_per_second\": {:.1}, \"min\": {:.1}, \"max\": {:.1}, \"steps\": {steps}}}",
-        rate(times[steps / 2]),
-        rate(times[steps - 1]),
-        rate(times[0])
-    );
+    let mut told = serde_json::json!({
+        "images_per_second": rate(times[steps / 2]),
+        "min": rate(times[steps - 1]),
+        "max": rate(times[0]),
+        "steps": steps,
+    });
+    if snapshots {
+        snapshot_times.sort_by(f64::total_cmp);
+        let micros = |time: &f64| 1e6 * time;
+        told["snapshot_microseconds"] = serde_json::json!({
+            "median": micros(&snapshot_times[snapshot_times.len() / 2]),
+            "most": snapshot_times.last().map(micros),
+        });
+    }
+    println!("{told}");
     Ok(())
 }

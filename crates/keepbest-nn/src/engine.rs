@@ -19,7 +19,7 @@ use crate::params::{
 };
 use crate::plan::{Plan, Purpose};
 use crate::predictor::Predictor;
-use crate::profile::{Phase, ProfileEntry, Profiler};
+use crate::profile::{Part, Profile, Profiler};
 use crate::random;
 use crate::spec::ModelSpec;
 use keepbest_formats::StateDict;
@@ -286,14 +286,16 @@ impl CpuEngine {
         Ok(())
     }
 
-    /// Starts timing every layer of every step, from zero.
+    /// Measures what the machine can do at most, for some 0.2 s, and times every layer of every step from now on.
     pub fn start_profile(&mut self) {
-        self.profiler.start(self.plan.steps.len());
+        self.profiler.start(self.plan.steps.len(), &self.ctx);
     }
 
-    /// Time and work by layer and phase since [`CpuEngine::start_profile`]; empty when it was not called.
-    pub fn profile(&self) -> Vec<ProfileEntry> {
-        self.profiler.entries(&self.network, &self.plan)
+    /// Time and work since [`CpuEngine::start_profile`]; `None` when it was not called.
+    pub fn profile(&self) -> Option<Profile> {
+        let slots = self.names.slots.len();
+        let (network, plan) = (&self.network, &self.plan);
+        self.profiler.profile(network, plan, slots, &self.ctx)
     }
 
     /// Bytes of memory planned for activations, their gradients and scratch.
@@ -357,6 +359,7 @@ impl CpuEngine {
             rates: &self.rates,
             dropout,
         };
+        let since = self.profiler.now();
         activation::pack_images(
             ctx,
             n,
@@ -364,10 +367,11 @@ impl CpuEngine {
             images,
             &mut self.memory.arena[plan.input.clone()],
         );
+        self.profiler.add(Part::Input, since);
         for (index, step) in plan.steps.iter().enumerate() {
             let since = self.profiler.now();
             forward::run(&pass, step, &mut self.memory);
-            self.profiler.add(Phase::Forward, index, since);
+            self.profiler.add(Part::Forward(index), since);
         }
     }
 
@@ -411,7 +415,7 @@ impl CpuEngine {
         for (index, step) in plan.steps.iter().enumerate().rev() {
             let since = self.profiler.now();
             backward::run(&pass, step, &mut self.memory);
-            self.profiler.add(Phase::Backward, index, since);
+            self.profiler.add(Part::Backward(index), since);
         }
     }
 
@@ -463,7 +467,7 @@ impl Engine for CpuEngine {
         self.forward(n, images);
         let since = self.profiler.now();
         let loss = self.loss(labels);
-        self.profiler.add(Phase::Loss, 0, since);
+        self.profiler.add(Part::Loss, since);
         let step = self.steps() + 1;
         if !loss.loss.is_finite() {
             return Err(StepError::NonFiniteLoss {
@@ -477,8 +481,8 @@ impl Engine for CpuEngine {
         let (grad_norm, gradient_scale) =
             update::clip(&self.ctx, &mut self.memory, max_norm, step)?;
         self.update(n, learning_rate, gradient_scale);
-        self.profiler.add(Phase::Update, 0, since);
-        self.profiler.images(n);
+        self.profiler.add(Part::Update, since);
+        self.profiler.stepped(n);
         Ok(StepOutput {
             loss: loss.loss,
             correct: loss.correct,

@@ -30,5 +30,5 @@ pub use network::{LayerError, LayerSummary, Network};
 pub use optimizer::{OptimizerConfig, SettingError};
 pub use params::{Mismatch, ParamLayout, ParamTensor, Role, Snapshot, WeightsError};
 pub use predictor::{PredictError, Predictor};
-pub use profile::{Phase, ProfileEntry};
+pub use profile::{Phase, Profile, ProfileEntry};
 pub use spec::*;

@@ -1,14 +1,38 @@
-//! Where the time of a training step goes: by layer and phase, with the work done.
+//! Where the time of training steps goes: by layer and phase, with the work done.
+
+mod table;
 
 use crate::network::{BatchNorm, Network, Op};
 use crate::plan::Plan;
+use keepbest_kernels::{Context, Peak};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
+/// Time and work of training steps, beside what the machine can do. Displayed, it is a table of 80 columns.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Profile {
+    /// Instructions computed with.
+    pub isa: &'static str,
+    /// Threads computed on.
+    pub threads: usize,
+    /// Most `f32` operations a second, measured on registers.
+    pub peak_flops: f64,
+    /// Most bytes read and written a second, measured by copying memory.
+    pub peak_bytes: f64,
+    /// Steps profiled.
+    pub steps: u64,
+    /// Images in them.
+    pub images: u64,
+    /// Every phase of every layer, in the order of computation.
+    pub entries: Vec<ProfileEntry>,
+}
+
 /// Time and work of one phase of one layer, summed over all steps profiled.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ProfileEntry {
-    /// The layer's dotted name; empty for what belongs to no layer (loss, optimizer).
+    /// The layer's dotted name; empty for what belongs to no layer (input, loss, optimizer).
     pub layer: String,
     /// What is computed, such as `conv2d 3x3`.
     pub op: String,
@@ -16,7 +40,7 @@ pub struct ProfileEntry {
     pub phase: Phase,
     /// Time, in seconds.
     pub seconds: f64,
-    /// Floating-point operations.
+    /// Floating-point operations of the plain method; Winograd's convolutions need fewer.
     pub flops: u64,
     /// Bytes that must at least be read and written, each tensor once.
     pub bytes: u64,
@@ -28,19 +52,36 @@ pub struct ProfileEntry {
 pub enum Phase {
     /// Images to scores.
     Forward,
-    /// Gradients of scores to gradients of everything.
-    Backward,
     /// Loss and its gradient.
     Loss,
+    /// Gradients of scores to gradients of everything.
+    Backward,
     /// Gradients to new parameters.
+    Update,
+}
+
+impl Phase {
+    /// All of them, in the order of a step.
+    pub const ALL: [Phase; 4] = [Phase::Forward, Phase::Loss, Phase::Backward, Phase::Update];
+}
+
+/// What is timed at a time; layers by their place in the plan.
+pub(crate) enum Part {
+    Input,
+    Forward(usize),
+    Loss,
+    Backward(usize),
     Update,
 }
 
 /// Stopwatch of an engine; does nothing until switched on.
 #[derive(Debug, Default)]
 pub(crate) struct Profiler {
-    on: bool,
+    peak: Option<Peak>,
+    steps: u64,
     images: u64,
+    /// Copying images into the arena.
+    input: Duration,
     forward: Vec<Duration>,
     backward: Vec<Duration>,
     loss: Duration,
@@ -48,9 +89,10 @@ pub(crate) struct Profiler {
 }
 
 impl Profiler {
-    pub(crate) fn start(&mut self, layers: usize) {
+    /// Measures the machine, and counts from zero.
+    pub(crate) fn start(&mut self, layers: usize, ctx: &Context) {
         *self = Profiler {
-            on: true,
+            peak: Some(Peak::measure(ctx)),
             forward: vec![Duration::ZERO; layers],
             backward: vec![Duration::ZERO; layers],
             ..Default::default()
@@ -59,88 +101,118 @@ impl Profiler {
 
     /// The time now, when someone wants to know.
     pub(crate) fn now(&self) -> Option<Instant> {
-        self.on.then(Instant::now)
+        self.peak.is_some().then(Instant::now)
     }
 
-    pub(crate) fn images(&mut self, n: usize) {
-        self.images += n as u64;
+    /// A step on `images` images has come to its end.
+    pub(crate) fn stepped(&mut self, images: usize) {
+        self.steps += 1;
+        self.images += images as u64;
     }
 
-    pub(crate) fn add(&mut self, phase: Phase, layer: usize, since: Option<Instant>) {
+    pub(crate) fn add(&mut self, part: Part, since: Option<Instant>) {
         let Some(since) = since else { return };
-        let total = match phase {
-            Phase::Forward => &mut self.forward[layer],
-            Phase::Backward => &mut self.backward[layer],
-            Phase::Loss => &mut self.loss,
-            Phase::Update => &mut self.update,
+        let total = match part {
+            Part::Input => &mut self.input,
+            Part::Forward(layer) => &mut self.forward[layer],
+            Part::Loss => &mut self.loss,
+            Part::Backward(layer) => &mut self.backward[layer],
+            Part::Update => &mut self.update,
         };
         *total += since.elapsed();
     }
 
-    pub(crate) fn entries(&self, network: &Network, plan: &Plan) -> Vec<ProfileEntry> {
-        if !self.on {
-            return vec![];
-        }
-        let mut entries = vec![];
+    /// What was counted; `slots` is how many values the optimizer keeps beside each parameter.
+    pub(crate) fn profile(
+        &self,
+        network: &Network,
+        plan: &Plan,
+        slots: usize,
+        ctx: &Context,
+    ) -> Option<Profile> {
+        let peak = self.peak?;
+        let float = size_of::<f32>() as u64;
+        // Work and floats of activations come by image, floats of weights by step.
+        let entry = |(layer, op): (&str, &str), phase, time: Duration, flops, floats, weights| {
+            let moved: u64 = floats * self.images + weights * self.steps;
+            ProfileEntry {
+                layer: layer.to_owned(),
+                op: op.to_owned(),
+                phase,
+                seconds: time.as_secs_f64(),
+                flops: flops * self.images,
+                bytes: float * moved,
+            }
+        };
+        let input = 2 * plan.input_shape.values() as u64;
+        let mut entries = vec![entry(
+            ("", "images"),
+            Phase::Forward,
+            self.input,
+            0,
+            input,
+            0,
+        )];
+        let mut backward = vec![];
         let summary = network.summary();
         for (index, step) in plan.steps.iter().enumerate() {
             let layer = &summary[step.layer];
             let x = step.input_shape.values() as u64;
             let y = step.output_shape.values() as u64;
             let other = if step.other.is_some() { y } else { 0 };
-            let input_gradient = step
-                .backward
-                .as_ref()
-                .is_some_and(|b| b.input_gradient.is_some());
-            let dx = if input_gradient { x } else { 0 };
-            // A convolution's two gradients are each as much work as its forward pass; what else there is
-            // reads and writes about once more than forward.
-            let (backward_flops, kept) = match step.node.op {
-                Op::Conv { .. } => (layer.flops * (1 + u64::from(input_gradient)), x),
-                Op::BatchNorm(_) => (layer.flops * 2, x + y),
-                _ => (layer.flops, 0),
-            };
-            let weights = 4 * layer.parameters as u64;
-            let op = match step.node.op {
-                Op::BatchNorm(BatchNorm { pool: Some(_), .. }) => {
-                    format!("{} + {}", layer.op, summary[step.layer + 1].op)
-                }
-                _ => layer.op.clone(),
-            };
-            let mut entry = |phase, time: Duration, flops: u64, floats: u64| {
-                entries.push(ProfileEntry {
-                    layer: layer.name.clone(),
-                    op: op.clone(),
-                    phase,
-                    seconds: time.as_secs_f64(),
-                    flops: flops * self.images,
-                    bytes: 4 * floats * self.images + weights,
-                });
-            };
-            entry(
+            let weights = layer.parameters as u64;
+            let (mut op, mut work) = (layer.op.clone(), layer.flops);
+            if let Op::BatchNorm(BatchNorm { pool: Some(_), .. }) = step.node.op {
+                let pool = &summary[step.layer + 1];
+                op = format!("{op} + {}", pool.op);
+                work += pool.flops;
+            }
+            let name = (&*layer.name, &*op);
+            entries.push(entry(
+                name,
                 Phase::Forward,
                 self.forward[index],
-                layer.flops,
+                work,
                 x + y + other,
-            );
-            let moved = y + dx + kept + other;
-            entry(Phase::Backward, self.backward[index], backward_flops, moved);
+                weights,
+            ));
+            let Some(places) = &step.backward else {
+                continue;
+            };
+            let through = places.input_gradient.is_some();
+            let dx = if through { x } else { 0 };
+            // A convolution's two gradients are each as much work as its forward pass; what else there is
+            // reads and writes about once more than forward.
+            let (flops, kept) = match step.node.op {
+                Op::Conv { .. } => (work * (1 + u64::from(through)), x),
+                Op::BatchNorm(_) => (work * 2, x + y),
+                _ => (work, 0),
+            };
+            backward.push(entry(
+                name,
+                Phase::Backward,
+                self.backward[index],
+                flops,
+                y + dx + kept + other,
+                weights * (1 + u64::from(through)),
+            ));
         }
-        let parameters = network.parameter_count() as u64;
-        for (op, phase, time, bytes) in [
-            ("cross entropy", Phase::Loss, self.loss, 0),
-            // Weights and one state arena read and written, gradients read.
-            ("optimizer", Phase::Update, self.update, 20 * parameters),
-        ] {
-            entries.push(ProfileEntry {
-                layer: String::new(),
-                op: op.to_owned(),
-                phase,
-                seconds: time.as_secs_f64(),
-                flops: 0,
-                bytes,
-            });
-        }
-        entries
+        let logits = 2 * network.classes() as u64;
+        let loss = ("", "cross entropy");
+        entries.push(entry(loss, Phase::Loss, self.loss, 0, logits, 0));
+        entries.extend(backward.into_iter().rev());
+        // Parameters and their slots read and written, gradients read.
+        let values = (2 * (1 + slots as u64) + 1) * network.parameter_count() as u64;
+        let optimizer = ("", "optimizer");
+        entries.push(entry(optimizer, Phase::Update, self.update, 0, 0, values));
+        Some(Profile {
+            isa: ctx.isa().name(),
+            threads: ctx.pool().threads(),
+            peak_flops: peak.flops,
+            peak_bytes: peak.bytes,
+            steps: self.steps,
+            images: self.images,
+            entries,
+        })
     }
 }

@@ -48,6 +48,7 @@ pub use settings::{
 };
 pub use suggest::nearest;
 pub use trainer::{
-    Carried, Ending, Event, Example, Finished, Judged, Observer, Outcome, Overview, Progress,
-    Recheck, ResumedFrom, Running, TrainError, TrainerState, Wish, first_difference, resume, train,
+    Carried, Ending, Event, Example, Finished, Judged, Observer, Outcome, Overview, Profiled,
+    Progress, Recheck, ResumedFrom, Running, TimeSpent, TrainError, TrainerState, Wish,
+    first_difference, resume, train,
 };

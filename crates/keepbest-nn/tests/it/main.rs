@@ -6,6 +6,7 @@ mod engine;
 mod gradients;
 mod onnx;
 mod precision;
+mod profile;
 mod schedules;
 mod specs;
 mod training;

@@ -6,12 +6,18 @@ use keepbest_core::{Metrics, Verdict};
 use keepbest_keeper::KeeperEvent;
 
 use super::carry::Carried;
+use super::clock::Profiled;
 use super::resume::ResumedFrom;
 
 /// Takes in what a run tells. The run waits for it.
 pub trait Observer {
     /// One event.
     fn on(&mut self, event: Event<'_>);
+
+    /// Whether to time every layer and tell of it in [`Event::Profiled`]. Asked once, before the first step.
+    fn wants_profile(&self) -> bool {
+        false
+    }
 
     /// What is wished for now; asked after every step, and again until it is done.
     fn wish(&mut self) -> Option<Wish> {
@@ -67,6 +73,8 @@ pub enum Event<'a> {
         /// The metric that came out differently, with the value recorded and the value found.
         difference: Option<&'a (String, f64, f64)>,
     },
+    /// Where the time went, at the end of a session of at least one step; for an observer that wants it.
+    Profiled(&'a Profiled),
 }
 
 /// What a run is about to do.

@@ -156,6 +156,7 @@ impl Run {
             .and_then(|view| Selection::of(&view));
         self.reporting
             .write(&self.path, &self.setup.provenance, None, observer);
+        self.clock.end(&self.setup.engine, observer);
         Ok(Outcome::Finished(Box::new(Finished {
             run: self.path,
             data: self.setup.config.data,

@@ -4,6 +4,7 @@
 //! metrics; then the best is read back from disk, measured again, and tested.
 
 mod carry;
+mod clock;
 mod error;
 mod events;
 mod finish;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 pub use carry::Carried;
+pub use clock::{Profiled, TimeSpent};
 pub use error::TrainError;
 pub use events::{Event, Judged, Observer, Overview, Progress, Wish};
 pub use finish::{Ending, Example, Finished, Recheck, first_difference};

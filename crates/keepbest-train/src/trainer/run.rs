@@ -14,6 +14,7 @@ use keepbest_keeper::{
 use keepbest_nn::{Engine as _, StepError};
 
 use super::Outcome;
+use super::clock::Clock;
 use super::error::TrainError;
 use super::events::{Event, Judged, Observer, Overview, Progress, Wish};
 use super::finish::Ending;
@@ -38,6 +39,7 @@ pub(super) struct Run {
     pub reporting: Reporting,
     pub loggers: Loggers,
     gate: Gate,
+    pub(super) clock: Clock,
     begun: Instant,
     rates: Rates,
 }
@@ -93,6 +95,7 @@ impl Run {
             reporting: Reporting::default(),
             loggers: Loggers::default(),
             gate: Gate::default(),
+            clock: Clock::start(),
             begun: Instant::now(),
             rates,
         })
@@ -122,6 +125,7 @@ impl Run {
             reporting: Reporting::default(),
             loggers: Loggers::default(),
             gate: Gate::default(),
+            clock: Clock::start(),
             begun: Instant::now(),
             rates,
         })
@@ -140,6 +144,10 @@ impl Run {
         }
         self.loggers = Loggers::start(&self.setup.log, self.about());
         self.gate = Gate::of(&self);
+        if observer.wants_profile() {
+            self.setup.engine.start_profile();
+        }
+        self.clock = Clock::start();
         match self.steps(observer, stop) {
             Ok(Some(ending)) => self.finish(ending, observer, stop),
             Ok(None) => self.interrupted(observer),
@@ -205,12 +213,14 @@ impl Run {
                     let Some(batch) = batch.transpose()? else {
                         unreachable!("an epoch ran out of batches early")
                     };
+                    self.clock.lap(|spent| &mut spent.loading);
                     let rate = self.rates.at(self.state.step, self.state.plateau.as_ref());
                     let out = self
                         .setup
                         .engine
                         .step(&batch.images, &batch.labels, rate)
                         .map_err(TrainError::Step)?;
+                    self.clock.lap(|spent| &mut spent.steps);
                     let images = batch.len();
                     drop(batch);
                     self.state
@@ -226,6 +236,7 @@ impl Run {
                         learning_rate: rate,
                     }));
                     self.tell(observer);
+                    self.clock.lap(|spent| &mut spent.keeping);
                     match observer.wish() {
                         Some(Wish::StopAfterEpoch) => leaving = true,
                         Some(Wish::Evaluate) => {
@@ -283,6 +294,7 @@ impl Run {
         let Some(measured) = measured else {
             return Ok(false);
         };
+        self.clock.lap(|spent| &mut spent.evaluating);
 
         let mut metrics: Metrics = measured.metrics("val");
         metrics.insert("train/loss", self.state.running.loss());
@@ -343,6 +355,7 @@ impl Run {
         self.reporting
             .write(&self.path, provenance, Some(history), observer);
         self.tell(observer);
+        self.clock.lap(|spent| &mut spent.keeping);
         Ok(true)
     }
 
@@ -401,6 +414,7 @@ impl Run {
         Self::close(&mut self.loggers, false, None, observer);
         self.reporting
             .write(&self.path, &self.setup.provenance, None, observer);
+        self.clock.end(&self.setup.engine, observer);
         Ok(Outcome::Interrupted {
             run: self.path,
             step: self.state.step,

@@ -136,6 +136,9 @@ pub struct TrainArgs {
     /// Take settings from a file such as a run's own run.toml; flags win
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Time every layer, and print where the time went
+    #[arg(long)]
+    pub profile: bool,
     /// Say only what went wrong
     #[arg(long, short)]
     pub quiet: bool,

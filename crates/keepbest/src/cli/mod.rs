@@ -24,6 +24,7 @@ mod output;
 mod painter;
 mod pin;
 mod predict;
+mod profile;
 mod prune;
 mod report;
 mod reproduce;

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use keepbest_train::{DEFAULT_RUNS_DIR, Ending, Finished, Observer, Outcome, Settings, find_run};
+use keepbest_train::{
+    DEFAULT_RUNS_DIR, Ending, Finished, Observer, Outcome, Profiled, Settings, find_run,
+};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -12,6 +14,7 @@ use crate::cli::args::TrainArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::painter::Painter;
+use crate::cli::profile::{self, Profiling};
 use crate::cli::runs::best_json;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
@@ -23,26 +26,30 @@ pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     if let Some(config) = &args.config {
         given = given.over(Settings::from_file(config)?);
     }
+    let mut profiled = None;
     let outcome = if args.tui {
         let stop = Arc::new(AtomicBool::new(false));
         let mut tui = Tui::start(stop.clone())?;
+        let mut watched = Profiling::new(&mut tui, args.profile, &mut profiled);
         // Given back when it is dropped, before anything else is told.
-        train(args, &given, &mut tui, &stop)
+        train(args, &given, &mut watched, &stop)
     } else {
         let stop = stop_on_signals()?;
         let mut painter = Painter::new(*terminal, args.quiet, stop.clone());
-        let outcome = train(args, &given, &mut painter, &stop);
+        let mut watched = Profiling::new(&mut painter, args.profile, &mut profiled);
+        let outcome = train(args, &given, &mut watched, &stop);
         painter.clear();
         outcome
     };
+    let profiled = profiled.as_ref();
     match outcome? {
         Outcome::Interrupted {
             run,
             step,
             epoch,
             failures,
-        } => interrupted(args, &run, step, epoch, &failures),
-        Outcome::Finished(finished) => finish(args, &finished, terminal),
+        } => interrupted(args, &run, step, epoch, &failures, profiled),
+        Outcome::Finished(finished) => finish(args, &finished, profiled, terminal),
         _ => Err(Failure::new(
             Exit::Failed,
             "the run ended in a way that this program does not know",
@@ -101,9 +108,14 @@ fn interrupted(
     step: u64,
     epoch: u64,
     failures: &[String],
+    profiled: Option<&Profiled>,
 ) -> Result<Exit, Failure> {
     if args.json {
-        output::json(&json!({"ended": "interrupted", "run": run, "step": step, "epoch": epoch}))?;
+        let mut told = json!({"ended": "interrupted", "run": run, "step": step, "epoch": epoch});
+        add_profile(&mut told, profiled);
+        output::json(&told)?;
+    } else if let Some(profiled) = profiled {
+        output::lines(&profile::table(profiled))?;
     }
     if let Some(failure) = failures.last() {
         return Err(Failure::new(
@@ -123,13 +135,28 @@ fn interrupted(
     Ok(Exit::Interrupted)
 }
 
-fn finish(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<Exit, Failure> {
+fn finish(
+    args: &TrainArgs,
+    finished: &Finished,
+    profiled: Option<&Profiled>,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
     if args.json {
-        output::json(&finished_json(finished))?;
-    } else if !args.quiet {
-        eprintln!();
-        output::lines(&told(finished))?;
-        next_commands(finished, terminal);
+        let mut told = finished_json(finished);
+        add_profile(&mut told, profiled);
+        output::json(&told)?;
+    } else {
+        if !args.quiet {
+            eprintln!();
+            output::lines(&told(finished))?;
+        }
+        // It was asked for, quiet or not.
+        if let Some(profiled) = profiled {
+            output::lines(&profile::table(profiled))?;
+        }
+        if !args.quiet {
+            next_commands(finished, terminal);
+        }
     }
     if !finished.best_is_saved {
         let message = match &finished.best {
@@ -263,6 +290,13 @@ fn next_commands(finished: &Finished, terminal: &Terminal) {
         eprintln!("  keepbest predict {name} samples");
     } else {
         eprintln!("  keepbest predict {name} IMAGE...");
+    }
+}
+
+/// With `--profile`, one more key.
+fn add_profile(told: &mut Value, profiled: Option<&Profiled>) {
+    if let Some(profiled) = profiled {
+        told["profile"] = json!(profiled);
     }
 }
 

@@ -82,7 +82,9 @@ fn a_runs_own_file_reruns_it() {
 #[test]
 fn threads_and_instruction_sets_change_no_bit() {
     let place = Place::with_data();
-    let text = place.ok("models show simple-cnn --input 1x28x28 --classes 4").out;
+    let text = place
+        .ok("models show simple-cnn --input 1x28x28 --classes 4")
+        .out;
     let flatten = "{ op = \"flatten\" },";
     assert!(text.contains(flatten));
     let text = text.replace(
@@ -107,6 +109,53 @@ fn threads_and_instruction_sets_change_no_bit() {
         assert_eq!(other["best"]["digest"], usual["best"]["digest"], "{isa}");
         assert_eq!(other["test"], usual["test"]);
     }
+}
+
+#[test]
+fn a_profile_is_printed_by_layer_and_phase() {
+    let place = Place::with_data();
+    let said = place.ok(&format!("train {SMALL} --profile --quiet"));
+    assert!(
+        said.out.lines().all(|line| line.chars().count() <= 80),
+        "{}",
+        said.out
+    );
+    for words in [
+        "GFLOP/s",
+        "forward",
+        "backward",
+        "update",
+        "  conv2 ",
+        "waiting for images",
+        "evaluation",
+    ] {
+        assert!(
+            said.out.contains(words),
+            "{words:?} is not in\n{}",
+            said.out
+        );
+    }
+
+    let run = place.trained("json", "--profile");
+    let engine = &run["profile"]["engine"];
+    assert_eq!(
+        (&engine["steps"], &engine["images"]),
+        (&run["step"], &216.into())
+    );
+    let seconds = |value: &Value| value["seconds"].as_f64().unwrap();
+    let entries = engine["entries"].as_array().unwrap();
+    let timed: f64 = entries.iter().map(seconds).sum();
+    // The parts of a step are inside the steps, which are inside the session.
+    let session = run["profile"]["session"].as_object().unwrap();
+    let steps = session["steps"].as_f64().unwrap();
+    assert!(timed > 0.0 && timed <= steps, "{timed} {steps}");
+    assert!(session.values().all(|part| part.as_f64().unwrap() > 0.0));
+    // It changes nothing, and is nothing that a run records.
+    let plain = place.trained("plain", "");
+    assert_eq!(plain["best"]["digest"], run["best"]["digest"]);
+    assert!(plain.get("profile").is_none());
+    let text = |run: &str| std::fs::read_to_string(place.path(&format!("runs/{run}/run.toml")));
+    assert_eq!(text("json").unwrap(), text("plain").unwrap());
 }
 
 #[test]
