@@ -1,8 +1,9 @@
-//! A step of training allocates nothing once memory has been touched.
+//! A step of training allocates nothing once memory has been touched, and a snapshot nothing at all.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use keepbest_formats::Dtype;
 use keepbest_nn::{CpuEngine, Engine, EngineConfig, Isa, Precision, zoo};
 
 use crate::engine::{batch, config, every_layer, modern_layers};
@@ -58,5 +59,37 @@ fn a_step_allocates_nothing() {
         for _ in 0..3 {
             assert_eq!(step(), 0, "{} in {precision}", spec.name);
         }
+    }
+}
+
+#[test]
+fn a_snapshot_allocates_and_copies_nothing_whatever_the_size() {
+    for (name, channels, size) in [("simple-cnn", 1, 28), ("resnet18", 3, 8)] {
+        let options = zoo::ZooOptions::new(channels, size, size, 10);
+        let spec = zoo::spec(name, &options).unwrap();
+        let mut engine = CpuEngine::new(&spec, config(4, 1, Isa::fastest())).unwrap();
+        let (images, labels) = batch(&spec, 4, 0);
+        let mut held = None;
+        for _ in 0..3 {
+            engine.step(&images, &labels, 0.01).unwrap();
+            let before = ALLOCATIONS.get();
+            let snapshots = [engine.snapshot(), engine.snapshot()];
+            assert_eq!(ALLOCATIONS.get(), before, "{name}");
+            // Both are the same memory: no byte was copied for either.
+            let [one, other] = snapshots.each_ref().map(|snapshot| {
+                let weights = snapshot.state_dict();
+                // A batch norm's counter of steps is one number, made when it is asked for.
+                let tensors = weights
+                    .iter()
+                    .filter(|(_, tensor)| tensor.dtype() == Dtype::F32);
+                tensors
+                    .map(|(_, tensor)| tensor.bytes().as_ptr())
+                    .collect::<Vec<_>>()
+            });
+            assert!(!one.is_empty());
+            assert_eq!(one, other, "{name}");
+            held = Some(snapshots);
+        }
+        drop(held);
     }
 }
