@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Measures keepbest's engine, PyTorch and ONNX Runtime in one run, interleaved, and prints images/s and ratios.
+"""Measures keepbest's engine, PyTorch, Burn and ONNX Runtime in one run, interleaved, and prints images/s and ratios.
 
 usage: $(interop/environment) bench/engine.py [--rounds N] [--threads N] [--models M ...] [--modes M ...]
-                                              [--compile] [--bf16] [--onnxruntime] [--json FILE]
+                                              [--compile] [--bf16] [--burn] [--onnxruntime] [--json FILE]
 
 Each round runs every engine once, each in a process of its own, in another order every round; a figure is the
 median over rounds of the median step. A ratio is taken within a round, ours to the fastest float32 PyTorch of that
@@ -23,6 +23,8 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ONNX_RUNTIME = "ONNX Runtime"
+BURN = "Burn flex"
+OURS_BF16 = "keepbest bf16"
 KEEP_MEMORY = "glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184"
 
 # (model, mode, batch): steps to time, after three to warm up
@@ -33,6 +35,9 @@ WORK = {
     ("simple-cnn", "infer", 64): 100,
     ("resnet18", "infer", 1): 40,
     ("resnet18", "infer", 64): 8,
+    ("resnet50", "train", 16): 3,
+    ("resnet50", "infer", 1): 20,
+    ("resnet50", "infer", 16): 5,
 }
 
 
@@ -45,7 +50,15 @@ def build():
     return ROOT / target / "release" / "examples" / "bench_step"
 
 
-def engines(binary, with_compile, with_bf16, with_onnxruntime):
+def build_burn():
+    """Builds bench/burn and gives the path of its program."""
+    project = ROOT / "bench" / "burn"
+    subprocess.run(["cargo", "build", "--release", "--locked"], cwd=project, check=True)
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", project / "target"))
+    return target / "release" / "burn-step"
+
+
+def engines(binary, with_compile, with_bf16, with_burn, with_onnxruntime):
     """Name -> command. Only the float32 ones of PyTorch count for the ratio to PyTorch's best."""
     torch = [sys.executable, str(ROOT / "bench" / "torch_step.py")]
     found = {
@@ -56,7 +69,10 @@ def engines(binary, with_compile, with_bf16, with_onnxruntime):
     if with_compile:
         found["PyTorch compile"] = [*torch, "--layout", "channels_last", "--compile"]
     if with_bf16:
+        found[OURS_BF16] = [str(binary), "--precision", "bf16"]
         found["PyTorch bf16"] = [*torch, "--layout", "channels_last", "--autocast"]
+    if with_burn:
+        found[BURN] = [str(build_burn())]
     if with_onnxruntime:
         found[ONNX_RUNTIME] = [*torch, "--onnxruntime"]
     return found
@@ -89,8 +105,10 @@ def cpu():
 def compare(commands, work, rounds, threads):
     """One network and mode: per engine the figures of each round, and ours to the peers' by round."""
     model, mode, batch = work
-    if mode != "infer":
-        commands = {name: command for name, command in commands.items() if name != ONNX_RUNTIME}
+    # What they cannot do: ONNX Runtime does not train, ours infers in float32 always, and bench/burn has the small networks only.
+    left_out = {ONNX_RUNTIME} if mode != "infer" else {OURS_BF16}
+    left_out |= {BURN} if model == "resnet50" else set()
+    commands = {name: command for name, command in commands.items() if name not in left_out}
     figures = {name: [] for name in commands}
     memory = {name: 0 for name in commands}
     names = list(commands)
@@ -103,8 +121,11 @@ def compare(commands, work, rounds, threads):
     peers = [name for name in names if name.startswith("PyTorch") and "bf16" not in name]
     ours = figures["keepbest"]
     ratios = {"PyTorch's best": [ours[r] / max(figures[p][r] for p in peers) for r in range(rounds)]}
-    if ONNX_RUNTIME in figures:
-        ratios[ONNX_RUNTIME] = [ours[r] / figures[ONNX_RUNTIME][r] for r in range(rounds)]
+    for peer in (ONNX_RUNTIME, BURN):
+        if peer in figures:
+            ratios[peer] = [ours[r] / figures[peer][r] for r in range(rounds)]
+    if OURS_BF16 in figures:
+        ratios["PyTorch bf16, in bf16"] = [figures[OURS_BF16][r] / figures["PyTorch bf16"][r] for r in range(rounds)]
     print(f"\n{model}, {mode}, batch {batch}")
     print(f"  {'engine':<24}{'images/s':>10}{'least':>10}{'most':>10}{'peak MB':>10}")
     for name in names:
@@ -119,14 +140,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--models", nargs="+", default=["simple-cnn", "resnet18"])
+    parser.add_argument("--models", nargs="+", default=["simple-cnn", "resnet18", "resnet50"])
     parser.add_argument("--modes", nargs="+", default=["train", "infer"])
     parser.add_argument("--compile", action="store_true", help="also torch.compile")
-    parser.add_argument("--bf16", action="store_true", help="also bfloat16 autocast")
+    parser.add_argument("--bf16", action="store_true", help="also bfloat16: ours, and PyTorch's autocast")
+    parser.add_argument("--burn", action="store_true", help="also Burn's flex engine")
     parser.add_argument("--onnxruntime", action="store_true", help="also ONNX Runtime, for inference")
     parser.add_argument("--json", type=pathlib.Path, help="write all figures to a file")
     a = parser.parse_args()
-    commands = engines(build(), a.compile, a.bf16, a.onnxruntime)
+    commands = engines(build(), a.compile, a.bf16, a.burn, a.onnxruntime)
     print(f"{cpu()}, {a.threads} threads, {a.rounds} rounds, load {os.getloadavg()[0]:.1f} at the start")
     done = [
         compare(commands, work, a.rounds, a.threads) for work in WORK if work[0] in a.models and work[1] in a.modes

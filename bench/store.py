@@ -73,8 +73,8 @@ def publish(staged, target):
 class Ours:
     """The example, kept running."""
 
-    def __init__(self, binary, folder):
-        self.process = subprocess.Popen([binary, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, binary, folder, batch=8):
+        self.process = subprocess.Popen([binary, folder, str(batch)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, command):
         self.process.stdin.write(command + "\n")

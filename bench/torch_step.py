@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Times training steps or inference of PyTorch, or inference of ONNX Runtime, on one network, and prints one JSON line like bench_step's.
 
-usage: torch_step.py --model simple-cnn|resnet18 --batch N --steps N --threads N
+usage: torch_step.py --model simple-cnn|resnet18|resnet50 --batch N --steps N --threads N
                      [--infer] [--layout eager|channels_last] [--compile] [--autocast] [--onnxruntime]
 
-simple-cnn takes 28x28x1 images, resnet18 (CIFAR stem) 32x32x3; both have 10 classes. Training is SGD with momentum
+simple-cnn takes 28x28x1 images, resnet18 (CIFAR stem) 32x32x3, resnet50 (torchvision's) 224x224x3; all have 10 classes. Training is SGD with momentum
 0.9 on cross entropy, the whole step: zero the gradients, forward, backward, update.
 """
 
@@ -17,10 +17,17 @@ import time
 
 import torch
 import torch.nn.functional as F
+import torchvision
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "crates/keepbest-nn/tests/golden"))
 from make_training import SimpleCnn, cifar_resnet18  # noqa: E402
 
+# Network and shape of its images.
+NETS = {
+    "simple-cnn": (SimpleCnn, (1, 28, 28)),
+    "resnet18": (cifar_resnet18, (3, 32, 32)),
+    "resnet50": (lambda: torchvision.models.resnet50(num_classes=10), (3, 224, 224)),
+}
 # The first steps touch fresh memory.
 WARM_UP = 3
 
@@ -40,7 +47,7 @@ def onnxruntime_session(net, images, threads):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=["simple-cnn", "resnet18"], required=True)
+    parser.add_argument("--model", choices=list(NETS), required=True)
     for name in ("batch", "steps", "threads"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--infer", action="store_true")
@@ -52,7 +59,8 @@ def main():
 
     torch.set_num_threads(a.threads)
     torch.manual_seed(0)
-    net, shape = (SimpleCnn(), (1, 28, 28)) if a.model == "simple-cnn" else (cifar_resnet18(), (3, 32, 32))
+    build, shape = NETS[a.model]
+    net = build()
     images = torch.randn(a.batch, *shape)
     labels = torch.randint(10, (a.batch,))
     if a.layout == "channels_last":
