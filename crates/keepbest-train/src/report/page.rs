@@ -25,7 +25,7 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}tr.best td{font-wei
 .mistakes figure{margin:0}.mistakes img{width:5.5rem;height:5.5rem;object-fit:contain;image-rendering:pixelated;\
 background:#000;border:1px solid var(--rule)}.mistakes b{color:var(--ink);font-weight:600}\
 pre{overflow-x:auto;font-size:.8rem;padding:.8rem;border:1px solid var(--rule)}summary{cursor:pointer}\
-@media print{body{max-width:none;font-size:11pt;padding:0}.plots{grid-template-columns:1fr 1fr}svg.plot,figure,tr{break-inside:avoid}\
+@media print{body{max-width:none;font-size:11pt;padding:0}.plots{grid-template-columns:1fr 1fr}svg.plot,figure,tr,table{break-inside:avoid}\
 h2,h3{break-after:avoid}pre{white-space:pre-wrap}}";
 
 /// The metrics of the table, with what to call them; all others are in the model file and in `evaluate`.

@@ -357,7 +357,7 @@ pub struct ReportArgs {
     /// File to write; report.html in the run by default
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
-    /// Also write each plot as an SVG file to this folder
+    /// Also write each plot as SVG and as PNG to this folder
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,
     /// Where a named set lies, when not at its usual place

@@ -23,6 +23,7 @@ mod models;
 mod output;
 mod painter;
 mod pin;
+mod png;
 mod predict;
 mod profile;
 mod prune;

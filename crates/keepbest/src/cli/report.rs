@@ -10,6 +10,7 @@ use crate::cli::args::ReportArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::measure::{How, Subject};
 use crate::cli::output;
+use crate::cli::png::png;
 use crate::cli::runs::view;
 use crate::cli::terminal::Terminal;
 
@@ -38,8 +39,17 @@ pub fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
         for (name, plot) in report.plots() {
             let file = folder.join(name);
-            std::fs::write(&file, plot).map_err(|error| cannot_write(&file, &error))?;
-            written.push(file);
+            let pixels = png(&plot).map_err(|error| {
+                let message = format!("cannot draw {}: {error}", file.display());
+                Failure::new(Exit::Failed, message)
+            })?;
+            for (file, content) in [
+                (file.with_extension("png"), pixels.as_slice()),
+                (file, plot.as_bytes()),
+            ] {
+                std::fs::write(&file, content).map_err(|error| cannot_write(&file, &error))?;
+                written.push(file);
+            }
         }
     }
     if args.json {
