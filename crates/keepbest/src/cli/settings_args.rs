@@ -112,7 +112,9 @@ mod tests {
         let command = Cli::command();
         let train = command.find_subcommand("train").unwrap();
         // These say which run, or how to talk about it, and change nothing in it.
-        let of_the_command = ["resume", "config", "quiet", "json", "help"];
+        let of_the_command = [
+            "resume", "config", "quiet", "json", "help", "profile", "tui",
+        ];
         for flag in train.get_arguments().filter_map(|arg| arg.get_long()) {
             let is_key = Settings::KEYS.iter().any(|key| key.name == flag);
             assert!(is_key != of_the_command.contains(&flag), "--{flag}");
