@@ -33,6 +33,9 @@ pub struct EvaluationRecord {
     /// What was decided by the run's further objectives, in their order. Verdict, score and value above are by its first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Judgement>,
+    /// Which weights of the step were measured, where there are several: `raw` or `ema`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
 }
 
 impl EvaluationRecord {
@@ -53,6 +56,7 @@ impl EvaluationRecord {
             value,
             digest: None,
             others: Vec::new(),
+            weights: None,
         }
     }
 
@@ -240,6 +244,7 @@ mod tests {
                 value: f64::NAN,
                 digest: Some(WeightsDigest([i as u8; 32])),
                 others: Vec::new(),
+                weights: None,
             })
             .collect();
         bare.judged_by(&objective).unwrap()

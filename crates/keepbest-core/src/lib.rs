@@ -24,6 +24,7 @@ pub mod history;
 pub mod metrics;
 pub mod objective;
 pub mod retention;
+pub mod size;
 pub mod statistics;
 pub mod verdict;
 

@@ -21,6 +21,8 @@ pub struct DataBundle {
     pub test: Option<Arc<dyn Dataset>>,
     /// What the user should know, such as files that were left out.
     pub notes: Vec<String>,
+    /// Images that were left out because they cannot be read ([`crate::open_with`]), each with its path and why.
+    pub skipped: Vec<String>,
 }
 
 impl DataBundle {
@@ -38,6 +40,7 @@ impl DataBundle {
             val,
             test,
             notes: Vec::new(),
+            skipped: Vec::new(),
         }
     }
 

@@ -11,13 +11,13 @@
 //! order in which images are asked for changes a bit.
 //!
 //! ```
-//! use keepbest_data::{Augmentation, Loader, LoaderConfig, PrepareOptions, open};
+//! use keepbest_data::{Loader, LoaderConfig, PrepareOptions, open};
 //!
 //! let bundle = open("fashion-mnist-mini", None)?;
 //! let data = bundle.prepare(&PrepareOptions::default())?;
 //! assert_eq!((data.train.len(), data.val.len()), (5400, 600));
 //!
-//! let config = LoaderConfig::training(64, 1).with_augmentation(Augmentation { flip: true, shift: 2 });
+//! let config = LoaderConfig::training(64, 1).with_augmentation("flip,shift:2".parse()?);
 //! let loader = Loader::new(data.train.clone(), &data.preprocessing, config)?;
 //! let mut seen = 0;
 //! for batch in loader.epoch(1, 0) {
@@ -46,9 +46,10 @@ mod preprocessing;
 pub mod readers;
 mod resize;
 pub mod rng;
+mod sampling;
 pub mod split;
 
-pub use augment::Augmentation;
+pub use augment::{Augmentation, AugmentationError, Jitter, Mixed};
 pub use bundle::DataBundle;
 pub use cache::{CacheBudget, Cached, DEFAULT_CACHE_BYTES};
 pub use dataset::{Dataset, MemoryDataset, Subset};
@@ -58,8 +59,10 @@ pub use guard::is_decoding;
 pub use identity::{Identity, SharedImages};
 pub use image::{Image, ImageShape};
 pub use input::{decode_image, list_images, load_image};
-pub use loader::{Batch, Epoch, Loader, LoaderConfig, Order, batch_ranges};
+pub use loader::{Batch, Epoch, Loader, LoaderConfig, batch_ranges};
 pub use normalise::Normaliser;
-pub use open::{DEFAULT_SOURCE, Listing, list, open};
+pub use open::{DEFAULT_SOURCE, Listing, list, open, open_with};
 pub use prepare::{PrepareOptions, Prepared};
 pub use preprocessing::{ChannelRule, Preprocessing, ResizeRule};
+pub use readers::files::Unreadable;
+pub use sampling::Order;

@@ -6,30 +6,18 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::rng::{CounterRng, Stream};
-use crate::{Augmentation, LoadError, Normaliser, Preprocessing, Subset};
-
-/// In which order an epoch goes through the images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// As they are.
-    Sequential,
-    /// Shuffled anew in every epoch, as a pure function of this seed and the epoch.
-    Shuffled {
-        /// The seed.
-        seed: u64,
-    },
-}
+use crate::augment::Draw;
+use crate::{Augmentation, LoadError, Mixed, Normaliser, Order, Preprocessing, Subset};
 
 /// How to make batches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct LoaderConfig {
     /// Images in a batch.
     pub batch_size: usize,
     /// Order of the images.
     pub order: Order,
-    /// What is done to the images at random; with the seed of [`Order::Shuffled`], or 0.
+    /// What is done to the images at random; with the seed of [`Order`], or 0.
     pub augmentation: Augmentation,
     /// Finished batches that may wait for the engine; one more is always being made. Changes no bit.
     pub prefetch: usize,
@@ -57,6 +45,12 @@ impl LoaderConfig {
     /// The same with another augmentation.
     pub fn with_augmentation(mut self, augmentation: Augmentation) -> Self {
         self.augmentation = augmentation;
+        self
+    }
+
+    /// The same in another order.
+    pub fn with_order(mut self, order: Order) -> Self {
+        self.order = order;
         self
     }
 
@@ -188,15 +182,6 @@ impl Loader {
     }
 }
 
-/// The order in which an epoch goes through `images` images.
-fn epoch_order(images: usize, order: Order, epoch: u64) -> Vec<usize> {
-    let mut positions: Vec<usize> = (0..images).collect();
-    if let Order::Shuffled { seed } = order {
-        CounterRng::new(seed, Stream::Shuffle, &[epoch]).shuffle(&mut positions);
-    }
-    positions
-}
-
 /// What the loader's thread works with.
 struct Worker {
     subset: Subset,
@@ -209,9 +194,12 @@ struct Worker {
 impl Worker {
     /// Makes and sends batches until they are done, one fails, or nobody takes them any more.
     fn run(&self, ranges: &[Range<usize>], sender: &SyncSender<Result<Batch, LoadError>>) {
-        let order = epoch_order(self.subset.len(), self.config.order, self.epoch);
+        let order = self
+            .config
+            .order
+            .positions(&self.subset.labels(), self.epoch);
         for range in ranges {
-            let made = catch_unwind(AssertUnwindSafe(|| self.make(&order[range.clone()])))
+            let made = catch_unwind(AssertUnwindSafe(|| self.make(&order, range.clone())))
                 .unwrap_or_else(|panic| {
                     Err(LoadError::Stopped {
                         message: panic_message(&*panic),
@@ -224,13 +212,12 @@ impl Worker {
         }
     }
 
-    fn make(&self, positions: &[usize]) -> Result<Batch, LoadError> {
+    fn make(&self, order: &[usize], range: Range<usize>) -> Result<Batch, LoadError> {
+        let (first, positions) = (range.start, &order[range]);
         let shape = self.normaliser.preprocessing().input;
-        let seed = match self.config.order {
-            Order::Shuffled { seed } => seed,
-            Order::Sequential => 0,
-        };
+        let seed = self.config.order.seed();
         let dataset = self.subset.dataset();
+        let augmentation = &self.config.augmentation;
         let mut buffers = self.pool.take();
         buffers.images.resize(positions.len() * shape.size(), 0.0);
         for (&position, out) in positions
@@ -239,24 +226,29 @@ impl Worker {
         {
             let index = self.subset.indices()[position];
             let image = dataset.image(index)?;
-            let placement = self.config.augmentation.draw(seed, self.epoch, index);
-            self.normaliser
-                .apply_placed(&image, placement, out)
-                .map_err(|source| LoadError::Image {
-                    origin: dataset.source(index),
-                    source,
-                })?;
+            let fitted = self.normaliser.preprocessing().fit(&image);
+            let fitted = fitted.map_err(|source| LoadError::Image {
+                origin: dataset.source(index),
+                source,
+            })?;
+            let (epoch, image) = (self.epoch, index);
+            let draw = Draw { seed, epoch, image };
+            let changed = augmentation.change(fitted, draw);
+            self.normaliser.normalise(&changed, out);
+            augmentation.change_input(out, shape, draw);
             buffers.labels.push(dataset.label(index));
             buffers.indices.push(index);
         }
         let Buffers {
-            images,
+            mut images,
             labels,
             indices,
         } = buffers;
+        let mixed = augmentation.mix(&mut images, &labels, shape, (seed, self.epoch, first));
         Ok(Batch {
             images,
             labels,
+            mixed,
             indices,
             pool: self.pool.clone(),
         })
@@ -276,6 +268,8 @@ pub struct Batch {
     pub images: Vec<f32>,
     /// The labels, `[n]`.
     pub labels: Vec<u32>,
+    /// What mixup or cutmix mixed into the images.
+    pub mixed: Option<Mixed>,
     /// Each image's index in the data set under the [`Subset`].
     pub indices: Vec<usize>,
     pool: Arc<Pool>,
@@ -421,14 +415,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn the_order_of_an_epoch_never_changes() {
-        let order = |seed, epoch| epoch_order(8, Order::Shuffled { seed }, epoch);
-        assert_eq!(order(1, 1), [7, 2, 0, 1, 5, 4, 3, 6]);
-        assert_ne!(order(1, 1), order(1, 2));
-        assert_ne!(order(1, 1), order(2, 1));
-        assert_eq!(epoch_order(3, Order::Sequential, 9), [0, 1, 2]);
     }
 }

@@ -1,6 +1,5 @@
 //! From a fitted `u8` image to the network's `f32` input, by table.
 
-use crate::augment::Placement;
 use crate::{Image, Preprocessing, PreprocessingError};
 
 /// A [`Preprocessing`] with its 256 possible values of each channel computed once.
@@ -40,16 +39,6 @@ impl Normaliser {
     /// # Errors
     /// When the image or `out` does not fit.
     pub fn apply(&self, image: &Image, out: &mut [f32]) -> Result<(), PreprocessingError> {
-        self.apply_placed(image, Placement::default(), out)
-    }
-
-    /// Fits the image, moves and flips it, and normalises it into `out`.
-    pub(crate) fn apply_placed(
-        &self,
-        image: &Image,
-        placement: Placement,
-        out: &mut [f32],
-    ) -> Result<(), PreprocessingError> {
         let input = self.preprocessing.input;
         if out.len() != input.size() {
             return Err(PreprocessingError::OutputLength {
@@ -58,33 +47,18 @@ impl Normaliser {
             });
         }
         let fitted = self.preprocessing.fit(image)?;
-        let pixels = fitted.pixels();
-        let channels = input.channels;
-        if placement == Placement::default() {
-            for (out, pixel) in out
-                .chunks_exact_mut(channels)
-                .zip(pixels.chunks_exact(channels))
-            {
-                for ((out, &value), table) in out.iter_mut().zip(pixel).zip(&self.table) {
-                    *out = table[usize::from(value)];
-                }
-            }
-            return Ok(());
-        }
-        let stride = input.width * channels;
-        for (y, out_row) in out.chunks_exact_mut(stride).enumerate() {
-            let row = placement
-                .row(y, input.height)
-                .map(|row| &pixels[row * stride..(row + 1) * stride]);
-            for (x, out) in out_row.chunks_exact_mut(channels).enumerate() {
-                // Outside the image: pixel value 0, before normalisation, as torchvision's padding.
-                let pixel = row.zip(placement.column(x, input.width));
-                for (channel, (out, table)) in out.iter_mut().zip(&self.table).enumerate() {
-                    *out =
-                        table[pixel.map_or(0, |(row, x)| usize::from(row[x * channels + channel]))];
-                }
-            }
-        }
+        self.normalise(&fitted, out);
         Ok(())
+    }
+
+    /// An image of the model's shape, as the network takes it.
+    pub(crate) fn normalise(&self, fitted: &Image, out: &mut [f32]) {
+        let channels = self.preprocessing.input.channels;
+        let pixels = fitted.pixels().chunks_exact(channels);
+        for (out, pixel) in out.chunks_exact_mut(channels).zip(pixels) {
+            for ((out, &value), table) in out.iter_mut().zip(pixel).zip(&self.table) {
+                *out = table[usize::from(value)];
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::readers::cifar::{self, CifarFiles};
+use crate::readers::files::Unreadable;
 use crate::readers::folder::{self, Layout};
 use crate::readers::idx::{self, IdxFiles};
 use crate::readers::{npz, read_folder, table};
@@ -33,6 +34,18 @@ const SYSTEM_FOLDER: &str = "/usr/share/datasets/fashion-mnist";
 /// # Ok::<(), keepbest_data::DataError>(())
 /// ```
 pub fn open(spec: &str, data_dir: Option<&Path>) -> Result<DataBundle, DataError> {
+    open_with(spec, data_dir, Unreadable::Refuse)
+}
+
+/// As [`open`], with a choice what becomes of image files that cannot be read.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(
+    spec: &str,
+    data_dir: Option<&Path>,
+    unreadable: Unreadable,
+) -> Result<DataBundle, DataError> {
     match spec {
         embedded::NAME => embedded::fashion_mnist(),
         FASHION_MNIST => {
@@ -43,7 +56,7 @@ pub fn open(spec: &str, data_dir: Option<&Path>) -> Result<DataBundle, DataError
                 ..bundle
             })
         }
-        path => open_path(path),
+        path => open_path(path, unreadable),
     }
 }
 
@@ -66,7 +79,7 @@ fn find_fashion_mnist(data_dir: Option<&Path>) -> Result<(PathBuf, IdxFiles), Da
     Err(DataError::FashionMnistMissing { looked })
 }
 
-fn open_path(spec: &str) -> Result<DataBundle, DataError> {
+fn open_path(spec: &str, unreadable: Unreadable) -> Result<DataBundle, DataError> {
     let path = Path::new(spec);
     if !path.exists() {
         // A bare word is meant as a name.
@@ -85,7 +98,7 @@ fn open_path(spec: &str) -> Result<DataBundle, DataError> {
     }
     if !path.is_dir() {
         if table::is_table(path) {
-            return table::open(path);
+            return table::open(path, unreadable);
         }
         if npz::is_npz(path) {
             return npz::open(path);
@@ -102,7 +115,7 @@ fn open_path(spec: &str) -> Result<DataBundle, DataError> {
         return cifar::open_files(&files, path);
     }
     if let Some(layout) = Layout::find(path)? {
-        return folder::open_layout(&layout, path);
+        return folder::open_layout(&layout, path, unreadable);
     }
     let entries = read_folder(path)?;
     if entries.is_empty() {

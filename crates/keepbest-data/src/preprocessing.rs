@@ -329,7 +329,7 @@ impl Preprocessing {
 /// The longest side of a model's input, in pixels.
 const MAX_SIDE: usize = 16_384;
 
-fn luma([red, green, blue]: [u8; 3]) -> u8 {
+pub(crate) fn luma([red, green, blue]: [u8; 3]) -> u8 {
     ((u32::from(red) * 19_595 + u32::from(green) * 38_470 + u32::from(blue) * 7_471 + 0x8000) >> 16)
         as u8
 }

@@ -17,6 +17,8 @@ pub enum Stream {
     Shuffle = 3,
     /// Augmentation of one image in one epoch.
     Augment = 4,
+    /// Mixing the images of one batch.
+    Mix = 5,
 }
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -70,6 +72,16 @@ impl CounterRng {
     /// True or false, each with probability one half.
     pub fn coin(&mut self) -> bool {
         self.next_u64() >> 63 == 1
+    }
+
+    /// A number from 0 to below 1: a multiple of 2^-53, each as likely.
+    pub fn unit(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
+    /// A number from `low` to `high`.
+    pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * self.unit()
     }
 
     /// Fisher-Yates: every order of `items` with the same probability.

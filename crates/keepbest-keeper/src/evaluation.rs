@@ -1,6 +1,6 @@
 //! Metrics of a snapshot.
 
-use keepbest_core::Metrics;
+use keepbest_core::{EvaluationRecord, Judgement, Metrics};
 
 use crate::snapshot::SnapshotHandle;
 
@@ -11,6 +11,7 @@ pub struct Evaluation {
     epoch: u64,
     metrics: Metrics,
     withheld: Option<String>,
+    weights: Option<String>,
 }
 
 impl Evaluation {
@@ -22,6 +23,7 @@ impl Evaluation {
             epoch,
             metrics,
             withheld: None,
+            weights: None,
         }
     }
 
@@ -29,6 +31,13 @@ impl Evaluation {
     #[must_use]
     pub fn withheld(mut self, reason: impl Into<String>) -> Self {
         self.withheld = Some(reason.into());
+        self
+    }
+
+    /// The same, of these weights of the step where there are several, such as `raw` and `ema`: for the record.
+    #[must_use]
+    pub fn of_weights(mut self, which: impl Into<String>) -> Self {
+        self.weights = Some(which.into());
         self
     }
 
@@ -60,7 +69,13 @@ impl Evaluation {
         self.withheld.as_deref()
     }
 
-    pub(crate) fn into_parts(self) -> (SnapshotHandle, u64, Metrics) {
-        (self.snapshot, self.epoch, self.metrics)
+    /// The snapshot, and the record of it once it is judged.
+    pub(crate) fn judged(self, judgement: Judgement) -> (SnapshotHandle, EvaluationRecord) {
+        let step = self.step();
+        let record = EvaluationRecord {
+            weights: self.weights,
+            ..EvaluationRecord::new(step, self.epoch, self.metrics, judgement)
+        };
+        (self.snapshot, record)
     }
 }

@@ -369,13 +369,14 @@ impl Keeper {
             refs.push(RefName::LAST);
         }
 
-        let (snapshot, epoch, metrics) = evaluation.into_parts();
+        let epoch = evaluation.epoch();
         let first = judgements.remove(0);
         self.stop = self
             .stopping
             .observe(&self.aims[0].objective, &first, epoch);
         let verdict = first.verdict.clone();
-        let record = EvaluationRecord::new(step, epoch, metrics, first).with_others(judgements);
+        let (snapshot, record) = evaluation.judged(first);
+        let record = record.with_others(judgements);
         let index = self.history.len();
         self.history.push(record.clone());
         self.queue.offer(EvaluatedJob {

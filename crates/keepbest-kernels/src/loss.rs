@@ -13,6 +13,67 @@ pub struct LossOutput {
     pub correct: u32,
 }
 
+/// The labels of a batch: one an image, or two with their shares.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Labels<'a> {
+    /// Each image's own label.
+    pub own: &'a [u32],
+    /// What was mixed into the images, where something was.
+    pub mixed: Option<Mixed<'a>>,
+}
+
+/// Second labels, of images that are mixtures of two.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mixed<'a> {
+    /// Each image's other label.
+    pub others: &'a [u32],
+    /// The share of each image's own label, from 0 to 1; the rest is the other's.
+    pub shares: &'a [f64],
+}
+
+impl<'a> From<&'a [u32]> for Labels<'a> {
+    fn from(own: &'a [u32]) -> Self {
+        Labels { own, mixed: None }
+    }
+}
+
+impl<'a> From<&'a Vec<u32>> for Labels<'a> {
+    fn from(own: &'a Vec<u32>) -> Self {
+        own.as_slice().into()
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u32; N]> for Labels<'a> {
+    fn from(own: &'a [u32; N]) -> Self {
+        own.as_slice().into()
+    }
+}
+
+impl Labels<'_> {
+    /// Both labels of an image with their shares, which sum to 1.
+    fn of(&self, image: usize) -> [(usize, f64); 2] {
+        let own = self.own[image] as usize;
+        match self.mixed {
+            None => [(own, 1.0), (own, 0.0)],
+            Some(Mixed { others, shares }) => [
+                (own, shares[image]),
+                (others[image] as usize, 1.0 - shares[image]),
+            ],
+        }
+    }
+
+    fn check(&self, n: usize, classes: usize) {
+        let fits = |labels: &[u32]| labels[..n].iter().all(|&l| (l as usize) < classes);
+        check_len("labels", self.own, n);
+        assert!(fits(self.own), "loss: label out of range");
+        if let Some(Mixed { others, shares }) = self.mixed {
+            check_len("other labels", others, n);
+            check_len("shares", shares, n);
+            assert!(fits(others), "loss: other label out of range");
+        }
+    }
+}
+
 #[derive(Clone, Copy, Default)]
 struct Partial {
     nll: f64,
@@ -29,17 +90,21 @@ const GROUPS: usize = 64;
 /// [`ActShape::image_stride`](crate::ActShape::image_stride) of a `1 x 1 x classes` activation). With class weights the mean
 /// is weighted: the sum over images divided by the sum of their labels' weights.
 ///
+/// An image of two labels counts as its two labels' losses, each times its share: the loss of mixup (Zhang et al., arXiv
+/// 1710.09412) and cutmix, and without class weights `CrossEntropyLoss` of the class probabilities made of the shares. Its
+/// weight is the same mean of the labels' weights. As correct counts the label of the larger share.
+///
 /// # Panics
 ///
 /// When a slice is too short, `n` is 0, or a label is not below `classes`.
 #[allow(clippy::too_many_arguments)]
-pub fn softmax_cross_entropy(
+pub fn softmax_cross_entropy<'a>(
     ctx: &Context,
     n: usize,
     classes: usize,
     logits: &[f32],
     stride: usize,
-    labels: &[u32],
+    labels: impl Into<Labels<'a>>,
     label_smoothing: f64,
     class_weights: Option<&[f32]>,
     dlogits: Option<&mut [f32]>,
@@ -50,11 +115,8 @@ pub fn softmax_cross_entropy(
     );
     let needed = (n - 1) * stride + classes;
     check_len("logits", logits, needed);
-    check_len("labels", labels, n);
-    assert!(
-        labels[..n].iter().all(|&label| (label as usize) < classes),
-        "loss: label out of range"
-    );
+    let labels = labels.into();
+    labels.check(n, classes);
     if let Some(weights) = class_weights {
         check_len("class weights", weights, classes);
     }
@@ -63,8 +125,11 @@ pub fn softmax_cross_entropy(
     }
     let weight_of = |class: usize| class_weights.map_or(1.0, |weights| f64::from(weights[class]));
     let mut total_weight = 0.0;
-    for &label in &labels[..n] {
-        total_weight += weight_of(label as usize);
+    let image_weight = |[(own, share), (other, rest)]: [(usize, f64); 2]| {
+        share * weight_of(own) + rest * weight_of(other)
+    };
+    for image in 0..n {
+        total_weight += image_weight(labels.of(image));
     }
     let weight_sum: f64 = (0..classes).map(weight_of).sum();
     let spread = label_smoothing / classes as f64;
@@ -76,18 +141,19 @@ pub fn softmax_cross_entropy(
         let mut partial = Partial::default();
         for image in task * group..n.min((task + 1) * group) {
             let row = &logits[image * stride..][..classes];
-            let label = labels[image] as usize;
+            let targets @ [(own, share), (other, rest)] = labels.of(image);
             let (max, sum) = max_and_sum(row);
             let log_sum = libm::log(sum);
             let log_probability = |class: usize| f64::from(row[class]) - max - log_sum;
-            partial.nll -= weight_of(label) * log_probability(label);
-            partial.weight += weight_of(label);
+            partial.nll -= share * weight_of(own) * log_probability(own)
+                + rest * weight_of(other) * log_probability(other);
+            partial.weight += image_weight(targets);
             if label_smoothing != 0.0 {
                 for class in 0..classes {
                     partial.smooth -= weight_of(class) * log_probability(class);
                 }
             }
-            if argmax(row) == Some(label) {
+            if argmax(row) == Some(if share >= 0.5 { own } else { other }) {
                 partial.correct += 1;
             }
             if let Some(gradient) = &gradient {
@@ -95,8 +161,11 @@ pub fn softmax_cross_entropy(
                 let out = unsafe { gradient.part(image * stride, classes) };
                 for (class, out) in out.iter_mut().enumerate() {
                     let probability = libm::exp(f64::from(row[class]) - max) / sum;
-                    let hit = if class == label { 1.0 } else { 0.0 };
-                    let nll = (1.0 - label_smoothing) * weight_of(label) * (probability - hit);
+                    let nll_of = |label: usize, share: f64| {
+                        let hit = if class == label { 1.0 } else { 0.0 };
+                        (1.0 - label_smoothing) * (share * weight_of(label)) * (probability - hit)
+                    };
+                    let nll = nll_of(own, share) + nll_of(other, rest);
                     let smooth = spread * (weight_sum * probability - weight_of(class));
                     *out = ((nll + smooth) / total_weight) as f32;
                 }

@@ -289,3 +289,29 @@ pub fn adam(
         });
     });
 }
+
+multiversion! {
+    fn average_block(share: &f32, values: &[f32], average: &mut [f32]) {
+        for (a, &v) in average.iter_mut().zip(values) {
+            *a = (v - *a).mul_add(*share, *a);
+        }
+    }
+}
+
+/// Moves an average by `share` of the way to `values` (Polyak and Juditsky, 1992).
+///
+/// # Panics
+///
+/// When lengths differ.
+pub fn average(ctx: &Context, share: f32, values: &[f32], mut average: Update<'_>) {
+    let len = average.len();
+    assert_eq!(values.len(), len, "average: lengths differ");
+    let slot = average.split();
+    ctx.for_ranges(len, CHUNK, &|range| {
+        blocks(range, &|start, len| {
+            // SAFETY: blocks are disjoint.
+            let average = unsafe { slot.part(start, len) };
+            average_block(ctx.isa(), &share, &values[start..start + len], average);
+        });
+    });
+}

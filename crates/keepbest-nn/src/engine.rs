@@ -14,6 +14,7 @@ mod optimizer_tests;
 
 use crate::network::{Network, ParamId};
 use crate::optimizer::check;
+use crate::params::average;
 use crate::params::{
     ParamLayout, Role, Snapshot, StateCell, StateNames, TrainState, WeightsError, described,
 };
@@ -23,7 +24,8 @@ use crate::profile::{Part, Profile, Profiler};
 use crate::random;
 use crate::spec::ModelSpec;
 use keepbest_formats::StateDict;
-use keepbest_kernels::{Buffer, Context, Isa, Precision, activation, loss, reduce};
+use keepbest_kernels::loss::{self, Labels};
+use keepbest_kernels::{Buffer, Context, Isa, Precision, activation, reduce};
 use std::sync::Arc;
 
 pub use config::{EngineConfig, LossConfig};
@@ -46,14 +48,15 @@ pub struct StepOutput {
 pub trait Engine {
     /// Takes one optimizer step on a batch.
     ///
-    /// `images` is `[labels.len(), height, width, channels]`, dense, normalised.
+    /// `images` is `[n, height, width, channels]`, dense, normalised; `labels` one label each (`&[u32]`), or two with
+    /// their shares.
     ///
     /// # Errors
     /// [`StepError`]; the weights are then those from before the step.
-    fn step(
+    fn step<'a>(
         &mut self,
         images: &[f32],
-        labels: &[u32],
+        labels: impl Into<Labels<'a>>,
         learning_rate: f64,
     ) -> Result<StepOutput, StepError>;
 
@@ -181,7 +184,15 @@ impl CpuEngine {
         let plan = Plan::new(&network, batch, Purpose::Training(&rates), &ctx)?;
         let layout = network.layout();
         let slots = config.optimizer.slots();
-        let mut state = TrainState::new(layout, slots.len());
+        if let Some(decay) = config.ema {
+            check(
+                "ema",
+                decay,
+                (0.0..1.0).contains(&decay),
+                "at least 0 and below 1",
+            )?;
+        }
+        let mut state = TrainState::new(layout, slots.len(), config.ema.is_some());
         start(layout, config.seed, &mut state);
         let channels = plan.channels_len;
         let memory = Memory {
@@ -235,7 +246,7 @@ impl CpuEngine {
         Predictor::with_context(Arc::clone(&self.network), batch_size, Arc::clone(&self.ctx))
     }
 
-    /// Replaces all weights and buffers. The optimizer's state and the step stay.
+    /// Replaces all weights and buffers, the moving average by them. The optimizer's state and the step stay.
     ///
     /// # Errors
     /// [`WeightsError`] listing missing, unexpected and mis-shaped tensors; nothing is changed then.
@@ -250,12 +261,28 @@ impl CpuEngine {
                 }
             }
             copy_weights(layout, weights, &mut next.weights, &mut next.counters);
+            next.average_from_weights();
         });
         Ok(())
     }
 
-    /// Replaces the optimizer's state and the number of steps taken: with [`CpuEngine::load_weights`], all
-    /// that a resumed run needs.
+    /// Takes up where a snapshot was: its weights and training state, of either face, and its step. All that a resumed run
+    /// needs.
+    ///
+    /// # Errors
+    /// [`WeightsError`] listing missing, unexpected and mis-shaped tensors.
+    pub fn restore(
+        &mut self,
+        weights: &StateDict,
+        training: &StateDict,
+        steps: u64,
+    ) -> Result<(), WeightsError> {
+        let (weights, training) = average::raw_first(weights, training);
+        self.load_weights(&weights)?;
+        self.load_training_state(&training, steps)
+    }
+
+    /// Replaces the optimizer's state and the number of steps taken.
     ///
     /// # Errors
     /// [`WeightsError`] listing missing, unexpected and mis-shaped tensors; nothing is changed then.
@@ -282,6 +309,34 @@ impl CpuEngine {
                     copy_f32(found, &mut slot[tensor.trained_range()]);
                 }
             }
+            if let Some(values) = &mut next.average {
+                average::read(layout, training, values);
+            }
+        });
+        Ok(())
+    }
+
+    /// Measures the statistics of all batch norms anew, for weights that were not trained with the ones they have (averages),
+    /// as `torch.optim.swa_utils.update_bn`: they become the mean over the batches, of which `seen` were there before. The
+    /// weights, the optimizer's state and the step stay.
+    ///
+    /// # Errors
+    /// [`StepError`], as of a step.
+    pub fn measure_statistics(&mut self, images: &[f32], seen: u64) -> Result<(), StepError> {
+        let n = images.len() / self.network.image_len().max(1);
+        self.check_batch(images, (&vec![0; n]).into(), 0.0)?;
+        self.forward(n, images);
+        let (network, plan, memory) = (&self.network, &self.plan, &self.memory);
+        let rates = &self.rates;
+        let batch = update::MixedIn {
+            images: n,
+            momentum: Some(1.0 / (seen as f64 + 1.0)),
+        };
+        self.state.update(network.layout(), |next, old| {
+            if let Some(old) = old {
+                next.copy_from(old);
+            }
+            update::running_statistics(network, plan, rates, memory, batch, next, old);
         });
         Ok(())
     }
@@ -306,10 +361,10 @@ impl CpuEngine {
     fn check_batch(
         &self,
         images: &[f32],
-        labels: &[u32],
+        labels: Labels<'_>,
         learning_rate: f64,
     ) -> Result<(), StepError> {
-        let n = labels.len();
+        let n = labels.own.len();
         if n == 0 || n > self.plan.batch {
             return Err(StepError::BatchSize {
                 found: n,
@@ -325,12 +380,24 @@ impl CpuEngine {
             });
         }
         let classes = self.network.classes();
-        if let Some(index) = labels.iter().position(|l| *l as usize >= classes) {
-            return Err(StepError::Label {
-                found: labels[index],
-                index,
-                classes,
-            });
+        let others = labels.mixed.map_or(&[][..], |mixed| mixed.others);
+        for labels in [labels.own, others] {
+            if let Some(index) = labels.iter().position(|l| *l as usize >= classes) {
+                return Err(StepError::Label {
+                    found: labels[index],
+                    index,
+                    classes,
+                });
+            }
+        }
+        if let Some(mixed) = labels.mixed {
+            let shares = mixed.shares.iter();
+            if mixed.others.len() != n
+                || mixed.shares.len() != n
+                || !shares.into_iter().all(|share| (0.0..=1.0).contains(share))
+            {
+                return Err(StepError::Shares { images: n });
+            }
         }
         if n == 1
             && let Some(layer) = self.network.needs_two_images()
@@ -376,7 +443,7 @@ impl CpuEngine {
     }
 
     /// From the logits in the arena to the loss and the gradient of the logits.
-    fn loss(&mut self, labels: &[u32]) -> loss::LossOutput {
+    fn loss(&mut self, labels: Labels<'_>) -> loss::LossOutput {
         let plan = &self.plan;
         let gradient = plan
             .output_gradient
@@ -389,7 +456,7 @@ impl CpuEngine {
             .expect("the plan keeps logits and their gradient apart");
         loss::softmax_cross_entropy(
             &self.ctx,
-            labels.len(),
+            labels.own.len(),
             self.network.classes(),
             logits,
             plan.output_shape.image_stride(),
@@ -422,7 +489,7 @@ impl CpuEngine {
     /// From the gradients of `n` images to the next state.
     fn update(&mut self, n: usize, learning_rate: f64, gradient_scale: f32) {
         let (ctx, network, plan, memory) = (&self.ctx, &self.network, &self.plan, &self.memory);
-        let rates = &self.rates;
+        let (rates, ema) = (&self.rates, self.config.ema);
         let step = update::OptimizerStep {
             config: &self.config.optimizer,
             rates,
@@ -431,7 +498,14 @@ impl CpuEngine {
         };
         self.state.update(network.layout(), |next, old| {
             update::optimize(ctx, network.layout(), &step, &memory.gradients, next, old);
-            update::running_statistics(network, plan, rates, memory, n, next, old);
+            let batch = update::MixedIn {
+                images: n,
+                momentum: None,
+            };
+            update::running_statistics(network, plan, rates, memory, batch, next, old);
+            if let Some(decay) = ema {
+                average::follow(ctx, decay, next, old);
+            }
         });
     }
 
@@ -456,14 +530,15 @@ impl CpuEngine {
 }
 
 impl Engine for CpuEngine {
-    fn step(
+    fn step<'a>(
         &mut self,
         images: &[f32],
-        labels: &[u32],
+        labels: impl Into<Labels<'a>>,
         learning_rate: f64,
     ) -> Result<StepOutput, StepError> {
+        let labels = labels.into();
         self.check_batch(images, labels, learning_rate)?;
-        let n = labels.len();
+        let n = labels.own.len();
         self.forward(n, images);
         let since = self.profiler.now();
         let loss = self.loss(labels);
@@ -506,6 +581,7 @@ fn start(layout: &ParamLayout, seed: u64, state: &mut TrainState) {
             tensor.start.fill(key, &mut state.weights[tensor.range()]);
         }
     }
+    state.average_from_weights();
 }
 
 /// Copies a checked state dict into the arena. A counter that is absent starts at 0.
@@ -528,7 +604,7 @@ pub(crate) fn copy_weights(
     }
 }
 
-fn copy_f32(found: Option<&keepbest_formats::Tensor>, out: &mut [f32]) {
+pub(crate) fn copy_f32(found: Option<&keepbest_formats::Tensor>, out: &mut [f32]) {
     let tensor = found.expect("checked: the tensor is there");
     out.copy_from_slice(&tensor.as_f32().expect("checked: the tensor is f32"));
 }

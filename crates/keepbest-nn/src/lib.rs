@@ -25,10 +25,13 @@ pub mod zoo;
 pub use engine::{
     CpuEngine, Engine, EngineConfig, EngineError, LossConfig, StepError, StepOutput, Tuning,
 };
+pub use keepbest_kernels::loss::{Labels, Mixed};
 pub use keepbest_kernels::{Isa, Precision};
 pub use network::{LayerError, LayerSummary, Network};
 pub use optimizer::{OptimizerConfig, SettingError};
-pub use params::{Mismatch, ParamLayout, ParamTensor, Role, Snapshot, WeightsError};
+pub use params::{
+    Mismatch, ParamLayout, ParamTensor, Role, Snapshot, WeightsError, optimizer_state,
+};
 pub use predictor::{PredictError, Predictor};
 pub use profile::{Phase, Profile, ProfileEntry};
 pub use spec::*;

@@ -1,8 +1,10 @@
 //! Parameters and buffers: names, shapes, places in the contiguous arenas, and how they start.
 
+pub(crate) mod average;
 mod start;
 mod state;
 
+pub use average::optimizer_state;
 pub(crate) use start::Start;
 pub use state::Snapshot;
 pub(crate) use state::{StateCell, StateNames, TrainState};

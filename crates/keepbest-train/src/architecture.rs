@@ -6,6 +6,7 @@ use keepbest_nn::zoo::{self, UnknownModel, ZooOptions};
 use keepbest_nn::{InputSize, ModelSpec, SpecError};
 
 use crate::nearest;
+use crate::settings::Settings;
 
 /// Why there is no such architecture.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +75,36 @@ fn file(model: &str) -> Option<&Path> {
     path.extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
         .then_some(path)
+}
+
+/// A run's own copy of the model file it is trained from: what lay outside may change, or go.
+pub(crate) const MODEL_FILE: &str = "model.toml";
+
+/// The copy that a run keeps of its model file, for the run itself or a model in it.
+pub(crate) fn own_model_file(run_or_model: &Path) -> Option<PathBuf> {
+    let mut folders = run_or_model.ancestors().take(3);
+    let run = folders.find(|folder| folder.join("run.toml").is_file())?;
+    Some(run.join(MODEL_FILE)).filter(|copy| copy.is_file())
+}
+
+/// Has a run that was trained from a model file trained again from its own copy.
+pub fn use_own_model(settings: &mut Settings, run: &Path) {
+    if settings
+        .model
+        .as_deref()
+        .is_some_and(|model| file(model).is_some())
+        && let Some(copy) = own_model_file(run)
+    {
+        settings.model = Some(copy.display().to_string());
+    }
+}
+
+/// Keeps a copy of the model file, as it was resolved, in a new run; nothing for a network of the zoo.
+pub(crate) fn keep_model(model: &str, spec: &ModelSpec, run: &Path) -> std::io::Result<()> {
+    if file(model).is_none() {
+        return Ok(());
+    }
+    std::fs::write(run.join(MODEL_FILE), spec.to_toml())
 }
 
 /// The architecture in a model file as it is written, or `None` when `model` is a name.

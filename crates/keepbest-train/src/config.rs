@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use keepbest_data::Augmentation;
+
 use crate::settings::{
-    AlsoKind, Augment, ClassWeights, EvalEvery, ImageSize, Mode, Monitors, OptimizerKind,
-    PrecisionKind, Resize, SaveKind, ScheduleKind, Settings, SettingsError, Smooth, to_toml,
+    AlsoKind, ByteSize, ClassWeights, EvalEvery, ImageSize, Mode, Monitors, OptimizerKind,
+    PrecisionKind, Resize, Sampling, SaveKind, ScheduleKind, Settings, SettingsError, Smooth,
+    to_toml,
 };
 use crate::suggest::nearest;
 
@@ -38,7 +41,13 @@ pub struct Config {
     /// Part of the training images that becomes the test split, where the data has none.
     pub test_fraction: f64,
     /// Random changes to training images.
-    pub augment: Augment,
+    pub augment: Augmentation,
+    /// Which training images an epoch goes through.
+    pub sampling: Sampling,
+    /// Whether image files that cannot be read are left out.
+    pub skip_corrupt: bool,
+    /// Memory for decoded images.
+    pub cache: ByteSize,
     /// The network's name.
     pub model: String,
     /// The model whose weights it starts from.
@@ -79,6 +88,8 @@ pub struct Config {
     pub class_weights: ClassWeights,
     /// Longest gradient; `None` leaves it alone.
     pub clip_grad_norm: Option<f64>,
+    /// Decay of the moving average of the weights; `None` keeps none.
+    pub ema: Option<f64>,
     /// Everything random follows from it.
     pub seed: u64,
     /// Threads; `None` for one a core.
@@ -120,14 +131,14 @@ pub struct Config {
 }
 
 /// Defaults that depend on the data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DataDefaults {
     /// Size of the network's input.
     pub image_size: ImageSize,
     /// How images of other sizes come to it.
     pub resize: Resize,
     /// Random changes that keep an image of its class.
-    pub augment: Augment,
+    pub augment: Augmentation,
 }
 
 impl Default for DataDefaults {
@@ -139,7 +150,7 @@ impl Default for DataDefaults {
         Self {
             image_size,
             resize: Resize::None,
-            augment: Augment::default(),
+            augment: Augmentation::default(),
         }
     }
 }
@@ -205,6 +216,11 @@ impl Config {
             val_fraction: given.val_fraction.unwrap_or(0.1),
             test_fraction: given.test_fraction.unwrap_or(0.1),
             augment: given.augment.unwrap_or(data.augment),
+            sampling: given.sampling.unwrap_or(Sampling::Shuffled),
+            skip_corrupt: given.skip_corrupt.unwrap_or(false),
+            cache: given
+                .cache
+                .unwrap_or(ByteSize(keepbest_data::DEFAULT_CACHE_BYTES)),
             model: given.model.unwrap_or_else(|| DEFAULT_MODEL.into()),
             from: given.from.flatten(),
             freeze: given.freeze.unwrap_or_default(),
@@ -232,6 +248,7 @@ impl Config {
             label_smoothing: given.label_smoothing.unwrap_or(0.1),
             class_weights: given.class_weights.unwrap_or(ClassWeights::None),
             clip_grad_norm: given.clip_grad_norm.flatten(),
+            ema: given.ema.flatten(),
             seed: given.seed.unwrap_or(1),
             threads: given.threads.flatten(),
             device: given.device.unwrap_or_else(|| DEVICES[0].into()),
@@ -280,6 +297,9 @@ impl Config {
             val_fraction: Some(this.val_fraction),
             test_fraction: Some(this.test_fraction),
             augment: Some(this.augment),
+            sampling: Some(this.sampling),
+            skip_corrupt: Some(this.skip_corrupt),
+            cache: Some(this.cache),
             model: Some(this.model),
             from: Some(this.from),
             epochs: Some(this.epochs),
@@ -297,6 +317,7 @@ impl Config {
             label_smoothing: Some(this.label_smoothing),
             class_weights: Some(this.class_weights),
             clip_grad_norm: Some(this.clip_grad_norm),
+            ema: Some(this.ema),
             seed: Some(this.seed),
             threads: Some(this.threads),
             device: Some(this.device),

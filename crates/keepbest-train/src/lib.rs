@@ -7,6 +7,7 @@
 //! - [`find_model`] reads the MODEL grammar: a file, a run, `run@last`, `run@step:1200`.
 
 mod architecture;
+pub mod average;
 mod config;
 mod criterion;
 mod environment;
@@ -26,7 +27,7 @@ mod settings;
 mod suggest;
 mod trainer;
 
-pub use architecture::{ArchitectureError, architecture, read_model_file};
+pub use architecture::{ArchitectureError, architecture, read_model_file, use_own_model};
 pub use config::{Config, DEFAULT_DATA, DEFAULT_MODEL, DEVICES, DataDefaults, check_device};
 pub use criterion::Criterion;
 pub use environment::{Environment, Git};
@@ -42,13 +43,13 @@ pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecor
 pub use report::{Closeup, Mistake, OtherBest, Overlaid, REPORT_FILE, Report, overlay_page};
 pub use run_files::{FileAtHand, RunFilesError, model_file_of, status_of};
 pub use settings::{
-    AlsoKind, Augment, ChangedSetting, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode,
-    Monitors, OptimizerKind, Origin, PrecisionKind, Resize, SaveKind, ScheduleKind, Settings,
-    SettingsError, Smooth, changed_settings, to_toml,
+    AlsoKind, ByteSize, ChangedSetting, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode,
+    Monitors, OptimizerKind, Origin, PrecisionKind, Resize, Sampling, SaveKind, ScheduleKind,
+    Settings, SettingsError, Smooth, changed_settings, to_toml,
 };
 pub use suggest::nearest;
 pub use trainer::{
     Carried, Ending, Event, Example, Finished, Judged, Observer, Outcome, Overview, Profiled,
-    Progress, Recheck, ResumedFrom, Running, TimeSpent, TrainError, TrainerState, Wish,
-    first_difference, resume, train,
+    Progress, RangeTest, RatePoint, RateRange, Recheck, ResumedFrom, Running, TimeSpent,
+    TrainError, TrainerState, Wish, default_augmentation, first_difference, lr_find, resume, train,
 };

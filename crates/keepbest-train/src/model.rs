@@ -10,7 +10,7 @@ use keepbest_keeper::store::InUse;
 use keepbest_nn::zoo::{self, ZooOptions};
 use keepbest_nn::{ModelSpec, Network, ParamTensor, Predictor};
 
-use crate::architecture::{ArchitectureError, read_model_file};
+use crate::architecture::{ArchitectureError, own_model_file, read_model_file};
 use crate::foreign::{Opened, open_any};
 use crate::provenance::Provenance;
 
@@ -194,7 +194,10 @@ impl Model {
             Err(ModelError::NeedsNetwork {
                 trained_as: Some(network),
                 ..
-            }) => Self::open(path, Some(&network)),
+            }) => {
+                let own = own_model_file(path).map(|file| file.display().to_string());
+                Self::open(path, Some(&own.unwrap_or(network)))
+            }
             other => other,
         }
     }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use keepbest_core::WeightsDigest;
-use keepbest_data::{Fingerprint, PrepareOptions};
+use keepbest_data::{Fingerprint, PrepareOptions, Unreadable};
 use keepbest_nn::OptimizerConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::criterion::Criterion;
 use crate::environment::Environment;
+use crate::model::Model;
 
 /// The part of a model file that says how it came about: enough to measure it again on the same images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct Provenance {
     /// The model it started from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+    /// The models whose weights it is the mean of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub averaged: Vec<Parent>,
     /// Every setting, as `run.toml` has them.
     #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
     pub config: toml::Table,
@@ -54,6 +58,20 @@ pub struct DataRecord {
     pub split: SplitRecord,
     /// Identity of each split.
     pub fingerprints: BTreeMap<String, Fingerprint>,
+    /// Image files that were left out because they cannot be read, each with why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<String>,
+}
+
+impl DataRecord {
+    /// What becomes of unreadable files when the images are opened again.
+    pub fn unreadable(&self) -> Unreadable {
+        if self.skipped.is_empty() {
+            Unreadable::Refuse
+        } else {
+            Unreadable::Skip
+        }
+    }
 }
 
 /// How a data set was split.
@@ -104,6 +122,16 @@ impl CriterionRecord {
         Criterion {
             label_smoothing,
             class_weights,
+        }
+    }
+}
+
+impl Parent {
+    /// The record of an opened model.
+    pub fn of(model: &Model) -> Self {
+        Self {
+            digest: model.file.weights_digest(),
+            path: model.path.clone(),
         }
     }
 }

@@ -9,8 +9,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Checkpoint, Policy, policy::format_size};
+use super::{Checkpoint, Policy};
 use crate::objective::Objective;
+use crate::size::format_size;
 
 /// Checkpoints that stay whatever the policies say, by name. Names that do not exist are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,11 +1,73 @@
 //! Image files with labels, wherever their list comes from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::read_file;
 use crate::input::{decode_image, probe_image};
 use crate::{DataError, Dataset, Image, ImageShape};
+
+/// What to do about images that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unreadable {
+    /// They are an error.
+    #[default]
+    Refuse,
+    /// They are left out. To find them, every image is decoded once when the set is opened.
+    Skip,
+}
+
+/// Takes in image files one by one, and leaves out those that cannot be read where that is wanted.
+#[derive(Debug, Default)]
+pub(crate) struct Intake {
+    pub unreadable: Unreadable,
+    /// What was left out, in words: the path and why.
+    pub skipped: Vec<String>,
+}
+
+impl Intake {
+    pub fn new(unreadable: Unreadable) -> Self {
+        Self {
+            unreadable,
+            skipped: Vec::new(),
+        }
+    }
+
+    /// The shape of a file's image; `None` when it is left out.
+    fn shape(&mut self, path: &Path) -> Result<Option<ImageShape>, DataError> {
+        if self.unreadable == Unreadable::Refuse {
+            return probe_image(path).map(Some);
+        }
+        let image = read_file(path).and_then(|bytes| decode_image(&bytes, path));
+        Ok(match image {
+            Ok(image) => Some(image.shape()),
+            Err(error) => {
+                let why = std::error::Error::source(&error).map(|source| format!(": {source}"));
+                self.skipped
+                    .push(format!("{error}{}", why.unwrap_or_default()));
+                None
+            }
+        })
+    }
+
+    /// One line about what was left out.
+    pub fn note(&self) -> Option<String> {
+        const SHOWN: usize = 3;
+        let first = self.skipped.first()?;
+        let others = self.skipped.iter().skip(1).take(SHOWN - 1);
+        let shown = others.fold(first.clone(), |text, next| text + "; " + next);
+        let more = if self.skipped.len() > SHOWN {
+            "; ..."
+        } else {
+            ""
+        };
+        let plural = if self.skipped.len() == 1 { "" } else { "s" };
+        let count = self.skipped.len();
+        Some(format!(
+            "left out {count} image{plural} that cannot be read: {shown}{more}"
+        ))
+    }
+}
 
 /// Labelled image files, decoded at each request.
 #[derive(Debug)]
@@ -70,12 +132,14 @@ impl FileDataset {
         origin: &'static str,
         classes: &[String],
         labelled: Vec<(PathBuf, u32)>,
+        intake: &mut Intake,
     ) -> Result<Self, DataError> {
         let mut files = Vec::with_capacity(labelled.len());
         let mut broken: Vec<DataError> = Vec::new();
         for (path, label) in labelled {
-            match probe_image(&path) {
-                Ok(shape) => files.push(File { path, label, shape }),
+            match intake.shape(&path) {
+                Ok(Some(shape)) => files.push(File { path, label, shape }),
+                Ok(None) => {}
                 Err(error) => broken.push(error),
             }
         }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::FileDataset;
+use super::files::{FileDataset, Intake, Unreadable};
 use super::{Entry, read_folder};
 use crate::input::has_image_extension;
 use crate::{DataBundle, DataError, Dataset};
@@ -80,10 +80,15 @@ pub fn open(folder: &Path) -> Result<DataBundle, DataError> {
     let layout = Layout::find(folder)?.ok_or_else(|| DataError::Empty {
         path: folder.to_owned(),
     })?;
-    open_layout(&layout, folder)
+    open_layout(&layout, folder, Unreadable::Refuse)
 }
 
-pub(crate) fn open_layout(layout: &Layout, folder: &Path) -> Result<DataBundle, DataError> {
+pub(crate) fn open_layout(
+    layout: &Layout,
+    folder: &Path,
+    unreadable: Unreadable,
+) -> Result<DataBundle, DataError> {
+    let mut intake = Intake::new(unreadable);
     let mut left_out = LeftOut::default();
     let classes: Arc<[String]> = class_folders(&layout.train)?
         .into_iter()
@@ -94,10 +99,10 @@ pub(crate) fn open_layout(layout: &Layout, folder: &Path) -> Result<DataBundle, 
             path: layout.train.clone(),
         });
     }
-    let train = read_split(&layout.train, &classes, true, &mut left_out)?;
+    let train = read_split(&layout.train, &classes, true, &mut left_out, &mut intake)?;
     let mut other = |path: &Option<PathBuf>| -> Result<Option<Arc<dyn Dataset>>, DataError> {
         let Some(path) = path else { return Ok(None) };
-        let set = read_split(path, &classes, false, &mut left_out)?;
+        let set = read_split(path, &classes, false, &mut left_out, &mut intake)?;
         if set.is_empty() {
             return Err(DataError::Empty { path: path.clone() });
         }
@@ -106,7 +111,8 @@ pub(crate) fn open_layout(layout: &Layout, folder: &Path) -> Result<DataBundle, 
     let (val, test) = (other(&layout.val)?, other(&layout.test)?);
     Ok(DataBundle {
         kind: "folders",
-        notes: left_out.notes(),
+        notes: left_out.notes().into_iter().chain(intake.note()).collect(),
+        skipped: intake.skipped,
         ..DataBundle::new(folder.display().to_string(), Arc::new(train), val, test)
     })
 }
@@ -136,6 +142,7 @@ fn read_split(
     classes: &[String],
     every_class: bool,
     left_out: &mut LeftOut,
+    intake: &mut Intake,
 ) -> Result<FileDataset, DataError> {
     left_out.loose += read_folder(split)?
         .iter()
@@ -166,7 +173,7 @@ fn read_split(
             });
         }
     }
-    FileDataset::open("image folder", classes, files)
+    FileDataset::open("image folder", classes, files, intake)
 }
 
 /// What was found in class folders and is no image.

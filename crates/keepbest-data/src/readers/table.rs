@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::FileDataset;
+use super::files::{FileDataset, Intake, Unreadable};
 use super::io_error;
 use crate::{DataBundle, DataError, Dataset};
 
@@ -50,7 +50,7 @@ struct Row {
 /// # Errors
 /// When the table cannot be read, a row has no path or label or another split, a file's header cannot be read (the first is
 /// named), or a label is not among those of the training images.
-pub fn open(path: &Path) -> Result<DataBundle, DataError> {
+pub fn open(path: &Path, unreadable: Unreadable) -> Result<DataBundle, DataError> {
     let rows = read(path)?;
     let classes = classes(&rows);
     if classes.is_empty() {
@@ -60,7 +60,8 @@ pub fn open(path: &Path) -> Result<DataBundle, DataError> {
             reason: "the table names no training images".to_owned(),
         });
     }
-    let set = |split: Split| -> Result<Option<Arc<dyn Dataset>>, DataError> {
+    let mut intake = Intake::new(unreadable);
+    let mut set = |split: Split| -> Result<Option<Arc<dyn Dataset>>, DataError> {
         let mut files = Vec::new();
         for row in rows.iter().filter(|row| row.split == split) {
             let label = classes.iter().position(|class| *class == row.label);
@@ -74,7 +75,12 @@ pub fn open(path: &Path) -> Result<DataBundle, DataError> {
         if files.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Arc::new(FileDataset::open("table", &classes, files)?)))
+        Ok(Some(Arc::new(FileDataset::open(
+            "table",
+            &classes,
+            files,
+            &mut intake,
+        )?)))
     };
     let [train, val, test] = [set(Split::Train)?, set(Split::Val)?, set(Split::Test)?];
     let train = train.ok_or_else(|| DataError::Empty {
@@ -82,6 +88,8 @@ pub fn open(path: &Path) -> Result<DataBundle, DataError> {
     })?;
     Ok(DataBundle {
         kind: "table",
+        notes: intake.note().into_iter().collect(),
+        skipped: intake.skipped,
         ..DataBundle::new(path.display().to_string(), train, val, test)
     })
 }

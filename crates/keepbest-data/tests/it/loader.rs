@@ -8,6 +8,9 @@ use proptest::prelude::*;
 
 use crate::fixtures::*;
 
+/// Every change there is.
+const ALL: &str = "crop:0.3,rotate:15,jitter:0.3,trivial,erase:0.5,mixup:0.2,cutmix:1";
+
 fn preprocessing() -> Preprocessing {
     Preprocessing::new(ImageShape::new(28, 28, 1)).with_normalisation(vec![0.25], vec![0.5])
 }
@@ -51,7 +54,7 @@ proptest! {
         shift in 0u32..4,
     ) {
         let batch = batch.min(images);
-        let config = LoaderConfig::training(batch, seed).with_augmentation(Augmentation { flip, shift });
+        let config = LoaderConfig::training(batch, seed).with_augmentation(Augmentation { flip, shift, ..ALL.parse().unwrap() });
         let reference = loader(images, config.with_prefetch(2));
         let all = deliver(&reference, epoch, 0);
         prop_assert_eq!(all.len(), reference.batches_per_epoch());
@@ -94,10 +97,8 @@ fn without_augmentation_a_batch_is_the_preprocessed_images() {
 #[test]
 fn an_image_is_augmented_alike_wherever_it_comes_in_the_order() {
     let config = |seed| {
-        LoaderConfig::training(16, seed).with_augmentation(Augmentation {
-            flip: true,
-            shift: 3,
-        })
+        let each = "crop:0.3,shift:3,flip,rotate:15,jitter:0.3/0.3/0.3/0.1,trivial,erase:0.5";
+        LoaderConfig::training(16, seed).with_augmentation(each.parse().unwrap())
     };
     let by_index = |batches: Vec<(Vec<u32>, Vec<u32>, Vec<usize>)>| {
         let mut images = std::collections::BTreeMap::new();

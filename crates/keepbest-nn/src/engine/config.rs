@@ -27,6 +27,8 @@ pub struct EngineConfig {
     pub tuning: Tuning,
     /// Gradients are scaled down to this 2-norm over all parameters, as `clip_grad_norm_`.
     pub clip_grad_norm: Option<f64>,
+    /// Decay of a moving average of the weights, kept beside them and updated after each step; `None` keeps none.
+    pub ema: Option<f64>,
 }
 
 impl Default for EngineConfig {
@@ -41,6 +43,7 @@ impl Default for EngineConfig {
             loss: LossConfig::default(),
             tuning: Tuning::default(),
             clip_grad_norm: None,
+            ema: None,
         }
     }
 }

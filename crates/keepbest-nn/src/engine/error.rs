@@ -79,6 +79,12 @@ pub enum StepError {
         /// Classes of the model.
         classes: usize,
     },
+    /// Second labels that do not go with the images.
+    #[error("mixed labels need another label and a share from 0 to 1 for each of {images} images")]
+    Shares {
+        /// Images in the batch.
+        images: usize,
+    },
     /// One image leaves batch norm with one value a channel.
     #[error("a batch of one image leaves batch norm `{layer}` with one value a channel")]
     SingleValue {

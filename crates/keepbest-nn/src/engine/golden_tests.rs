@@ -570,6 +570,19 @@ fn check_cross_entropy(case: &Case) {
             .map(|w| *w as f32)
             .collect()
     });
+    let mixed = case.layer["mixed"] == true;
+    let (others, shares) = match mixed {
+        true => (case.values("others"), case.values("shares")),
+        false => Default::default(),
+    };
+    let others: Vec<u32> = others.iter().map(|l| *l as u32).collect();
+    let labels = Labels {
+        own: &labels,
+        mixed: mixed.then_some(loss::Mixed {
+            others: &others,
+            shares: &shares,
+        }),
+    };
     let mut gradient = vec![0.0; logits.len()];
     let ctx = context(Some(1), None, Precision::F32).unwrap();
     let found = loss::softmax_cross_entropy(
@@ -578,7 +591,7 @@ fn check_cross_entropy(case: &Case) {
         shape.c,
         &logits,
         shape.c,
-        &labels,
+        labels,
         case.field("label_smoothing"),
         weights.as_deref(),
         Some(&mut gradient),

@@ -60,7 +60,7 @@ fn check_optimizer(case: &Case, config: &OptimizerConfig, rates: &[f64], copying
     let layout = layout_of(case, "initial", &["weight", "bias"]);
     let all = Rates::whole(layout.tensors().len());
     let slots = config.slots().len();
-    let mut state = TrainState::new(&layout, slots);
+    let mut state = TrainState::new(&layout, slots, false);
     fill(case, &layout, "initial", &mut state.weights);
     let mut gradients = Buffer::zeroed(layout.trained_len());
     for (index, rate) in rates.iter().enumerate() {
@@ -77,7 +77,7 @@ fn check_optimizer(case: &Case, config: &OptimizerConfig, rates: &[f64], copying
             gradient_scale: 1.0,
         };
         if copying {
-            let mut next = TrainState::new(&layout, slots);
+            let mut next = TrainState::new(&layout, slots, false);
             // A recycled block has old values everywhere.
             next.weights.fill(f32::NAN);
             next.slots.iter_mut().for_each(|s| s.fill(f32::NAN));

@@ -157,14 +157,21 @@ fn pair<'a>(old: Option<&'a [f32]>, new: &'a mut [f32], range: Range<usize>) -> 
     }
 }
 
-/// Mixes the statistics of a batch of `images` into the running ones, with the unbiased variance as PyTorch
-/// does.
+/// The batch whose statistics are mixed into the running ones.
+#[derive(Clone, Copy)]
+pub(super) struct MixedIn {
+    pub images: usize,
+    /// Its share; each batch norm's own momentum when absent.
+    pub momentum: Option<f64>,
+}
+
+/// Mixes the statistics of a batch into the running ones, with the unbiased variance as PyTorch does.
 pub(super) fn running_statistics(
     network: &Network,
     plan: &Plan,
     rates: &Rates,
     memory: &Memory,
-    images: usize,
+    batch: MixedIn,
     next: &mut TrainState,
     old: Option<&TrainState>,
 ) {
@@ -173,7 +180,8 @@ pub(super) fn running_statistics(
             continue;
         };
         let shape = step.input_shape;
-        let values = (images * shape.h * shape.w) as f64;
+        let momentum = batch.momentum.unwrap_or(bn.momentum);
+        let values = (batch.images * shape.h * shape.w) as f64;
         // One value a channel is refused before the step, so this is finite.
         let unbiased = values / (values - 1.0);
         let channels = step.channels.clone();
@@ -190,8 +198,8 @@ pub(super) fn running_statistics(
                 continue;
             }
             for (running, batch) in next.weights[place].iter_mut().zip(batch) {
-                let mixed = (1.0 - bn.momentum) * f64::from(*running)
-                    + bn.momentum * factor * f64::from(*batch);
+                let mixed =
+                    (1.0 - momentum) * f64::from(*running) + momentum * factor * f64::from(*batch);
                 *running = mixed as f32;
             }
         }

@@ -3,6 +3,7 @@
 //! A snapshot is a reference count on the block. The next optimizer step sees that the block is shared and
 //! writes its results to another one, so a snapshot costs nothing and never changes.
 
+use super::average::{AVERAGE, RAW};
 use super::{ParamLayout, Role};
 use bytes::Bytes;
 use keepbest_formats::{Dtype, StateDict, Tensor};
@@ -17,10 +18,12 @@ pub(crate) struct TrainState {
     pub counters: Vec<i64>,
     /// Optimizer state, one arena a slot (`momentum_buffer`; `exp_avg`, `exp_avg_sq`), trained tensors only.
     pub slots: Vec<Buffer>,
+    /// The moving average of `weights`, where one is kept.
+    pub average: Option<Buffer>,
 }
 
 impl TrainState {
-    pub(crate) fn new(layout: &ParamLayout, slots: usize) -> Self {
+    pub(crate) fn new(layout: &ParamLayout, slots: usize, averaged: bool) -> Self {
         TrainState {
             step: 0,
             weights: Buffer::zeroed(layout.weights_len()),
@@ -28,6 +31,28 @@ impl TrainState {
             slots: (0..slots)
                 .map(|_| Buffer::zeroed(layout.trained_len()))
                 .collect(),
+            average: averaged.then(|| Buffer::zeroed(layout.weights_len())),
+        }
+    }
+}
+
+impl TrainState {
+    /// Becomes the same as another state.
+    pub(crate) fn copy_from(&mut self, old: &TrainState) {
+        self.step = old.step;
+        self.weights.copy_from_slice(&old.weights);
+        self.counters.copy_from_slice(&old.counters);
+        let slots = self.slots.iter_mut().zip(&old.slots);
+        slots.for_each(|(new, old)| new.copy_from_slice(old));
+        if let (Some(new), Some(old)) = (&mut self.average, &old.average) {
+            new.copy_from_slice(old);
+        }
+    }
+
+    /// Begins the average anew.
+    pub(crate) fn average_from_weights(&mut self) {
+        if let Some(average) = &mut self.average {
+            average.copy_from_slice(&self.weights);
         }
     }
 }
@@ -106,7 +131,10 @@ impl StateCell {
             .lock()
             .ok()
             .and_then(|mut spares| spares.pop());
-        let mut next = spare.unwrap_or_else(|| TrainState::new(layout, self.get().slots.len()));
+        let mut next = spare.unwrap_or_else(|| {
+            let current = self.get();
+            TrainState::new(layout, current.slots.len(), current.average.is_some())
+        });
         update(&mut next, Some(self.get()));
         self.current = Arc::new(Leased {
             state: Some(next),
@@ -118,6 +146,7 @@ impl StateCell {
         Snapshot {
             leased: Arc::clone(&self.current),
             names: Arc::clone(names),
+            averaged: false,
         }
     }
 }
@@ -136,6 +165,8 @@ pub(crate) struct StateNames {
 pub struct Snapshot {
     leased: Arc<Leased>,
     names: Arc<StateNames>,
+    /// Whether it shows the average rather than the weights.
+    averaged: bool,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -149,8 +180,10 @@ impl std::fmt::Debug for Snapshot {
 /// A whole arena of a snapshot, as the owner of byte views.
 struct Arena(Arc<Leased>, Part);
 
+#[derive(Clone, Copy)]
 enum Part {
     Weights,
+    Average,
     Slot(usize),
 }
 
@@ -159,6 +192,10 @@ impl AsRef<[u8]> for Arena {
         let state = self.0.state();
         match self.1 {
             Part::Weights => state.weights.as_bytes(),
+            Part::Average => state
+                .average
+                .as_ref()
+                .map_or(&[], keepbest_kernels::Buffer::as_bytes),
             Part::Slot(slot) => state.slots[slot].as_bytes(),
         }
     }
@@ -172,10 +209,31 @@ impl Snapshot {
         self.leased.state().step
     }
 
+    /// The same step with the moving average of the weights for weights; `None` when none is kept.
+    pub fn averaged(&self) -> Option<Snapshot> {
+        self.leased.state().average.is_some().then(|| Snapshot {
+            averaged: true,
+            ..self.clone()
+        })
+    }
+
+    /// What it shows as weights, and what else there is of their length.
+    fn faces(&self) -> (Part, Option<(&'static str, Part)>) {
+        match (self.averaged, &self.leased.state().average) {
+            (true, _) => (Part::Average, Some((RAW, Part::Weights))),
+            (false, Some(_)) => (Part::Weights, Some((AVERAGE, Part::Average))),
+            (false, None) => (Part::Weights, None),
+        }
+    }
+
+    fn arena(&self, part: Part) -> Bytes {
+        Bytes::from_owner(Arena(Arc::clone(&self.leased), part))
+    }
+
     /// The state dict: views of the snapshot's memory, in PyTorch's order.
     pub fn state_dict(&self) -> StateDict {
         let state = self.leased.state();
-        let weights = Bytes::from_owner(Arena(Arc::clone(&self.leased), Part::Weights));
+        let weights = self.arena(self.faces().0);
         let mut dict = StateDict::new();
         for tensor in self.names.layout.tensors() {
             let bytes = if tensor.role == Role::Counter {
@@ -195,12 +253,13 @@ impl Snapshot {
         dict
     }
 
-    /// The optimizer's state: views named `momentum_buffer.conv1.weight` and so on. Empty for an optimizer
-    /// without state.
+    /// The optimizer's state: views named `momentum_buffer.conv1.weight` and so on; and `average.conv1.weight` and so on
+    /// where a moving average is kept (`raw.` for the weights, where the average is shown). Empty for an optimizer without
+    /// state.
     pub fn training_state(&self) -> StateDict {
         let mut dict = StateDict::new();
         for (slot, slot_name) in self.names.slots.iter().enumerate() {
-            let arena = Bytes::from_owner(Arena(Arc::clone(&self.leased), Part::Slot(slot)));
+            let arena = self.arena(Part::Slot(slot));
             for tensor in self
                 .names
                 .layout
@@ -214,11 +273,25 @@ impl Snapshot {
                 insert(&mut dict, &name, Dtype::F32, &tensor.shape, bytes);
             }
         }
+        if let (_, Some((prefix, part))) = self.faces() {
+            let arena = self.arena(part);
+            let tensors = self.names.layout.tensors().iter();
+            for tensor in tensors.filter(|t| t.role != Role::Counter) {
+                let range = tensor.range();
+                let bytes = arena.slice(range.start * F32_BYTES..range.end * F32_BYTES);
+                let name = format!("{prefix}{}", tensor.name);
+                insert(&mut dict, &name, Dtype::F32, &tensor.shape, bytes);
+            }
+        }
         dict
     }
 
     pub(crate) fn weights(&self) -> &[f32] {
-        &self.leased.state().weights
+        let state = self.leased.state();
+        match &state.average {
+            Some(average) if self.averaged => average,
+            _ => &state.weights,
+        }
     }
 
     pub(crate) fn layout(&self) -> &ParamLayout {

@@ -181,15 +181,32 @@ class Cases:
         layer = {"type": "batch_norm2d", "channels": shape[1], "eps": eps, "momentum": momentum, "training": train}
         self.add(f"batch_norm2d/{name}", layer, module, shape, train=train, **input_range)
 
-    def cross_entropy(self, name, n, classes, smoothing=0.0, weighted=False, scale=4.0):
+    def cross_entropy(self, name, n, classes, smoothing=0.0, weighted=False, scale=4.0, mixed=False):
+        """With `mixed`, each image has another label with the rest of the share: PyTorch's loss of class probabilities;
+        and with class weights, which PyTorch then leaves out of the mean, the shares of the two labels' weighted losses
+        over the shares of their weights, so that a share of 1 is PyTorch's loss of one label.
+        """
         name = f"cross_entropy/{name}"
         logits = values(f"{name}/input", (n, classes), scale).requires_grad_()
         target = labels(f"{name}/labels", n, classes)
         weight = values(f"{name}/class_weights", (classes,), 0.75, 1.0) if weighted else None
-        loss = F.cross_entropy(logits, target, weight, label_smoothing=smoothing)
+        inputs = {"input": logits, "labels": target} | ({"class_weights": weight} if weighted else {})
+        if mixed:
+            others, shares = labels(f"{name}/others", n, classes), values(f"{name}/shares", (n,), 0.5, 0.5)
+            inputs |= {"others": others, "shares": shares}
+        if mixed and weighted:
+            both = ((target, shares), (others, 1 - shares))
+            each = {"weight": weight, "label_smoothing": smoothing, "reduction": "none"}
+            loss = sum((F.cross_entropy(logits, label, **each) * share).sum() for label, share in both)
+            loss = loss / sum((weight[label] * share).sum() for label, share in both)
+        elif mixed:
+            probabilities = F.one_hot(target, classes) * shares[:, None] + F.one_hot(others, classes) * (1 - shares)[:, None]
+            loss = F.cross_entropy(logits, probabilities, label_smoothing=smoothing)
+        else:
+            loss = F.cross_entropy(logits, target, weight, label_smoothing=smoothing)
         loss.backward()
-        given = ["input", "labels"] + (["class_weights"] if weighted else [])
-        for key, tensor in zip(given, (logits, target, weight)):
+        given = list(inputs)
+        for key, tensor in inputs.items():
             self.sink.put(name, key, tensor, exact=True)
         self.sink.put(name, "loss", loss, exact=False)
         self.sink.put(name, "grad_input", logits.grad, exact=False)
@@ -199,7 +216,7 @@ class Cases:
             "label_smoothing": smoothing,
             "class_weights": weighted,
             "reduction": "mean",
-        }
+        } | ({"mixed": True} if mixed else {})
         self.index.append({"name": name, "layer": layer, "inputs": given, "results": ["loss", "grad_input"]})
 
 
@@ -393,6 +410,10 @@ def losses(cases):
     cases.cross_entropy("one-row", 1, 7, smoothing=0.1, weighted=True)
     cases.cross_entropy("many-classes", 4, 101, smoothing=0.05)
     cases.cross_entropy("large-logits", 6, 10, scale=120.0)
+    cases.cross_entropy("mixed", 8, 10, mixed=True)
+    cases.cross_entropy("mixed-smoothing", 9, 5, smoothing=0.1, mixed=True)
+    cases.cross_entropy("mixed-weights", 7, 4, weighted=True, mixed=True)
+    cases.cross_entropy("mixed-smoothing-weights", 6, 10, smoothing=0.2, weighted=True, mixed=True)
 
 
 def main():

@@ -1,6 +1,7 @@
 //! Tests of the public interface.
 
 mod allocations;
+mod average;
 mod bits;
 mod engine;
 mod gradients;

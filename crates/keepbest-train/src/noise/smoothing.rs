@@ -76,6 +76,7 @@ mod tests {
                 value: 0.0,
                 digest: None,
                 others: Vec::new(),
+                weights: None,
             });
         }
         assert!(smoothed[0].is_nan() && smoothed[3].is_infinite());

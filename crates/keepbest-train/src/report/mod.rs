@@ -4,6 +4,7 @@ mod closeup;
 mod curves;
 mod overlay;
 mod page;
+mod rates;
 mod svg;
 
 use std::path::Path;

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use keepbest_core::size::{format_size, parse_size};
+use keepbest_data::{Augmentation, AugmentationError};
+
 use super::value::{Value, choice};
 
 choice! {
@@ -174,46 +177,43 @@ impl Value for EvalEvery {
     }
 }
 
-/// Random changes to training images, never to those a model is measured on: `none`, `flip`, `shift:2`, `flip,shift:2`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Augment {
-    /// Mirrors half of the images left to right.
-    pub flip: bool,
-    /// Moves the image by up to this many pixels each way.
-    pub shift: u32,
-}
-
-impl fmt::Display for Augment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.flip, self.shift) {
-            (false, 0) => f.write_str("none"),
-            (true, 0) => f.write_str("flip"),
-            (false, pixels) => write!(f, "shift:{pixels}"),
-            (true, pixels) => write!(f, "flip,shift:{pixels}"),
-        }
-    }
-}
-
-impl Value for Augment {
+impl Value for Augmentation {
     fn read(text: &str) -> Result<Self, String> {
-        let expected = || String::from("none, or flip and shift:PIXELS joined by commas");
-        let mut augment = Self::default();
-        if text == "none" {
-            return Ok(augment);
-        }
-        for part in text.split(',').map(str::trim) {
-            match part.split_once(':') {
-                None if part == "flip" => augment.flip = true,
-                Some(("shift", pixels)) => {
-                    augment.shift = pixels.parse().map_err(|_| expected())?
-                }
-                _ => return Err(expected()),
-            }
-        }
-        Ok(augment)
+        text.parse()
+            .map_err(|error: AugmentationError| error.expected)
     }
     fn write(&self) -> toml::Value {
         self.to_string().into()
+    }
+}
+
+choice! {
+    /// Which training images an epoch goes through.
+    Sampling {
+        /// Each once.
+        Shuffled = "shuffled",
+        /// As many of every class.
+        Balanced = "balanced",
+    }
+}
+
+/// A size in bytes: `2GiB`, `500MB`, or 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteSize(pub u64);
+
+impl Value for ByteSize {
+    fn read(text: &str) -> Result<Self, String> {
+        let bytes = if text == "0" {
+            Some(0)
+        } else {
+            parse_size(text)
+        };
+        bytes
+            .map(Self)
+            .ok_or_else(|| "a size such as 2GiB or 500MB, or 0".into())
+    }
+    fn write(&self) -> toml::Value {
+        format_size(self.0).into()
     }
 }
 

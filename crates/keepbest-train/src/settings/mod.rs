@@ -9,10 +9,11 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use choices::{
-    AlsoKind, Augment, ClassWeights, EvalEvery, ImageSize, Mode, Monitors, OptimizerKind,
-    PrecisionKind, Resize, SaveKind, ScheduleKind, Smooth,
+    AlsoKind, ByteSize, ClassWeights, EvalEvery, ImageSize, Mode, Monitors, OptimizerKind,
+    PrecisionKind, Resize, Sampling, SaveKind, ScheduleKind, Smooth,
 };
 pub use file::{ChangedSetting, changed_settings, to_toml};
+use keepbest_data::Augmentation;
 use value::Value;
 
 use crate::suggest::nearest;
@@ -199,7 +200,9 @@ put!(
     usize,
     f64,
     EvalEvery,
-    Augment,
+    Augmentation,
+    ByteSize,
+    Sampling,
     ClassWeights,
     ImageSize,
     Mode,
@@ -237,8 +240,14 @@ settings! {
         "Part of the training images set aside to choose the best, where the data brings no val split";
     test_fraction: f64 = "test-fraction" "PART"
         "Part of the training images set aside for the final test, where the data brings no test split; 0 for no test";
-    augment: Augment = "augment" "HOW"
-        "Random changes to training images: none, or flip and shift:PIXELS joined by commas; by default what suits the data";
+    augment: Augmentation = "augment" "HOW"
+        "Random changes to training images: none, or joined by commas any of crop:AREA, shift:PIXELS, flip, rotate:DEGREES, jitter:X, trivial, erase:P, mixup:ALPHA, cutmix:ALPHA; by default what suits the data";
+    sampling: Sampling = "sampling" "HOW"
+        "Which images an epoch goes through: shuffled (each once) or balanced (as many of every class)";
+    skip_corrupt: bool = "skip-corrupt" "BOOL"
+        "Leave out image files that cannot be read, and record which; without it they are an error";
+    cache: ByteSize = "cache" "SIZE"
+        "Memory for decoded images, such as 4GiB, so that they are decoded once; the result does not depend on it";
 
     [Model]
     model: String = "model" "NAME"
@@ -284,6 +293,8 @@ settings! {
         "Weight of each class in the loss: none, balanced, or one number a class joined by commas";
     clip_grad_norm: Option<f64> = "clip-grad-norm" "NORM"
         "Scale gradients down to this norm when longer, or none";
+    ema: Option<f64> = "ema" "DECAY"
+        "Keep a moving average of the weights, such as 0.999, measured beside them: the better one is offered as best; or none";
     seed: u64 = "seed" "N"
         "Everything random follows from it: same seed, same model";
     threads: Option<usize> = "threads" "N"

@@ -21,6 +21,9 @@ const RANGES: &[Range] = &[
         (0.0..1.0).contains(&x)
     }),
     ("clip-grad-norm", "a number above 0, or none", |x| x > 0.0),
+    ("ema", "a number from 0 to below 1, or none", |x| {
+        (0.0..1.0).contains(&x)
+    }),
     ("val-fraction", "a number between 0 and 1", |x| {
         x > 0.0 && x < 1.0
     }),

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use keepbest_data::{DataError, PrepareError};
+
 use crate::evaluate::EvaluateError;
 use crate::model::ModelError;
 use crate::model_ref::ModelRefError;
@@ -68,6 +70,12 @@ pub enum TrainError {
     /// The run cannot be made.
     #[error(transparent)]
     Create(#[from] keepbest_keeper::CreateError),
+    /// The run's copy of its model file cannot be written.
+    #[error("cannot keep a copy of the model file in the run")]
+    KeepModel {
+        /// Why.
+        source: std::io::Error,
+    },
     /// The run cannot be taken up.
     #[error(transparent)]
     Resume(#[from] keepbest_keeper::ResumeError),
@@ -129,6 +137,10 @@ impl TrainError {
                 Some(format!(
                     "it has {near}, for one; `*` stands for any characters"
                 ))
+            }
+            Self::Data(DataError::Image { .. })
+            | Self::Prepare(PrepareError::Data(DataError::Image { .. })) => {
+                Some("mend or remove it, or leave out what cannot be read: --skip-corrupt".into())
             }
             Self::Data(error) => error.hint(),
             Self::Prepare(error) => error.hint(),

@@ -100,9 +100,7 @@ impl Run {
         let (mut recheck, mut test, mut examples) = (None, None, Vec::new());
         if let Some(best) = &best {
             // From disk, every byte verified: what is tested is what the user has.
-            let network = (self.setup.config.save == crate::SaveKind::Params)
-                .then_some(&*self.setup.spec.name);
-            let model = Model::open(&best.path, network)?;
+            let model = Model::open_trained(&best.path)?;
             let mut predictor = model.predictor(64, self.setup.config.threads)?;
             let Some(measured) = measure_again(&self, &mut predictor, "val", observer, stop)?
             else {

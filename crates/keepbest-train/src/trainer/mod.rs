@@ -3,12 +3,14 @@
 //! Data, split, loader; then steps, and at every evaluation a snapshot that is measured and offered to the keeper with its
 //! metrics; then the best is read back from disk, measured again, and tested.
 
+mod candidate;
 mod carry;
 mod clock;
 mod error;
 mod events;
 mod finish;
 mod gate;
+mod lr_find;
 mod position;
 mod rate;
 mod reporting;
@@ -24,8 +26,10 @@ pub use clock::{Profiled, TimeSpent};
 pub use error::TrainError;
 pub use events::{Event, Judged, Observer, Overview, Progress, Wish};
 pub use finish::{Ending, Example, Finished, Recheck, first_difference};
+pub use lr_find::{RangeTest, RatePoint, RateRange, lr_find};
 pub use position::{Running, TrainerState};
 pub use resume::ResumedFrom;
+pub use setup::default_augmentation;
 
 use crate::model_ref::DEFAULT_RUNS_DIR;
 use crate::settings::Settings;

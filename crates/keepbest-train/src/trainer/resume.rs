@@ -10,6 +10,7 @@ use super::error::TrainError;
 use super::position::TrainerState;
 use super::run::{Run, keeper_config};
 use super::setup::Setup;
+use crate::architecture::use_own_model;
 use crate::provenance::{DataRecord, Provenance};
 use crate::settings::{Settings, SettingsError};
 
@@ -28,8 +29,9 @@ pub struct ResumedFrom {
 }
 
 /// Settings that may be given anew, because the model does not depend on them or because they make the run longer.
-const MAY_CHANGE: [&str; 7] = [
+const MAY_CHANGE: [&str; 8] = [
     "threads",
+    "cache",
     "epochs",
     "max-minutes",
     "log",
@@ -48,6 +50,7 @@ impl Run {
         })?;
         let recorded = Settings::from_file(&path.join("run.toml"))?;
         let mut settings = given_over(given, &recorded)?;
+        use_own_model(&mut settings, path);
         // The keeper's own rule: a kill may have come between a saved checkpoint and the move of `last`.
         let point = RunView::open(path)
             .map_err(crate::RunFilesError::from)?
@@ -99,12 +102,10 @@ impl Run {
             state.epochs = epochs;
         }
         setup.config.epochs = state.epochs;
-        setup
+        let restored = setup
             .engine
-            .load_weights(&file.weights)
-            .map_err(|error| unfit(error.to_string()))?;
-        let training = setup.engine.load_training_state(&file.training, state.step);
-        training.map_err(|error| unfit(error.to_string()))?;
+            .restore(&file.weights, &file.training, state.step);
+        restored.map_err(|error| unfit(error.to_string()))?;
 
         let from = ResumedFrom {
             step: state.step,

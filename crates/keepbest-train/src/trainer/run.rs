@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use keepbest_core::{EarlyStoppingConfig, Metrics, StopReason};
-use keepbest_data::Epoch;
+use keepbest_core::{EarlyStoppingConfig, StopReason};
+use keepbest_data::{Batch, Epoch};
 use keepbest_formats::StateDict;
 use keepbest_keeper::{
     Also, Evaluation, Keeper, KeeperConfig, KeeperSummary, ModelConstants, SaveMode,
     SnapshotHandle, store,
 };
-use keepbest_nn::{Engine as _, StepError};
+use keepbest_nn::{Engine as _, Labels, Mixed, StepError};
 
 use super::Outcome;
+use super::candidate::Candidate;
 use super::clock::Clock;
 use super::error::TrainError;
 use super::events::{Event, Judged, Observer, Overview, Progress, Wish};
@@ -24,8 +25,8 @@ use super::rate::Rates;
 use super::reporting::Reporting;
 use super::resume::ResumedFrom;
 use super::setup::{Setup, retention};
+use crate::architecture::keep_model;
 use crate::environment::Environment;
-use crate::evaluate::Evaluator;
 use crate::log::{About, Ended, Logged, Loggers, now_ms};
 use crate::settings::{AlsoKind, SaveKind};
 
@@ -86,6 +87,8 @@ impl Run {
             }
             None => first_free(runs_dir, &setup.spec.name, &text, config)?,
         };
+        keep_model(&setup.config.model, &setup.spec, &path)
+            .map_err(|source| TrainError::KeepModel { source })?;
         Ok(Self {
             setup,
             path,
@@ -218,7 +221,7 @@ impl Run {
                     let out = self
                         .setup
                         .engine
-                        .step(&batch.images, &batch.labels, rate)
+                        .step(&batch.images, labels(&batch), rate)
                         .map_err(TrainError::Step)?;
                     self.clock.lap(|spent| &mut spent.steps);
                     let images = batch.len();
@@ -268,42 +271,16 @@ impl Run {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<bool, TrainError> {
-        let snapshot = self.setup.engine.snapshot();
-        let predictor = &mut self.setup.predictor;
-        predictor
-            .load_snapshot(&snapshot)
-            .map_err(|source| crate::ModelError::Weights {
-                path: self.path.clone(),
-                network: self.setup.spec.name.clone(),
-                source,
-            })?;
-        let criterion = self.setup.provenance.criterion.criterion();
-        let evaluator = Evaluator {
-            keep_outcomes: true,
-            ..Evaluator::new(&criterion, &self.setup.data.preprocessing)
-        };
-        let of = self.setup.data.val.len();
-        let measured = evaluator.measure(predictor, &self.setup.data.val, |done| {
-            observer.on(Event::Measuring {
-                split: "val",
-                done,
-                of,
-            });
-            !stop.load(Ordering::Relaxed)
-        })?;
-        let Some(measured) = measured else {
+        let Some(candidate) = self.candidate(observer, stop)? else {
             return Ok(false);
         };
         self.clock.lap(|spent| &mut spent.evaluating);
-
-        let mut metrics: Metrics = measured.metrics("val");
-        metrics.insert("train/loss", self.state.running.loss());
-        metrics.insert("train/accuracy", self.state.running.accuracy());
-        if let Some(smoothing) = &self.setup.smoothing {
-            smoothing
-                .add(&mut metrics, self.keeper.evaluations())
-                .map_err(keepbest_core::ObjectiveError::from)?;
-        }
+        let Candidate {
+            snapshot,
+            measured,
+            metrics,
+            which,
+        } = candidate;
         let value = self
             .setup
             .objective
@@ -316,6 +293,9 @@ impl Run {
 
         let handle = SnapshotHandle::new(Held(snapshot));
         let mut evaluation = Evaluation::of(&handle, epoch, metrics.clone());
+        if let Some(which) = which {
+            evaluation = evaluation.of_weights(which);
+        }
         let trace = self.gate.trace(&measured, &self.setup.provenance);
         if let Some(reason) = trace.as_ref().and_then(|trace| self.gate.holds_back(trace)) {
             evaluation = evaluation.withheld(reason);
@@ -342,6 +322,7 @@ impl Run {
             metrics,
             value,
             verdict,
+            weights: which,
             images_per_second,
         }));
         let history = self.keeper.history();
@@ -467,6 +448,17 @@ impl Run {
     }
 }
 
+/// A batch's labels, as the engine takes them.
+pub(super) fn labels(batch: &Batch) -> Labels<'_> {
+    Labels {
+        own: &batch.labels,
+        mixed: batch.mixed.as_ref().map(|mixed| Mixed {
+            others: &mixed.others,
+            shares: &mixed.shares,
+        }),
+    }
+}
+
 /// How fast the steps go.
 #[derive(Default)]
 struct Pace {
@@ -489,6 +481,10 @@ impl Pace {
 
 /// What the keeper needs to know about a run.
 pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
+    let mut session = to_json(&Environment::of(&setup.engine));
+    if let Some(carried) = &setup.carried {
+        session["carried"] = to_json(carried);
+    }
     Ok(KeeperConfig {
         early_stopping: EarlyStoppingConfig {
             patience: setup.config.patience,
@@ -508,8 +504,8 @@ pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
             preprocessing: Some(to_json(&setup.data.preprocessing)),
             provenance: Some(to_json(&setup.provenance)),
         },
-        session: Some(to_json(&Environment::of(&setup.engine))),
         others: setup.others.clone(),
+        session: Some(session),
         ..KeeperConfig::new(setup.objective.clone())
     })
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use keepbest_core::{ClassificationAccumulator, History, Metrics, Objective, ObjectiveError};
 use keepbest_data::{
-    Augmentation, DataBundle, Dataset as _, ImageShape, Loader, LoaderConfig, Prepared,
-    Preprocessing, ResizeRule, Subset,
+    Augmentation, DataBundle, Dataset as _, ImageShape, Loader, LoaderConfig, Order, Prepared,
+    Preprocessing, ResizeRule, Subset, Unreadable,
 };
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
@@ -26,7 +26,7 @@ use crate::noise::Smoothing;
 use crate::provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
 use crate::run_files::FileAtHand;
 use crate::settings::{
-    Augment, ClassWeights, ImageSize, Mode, OptimizerKind, PrecisionKind, Resize, Settings,
+    ClassWeights, ImageSize, Mode, OptimizerKind, PrecisionKind, Resize, Sampling, Settings,
     SettingsError, Smooth,
 };
 
@@ -68,13 +68,20 @@ impl Setup {
             .transpose()?;
         check_architecture(&first.model)?;
 
-        let bundle = keepbest_data::open(&first.data, first.data_dir.as_deref())?;
+        let unreadable = if first.skip_corrupt {
+            Unreadable::Skip
+        } else {
+            Unreadable::Refuse
+        };
+        let dir = first.data_dir.as_deref();
+        let bundle = keepbest_data::open_with(&first.data, dir, unreadable)?;
         let split = SplitRecord {
             val_fraction: first.val_fraction,
             test_fraction: first.test_fraction,
             seed: first.seed,
         };
         let mut options = split.options();
+        options.cache_bytes = first.cache.0;
         options.image_size = given.image_size.map(|size| (size.height, size.width));
         options.resize = given.resize.and_then(|resize| match resize {
             Resize::None => None,
@@ -111,7 +118,7 @@ impl Setup {
                 ResizeRule::Crop => Resize::Crop,
                 _ => Resize::None,
             },
-            augment: default_augment(&bundle, data.preprocessing.input),
+            augment: default_augmentation(&bundle, data.preprocessing.input),
         };
         let mut config = Config::resolve(given.clone(), &defaults)?;
         if let Some(parent) = &parent {
@@ -138,9 +145,13 @@ impl Setup {
             None => None,
         };
         let predictor = engine.predictor(config.batch_size.max(64))?;
-        let Augment { flip, shift } = config.augment;
-        let loading = LoaderConfig::training(config.batch_size, config.seed)
-            .with_augmentation(Augmentation { flip, shift });
+        let seed = config.seed;
+        let loading = LoaderConfig::training(config.batch_size, seed)
+            .with_augmentation(config.augment)
+            .with_order(match config.sampling {
+                Sampling::Balanced => Order::Balanced { seed },
+                _ => Order::Shuffled { seed },
+            });
         let loader = Loader::new(data.train.clone(), &data.preprocessing, loading)?;
         let batches = loader.batches_per_epoch() as u64;
         if data.test.is_none() {
@@ -158,6 +169,7 @@ impl Setup {
                 dir: config.data_dir.clone(),
                 split,
                 fingerprints: identity.fingerprints,
+                skipped: bundle.skipped,
             },
             criterion: CriterionRecord {
                 label_smoothing: config.label_smoothing,
@@ -166,10 +178,8 @@ impl Setup {
             seed: config.seed,
             recipe: recipe(&config),
             optimizer: Some(optimizer.clone()),
-            parent: parent.map(|parent| Parent {
-                digest: parent.file.weights_digest(),
-                path: parent.path,
-            }),
+            parent: parent.as_ref().map(Parent::of),
+            averaged: Vec::new(),
             config: config.to_settings().to_table(),
             environment: Some(Environment::of(&engine)),
         };
@@ -234,10 +244,11 @@ fn start_from(engine: &mut CpuEngine, parent: &Model) -> Result<Carried, TrainEr
 
 /// What keeps an image of its class, as far as the source tells: moved by up to a sixteenth of its side, and mirrored
 /// unless it may show digits or letters, which are others in a mirror.
-fn default_augment(bundle: &DataBundle, input: ImageShape) -> Augment {
-    Augment {
+pub fn default_augmentation(bundle: &DataBundle, input: ImageShape) -> Augmentation {
+    Augmentation {
         flip: !["idx", "npz"].contains(&bundle.kind) || bundle.name.starts_with("fashion-mnist"),
         shift: (input.height.min(input.width) / 16) as u32,
+        ..Augmentation::default()
     }
 }
 
@@ -393,6 +404,7 @@ fn engine_config(config: &Config, class_weights: Option<&[f64]>) -> EngineConfig
                 .map(|weights| weights.iter().map(|weight| *weight as f32).collect()),
         },
         clip_grad_norm: config.clip_grad_norm,
+        ema: config.ema,
         tuning: Tuning {
             freeze: config.freeze.clone(),
             body_rate: config.body_rate,

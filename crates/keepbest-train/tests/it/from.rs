@@ -32,6 +32,13 @@ fn with_other_classes_the_last_layer_starts_anew() {
     assert_eq!(carried.reinitialised.len(), 2);
     assert_eq!(carried.matched.len(), 16);
     assert!(carried.unused.is_empty());
+    // The table of what was taken over stands in the journal.
+    let journal = std::fs::read_to_string(child.run.join("journal.jsonl")).unwrap();
+    let started: serde_json::Value = serde_json::from_str(journal.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        started["session"]["carried"],
+        serde_json::to_value(&carried).unwrap()
+    );
 
     // The child records its parent, and sees images as its parent did.
     let best = |run: &keepbest_train::Finished| {

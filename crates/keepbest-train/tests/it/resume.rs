@@ -48,9 +48,11 @@ fn history(run: &Path) -> History {
         .collect()
 }
 
-/// Steps with images moved and mirrored, momentum, a plateau, evaluations amid epochs, and a choice that looks back.
-const SETTINGS: &str = "eval-every = 3\naugment = \"flip,shift:1\"\nschedule = \"plateau\"\nlr-patience = 0\nlr = 0.05\n\
-    smooth = \"ema:0.6\"\nsignificant = 0.5";
+/// Steps with images changed and mixed in every way, momentum, a moving average of the weights, a plateau, evaluations amid
+/// epochs, and a choice that looks back.
+const SETTINGS: &str = "eval-every = 3\n\
+    augment = \"flip,shift:1,crop:0.5,rotate:10,jitter:0.2,trivial,erase:0.3,mixup:0.2,cutmix:1\"\nschedule = \"plateau\"\nlr-patience = 0\nlr = 0.05\n\
+    smooth = \"ema:0.6\"\nsignificant = 0.5\nema = 0.8";
 
 #[test]
 fn interrupted_after_any_step_it_ends_the_same() {

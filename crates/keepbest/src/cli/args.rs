@@ -40,10 +40,16 @@ pub enum Verb {
     ///
     /// With no arguments: images of clothes that ship inside the program, a small network, about a minute.
     Train(TrainArgs),
+    /// Find a learning rate: a few steps at rising rates, and where the loss falls fastest
+    ///
+    /// Takes the settings of `train`; nothing is kept.
+    LrFind(LrFindArgs),
     /// Measure a model on a split: all metrics and the confusion matrix
     Evaluate(EvaluateArgs),
     /// Tell what images show
     Predict(PredictArgs),
+    /// Average the weights of models, or of a run's best checkpoints where that is better
+    Average(AverageArgs),
     /// Tell what is in a model file, without running anything in it
     Inspect(InspectArgs),
     /// Make a full model of a file from elsewhere: safetensors or PyTorch's
@@ -150,6 +156,29 @@ pub struct TrainArgs {
     pub json: bool,
 }
 
+/// Of a flag given twice, the last one counts, as for `train`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct LrFindArgs {
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// The first rate
+    #[arg(long, value_name = "RATE", default_value_t = 1e-5)]
+    pub min: f64,
+    /// The last rate
+    #[arg(long, value_name = "RATE", default_value_t = 1.0)]
+    pub max: f64,
+    /// Steps from one to the other
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(10..))]
+    pub steps: u32,
+    /// Also draw the loss by the rate, as an SVG file
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
     /// The model
@@ -233,6 +262,39 @@ pub struct PredictArgs {
     #[command(flatten)]
     pub runs: RunsDir,
     /// Print JSON: one object a line for each image
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AverageArgs {
+    /// The models, of one network and the same images; the first says how to measure
+    #[arg(required_unless_present = "soup", num_args = 2.., value_name = "MODEL", conflicts_with = "soup")]
+    pub models: Vec<String>,
+    /// Greedy soup of a run's best checkpoints: each is added where that is better on val; written where any was
+    #[arg(long, value_name = "RUN")]
+    pub soup: Option<String>,
+    /// Checkpoints to try for a soup
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..))]
+    pub top: u32,
+    /// File to write, .safetensors
+    #[arg(long = "out", value_name = "FILE")]
+    pub to: PathBuf,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub force: bool,
+    /// Images to measure on; those of the first model's training by default
+    #[arg(long, value_name = "DATA")]
+    pub data: Option<String>,
+    /// Where a named set lies, when not at its usual place
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Threads; one a core by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -481,6 +543,8 @@ pub enum DataVerb {
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
+    /// Write a sheet of training images as the network sees them: after augmentation, with their labels
+    Preview(PreviewArgs),
     /// Tell what a set holds: splits, classes, image sizes, fingerprints
     Info {
         /// A set's name, or a folder
@@ -489,6 +553,37 @@ pub enum DataVerb {
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct PreviewArgs {
+    /// A set's name, or a folder
+    #[arg(default_value = DEFAULT_DATA)]
+    pub data: String,
+    /// File to write, .png
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Random changes, as `train --augment` takes them; by default what suits the data
+    #[arg(long, value_name = "HOW")]
+    pub augment: Option<String>,
+    /// Size that images are brought to, such as 32 or 24x32; by default their own
+    #[arg(long, value_name = "SIZE")]
+    pub image_size: Option<String>,
+    /// Stretch images of other sizes instead of cutting out their centre
+    #[arg(long)]
+    pub stretch: bool,
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub count: u32,
+    /// The epoch whose first images are shown
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub epoch: u64,
+    /// Everything random follows from it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Where a named set lies, when not at its usual place
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,7 @@
 //! `keepbest data`: the images there are.
 
+mod font;
+mod preview;
 mod sample;
 
 use std::path::Path;
@@ -34,6 +36,7 @@ pub fn run(args: &DataArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             };
             sample::run(&request, data_dir.as_deref(), args.json)
         }
+        Some(DataVerb::Preview(preview)) => preview::run(preview, args.json),
         Some(DataVerb::Info { data, data_dir }) => info(data, data_dir.as_deref(), args.json),
     }
 }

@@ -242,7 +242,8 @@ fn optimizer(model: &Model) -> Result<Option<OptimizerState>, Failure> {
         learning_rate: rate,
         steps: Some(metadata.step),
         parameters: trained.map(|tensor| tensor.name.clone()).collect(),
-        tensors: model.file.training.clone(),
+        // Of a moving average of the weights, PyTorch's optimizers know nothing.
+        tensors: keepbest_nn::optimizer_state(&model.file.training),
     }))
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use keepbest_core::classification::ClassificationOptions;
 use keepbest_core::statistics::{Bootstrap, Interval, wilson};
 use keepbest_data::{Fingerprint, PrepareOptions, Prepared, Subset};
-use keepbest_train::{Evaluator, Measured, Model, SplitRecord};
+use keepbest_train::{DataRecord, Evaluator, Measured, Model, SplitRecord};
 
 use crate::cli::args::{Compute, Split};
 use crate::cli::failure::{Exit, Failure};
@@ -59,7 +59,8 @@ impl Subject {
             (None, None) => &*provenance(&model)?.data.source,
         };
         let dir = data_dir.or_else(|| recorded.and_then(|recorded| recorded.dir.as_deref()));
-        let bundle = keepbest_data::open(source, dir)
+        let unreadable = recorded.map_or_else(Default::default, DataRecord::unreadable);
+        let bundle = keepbest_data::open_with(source, dir, unreadable)
             .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
         let options = recorded.map_or_else(PrepareOptions::default, |recorded| {
             SplitRecord::options(&recorded.split)

@@ -2,6 +2,7 @@
 
 mod archive;
 mod args;
+mod average;
 mod card;
 mod compare;
 mod completions;
@@ -16,6 +17,7 @@ mod fsck;
 mod import;
 mod inspect;
 mod list;
+mod lr_find;
 mod measure;
 mod measured;
 mod model;
@@ -86,6 +88,8 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Train(args) => train::run(args, terminal),
         Verb::Evaluate(args) => evaluate::run(args, terminal),
         Verb::Predict(args) => predict::run(args, terminal),
+        Verb::LrFind(args) => lr_find::run(args),
+        Verb::Average(args) => average::run(args),
         Verb::Inspect(args) => inspect::run(args, terminal),
         Verb::Import(args) => import::run(args, terminal),
         Verb::Export(args) => export::run(args, terminal),

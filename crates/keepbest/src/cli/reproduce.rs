@@ -8,7 +8,7 @@ use keepbest_core::History;
 use keepbest_keeper::RunView;
 use keepbest_train::{
     Event, Model, Observer, Outcome, Provenance, Settings, TrainError, changed_settings, find_run,
-    first_difference, status_of, train,
+    first_difference, status_of, train, use_own_model,
 };
 use serde_json::json;
 
@@ -147,6 +147,7 @@ fn again(
         view.name(),
         std::process::id()
     )));
+    use_own_model(&mut settings, path);
     settings.name = Some("run".into());
     settings.runs_dir = Some(scratch.0.clone());
     // These do not change what is trained.

@@ -53,6 +53,8 @@ impl Args for SettingsArgs {
                 Group::Best => "What best means",
                 _ => "Saving",
             };
+            // A switch says yes by itself.
+            let switch = key.value_name == "BOOL";
             command = command.arg(
                 Arg::new(key.name)
                     .long(key.name)
@@ -60,7 +62,9 @@ impl Args for SettingsArgs {
                     .help(described(key, &defaults))
                     .help_heading(heading)
                     .display_order(order)
-                    .allow_hyphen_values(true)
+                    .allow_hyphen_values(!switch)
+                    .num_args(if switch { 0..=1 } else { 1..=1 })
+                    .default_missing_value("true")
                     .action(if key.repeats {
                         ArgAction::Append
                     } else {

@@ -79,6 +79,21 @@ pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             ),
         );
         fact("digest", best.weights.to_string());
+        let record = view
+            .history()
+            .iter()
+            .rfind(|record| record.step == best.step);
+        match record.and_then(|record| record.weights.as_deref()) {
+            Some("ema") => fact(
+                "weights",
+                "the moving average (ema), better than the weights themselves".into(),
+            ),
+            Some(_) => fact(
+                "weights",
+                "as trained (raw), better than their moving average or as good".into(),
+            ),
+            None => {}
+        }
     }
     for other in view.others() {
         let monitor = other.reference.monitor().unwrap_or_default();
@@ -176,7 +191,8 @@ fn mark(record: &EvaluationRecord, best: Option<u64>, alike: bool) -> String {
         _ => "",
     };
     let sign = if alike { "~ " } else { "" };
-    format!("{sign}{word}").trim_end().to_owned()
+    let which = record.weights.as_deref().unwrap_or_default();
+    format!("{sign}{word} {which}").trim().to_owned()
 }
 
 fn checkpoints(view: &RunView) -> Vec<String> {

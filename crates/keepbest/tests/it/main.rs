@@ -2,6 +2,7 @@
 
 mod also;
 mod archive;
+mod averaging;
 mod bad_input;
 mod cifar;
 mod compare;
@@ -9,10 +10,12 @@ mod corpus;
 mod exchange;
 mod golden_runs;
 mod hostile;
+mod images;
 mod interrupt;
 mod kill;
 mod listing;
 mod log;
+mod lr_find;
 mod memory;
 mod models;
 mod noise;

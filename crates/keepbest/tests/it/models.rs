@@ -66,10 +66,18 @@ fn a_network_comes_back_from_its_model_file() {
     );
     std::fs::write(place.path("net.toml"), &text).unwrap();
     place.trained("run", "--model net.toml");
+    place.trained("slim", "--model net.toml --save params");
     std::fs::remove_file(place.path("net.toml")).unwrap();
     let inspected = place.ok("inspect run").out;
     assert!(inspected.contains("ln.weight"), "{inspected}");
     place.ok("evaluate run");
+    // The run keeps the network as a file of its own.
+    for run in ["run", "slim"] {
+        place.ok(&format!("verify {run}"));
+        place.ok(&format!("reproduce {run} --quiet"));
+    }
+    place.ok("train --resume run --epochs 3 --quiet");
+    place.ok("verify run");
 
     for (find, replace, words) in [
         ("version = 2", "version = 9", "version 9 is not known"),

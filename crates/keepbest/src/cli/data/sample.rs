@@ -1,7 +1,7 @@
 //! `keepbest data sample`: images of a set as files.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use image::{ExtendedColorType, ImageFormat};
@@ -94,26 +94,36 @@ fn pick(
     Ok((split.name(), set))
 }
 
-fn write(path: &PathBuf, image: &keepbest_data::Image) -> Result<(), Failure> {
+fn write(path: &Path, image: &keepbest_data::Image) -> Result<(), Failure> {
     let shape = image.shape();
-    let colour = if shape.channels == 3 {
+    save_png(
+        path,
+        image.pixels(),
+        shape.width,
+        shape.height,
+        shape.channels,
+    )
+}
+
+/// Writes a grey or RGB picture, making its folder if there is none.
+pub fn save_png(
+    path: &Path,
+    pixels: &[u8],
+    width: usize,
+    height: usize,
+    channels: usize,
+) -> Result<(), Failure> {
+    let colour = if channels == 3 {
         ExtendedColorType::Rgb8
     } else {
         ExtendedColorType::L8
     };
-    let (width, height) = (shape.width as u32, shape.height as u32);
+    let (width, height) = (width as u32, height as u32);
     let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
     folder
         .map_err(image::ImageError::IoError)
         .and_then(|()| {
-            image::save_buffer_with_format(
-                path,
-                image.pixels(),
-                width,
-                height,
-                colour,
-                ImageFormat::Png,
-            )
+            image::save_buffer_with_format(path, pixels, width, height, colour, ImageFormat::Png)
         })
         .map_err(|error| Failure {
             causes: vec![error.to_string()],

@@ -1,0 +1,95 @@
+//! The moving average of the weights, beside the weights themselves.
+//!
+//! A snapshot of a run that keeps one has two faces: the weights with the average among the training state (`average.*`),
+//! or the average with the weights there (`raw.*`). Either file brings both back.
+
+use super::{ParamLayout, Role, TrainState};
+use keepbest_formats::StateDict;
+use keepbest_kernels::{Context, optim};
+
+/// Names of the averages in the training state of the weights.
+pub(crate) const AVERAGE: &str = "average.";
+/// Names of the weights in the training state of the averages.
+pub(crate) const RAW: &str = "raw.";
+
+/// What the average takes over of the weights after step `step` (from 1): `1 - decay`, but `9 / (10 + step)` in the first
+/// steps, so that it is not held back by where it started (as TensorFlow's `ExponentialMovingAverage` with `num_updates`).
+fn share(decay: f64, step: u64) -> f64 {
+    (1.0 - decay).max(9.0 / (10.0 + step as f64))
+}
+
+/// Moves the average of `next` towards its weights, batch norm's statistics with them: in place, or from `old`.
+pub(crate) fn follow(ctx: &Context, decay: f64, next: &mut TrainState, old: Option<&TrainState>) {
+    let TrainState {
+        step,
+        weights,
+        average: Some(average),
+        ..
+    } = next
+    else {
+        return;
+    };
+    let update = match old.and_then(|old| old.average.as_ref()) {
+        Some(old) => optim::Update::Copy { old, new: average },
+        None => optim::Update::InPlace(average),
+    };
+    optim::average(ctx, share(decay, *step) as f32, weights, update);
+}
+
+/// The weights and training state of a file of either face, the weights' own first: what an engine takes up.
+pub(crate) fn raw_first(weights: &StateDict, training: &StateDict) -> (StateDict, StateDict) {
+    if !training.names().any(|name| name.starts_with(RAW)) {
+        return (weights.clone(), training.clone());
+    }
+    let mut raw = StateDict::new();
+    let mut rest = StateDict::new();
+    for (name, tensor) in training.iter().filter(|(name, _)| !name.starts_with(RAW)) {
+        insert(&mut rest, name, tensor);
+    }
+    for (name, average) in weights.iter() {
+        match training.get(&format!("{RAW}{name}")) {
+            Some(own) => {
+                insert(&mut raw, name, own);
+                insert(&mut rest, &format!("{AVERAGE}{name}"), average);
+            }
+            // Counters are not averaged.
+            None => insert(&mut raw, name, average),
+        }
+    }
+    (raw, rest)
+}
+
+/// The optimizer's own tensors of a training state, without averages and what they stand for.
+pub fn optimizer_state(training: &StateDict) -> StateDict {
+    let mut own = StateDict::new();
+    let of_average = |name: &str| name.starts_with(AVERAGE) || name.starts_with(RAW);
+    for (name, tensor) in training.iter().filter(|(name, _)| !of_average(name)) {
+        insert(&mut own, name, tensor);
+    }
+    own
+}
+
+fn insert(dict: &mut StateDict, name: &str, tensor: &keepbest_formats::Tensor) {
+    // A name of the other face as well would be a tensor too many, which the check of the engine's state names.
+    let _ = dict.insert(name, tensor.clone());
+}
+
+/// Reads the averages of a checked training state.
+pub(crate) fn read(layout: &ParamLayout, training: &StateDict, average: &mut [f32]) {
+    for tensor in layout.tensors().iter().filter(|t| t.role != Role::Counter) {
+        let found = training.get(&format!("{AVERAGE}{}", tensor.name));
+        crate::engine::copy_f32(found, &mut average[tensor.range()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    #[test]
+    fn the_first_steps_count_more() {
+        assert_eq!(share(0.999, 1), 9.0 / 11.0);
+        assert_eq!(share(0.9, 1_000), 1.0 - 0.9);
+        assert!(share(0.999, 100) > 0.08);
+    }
+}

@@ -1,0 +1,155 @@
+//! The moving average of the weights.
+
+use crate::engine::{batch, config, every_layer};
+use keepbest_formats::{Dtype, StateDict};
+use keepbest_nn::{CpuEngine, Engine, EngineConfig, Isa, Snapshot, optimizer_state};
+
+fn engine(ema: Option<f64>, threads: usize) -> CpuEngine {
+    let config = EngineConfig {
+        ema,
+        ..config(5, threads, Isa::fastest())
+    };
+    CpuEngine::new(&every_layer(), config).unwrap()
+}
+
+fn same(a: &StateDict, b: &StateDict) -> bool {
+    let equal = |(a, b): (
+        (&str, &keepbest_formats::Tensor),
+        (&str, &keepbest_formats::Tensor),
+    )| { a.0 == b.0 && a.1.bytes() == b.1.bytes() };
+    a.len() == b.len() && a.iter().zip(b.iter()).all(equal)
+}
+
+#[test]
+fn it_follows_the_weights_and_leaves_them_alone() {
+    let (images, labels) = batch(&every_layer(), 5, 0);
+    let (mut with, mut without) = (engine(Some(0.5), 2), engine(None, 1));
+    let mut expected = with.snapshot().state_dict();
+    // A snapshot held over some of the steps: the state moves to another block.
+    let mut held: Option<Snapshot> = None;
+    for step in 1..=20u32 {
+        for engine in [&mut with, &mut without] {
+            engine.step(&images, &labels, 0.02).unwrap();
+        }
+        let weights = with.snapshot().state_dict();
+        assert!(same(&weights, &without.snapshot().state_dict()));
+        let share = 0.5f64.max(9.0 / (10.0 + f64::from(step))) as f32;
+        let mut next = StateDict::new();
+        for (name, tensor) in weights.iter() {
+            let tensor = if tensor.dtype() == Dtype::F32 {
+                let before = expected.get(name).unwrap().as_f32().unwrap().into_owned();
+                let values: Vec<f32> = before
+                    .iter()
+                    .zip(tensor.as_f32().unwrap().iter())
+                    .map(|(a, w)| (w - a).mul_add(share, *a))
+                    .collect();
+                keepbest_formats::Tensor::from_f32(tensor.shape(), &values).unwrap()
+            } else {
+                tensor.clone()
+            };
+            next.insert(name, tensor).unwrap();
+        }
+        expected = next;
+        let averaged = with.snapshot().averaged().unwrap();
+        assert!(same(&averaged.state_dict(), &expected), "step {step}");
+        held = step.is_multiple_of(3).then_some(averaged);
+    }
+    drop(held);
+    assert!(without.snapshot().averaged().is_none());
+}
+
+#[test]
+fn a_file_of_either_face_goes_on_the_same() {
+    let (images, labels) = batch(&every_layer(), 5, 0);
+    let mut whole = engine(Some(0.9), 1);
+    for _ in 0..3 {
+        whole.step(&images, &labels, 0.02).unwrap();
+    }
+    let raw = whole.snapshot();
+    let averaged = raw.averaged().unwrap();
+    assert!(!same(&raw.state_dict(), &averaged.state_dict()));
+    assert!(same(
+        &optimizer_state(&raw.training_state()),
+        &optimizer_state(&averaged.training_state())
+    ));
+    whole.step(&images, &labels, 0.02).unwrap();
+    let end = whole.snapshot();
+    for face in [raw, averaged] {
+        let mut again = engine(Some(0.9), 2);
+        again
+            .restore(&face.state_dict(), &face.training_state(), face.step())
+            .unwrap();
+        again.step(&images, &labels, 0.02).unwrap();
+        let found = again.snapshot();
+        assert!(same(&found.state_dict(), &end.state_dict()));
+        assert!(same(&found.training_state(), &end.training_state()));
+        // Without an average, what is there of one is too much.
+        let error = engine(None, 1)
+            .restore(&face.state_dict(), &face.training_state(), face.step())
+            .unwrap_err();
+        assert!(error.to_string().contains("unexpected"), "{error}");
+    }
+}
+
+#[test]
+fn loaded_weights_are_the_average_at_first() {
+    let mut engine = engine(Some(0.9), 1);
+    let (images, labels) = batch(&every_layer(), 5, 0);
+    let start = engine.snapshot().state_dict();
+    engine.step(&images, &labels, 0.1).unwrap();
+    engine.load_weights(&start).unwrap();
+    let averaged = engine.snapshot().averaged().unwrap();
+    assert!(same(&averaged.state_dict(), &start));
+}
+
+#[test]
+fn a_decay_outside_its_range_is_an_error() {
+    for decay in [1.0, -0.1, f64::NAN] {
+        let config = EngineConfig {
+            ema: Some(decay),
+            ..config(5, 1, Isa::fastest())
+        };
+        assert!(CpuEngine::new(&every_layer(), config).is_err(), "{decay}");
+    }
+}
+
+#[test]
+fn measured_statistics_are_the_mean_over_the_batches() {
+    let (images, _) = batch(&every_layer(), 5, 0);
+    let (others, _) = batch(&every_layer(), 5, 1);
+    let measured = |batches: &[&[f32]]| {
+        let mut engine = engine(Some(0.9), 2);
+        let before = engine.snapshot();
+        for (seen, batch) in batches.iter().enumerate() {
+            engine.measure_statistics(batch, seen as u64).unwrap();
+        }
+        let after = engine.snapshot();
+        assert_eq!(after.step(), 0);
+        assert!(same(&before.training_state(), &after.training_state()));
+        (before.state_dict(), after.state_dict())
+    };
+    let (before, first) = measured(&[&images]);
+    let (_, second) = measured(&[&others]);
+    let (_, both) = measured(&[&images, &others]);
+    let mut statistics = 0;
+    for (name, tensor) in both.iter() {
+        let values = |dict: &StateDict| dict.get(name).unwrap().clone();
+        if !name.contains("running_") {
+            assert_eq!(tensor.bytes(), values(&before).bytes(), "{name}");
+            continue;
+        }
+        statistics += 1;
+        let (first, second) = (values(&first), values(&second));
+        let pairs = first.as_f32().unwrap().into_owned();
+        let pairs = pairs.iter().zip(second.as_f32().unwrap().into_owned());
+        for ((a, b), found) in pairs.zip(tensor.as_f32().unwrap().iter()) {
+            let expected = (a + b) / 2.0;
+            // Two roundings to f32 on the way.
+            assert!(
+                (found - expected).abs() <= 1e-6 * expected.abs().max(1e-3),
+                "{name}"
+            );
+        }
+    }
+    assert!(statistics >= 2, "{statistics}");
+}

@@ -1,0 +1,117 @@
+//! What a step has to offer: its weights, and their moving average where one is kept. The better one is offered.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use keepbest_core::{Metrics, ObjectiveError};
+use keepbest_nn::Engine as _;
+
+use super::error::TrainError;
+use super::events::{Event, Observer};
+use super::run::Run;
+use crate::average::better;
+use crate::evaluate::{Evaluator, Measured};
+
+/// Weights of a step, measured on val.
+pub(super) struct Candidate {
+    pub snapshot: keepbest_nn::Snapshot,
+    pub measured: Measured,
+    pub metrics: Metrics,
+    /// Which weights these are, where there are several.
+    pub which: Option<&'static str>,
+}
+
+impl Run {
+    /// Measures the weights as they are, and their average; gives the better of them by the objective, the weights
+    /// themselves when they are as good. `None` when told to stop in between.
+    pub(super) fn candidate(
+        &mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<Candidate>, TrainError> {
+        let snapshot = self.setup.engine.snapshot();
+        let averaged = snapshot.averaged();
+        let Some(mut raw) = self.measured(snapshot, observer, stop)? else {
+            return Ok(None);
+        };
+        let Some(averaged) = averaged else {
+            return Ok(Some(raw));
+        };
+        let Some(mut ema) = self.measured(averaged, observer, stop)? else {
+            return Ok(None);
+        };
+        let better = better(&self.setup.objective, &ema.metrics, &raw.metrics)?;
+        (raw.which, ema.which) = (Some("raw"), Some("ema"));
+        let both: Vec<_> = [&raw, &ema]
+            .into_iter()
+            .flat_map(Candidate::beside)
+            .collect();
+        let mut chosen = if better { ema } else { raw };
+        for (name, value) in both {
+            chosen.metrics.insert(name, value);
+        }
+        Ok(Some(chosen))
+    }
+
+    fn measured(
+        &mut self,
+        snapshot: keepbest_nn::Snapshot,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<Candidate>, TrainError> {
+        let setup = &mut self.setup;
+        let predictor = &mut setup.predictor;
+        predictor
+            .load_snapshot(&snapshot)
+            .map_err(|source| crate::ModelError::Weights {
+                path: self.path.clone(),
+                network: setup.spec.name.clone(),
+                source,
+            })?;
+        let criterion = setup.provenance.criterion.criterion();
+        let evaluator = Evaluator {
+            keep_outcomes: true,
+            ..Evaluator::new(&criterion, &setup.data.preprocessing)
+        };
+        let of = setup.data.val.len();
+        let measured = evaluator.measure(predictor, &setup.data.val, |done| {
+            observer.on(Event::Measuring {
+                split: "val",
+                done,
+                of,
+            });
+            !stop.load(Ordering::Relaxed)
+        })?;
+        let Some(measured) = measured else {
+            return Ok(None);
+        };
+        let mut metrics: Metrics = measured.metrics("val");
+        metrics.insert("train/loss", self.state.running.loss());
+        metrics.insert("train/accuracy", self.state.running.accuracy());
+        if let Some(smoothing) = &setup.smoothing {
+            smoothing
+                .add(&mut metrics, self.keeper.evaluations())
+                .map_err(ObjectiveError::from)?;
+        }
+        Ok(Some(Candidate {
+            snapshot,
+            measured,
+            metrics,
+            which: None,
+        }))
+    }
+}
+
+impl Candidate {
+    /// What is recorded of it beside the one that is chosen: `ema/accuracy`, `raw/loss`.
+    fn beside(&self) -> Vec<(String, f64)> {
+        let which = self.which.unwrap_or_default();
+        let metric = |name| {
+            let value = self.metrics.get(&format!("val/{name}"))?;
+            Some((format!("{which}/{name}"), value))
+        };
+        ["accuracy", "loss"]
+            .into_iter()
+            .filter_map(metric)
+            .collect()
+    }
+}

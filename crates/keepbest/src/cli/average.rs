@@ -1,0 +1,229 @@
+//! `keepbest average`: the mean of several models' weights, and the greedy soup of a run.
+
+use std::path::PathBuf;
+
+use keepbest_core::{Direction, EvaluationRecord, Metrics, Objective};
+use keepbest_data::Prepared;
+use keepbest_formats::StateDict;
+use keepbest_formats::model_file::{self, ModelFile, ModelMetadata};
+use keepbest_keeper::RunView;
+use keepbest_train::average::{Averager, Measurement};
+use keepbest_train::{Model, Parent, Provenance, find_run};
+use serde_json::json;
+
+use crate::cli::args::AverageArgs;
+use crate::cli::export;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::measure::Subject;
+use crate::cli::model::{locate, provenance};
+use crate::cli::output;
+use crate::cli::runs::view;
+use crate::cli::table::Table;
+use crate::cli::words::value;
+
+pub fn run(args: &AverageArgs) -> Result<Exit, Failure> {
+    let mut models = match &args.soup {
+        Some(run) => candidates(run, args)?,
+        None => opened(&args.models, args)?,
+    };
+    same_network(&models)?;
+    let objective = objective(provenance(&models[0])?)?;
+    let criterion = provenance(&models[0])?.criterion.criterion();
+    let first = models.remove(0);
+    let subject = Subject::new(first, args.data.as_deref(), args.data_dir.as_deref())?;
+    let all: Vec<&Model> = [&subject.model].into_iter().chain(&models).collect();
+    let threads = args.threads.map(usize::from);
+    let mut averager =
+        Averager::new(&subject.model.spec, &subject.data, criterion, threads).map_err(failed)?;
+
+    let mut measured: Vec<(&Model, Metrics)> = Vec::new();
+    for model in all {
+        let metrics = averager.measure(&model.file.weights).map_err(failed)?;
+        measured.push((model, metrics));
+    }
+    let weights: Vec<&StateDict> = measured
+        .iter()
+        .map(|(model, _)| &model.file.weights)
+        .collect();
+    let (result, members) = match args.soup {
+        Some(_) => averager.soup(&weights, &objective).map_err(failed)?,
+        None => {
+            let mean = averager.average(&weights).map_err(failed)?;
+            (mean, (0..measured.len()).collect())
+        }
+    };
+    // A soup of one is the best itself: nothing was gained, and nothing is written.
+    let adopted = members.len() > 1;
+    if adopted {
+        let members: Vec<&Model> = members.iter().map(|&member| measured[member].0).collect();
+        write(args, &members, &result, &objective)?;
+    }
+    told(args, &measured, &result, &members, &subject.data)
+}
+
+fn failed(error: keepbest_train::average::AverageError) -> Failure {
+    Failure::of(Exit::Failed, &error)
+}
+
+fn opened(names: &[String], args: &AverageArgs) -> Result<Vec<Model>, Failure> {
+    let open = |name: &String| {
+        let file = locate(name, &args.runs.runs_dir)?;
+        Ok(Model::open_trained(file.path())?)
+    };
+    names.iter().map(open).collect()
+}
+
+/// The run's best checkpoints on disk, the best first.
+fn candidates(run: &str, args: &AverageArgs) -> Result<Vec<Model>, Failure> {
+    let path = find_run(run, &args.runs.runs_dir)?;
+    let view: RunView = view(&path)?;
+    let mut found: Vec<PathBuf> = view
+        .state()
+        .ranked(0)
+        .into_iter()
+        .map(|(checkpoint, ..)| checkpoint.saved.checkpoint.path(view.path()))
+        .collect();
+    found.truncate(args.top as usize);
+    if found.len() < 2 {
+        let message = format!(
+            "{} has {} checkpoints with a score",
+            path.display(),
+            found.len()
+        );
+        let hint = "keep more of them when training: --keep best:5".to_owned();
+        return Err(Failure::new(Exit::Failed, message).with_hint(hint));
+    }
+    found
+        .iter()
+        .map(|path| Ok(Model::open_trained(path)?))
+        .collect()
+}
+
+/// Averages are of models that began as one: of the same network, at least, with the same classes and preprocessing.
+fn same_network(models: &[Model]) -> Result<(), Failure> {
+    let first = &models[0];
+    for model in &models[1..] {
+        let part = if model.spec.layers != first.spec.layers {
+            "network"
+        } else if model.classes != first.classes {
+            "classes"
+        } else if model.preprocessing != first.preprocessing {
+            "preprocessing"
+        } else {
+            continue;
+        };
+        let message = format!(
+            "{} and {} differ in {part}: their mean is no model",
+            first.path.display(),
+            model.path.display()
+        );
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    Ok(())
+}
+
+/// What better means: as the first model was chosen.
+fn objective(recorded: &Provenance) -> Result<Objective, Failure> {
+    let text = |key: &str| recorded.config.get(key).and_then(toml::Value::as_str);
+    let direction = match text("mode") {
+        Some("max") => Some(Direction::Maximise),
+        Some("min") => Some(Direction::Minimise),
+        _ => None,
+    };
+    Objective::build(text("monitor").unwrap_or("val/accuracy"), direction)
+        .and_then(|objective| match text("tie-break") {
+            Some(metric) if metric != "none" => objective.with_tie_break(metric, None),
+            _ => Ok(objective),
+        })
+        .map_err(|error| Failure::of(Exit::Failed, &error))
+}
+
+fn write(
+    args: &AverageArgs,
+    members: &[&Model],
+    result: &Measurement,
+    objective: &Objective,
+) -> Result<(), Failure> {
+    let encoded = |value: Result<serde_json::Value, serde_json::Error>| {
+        value.map_err(|error| Failure::of(Exit::Failed, &error))
+    };
+    let first = members[0];
+    let own = first.file.metadata.as_ref();
+    let (step, epoch) = own.map_or((0, 0), |own| (own.step, own.epoch));
+    let judgement = objective
+        .judge(None, &result.metrics)
+        .map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let record = EvaluationRecord::new(step, epoch, result.metrics.clone(), judgement);
+    let mut recorded = provenance(first)?.clone();
+    recorded.averaged = members.iter().map(|model| Parent::of(model)).collect();
+    let metadata = ModelMetadata {
+        step,
+        epoch,
+        model: Some(first.spec.to_json()),
+        classes: first.classes.clone(),
+        preprocessing: Some(encoded(serde_json::to_value(&first.preprocessing))?),
+        evaluation: Some(encoded(serde_json::to_value(&record))?),
+        provenance: Some(encoded(serde_json::to_value(&recorded))?),
+        ..ModelMetadata::default()
+    };
+    let image = model_file::encode(&result.weights, &StateDict::new(), &metadata)
+        .map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let seal = image.seal().clone();
+    export::write(
+        &args.to,
+        args.force,
+        image.total_len(),
+        |mut out| image.write_to(&mut out),
+        |staged| match ModelFile::open(staged)?.seal == Some(seal) {
+            true => Ok(()),
+            false => Err("it holds other weights than were written".into()),
+        },
+    )
+}
+
+fn told(
+    args: &AverageArgs,
+    measured: &[(&Model, Metrics)],
+    result: &Measurement,
+    members: &[usize],
+    data: &Prepared,
+) -> Result<Exit, Failure> {
+    let adopted = members.len() > 1;
+    let metric = |metrics: &Metrics, name: &str| metrics.get(name).map(value).unwrap_or_default();
+    if args.json {
+        let models = measured.iter().enumerate().map(|(i, (model, metrics))| {
+            json!({"path": model.path, "member": members.contains(&i), "metrics": metrics})
+        });
+        output::json(&json!({
+            "models": models.collect::<Vec<_>>(),
+            "average": result.metrics,
+            "written": adopted.then_some(&args.to),
+        }))?;
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new([">val/accuracy", ">val/loss", "", "model"]);
+    for (i, (model, metrics)) in measured.iter().enumerate() {
+        table.row([
+            metric(metrics, "val/accuracy"),
+            metric(metrics, "val/loss"),
+            if members.contains(&i) { "in" } else { "" }.to_owned(),
+            model.path.display().to_string(),
+        ]);
+    }
+    if adopted {
+        table.row([
+            metric(&result.metrics, "val/accuracy"),
+            metric(&result.metrics, "val/loss"),
+            "=".to_owned(),
+            args.to.display().to_string(),
+        ]);
+    }
+    output::lines(&table.lines())?;
+    if !adopted {
+        eprintln!(
+            "no average is better than the best alone on the {} val images: nothing is written",
+            data.val.len()
+        );
+    }
+    Ok(Exit::Done)
+}

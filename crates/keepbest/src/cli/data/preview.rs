@@ -1,0 +1,182 @@
+//! `keepbest data preview`: a sheet of training images as the network sees them.
+
+use keepbest_data::{
+    Augmentation, Batch, DataBundle, Loader, LoaderConfig, Prepared, Preprocessing, ResizeRule,
+};
+use keepbest_train::{ImageSize, Origin, Settings, default_augmentation};
+use serde_json::json;
+
+use super::font;
+use super::sample::save_png;
+use crate::cli::args::PreviewArgs;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+
+/// Pixels between pictures, and around them.
+const GAP: usize = 8;
+/// A picture is enlarged, by a whole number, to at least this many pixels.
+const LEAST: usize = 96;
+
+pub fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
+    // Read as `train` reads them.
+    let mut settings = Settings::default();
+    for (name, text) in [("augment", &args.augment), ("image-size", &args.image_size)] {
+        if let Some(text) = text {
+            settings.set(name, text, Origin::Flag)?;
+        }
+    }
+    let bundle = keepbest_data::open(&args.data, args.data_dir.as_deref())
+        .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
+    let data = prepare(&bundle, settings.image_size, args)?;
+    let augmentation = settings
+        .augment
+        .unwrap_or_else(|| default_augmentation(&bundle, data.preprocessing.input));
+    let batch = first_batch(&data, augmentation, args)?;
+    let labels: Vec<String> = (0..batch.len())
+        .map(|i| label(&batch, i, &data.classes))
+        .collect();
+    let sheet = Sheet::of(&batch, &labels, &data.preprocessing);
+    save_png(&args.to, &sheet.pixels, sheet.width, sheet.height, 3)?;
+    if json {
+        let images: Vec<_> = batch
+            .indices
+            .iter()
+            .zip(&labels)
+            .map(|(index, label)| json!({"index": index, "label": label}))
+            .collect();
+        output::json(&json!({
+            "path": args.to,
+            "augment": augmentation.to_string(),
+            "epoch": args.epoch,
+            "images": images,
+        }))?;
+    } else {
+        output::line(args.to.display().to_string())?;
+        eprintln!(
+            "{} images of epoch {}, augment {augmentation}",
+            batch.len(),
+            args.epoch
+        );
+    }
+    Ok(Exit::Done)
+}
+
+fn prepare(
+    bundle: &DataBundle,
+    size: Option<ImageSize>,
+    args: &PreviewArgs,
+) -> Result<Prepared, Failure> {
+    let options = keepbest_data::PrepareOptions {
+        image_size: size.map(|size| (size.height, size.width)),
+        resize: args.stretch.then_some(ResizeRule::Exact),
+        seed: args.seed,
+        ..Default::default()
+    };
+    bundle
+        .prepare(&options)
+        .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))
+}
+
+fn first_batch(
+    data: &Prepared,
+    augmentation: Augmentation,
+    args: &PreviewArgs,
+) -> Result<Batch, Failure> {
+    let failed = |error: keepbest_data::LoadError| {
+        let hint = error.hint();
+        Failure::of(Exit::Failed, &error).with_hint(hint)
+    };
+    let count = (args.count as usize).min(data.train.len());
+    let config = LoaderConfig::training(count, args.seed)
+        .with_augmentation(augmentation)
+        .with_prefetch(0);
+    let loader = Loader::new(data.train.clone(), &data.preprocessing, config).map_err(failed)?;
+    let batch = loader.epoch(args.epoch, 0).next();
+    batch
+        .ok_or_else(|| Failure::new(Exit::Failed, "there are no training images"))?
+        .map_err(failed)
+}
+
+/// `dress`, or `dress 70% + coat` of what is mixed.
+fn label(batch: &Batch, image: usize, classes: &[String]) -> String {
+    let name = |label: u32| classes[label as usize].as_str();
+    let own = name(batch.labels[image]);
+    match &batch.mixed {
+        None => own.to_owned(),
+        Some(mixed) => {
+            let share = 100.0 * mixed.shares[image];
+            format!("{own} {share:.0}% + {}", name(mixed.others[image]))
+        }
+    }
+}
+
+/// An RGB picture.
+struct Sheet {
+    pixels: Vec<u8>,
+    width: usize,
+    height: usize,
+}
+
+impl Sheet {
+    fn of(batch: &Batch, labels: &[String], preprocessing: &Preprocessing) -> Self {
+        let input = preprocessing.input;
+        let enlarged = LEAST.div_ceil(input.height.max(input.width)).max(1);
+        let (cell_width, picture_height) =
+            ((input.width * enlarged).max(LEAST), input.height * enlarged);
+        // A label has two lines.
+        let cell_height = picture_height + 2 * (font::SIZE.1 + 2);
+        let columns = batch.len().min((1200 / (cell_width + GAP)).max(1));
+        let rows = batch.len().div_ceil(columns);
+        let mut sheet = Self {
+            width: GAP + columns * (cell_width + GAP),
+            height: GAP + rows * (cell_height + GAP),
+            pixels: Vec::new(),
+        };
+        sheet.pixels = vec![255; sheet.width * sheet.height * 3];
+        for (i, image) in batch.images.chunks_exact(input.size()).enumerate() {
+            let left = GAP + i % columns * (cell_width + GAP);
+            let top = GAP + i / columns * (cell_height + GAP);
+            for y in 0..picture_height {
+                for x in 0..input.width * enlarged {
+                    let at = (y / enlarged * input.width + x / enlarged) * input.channels;
+                    let pixel = &image[at..at + input.channels];
+                    sheet.set(left + x, top + y, colour(pixel, preprocessing));
+                }
+            }
+            let wide = cell_width / font::ADVANCE;
+            for (line, text) in lines(&labels[i], wide).into_iter().enumerate() {
+                let top = top + picture_height + 2 + line * (font::SIZE.1 + 2);
+                font::write(&text, |x, y| sheet.set(left + x, top + y, [0; 3]));
+            }
+        }
+        sheet
+    }
+
+    fn set(&mut self, x: usize, y: usize, colour: [u8; 3]) {
+        let at = (y * self.width + x) * 3;
+        self.pixels[at..at + 3].copy_from_slice(&colour);
+    }
+}
+
+/// The text in up to two lines of `wide` letters.
+fn lines(text: &str, wide: usize) -> Vec<String> {
+    let cut = |text: &str| text.chars().take(wide).collect::<String>();
+    match text.split_once(" + ") {
+        Some((first, second)) => vec![cut(first), cut(&format!("+ {second}"))],
+        None => vec![cut(text)],
+    }
+}
+
+/// Back from the network's input to a colour.
+fn colour(pixel: &[f32], preprocessing: &Preprocessing) -> [u8; 3] {
+    let Preprocessing {
+        mean,
+        std,
+        divide_by,
+        ..
+    } = preprocessing;
+    std::array::from_fn(|channel| {
+        let channel = channel.min(pixel.len() - 1);
+        ((pixel[channel] * std[channel] + mean[channel]) * divide_by).round() as u8
+    })
+}

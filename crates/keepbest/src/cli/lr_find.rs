@@ -1,0 +1,70 @@
+//! `keepbest lr-find`: the learning rate range test.
+
+use keepbest_train::{RateRange, lr_find};
+use serde_json::json;
+
+use crate::cli::args::LrFindArgs;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::train::stop_on_signals;
+use crate::cli::words::{count, value};
+
+pub fn run(args: &LrFindArgs) -> Result<Exit, Failure> {
+    let range = RateRange {
+        from: args.min,
+        to: args.max,
+        steps: args.steps,
+    };
+    if !(args.min > 0.0 && args.max > args.min && args.max.is_finite()) {
+        let message = format!(
+            "--min {} and --max {} are no range of rates",
+            args.min, args.max
+        );
+        let hint = "0 < min < max".to_owned();
+        return Err(Failure::new(Exit::Usage, message).with_hint(hint));
+    }
+    let settings = args.settings.settings()?;
+    let stop = stop_on_signals()?;
+    let Some(found) = lr_find(&settings, range, &stop, |_| {})? else {
+        return Err(Failure::new(Exit::Interrupted, "interrupted"));
+    };
+    if let Some(file) = &args.to {
+        std::fs::write(file, found.svg()).map_err(|error| Failure {
+            causes: vec![error.to_string()],
+            ..Failure::new(Exit::Failed, format!("cannot write {}", file.display()))
+        })?;
+    }
+    if args.json {
+        output::json(&json!({
+            "suggestion": found.suggestion,
+            "diverged": found.diverged,
+            "points": found.points,
+            "plot": args.to,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    let steps = count(found.points.len() as u64, "step");
+    if let (true, Some(last)) = (found.diverged, found.points.last()) {
+        eprintln!(
+            "the loss ran away at {:.2e}, after {steps}",
+            last.learning_rate
+        );
+    }
+    match found.suggestion {
+        Some(rate) => {
+            let least = found.points.iter().map(|point| point.smoothed);
+            let least = least.fold(f64::INFINITY, f64::min);
+            output::line(format!("--lr {rate:.2e}"))?;
+            eprintln!(
+                "there the loss fell fastest; its lowest was {}",
+                value(least)
+            );
+        }
+        None => {
+            let message = format!("the loss never fell in {steps}");
+            let hint = "try other rates, --min and --max, or more --steps".to_owned();
+            return Err(Failure::new(Exit::Failed, message).with_hint(hint));
+        }
+    }
+    Ok(Exit::Done)
+}
