@@ -33,7 +33,7 @@ pub struct EvaluationRecord {
     /// What was decided by the run's further objectives, in their order. Verdict, score and value above are by its first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Judgement>,
-    /// Which weights of the step were measured, where there are several: `raw` or `ema`.
+    /// Which weights of the step were measured, where there are several: `raw`, `ema` or `swa`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
 }

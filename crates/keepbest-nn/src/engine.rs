@@ -28,7 +28,7 @@ use keepbest_kernels::loss::{self, Labels};
 use keepbest_kernels::{Buffer, Context, Isa, Precision, activation, reduce};
 use std::sync::Arc;
 
-pub use config::{EngineConfig, LossConfig};
+pub use config::{Averaging, EngineConfig, LossConfig};
 pub use error::{EngineError, StepError};
 pub(crate) use tuning::Rates;
 pub use tuning::Tuning;
@@ -184,7 +184,7 @@ impl CpuEngine {
         let plan = Plan::new(&network, batch, Purpose::Training(&rates), &ctx)?;
         let layout = network.layout();
         let slots = config.optimizer.slots();
-        if let Some(decay) = config.ema {
+        if let Some(Averaging::Ema(decay)) = config.averaging {
             check(
                 "ema",
                 decay,
@@ -192,7 +192,7 @@ impl CpuEngine {
                 "at least 0 and below 1",
             )?;
         }
-        let mut state = TrainState::new(layout, slots.len(), config.ema.is_some());
+        let mut state = TrainState::new(layout, slots.len(), config.averaging.is_some());
         start(layout, config.seed, &mut state);
         let channels = plan.channels_len;
         let memory = Memory {
@@ -339,6 +339,44 @@ impl CpuEngine {
             update::running_statistics(network, plan, rates, memory, batch, next, old);
         });
         Ok(())
+    }
+
+    /// Takes the weights as they are into the mean of those of some steps, of which `taken` are in it; for
+    /// [`Averaging::Swa`]. Batch norm's statistics are not those of the mean before they are measured anew
+    /// ([`measure_average_statistics`](Self::measure_average_statistics)).
+    pub fn average_weights(&mut self, taken: u64) {
+        let ctx = &self.ctx;
+        self.state.update(self.network.layout(), |next, old| {
+            if let Some(old) = old {
+                next.copy_from(old);
+            }
+            average::take(ctx, taken, next);
+        });
+    }
+
+    /// [`measure_statistics`](Self::measure_statistics) of the average of the weights, where one is kept.
+    ///
+    /// # Errors
+    /// [`StepError`], as of a step.
+    pub fn measure_average_statistics(
+        &mut self,
+        images: &[f32],
+        seen: u64,
+    ) -> Result<(), StepError> {
+        self.exchange_average();
+        let measured = self.measure_statistics(images, seen);
+        self.exchange_average();
+        measured
+    }
+
+    /// Makes the average the weights, and the weights the average.
+    fn exchange_average(&mut self) {
+        self.state.update(self.network.layout(), |next, old| {
+            if let Some(old) = old {
+                next.copy_from(old);
+            }
+            next.exchange_average();
+        });
     }
 
     /// Measures what the machine can do at most, for some 0.2 s, and times every layer of every step from now on.
@@ -489,7 +527,7 @@ impl CpuEngine {
     /// From the gradients of `n` images to the next state.
     fn update(&mut self, n: usize, learning_rate: f64, gradient_scale: f32) {
         let (ctx, network, plan, memory) = (&self.ctx, &self.network, &self.plan, &self.memory);
-        let (rates, ema) = (&self.rates, self.config.ema);
+        let (rates, averaging) = (&self.rates, self.config.averaging);
         let step = update::OptimizerStep {
             config: &self.config.optimizer,
             rates,
@@ -503,8 +541,10 @@ impl CpuEngine {
                 momentum: None,
             };
             update::running_statistics(network, plan, rates, memory, batch, next, old);
-            if let Some(decay) = ema {
-                average::follow(ctx, decay, next, old);
+            match averaging {
+                Some(Averaging::Ema(decay)) => average::follow(ctx, decay, next, old),
+                Some(Averaging::Swa) => average::keep(next, old),
+                None => {}
             }
         });
     }

@@ -23,7 +23,8 @@ mod spec;
 pub mod zoo;
 
 pub use engine::{
-    CpuEngine, Engine, EngineConfig, EngineError, LossConfig, StepError, StepOutput, Tuning,
+    Averaging, CpuEngine, Engine, EngineConfig, EngineError, LossConfig, StepError, StepOutput,
+    Tuning,
 };
 pub use keepbest_kernels::loss::{Labels, Mixed};
 pub use keepbest_kernels::{Isa, Precision};

@@ -1,7 +1,7 @@
 //! Averages of models' weights: the mean of several, and the greedy soup (Wortsman et al., "Model soups", arXiv 2203.05482).
 
 use keepbest_core::{Metrics, Objective, ObjectiveError};
-use keepbest_data::{Loader, LoaderConfig, Prepared};
+use keepbest_data::{Epoch, LoadError, Loader, LoaderConfig, Prepared};
 use keepbest_formats::{Dtype, StateDict, Tensor, TensorError};
 use keepbest_nn::{CpuEngine, Engine as _, EngineConfig, ModelSpec, Predictor};
 
@@ -20,7 +20,7 @@ pub enum AverageError {
     Weights(#[from] keepbest_nn::WeightsError),
     /// The training images cannot be read.
     #[error(transparent)]
-    Load(#[from] keepbest_data::LoadError),
+    Load(#[from] LoadError),
     /// Batch norm cannot measure them.
     #[error(transparent)]
     Statistics(keepbest_nn::StepError),
@@ -106,10 +106,7 @@ impl<'a> Averager<'a> {
                     self.engine.load_weights(model)?;
                 }
                 self.engine.load_weights(&mean(models))?;
-                let config = LoaderConfig::training(BATCH.min(self.data.train.len()), 0);
-                let train = self.data.train.clone();
-                let loader = Loader::new(train, &self.data.preprocessing, config)?;
-                for (seen, batch) in loader.epoch(0, 0).enumerate() {
+                for (seen, batch) in statistics_batches(self.data, BATCH)?.enumerate() {
                     self.engine
                         .measure_statistics(&batch?.images, seen as u64)
                         .map_err(AverageError::Statistics)?;
@@ -147,6 +144,12 @@ impl<'a> Averager<'a> {
         }
         Ok((soup, members))
     }
+}
+
+/// The training images as they are, for the statistics of batch norm: `batch` at a time, where there are as many.
+pub(crate) fn statistics_batches(data: &Prepared, batch: usize) -> Result<Epoch, LoadError> {
+    let config = LoaderConfig::training(batch.min(data.train.len()), 0);
+    Ok(Loader::new(data.train.clone(), &data.preprocessing, config)?.epoch(0, 0))
 }
 
 /// Whether the first are better than the second.

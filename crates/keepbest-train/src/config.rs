@@ -6,8 +6,8 @@ use keepbest_data::Augmentation;
 
 use crate::settings::{
     AlsoKind, ByteSize, ClassWeights, EvalEvery, ImageSize, Mode, Monitors, OptimizerKind,
-    PrecisionKind, Resize, Sampling, SaveKind, ScheduleKind, Settings, SettingsError, Smooth,
-    to_toml,
+    PrecisionKind, Recipe, Resize, Sampling, SaveKind, ScheduleKind, Settings, SettingsError,
+    Smooth, to_toml,
 };
 use crate::suggest::nearest;
 
@@ -58,6 +58,8 @@ pub struct Config {
     pub body_rate: f64,
     /// Whether every batch norm keeps its statistics.
     pub freeze_statistics: bool,
+    /// What decided what was not given.
+    pub recipe: Option<Recipe>,
     /// Passes over the training images.
     pub epochs: u64,
     /// Images a step.
@@ -90,6 +92,8 @@ pub struct Config {
     pub clip_grad_norm: Option<f64>,
     /// Decay of the moving average of the weights; `None` keeps none.
     pub ema: Option<f64>,
+    /// Part of the run after which the weights of all evaluations are averaged; `None` for no average.
+    pub swa: Option<f64>,
     /// Everything random follows from it.
     pub seed: u64,
     /// Threads; `None` for one a core.
@@ -139,6 +143,10 @@ pub struct DataDefaults {
     pub resize: Resize,
     /// Random changes that keep an image of its class.
     pub augment: Augmentation,
+    /// The same for a long run, in which the network would learn the images by heart.
+    pub strong_augment: Augmentation,
+    /// Images to train on; 0 where it is not known yet.
+    pub train_images: usize,
 }
 
 impl Default for DataDefaults {
@@ -151,6 +159,8 @@ impl Default for DataDefaults {
             image_size,
             resize: Resize::None,
             augment: Augmentation::default(),
+            strong_augment: Augmentation::default(),
+            train_images: 0,
         }
     }
 }
@@ -168,6 +178,14 @@ impl Config {
     /// [`SettingsError`] for values out of range, unknown names, and settings that do not go together.
     pub fn resolve(given: Settings, data: &DataDefaults) -> Result<Self, SettingsError> {
         given.check()?;
+        let recipe = given.recipe.flatten();
+        let given = match recipe {
+            Some(recipe) => {
+                let below = recipe.settings(&given, data);
+                given.over(below)
+            }
+            None => given,
+        };
         let optimizer = given.optimizer.unwrap_or(OptimizerKind::Sgd);
         let schedule = given.schedule.unwrap_or(ScheduleKind::OneCycle);
         let sgd = optimizer == OptimizerKind::Sgd;
@@ -226,6 +244,7 @@ impl Config {
             freeze: given.freeze.unwrap_or_default(),
             body_rate: given.body_rate.unwrap_or(1.0),
             freeze_statistics: given.freeze_statistics.unwrap_or(false),
+            recipe,
             epochs,
             batch_size,
             optimizer,
@@ -249,6 +268,7 @@ impl Config {
             class_weights: given.class_weights.unwrap_or(ClassWeights::None),
             clip_grad_norm: given.clip_grad_norm.flatten(),
             ema: given.ema.flatten(),
+            swa: given.swa.flatten(),
             seed: given.seed.unwrap_or(1),
             threads: given.threads.flatten(),
             device: given.device.unwrap_or_else(|| DEVICES[0].into()),
@@ -280,6 +300,12 @@ impl Config {
                     "warmup is {} epochs, longer than the whole run of {}",
                     self.warmup, self.epochs
                 ),
+                hint: Some("set warmup, too; 0 is none".into()),
+            });
+        }
+        if self.ema.is_some() && self.swa.is_some() {
+            return Err(SettingsError::Conflict {
+                message: "ema and swa are two averages of the weights; a run keeps one".into(),
                 hint: None,
             });
         }
@@ -302,7 +328,9 @@ impl Config {
             cache: Some(this.cache),
             model: Some(this.model),
             from: Some(this.from),
+            recipe: Some(this.recipe),
             epochs: Some(this.epochs),
+            time_budget: None,
             batch_size: Some(this.batch_size),
             optimizer: Some(this.optimizer),
             lr: Some(this.lr),
@@ -318,6 +346,7 @@ impl Config {
             class_weights: Some(this.class_weights),
             clip_grad_norm: Some(this.clip_grad_norm),
             ema: Some(this.ema),
+            swa: Some(this.swa),
             seed: Some(this.seed),
             threads: Some(this.threads),
             device: Some(this.device),
@@ -391,7 +420,7 @@ mod tests {
             let given = config.to_settings().given();
             for key in Settings::KEYS {
                 let applies = match key.name {
-                    "name" | "runs-dir" | "data-dir" => false,
+                    "name" | "runs-dir" | "data-dir" | "time-budget" => false,
                     "momentum" | "nesterov" => config.optimizer == OptimizerKind::Sgd,
                     "lr-step" => config.schedule == ScheduleKind::Step,
                     "lr-gamma" => config.lr_gamma.is_some(),

@@ -44,12 +44,12 @@ pub use report::{Closeup, Mistake, OtherBest, Overlaid, REPORT_FILE, Report, ove
 pub use run_files::{FileAtHand, RunFilesError, model_file_of, status_of};
 pub use settings::{
     AlsoKind, ByteSize, ChangedSetting, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode,
-    Monitors, OptimizerKind, Origin, PrecisionKind, Resize, Sampling, SaveKind, ScheduleKind,
-    Settings, SettingsError, Smooth, changed_settings, to_toml,
+    Monitors, OptimizerKind, Origin, PrecisionKind, Recipe, Resize, Sampling, SaveKind,
+    ScheduleKind, Settings, SettingsError, Smooth, TimeBudget, changed_settings, to_toml,
 };
 pub use suggest::nearest;
 pub use trainer::{
-    Carried, Ending, Event, Example, Finished, Judged, Observer, Outcome, Overview, Profiled,
-    Progress, RangeTest, RatePoint, RateRange, Recheck, ResumedFrom, Running, TimeSpent,
+    Carried, Ending, Event, Example, Finished, Fitted, Judged, Observer, Outcome, Overview,
+    Profiled, Progress, RangeTest, RatePoint, RateRange, Recheck, ResumedFrom, Running, TimeSpent,
     TrainError, TrainerState, Wish, default_augmentation, first_difference, lr_find, resume, train,
 };

@@ -27,8 +27,19 @@ pub struct EngineConfig {
     pub tuning: Tuning,
     /// Gradients are scaled down to this 2-norm over all parameters, as `clip_grad_norm_`.
     pub clip_grad_norm: Option<f64>,
-    /// Decay of a moving average of the weights, kept beside them and updated after each step; `None` keeps none.
-    pub ema: Option<f64>,
+    /// An average of the weights, kept beside them; `None` keeps none.
+    pub averaging: Option<Averaging>,
+}
+
+/// How the weights are averaged over the steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Averaging {
+    /// A moving average with this decay, in `[0, 1)`, updated after each step.
+    Ema(f64),
+    /// The mean of the weights of some steps, those at which
+    /// [`average_weights`](crate::CpuEngine::average_weights) is called: stochastic weight averaging (Izmailov et al.,
+    /// arXiv 1803.05407).
+    Swa,
 }
 
 impl Default for EngineConfig {
@@ -43,7 +54,7 @@ impl Default for EngineConfig {
             loss: LossConfig::default(),
             tuning: Tuning::default(),
             clip_grad_norm: None,
-            ema: None,
+            averaging: None,
         }
     }
 }

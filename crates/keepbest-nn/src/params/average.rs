@@ -36,6 +36,34 @@ pub(crate) fn follow(ctx: &Context, decay: f64, next: &mut TrainState, old: Opti
     optim::average(ctx, share(decay, *step) as f32, weights, update);
 }
 
+/// Keeps the average as it is over a step.
+pub(crate) fn keep(next: &mut TrainState, old: Option<&TrainState>) {
+    if let (Some(average), Some(old)) =
+        (&mut next.average, old.and_then(|old| old.average.as_ref()))
+    {
+        average.copy_from_slice(old);
+    }
+}
+
+/// Takes the weights into the mean of those that were `taken` before, batch norm's statistics with them.
+pub(crate) fn take(ctx: &Context, taken: u64, state: &mut TrainState) {
+    let TrainState {
+        weights,
+        average: Some(average),
+        ..
+    } = state
+    else {
+        return;
+    };
+    match taken {
+        0 => average.copy_from_slice(weights),
+        _ => {
+            let share = 1.0 / (taken as f64 + 1.0);
+            optim::average(ctx, share as f32, weights, optim::Update::InPlace(average));
+        }
+    }
+}
+
 /// The weights and training state of a file of either face, the weights' own first: what an engine takes up.
 pub(crate) fn raw_first(weights: &StateDict, training: &StateDict) -> (StateDict, StateDict) {
     if !training.names().any(|name| name.starts_with(RAW)) {

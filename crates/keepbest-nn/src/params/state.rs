@@ -49,6 +49,13 @@ impl TrainState {
         }
     }
 
+    /// Makes the average the weights, and the weights the average.
+    pub(crate) fn exchange_average(&mut self) {
+        if let Some(average) = &mut self.average {
+            std::mem::swap(average, &mut self.weights);
+        }
+    }
+
     /// Begins the average anew.
     pub(crate) fn average_from_weights(&mut self) {
         if let Some(average) = &mut self.average {

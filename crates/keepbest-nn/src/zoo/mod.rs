@@ -1,6 +1,7 @@
 //! Models by name.
 
 mod build;
+mod compact;
 mod convnext;
 mod densenet;
 mod efficientnet;
@@ -70,6 +71,18 @@ const ENTRIES: &[ZooEntry] = &[
         summary: "two 3x3 convolutions with batch norm and pooling, two linear layers; small images",
         usual_input: GREY,
         build: simple_cnn::layers,
+    },
+    ZooEntry {
+        name: "fast",
+        summary: "small residual network: the best within a minute of training; what `--recipe quick` trains",
+        usual_input: GREY,
+        build: compact::fast,
+    },
+    ZooEntry {
+        name: "default",
+        summary: "the same, wider: the best within ten minutes; what `--recipe strong` trains",
+        usual_input: GREY,
+        build: compact::default,
     },
     ZooEntry {
         name: "lenet5",

@@ -2,11 +2,15 @@
 
 use crate::engine::{batch, config, every_layer};
 use keepbest_formats::{Dtype, StateDict};
-use keepbest_nn::{CpuEngine, Engine, EngineConfig, Isa, Snapshot, optimizer_state};
+use keepbest_nn::{Averaging, CpuEngine, Engine, EngineConfig, Isa, Snapshot, optimizer_state};
 
 fn engine(ema: Option<f64>, threads: usize) -> CpuEngine {
+    averaging(ema.map(Averaging::Ema), threads)
+}
+
+fn averaging(averaging: Option<Averaging>, threads: usize) -> CpuEngine {
     let config = EngineConfig {
-        ema,
+        averaging,
         ..config(5, threads, Isa::fastest())
     };
     CpuEngine::new(&every_layer(), config).unwrap()
@@ -106,11 +110,72 @@ fn loaded_weights_are_the_average_at_first() {
 fn a_decay_outside_its_range_is_an_error() {
     for decay in [1.0, -0.1, f64::NAN] {
         let config = EngineConfig {
-            ema: Some(decay),
+            averaging: Some(Averaging::Ema(decay)),
             ..config(5, 1, Isa::fastest())
         };
         assert!(CpuEngine::new(&every_layer(), config).is_err(), "{decay}");
     }
+}
+
+/// As `torch.optim.swa_utils`: `AveragedModel.update_parameters`, then `update_bn`.
+#[test]
+fn weights_of_some_steps_are_averaged_with_statistics_of_their_own() {
+    let (images, labels) = batch(&every_layer(), 5, 0);
+    let (mut swa, mut plain) = (averaging(Some(Averaging::Swa), 2), engine(None, 1));
+    let mut taken: Vec<StateDict> = Vec::new();
+    let mut held: Option<Snapshot> = None;
+    for step in 1..=9u64 {
+        for engine in [&mut swa, &mut plain] {
+            engine.step(&images, &labels, 0.02).unwrap();
+        }
+        if step.is_multiple_of(3) {
+            // In place, and with the state shared.
+            held = (step == 6).then(|| swa.snapshot());
+            swa.average_weights(taken.len() as u64);
+            taken.push(plain.snapshot().state_dict());
+        }
+        assert!(same(
+            &swa.snapshot().state_dict(),
+            &plain.snapshot().state_dict()
+        ));
+    }
+    drop(held);
+    let found = swa.snapshot().averaged().unwrap().state_dict();
+    let mut mean = StateDict::new();
+    for (name, tensor) in found.iter() {
+        let values = |of: &StateDict| match tensor.dtype() {
+            Dtype::F32 => of.get(name).unwrap().as_f32().unwrap().into_owned(),
+            _ => Vec::new(),
+        };
+        let models: Vec<Vec<f32>> = taken.iter().map(values).collect();
+        for (i, found) in values(&found).into_iter().enumerate() {
+            let expected = models.iter().map(|model| model[i]).sum::<f32>() / 3.0;
+            // Three roundings on either way, of values of about the same size.
+            assert!(
+                (found - expected).abs() <= 4e-7 * expected.abs().max(0.1),
+                "{name}: {found}, {expected}"
+            );
+        }
+        mean.insert(name, tensor.clone()).unwrap();
+    }
+
+    // Its statistics are those that an engine with the mean for weights measures; the weights keep theirs.
+    let before = swa.snapshot();
+    for seen in 0..2 {
+        swa.measure_average_statistics(&images, seen).unwrap();
+    }
+    let after = swa.snapshot();
+    assert!(same(&before.state_dict(), &after.state_dict()));
+    let mut other = engine(None, 1);
+    other.load_weights(&mean).unwrap();
+    for seen in 0..2 {
+        other.measure_statistics(&images, seen).unwrap();
+    }
+    assert!(same(
+        &after.averaged().unwrap().state_dict(),
+        &other.snapshot().state_dict()
+    ));
+    assert!(!same(&mean, &other.snapshot().state_dict()));
 }
 
 #[test]

@@ -217,6 +217,55 @@ impl Value for ByteSize {
     }
 }
 
+/// A time in whole seconds: `5m`, `90s`, `1h30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeBudget(pub u64);
+
+impl TimeBudget {
+    const UNITS: [(char, u64); 3] = [('h', 3600), ('m', 60), ('s', 1)];
+
+    /// In seconds.
+    pub fn seconds(self) -> f64 {
+        self.0 as f64
+    }
+}
+
+impl fmt::Display for TimeBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut left = self.0;
+        for (unit, seconds) in Self::UNITS {
+            if left >= seconds {
+                write!(f, "{}{unit}", left / seconds)?;
+                left %= seconds;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Value for TimeBudget {
+    fn read(text: &str) -> Result<Self, String> {
+        let mut left = text;
+        let mut total = Some(0u64);
+        for (unit, seconds) in Self::UNITS {
+            if let Some((number, rest)) = left.split_once(unit) {
+                let number = number.parse::<u64>().ok();
+                total = total
+                    .zip(number.and_then(|number| number.checked_mul(seconds)))
+                    .and_then(|(total, more)| total.checked_add(more));
+                left = rest;
+            }
+        }
+        total
+            .filter(|total| *total > 0 && left.is_empty())
+            .map(Self)
+            .ok_or_else(|| "a time such as 5m, 90s or 1h30m".into())
+    }
+    fn write(&self) -> toml::Value {
+        self.to_string().into()
+    }
+}
+
 /// How much each class counts in the loss.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClassWeights {

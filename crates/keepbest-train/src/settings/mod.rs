@@ -3,6 +3,7 @@
 mod choices;
 mod file;
 mod range;
+mod recipe;
 mod value;
 
 use std::fmt;
@@ -10,10 +11,11 @@ use std::path::PathBuf;
 
 pub use choices::{
     AlsoKind, ByteSize, ClassWeights, EvalEvery, ImageSize, Mode, Monitors, OptimizerKind,
-    PrecisionKind, Resize, Sampling, SaveKind, ScheduleKind, Smooth,
+    PrecisionKind, Resize, Sampling, SaveKind, ScheduleKind, Smooth, TimeBudget,
 };
 pub use file::{ChangedSetting, changed_settings, to_toml};
 use keepbest_data::Augmentation;
+pub use recipe::Recipe;
 use value::Value;
 
 use crate::suggest::nearest;
@@ -118,7 +120,13 @@ macro_rules! settings {
 
             /// These settings, and those of `below` where these say nothing.
             #[must_use]
-            pub fn over(self, below: Self) -> Self {
+            pub fn over(self, mut below: Self) -> Self {
+                // One way to say how long replaces the other.
+                if self.time_budget.is_some() {
+                    below.epochs = None;
+                } else if self.epochs.is_some() {
+                    below.time_budget = None;
+                }
                 Self { $($( $field: self.$field.or(below.$field), )*)* }
             }
 
@@ -207,13 +215,15 @@ put!(
     ImageSize,
     Mode,
     Resize,
-    Smooth
+    Smooth,
+    TimeBudget
 );
 put!(
     OptimizerKind,
     PrecisionKind,
     SaveKind,
     ScheduleKind,
+    Option<Recipe>,
     Option<AlsoKind>,
     Option<String>,
     Option<PathBuf>,
@@ -263,8 +273,12 @@ settings! {
         "Every batch norm keeps its statistics and normalises with them, true or false";
 
     [Training]
+    recipe: Option<Recipe> = "recipe" "NAME"
+        "Settings that go together, for all that is not given: quick (a good model soon), strong (a better one, with time), or none";
     epochs: u64 = "epochs" "N"
         "Passes over the training images";
+    time_budget: TimeBudget = "time-budget" "TIME"
+        "As many epochs as fit into a time such as 5m or 1h30m, by the speed measured before the first, with the schedule made for them; instead of epochs";
     batch_size: usize = "batch-size" "N"
         "Images a step";
     optimizer: OptimizerKind = "optimizer" "NAME"
@@ -295,6 +309,8 @@ settings! {
         "Scale gradients down to this norm when longer, or none";
     ema: Option<f64> = "ema" "DECAY"
         "Keep a moving average of the weights, such as 0.999, measured beside them: the better one is offered as best; or none";
+    swa: Option<f64> = "swa" "PART"
+        "From this part of the run on, such as 0.75, average the weights of all evaluations (SWA), with batch norm's statistics measured anew; measured beside the weights: the better one is offered as best; or none";
     seed: u64 = "seed" "N"
         "Everything random follows from it: same seed, same model";
     threads: Option<usize> = "threads" "N"

@@ -24,6 +24,9 @@ const RANGES: &[Range] = &[
     ("ema", "a number from 0 to below 1, or none", |x| {
         (0.0..1.0).contains(&x)
     }),
+    ("swa", "a number from 0 to below 1, or none", |x| {
+        (0.0..1.0).contains(&x)
+    }),
     ("val-fraction", "a number between 0 and 1", |x| {
         x > 0.0 && x < 1.0
     }),

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keepbest_core::{Metrics, ObjectiveError};
-use keepbest_nn::Engine as _;
+use keepbest_nn::{Engine as _, Role};
 
 use super::error::TrainError;
 use super::events::{Event, Observer};
 use super::run::Run;
-use crate::average::better;
+use crate::average::{better, statistics_batches};
 use crate::evaluate::{Evaluator, Measured};
 
 /// Weights of a step, measured on val.
@@ -28,28 +28,60 @@ impl Run {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Option<Candidate>, TrainError> {
+        let averages = match self.setup.config.swa {
+            Some(from) => {
+                let begun = self.state.step as f64 >= from * self.steps_planned() as f64;
+                if begun && !self.average(stop)? {
+                    return Ok(None);
+                }
+                begun.then_some("swa")
+            }
+            None => Some("ema"),
+        };
         let snapshot = self.setup.engine.snapshot();
-        let averaged = snapshot.averaged();
+        let averaged = averages.and_then(|which| Some((which, snapshot.averaged()?)));
         let Some(mut raw) = self.measured(snapshot, observer, stop)? else {
             return Ok(None);
         };
-        let Some(averaged) = averaged else {
+        let Some((which, averaged)) = averaged else {
             return Ok(Some(raw));
         };
-        let Some(mut ema) = self.measured(averaged, observer, stop)? else {
+        let Some(mut averaged) = self.measured(averaged, observer, stop)? else {
             return Ok(None);
         };
-        let better = better(&self.setup.objective, &ema.metrics, &raw.metrics)?;
-        (raw.which, ema.which) = (Some("raw"), Some("ema"));
-        let both: Vec<_> = [&raw, &ema]
+        let better = better(&self.setup.objective, &averaged.metrics, &raw.metrics)?;
+        (raw.which, averaged.which) = (Some("raw"), Some(which));
+        let both: Vec<_> = [&raw, &averaged]
             .into_iter()
             .flat_map(Candidate::beside)
             .collect();
-        let mut chosen = if better { ema } else { raw };
+        let mut chosen = if better { averaged } else { raw };
         for (name, value) in both {
             chosen.metrics.insert(name, value);
         }
         Ok(Some(chosen))
+    }
+
+    /// Takes the weights into the average and measures its batch norm's statistics anew. `false` when told to stop in between.
+    fn average(&mut self, stop: &AtomicBool) -> Result<bool, TrainError> {
+        let engine = &mut self.setup.engine;
+        if let Some(taken) = self.state.average() {
+            engine.average_weights(taken);
+        }
+        let mut tensors = engine.network().layout().tensors().iter();
+        if !tensors.any(|tensor| tensor.role == Role::Buffer) {
+            return Ok(true);
+        }
+        let batches = statistics_batches(&self.setup.data, self.setup.config.batch_size)?;
+        for (seen, batch) in batches.enumerate() {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            engine
+                .measure_average_statistics(&batch?.images, seen as u64)
+                .map_err(TrainError::Step)?;
+        }
+        Ok(true)
     }
 
     fn measured(

@@ -1,6 +1,7 @@
 //! Why a run could not start or go on.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use keepbest_data::{DataError, PrepareError};
 
@@ -31,6 +32,19 @@ pub enum TrainError {
     /// The images cannot be made into batches.
     #[error(transparent)]
     Load(#[from] keepbest_data::LoadError),
+    /// Not one epoch fits into the time.
+    #[error(
+        "an epoch takes about {epoch}, by the speed measured: none fits into the time budget of {budget}",
+        epoch = seconds(*epoch)
+    )]
+    TimeBudget {
+        /// The time.
+        budget: crate::settings::TimeBudget,
+        /// An epoch with its evaluations.
+        epoch: Duration,
+        /// The least budget for one epoch.
+        least: Duration,
+    },
     /// The network does not fit the images or the machine.
     #[error(transparent)]
     Engine(#[from] keepbest_nn::EngineError),
@@ -126,6 +140,10 @@ impl TrainError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Settings(error) => error.hint(),
+            Self::TimeBudget { least, .. } => Some(format!(
+                "give it at least {}, or take a smaller --model, --image-size or part of the data",
+                seconds(*least)
+            )),
             Self::Objective(error) => error.hint(),
             Self::Architecture(error) => error.hint(),
             Self::Engine(keepbest_nn::EngineError::NothingToFreeze {
@@ -179,4 +197,9 @@ impl TrainError {
             _ => false,
         }
     }
+}
+
+/// A time in whole seconds, rounded up, as a budget is written.
+fn seconds(time: Duration) -> crate::settings::TimeBudget {
+    crate::settings::TimeBudget((time.as_secs_f64().ceil() as u64).max(1))
 }

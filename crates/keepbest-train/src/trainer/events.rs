@@ -149,7 +149,7 @@ pub struct Judged {
     pub value: f64,
     /// The answer.
     pub verdict: Verdict,
-    /// Which weights these are, where a moving average is kept: `raw` or `ema`, whichever was better.
+    /// Which weights these are, where an average is kept: `raw`, or `ema` or `swa`, whichever was better.
     pub weights: Option<&'static str>,
     /// Training images a second since the latest evaluation, evaluations left out; absent without steps.
     pub images_per_second: Option<f64>,

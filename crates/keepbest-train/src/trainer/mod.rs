@@ -3,6 +3,7 @@
 //! Data, split, loader; then steps, and at every evaluation a snapshot that is measured and offered to the keeper with its
 //! metrics; then the best is read back from disk, measured again, and tested.
 
+mod budget;
 mod candidate;
 mod carry;
 mod clock;
@@ -21,6 +22,7 @@ mod setup;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+pub use budget::Fitted;
 pub use carry::Carried;
 pub use clock::{Profiled, TimeSpent};
 pub use error::TrainError;

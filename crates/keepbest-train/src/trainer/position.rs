@@ -30,6 +30,9 @@ pub struct TrainerState {
     /// What a plateau schedule remembers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plateau: Option<PlateauState>,
+    /// What is in the average of the weights of evaluations (SWA), once it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub averaged: Option<Averaged>,
     /// Learning rate of the step that comes next, for those who go on elsewhere; here it follows from the settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
@@ -66,6 +69,16 @@ impl Running {
     }
 }
 
+/// What is in an average of weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Averaged {
+    /// Weights of so many steps.
+    pub models: u64,
+    /// The latest of them.
+    pub step: u64,
+}
+
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -86,6 +99,16 @@ pub struct Timetable {
     pub eval_every: EvalEvery,
 }
 
+impl Timetable {
+    /// Evaluations an epoch, on average over a long run.
+    pub fn evaluations_per_epoch(&self) -> f64 {
+        match self.eval_every {
+            EvalEvery::Epoch => 1.0,
+            EvalEvery::Steps(steps) => self.batches as f64 / steps as f64,
+        }
+    }
+}
+
 impl TrainerState {
     /// The beginning of a run.
     pub fn new(epochs: u64) -> Self {
@@ -98,6 +121,7 @@ impl TrainerState {
             measured_at: None,
             running: Running::default(),
             plateau: None,
+            averaged: None,
             learning_rate: None,
         }
     }
@@ -147,6 +171,22 @@ impl TrainerState {
         self.step += 1;
         self.batch += 1;
         self.running.add(loss, images, correct);
+    }
+
+    /// Takes the weights as they are into the average, unless they are in it: gives how many were there before.
+    pub fn average(&mut self) -> Option<u64> {
+        let models = self.averaged.map_or(0, |averaged| averaged.models);
+        if self
+            .averaged
+            .is_some_and(|averaged| averaged.step == self.step)
+        {
+            return None;
+        }
+        self.averaged = Some(Averaged {
+            models: models + 1,
+            step: self.step,
+        });
+        Some(models)
     }
 
     /// Takes in an evaluation.
@@ -259,6 +299,16 @@ mod tests {
             }
             .fits(&timetable)
         );
+    }
+
+    #[test]
+    fn weights_are_averaged_once() {
+        let mut state = TrainerState::new(2);
+        state.stepped(1.0, 2, 1);
+        // Interrupted while they were measured, the second time.
+        assert_eq!((state.average(), state.average()), (Some(0), None));
+        state.stepped(1.0, 2, 1);
+        assert_eq!((state.average(), state.average()), (Some(1), None));
     }
 
     #[test]

@@ -417,7 +417,7 @@ impl Run {
         serde_json::to_value(state).expect("the state has string keys and finite numbers")
     }
 
-    fn steps_planned(&self) -> u64 {
+    pub(super) fn steps_planned(&self) -> u64 {
         self.state.epochs * self.setup.timetable.batches
     }
 
@@ -484,6 +484,9 @@ pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
     let mut session = to_json(&Environment::of(&setup.engine));
     if let Some(carried) = &setup.carried {
         session["carried"] = to_json(carried);
+    }
+    if let Some(fitted) = &setup.fitted {
+        session["time_budget"] = to_json(fitted);
     }
     Ok(KeeperConfig {
         early_stopping: EarlyStoppingConfig {

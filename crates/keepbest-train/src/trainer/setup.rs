@@ -1,23 +1,25 @@
 //! From settings to everything a run needs, before anything is written.
 
 use std::path::Path;
+use std::time::Instant;
 
 use keepbest_core::{ClassificationAccumulator, History, Metrics, Objective, ObjectiveError};
 use keepbest_data::{
     Augmentation, DataBundle, Dataset as _, ImageShape, Loader, LoaderConfig, Order, Prepared,
     Preprocessing, ResizeRule, Subset, Unreadable,
 };
-use keepbest_nn::zoo::ZooOptions;
+use keepbest_nn::zoo::{self, ZooOptions};
 use keepbest_nn::{
-    CpuEngine, Engine as _, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, Precision,
-    Predictor, Role, Tuning,
+    Averaging, CpuEngine, Engine as _, EngineConfig, LossConfig, ModelSpec, OptimizerConfig,
+    Precision, Predictor, Role, Tuning,
 };
 
+use super::budget::{self, Course, Fitted};
 use super::carry::{Carried, carry};
 use super::error::TrainError;
 use super::position::Timetable;
-use crate::architecture::{architecture, check_architecture};
-use crate::config::{Config, DataDefaults};
+use crate::architecture::{architecture, check_architecture, own_model_file};
+use crate::config::{Config, DEFAULT_MODEL, DataDefaults};
 use crate::environment::Environment;
 use crate::log::LogTo;
 use crate::model::Model;
@@ -45,6 +47,7 @@ pub(super) struct Setup {
     pub timetable: Timetable,
     pub provenance: Provenance,
     pub carried: Option<Carried>,
+    pub fitted: Option<Fitted>,
     pub notes: Vec<String>,
 }
 
@@ -56,16 +59,35 @@ impl Setup {
         runs_dir: &Path,
         recorded: Option<Preprocessing>,
     ) -> Result<Self, TrainError> {
+        let begun = Instant::now();
+        let mut given = given.clone();
+        let budget = given.time_budget.take();
+        if let Some(budget) = budget {
+            if let Some(epochs) = given.epochs {
+                return Err(TrainError::Settings(SettingsError::Conflict {
+                    message: format!("epochs {epochs} and time-budget {budget} both say how long"),
+                    hint: None,
+                }));
+            }
+            // Until it is known what fits.
+            given.epochs = Some(UNKNOWN_EPOCHS);
+        }
+        let from = given.from.clone().flatten();
+        let parent = from
+            .map(|from| open_parent(&from, runs_dir, given.model.as_deref()))
+            .transpose()?;
+        if let Some(parent) = &parent {
+            // The best of a run may change; the file that was meant does not.
+            given.from = Some(Some(parent.path.display().to_string()));
+            if given.model.is_none() {
+                given.model = Some(network_of(parent)?);
+            }
+        }
         // Settings are checked before images are read, which may take a while.
         let first = Config::resolve(given.clone(), &DataDefaults::default())?;
         let (objective, smoothing) = objective(&first)?;
         let others = others(&first, &objective)?;
         let log = log_to(&first)?;
-        let parent = first
-            .from
-            .as_deref()
-            .map(|from| open_parent(from, runs_dir, &first.model))
-            .transpose()?;
         check_architecture(&first.model)?;
 
         let unreadable = if first.skip_corrupt {
@@ -119,12 +141,10 @@ impl Setup {
                 _ => Resize::None,
             },
             augment: default_augmentation(&bundle, data.preprocessing.input),
+            strong_augment: strong_augmentation(&bundle, data.preprocessing.input),
+            train_images: data.train.len(),
         };
         let mut config = Config::resolve(given.clone(), &defaults)?;
-        if let Some(parent) = &parent {
-            // The best of a run may change; the file that was meant does not.
-            config.from = Some(parent.path.display().to_string());
-        }
 
         let objectives = std::iter::once(&objective).chain(&others);
         check_metrics(objectives, smoothing.as_ref(), data.classes.len())?;
@@ -139,12 +159,12 @@ impl Setup {
         let class_weights = class_weights(&config.class_weights, &data.train);
         let engine_config = engine_config(&config, class_weights.as_deref());
         let optimizer = engine_config.optimizer.clone();
-        let mut engine = CpuEngine::new(&spec, engine_config)?;
+        let mut engine = CpuEngine::new(&spec, engine_config.clone())?;
         let carried = match &parent {
             Some(parent) => Some(start_from(&mut engine, parent)?),
             None => None,
         };
-        let predictor = engine.predictor(config.batch_size.max(64))?;
+        let mut predictor = engine.predictor(config.batch_size.max(64))?;
         let seed = config.seed;
         let loading = LoaderConfig::training(config.batch_size, seed)
             .with_augmentation(config.augment)
@@ -159,6 +179,41 @@ impl Setup {
                 .push("the data has no test split: the best is not tested on unseen images".into());
         }
 
+        let timetable = Timetable {
+            batches,
+            eval_every: config.eval_every,
+        };
+        let criterion = CriterionRecord {
+            label_smoothing: config.label_smoothing,
+            class_weights,
+        };
+        let mut fitted = None;
+        if let Some(budget) = budget {
+            predictor
+                .load_snapshot(&engine.snapshot())
+                .expect("a snapshot fits its own network");
+            let course = Course {
+                spec: &spec,
+                engine: engine_config,
+                loader: &loader,
+                data: &data,
+                criterion: criterion.criterion(),
+                evaluations: timetable.evaluations_per_epoch()
+                    * if config.ema.or(config.swa).is_some() {
+                        2.0
+                    } else {
+                        1.0
+                    },
+                statistics: config.swa.map_or(0.0, |from| 1.0 - from)
+                    * timetable.evaluations_per_epoch(),
+            };
+            let fit = budget::fit(budget, begun, &course, &mut predictor)?;
+            given.epochs = Some(fit.epochs);
+            config = Config::resolve(given, &defaults)?;
+            notes.push(fit.to_string());
+            fitted = Some(fit);
+        }
+
         let identity = data.identify()?;
         notes.extend(identity.shared.iter().map(ToString::to_string));
         let provenance = Provenance {
@@ -171,10 +226,7 @@ impl Setup {
                 fingerprints: identity.fingerprints,
                 skipped: bundle.skipped,
             },
-            criterion: CriterionRecord {
-                label_smoothing: config.label_smoothing,
-                class_weights,
-            },
+            criterion,
             seed: config.seed,
             recipe: recipe(&config),
             optimizer: Some(optimizer.clone()),
@@ -182,10 +234,6 @@ impl Setup {
             averaged: Vec::new(),
             config: config.to_settings().to_table(),
             environment: Some(Environment::of(&engine)),
-        };
-        let timetable = Timetable {
-            batches,
-            eval_every: config.eval_every,
         };
         Ok(Self {
             config,
@@ -201,21 +249,43 @@ impl Setup {
             timetable,
             provenance,
             carried,
+            fitted,
             notes,
         })
     }
 }
 
-fn open_parent(from: &str, runs_dir: &Path, network: &str) -> Result<Model, TrainError> {
+/// Stands for the number of epochs while it is not known. No warm-up is longer.
+const UNKNOWN_EPOCHS: u64 = 1_000_000_000;
+
+fn open_parent(from: &str, runs_dir: &Path, network: Option<&str>) -> Result<Model, TrainError> {
     let file = FileAtHand::of(&find_model(from, runs_dir)?)?;
     let path = file.path();
     // Weights alone will do to start from: the network is named by `model`.
     match Model::open(path, None) {
         Err(crate::ModelError::NeedsNetwork { trained_as, .. }) => {
-            let network = trained_as.as_deref().unwrap_or(network);
+            let network = trained_as.as_deref().or(network).unwrap_or(DEFAULT_MODEL);
             Ok(Model::open(path, Some(network))?)
         }
         other => Ok(other?),
+    }
+}
+
+/// What `model` must be for the network of a model to start from: a name of the zoo, or its run's model file.
+fn network_of(parent: &Model) -> Result<String, TrainError> {
+    if let Some(file) = own_model_file(&parent.path) {
+        return Ok(file.display().to_string());
+    }
+    let name = &parent.spec.name;
+    match zoo::entry(name) {
+        Ok(entry) => Ok(entry.name.into()),
+        Err(_) => Err(TrainError::Settings(SettingsError::Conflict {
+            message: format!(
+                "{} is of {name}, a network of its own: which one to train is not said",
+                parent.path.display()
+            ),
+            hint: Some("name a network or a model file: --model".into()),
+        })),
     }
 }
 
@@ -249,6 +319,28 @@ pub fn default_augmentation(bundle: &DataBundle, input: ImageShape) -> Augmentat
         flip: !["idx", "npz"].contains(&bundle.kind) || bundle.name.starts_with("fashion-mnist"),
         shift: (input.height.min(input.width) / 16) as u32,
         ..Augmentation::default()
+    }
+}
+
+/// The same and more, for a long run: up to an eighth of the side, or parts of photographs; and rectangles that are erased
+/// (`bench/recipes.py` measures it).
+fn strong_augmentation(bundle: &DataBundle, input: ImageShape) -> Augmentation {
+    let side = input.height.min(input.width);
+    let light = default_augmentation(bundle, input);
+    if side < 64 {
+        Augmentation {
+            shift: (side / 8) as u32,
+            erase: 0.5,
+            ..light
+        }
+    } else {
+        Augmentation {
+            shift: 0,
+            crop: Some(0.35),
+            trivial: true,
+            erase: 0.1,
+            ..light
+        }
     }
 }
 
@@ -404,7 +496,11 @@ fn engine_config(config: &Config, class_weights: Option<&[f64]>) -> EngineConfig
                 .map(|weights| weights.iter().map(|weight| *weight as f32).collect()),
         },
         clip_grad_norm: config.clip_grad_norm,
-        ema: config.ema,
+        averaging: match (config.ema, config.swa) {
+            (Some(decay), _) => Some(Averaging::Ema(decay)),
+            (None, Some(_)) => Some(Averaging::Swa),
+            (None, None) => None,
+        },
         tuning: Tuning {
             freeze: config.freeze.clone(),
             body_rate: config.body_rate,

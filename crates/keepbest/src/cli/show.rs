@@ -88,9 +88,13 @@ pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
                 "weights",
                 "the moving average (ema), better than the weights themselves".into(),
             ),
+            Some("swa") => fact(
+                "weights",
+                "the average of evaluations (swa), better than the weights themselves".into(),
+            ),
             Some(_) => fact(
                 "weights",
-                "as trained (raw), better than their moving average or as good".into(),
+                "as trained (raw), better than their average or as good".into(),
             ),
             None => {}
         }

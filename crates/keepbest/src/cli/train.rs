@@ -24,7 +24,16 @@ use crate::cli::words::{count, shorten, value, wrapped};
 pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;
     if let Some(config) = &args.config {
-        given = given.over(Settings::from_file(config)?);
+        let file = Settings::from_file(config)?;
+        if let (Some(Some(recipe)), Some(_)) = (given.recipe, file.recipe) {
+            let message = format!(
+                "--recipe {recipe} would change nothing: {} is of a run, and has every setting",
+                config.display()
+            );
+            let hint = "leave --config out, or give the settings to change as flags";
+            return Err(Failure::new(Exit::Usage, message).with_hint(Some(hint.into())));
+        }
+        given = given.over(file);
     }
     let mut profiled = None;
     let outcome = if args.tui {

@@ -123,3 +123,43 @@ fn the_mean_of_models_is_a_model() {
         assert!(said.err.contains(words), "{args}: {}", said.err);
     }
 }
+
+#[test]
+fn weights_of_evaluations_are_averaged_from_a_part_of_the_run_on() {
+    let place = Place::with_data();
+    let flags = "--epochs 4 --swa 0.5";
+    let one = place.trained("one", &format!("{flags} --threads 1"));
+    let two = place.trained("two", flags);
+    assert_eq!(one["best"]["digest"], two["best"]["digest"]);
+    place.ok("verify one");
+    place.ok("reproduce two --quiet --threads 1");
+    let journal = std::fs::read_to_string(place.path("runs/one/journal.jsonl")).unwrap();
+    let averaged: Vec<bool> = journal
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter(|event| event["event"] == "evaluated")
+        .map(|event| event["metrics"]["swa/accuracy"].is_number())
+        .collect();
+    assert_eq!(averaged, [false, true, true, true]);
+    // Training is what it would have been without.
+    let without = place.trained("without", "--epochs 4");
+    let loss = |run: &str| {
+        let shown = place.json(&format!("show {run} --json"));
+        let last = shown["history"].as_array().unwrap().last().unwrap().clone();
+        last["metrics"]["train/loss"].clone()
+    };
+    assert_eq!(loss("one"), loss("without"));
+    assert!(without["best"].is_object());
+
+    for (flags, words) in [
+        (
+            "--swa 1",
+            "--swa must be a number from 0 to below 1, or none",
+        ),
+        ("--swa 0.5 --ema 0.9", "a run keeps one"),
+    ] {
+        place
+            .run(&format!("train --data data {flags}"))
+            .fails(2, &[words]);
+    }
+}

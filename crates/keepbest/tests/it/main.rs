@@ -20,6 +20,7 @@ mod memory;
 mod models;
 mod noise;
 mod predict;
+mod recipes;
 mod reliability;
 mod report;
 mod reproduce;

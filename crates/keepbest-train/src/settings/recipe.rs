@@ -1,0 +1,67 @@
+//! Recipes: settings that go together, as defaults for those that are not given.
+
+use super::value::choice;
+use super::{OptimizerKind, ScheduleKind, Settings};
+use crate::config::DataDefaults;
+
+choice! {
+    /// Settings that go together.
+    Recipe {
+        /// A good model soon.
+        Quick = "quick",
+        /// A better one, with time.
+        Strong = "strong",
+    }
+}
+
+/// How long to train: so many images seen in all, within bounds on the number of epochs.
+struct Length {
+    images: usize,
+    epochs: (u64, u64),
+}
+
+impl Length {
+    fn epochs(&self, train_images: usize) -> u64 {
+        let epochs = self.images.div_ceil(train_images.max(1)) as u64;
+        epochs.clamp(self.epochs.0, self.epochs.1)
+    }
+}
+
+impl Recipe {
+    /// What it says for this data, where `given` leaves room: a rate is one optimizer's.
+    pub(crate) fn settings(self, given: &Settings, data: &DataDefaults) -> Settings {
+        let (model, length, augment) = match self {
+            Self::Quick => (
+                "fast",
+                Length {
+                    images: 650_000,
+                    epochs: (10, 60),
+                },
+                data.augment,
+            ),
+            Self::Strong => (
+                "default",
+                Length {
+                    images: 4_000_000,
+                    epochs: (60, 200),
+                },
+                data.strong_augment,
+            ),
+        };
+        let sgd = given
+            .optimizer
+            .is_none_or(|kind| kind == OptimizerKind::Sgd);
+        Settings {
+            model: Some(model.to_owned()),
+            epochs: Some(length.epochs(data.train_images)),
+            augment: Some(augment),
+            optimizer: Some(OptimizerKind::Sgd),
+            lr: sgd.then_some(0.05),
+            weight_decay: sgd.then_some(5e-4),
+            schedule: Some(ScheduleKind::OneCycle),
+            label_smoothing: Some(0.1),
+            ema: given.swa.flatten().is_none().then_some(Some(0.999)),
+            ..Settings::default()
+        }
+    }
+}

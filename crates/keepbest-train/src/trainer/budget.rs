@@ -1,0 +1,140 @@
+//! How many epochs fit into a time: the speed of steps and of evaluations is measured, and the schedule made for what fits.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use keepbest_data::{Loader, Prepared};
+use keepbest_nn::{CpuEngine, Engine as _, EngineConfig, ModelSpec, Predictor};
+use serde::Serialize;
+
+use super::error::TrainError;
+use super::run::labels;
+use crate::criterion::Criterion;
+use crate::evaluate::Evaluator;
+use crate::settings::TimeBudget;
+
+/// Steps before the first that counts: they touch memory that later ones find.
+const WARM_UP: u32 = 2;
+/// Steps that count, at least, and the time that they take, at least.
+const STEPS: (u32, Duration) = (3, Duration::from_secs(1));
+/// Evaluation that is measured, where val takes longer.
+const EVALUATION: Duration = Duration::from_millis(500);
+/// Part of the time that is planned for. The rest is for saving, the page, and a speed that varies.
+const PLANNED: f64 = 0.95;
+
+/// A length that fits.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Fitted {
+    /// Seconds for all of it.
+    pub budget_seconds: u64,
+    /// Training images a second, as measured.
+    pub images_per_second: f64,
+    /// Seconds of an epoch with its evaluations, by that.
+    pub epoch_seconds: f64,
+    /// Epochs that fit.
+    pub epochs: u64,
+}
+
+impl fmt::Display for Fitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} epochs fit into {}: {:.0} images/s were measured, {:.1} s an epoch",
+            self.epochs,
+            TimeBudget(self.budget_seconds),
+            self.images_per_second,
+            self.epoch_seconds
+        )
+    }
+}
+
+/// What a run of unknown length is made of.
+pub(super) struct Course<'a> {
+    pub spec: &'a ModelSpec,
+    pub engine: EngineConfig,
+    pub loader: &'a Loader,
+    pub data: &'a Prepared,
+    pub criterion: Criterion,
+    /// Evaluations an epoch, of each weights there are.
+    pub evaluations: f64,
+    /// Passes over the training images for the statistics of averages, an epoch, on average.
+    pub statistics: f64,
+}
+
+/// Fits epochs into what is left of the budget since `begun`. Trains a network of its own for a moment; the run's is as it was.
+pub(super) fn fit(
+    budget: TimeBudget,
+    begun: Instant,
+    course: &Course<'_>,
+    predictor: &mut Predictor,
+) -> Result<Fitted, TrainError> {
+    let image = image_seconds(course)?;
+    let measured = measured_seconds(course, predictor)?;
+    let val = course.data.val.len() as f64;
+    let test = course
+        .data
+        .test
+        .as_ref()
+        .map_or(0.0, |test| test.len() as f64);
+    let train = course.data.train.len() as f64;
+    let epoch = train * image + (course.evaluations * val + course.statistics * train) * measured;
+    // The best is measured again at the end, and tested.
+    let end = (val + test) * measured;
+    let left = PLANNED * (budget.seconds() - begun.elapsed().as_secs_f64()) - end;
+    let epochs = (left / epoch).floor();
+    if epochs < 1.0 {
+        return Err(TrainError::TimeBudget {
+            budget,
+            epoch: Duration::from_secs_f64(epoch),
+            least: Duration::from_secs_f64((epoch + end) / PLANNED + begun.elapsed().as_secs_f64()),
+        });
+    }
+    Ok(Fitted {
+        budget_seconds: budget.0,
+        images_per_second: 1.0 / image,
+        epoch_seconds: epoch,
+        epochs: epochs as u64,
+    })
+}
+
+/// Seconds of a training image, loading included where it is what takes longest.
+fn image_seconds(course: &Course<'_>) -> Result<f64, TrainError> {
+    let mut engine = CpuEngine::new(course.spec, course.engine.clone())?;
+    let mut epoch = 1;
+    let mut batches = course.loader.epoch(epoch, 0);
+    let (mut since, mut steps, mut images) = (Instant::now(), 0, 0);
+    loop {
+        let Some(batch) = batches.next() else {
+            epoch += 1;
+            batches = course.loader.epoch(epoch, 0);
+            continue;
+        };
+        let batch = batch?;
+        // Whether it learns does not matter, that the numbers stay in range does.
+        engine
+            .step(&batch.images, labels(&batch), 0.0)
+            .map_err(TrainError::Step)?;
+        steps += 1;
+        if steps == WARM_UP {
+            (since, images) = (Instant::now(), 0);
+        } else {
+            images += batch.len();
+        }
+        if steps >= WARM_UP + STEPS.0 && since.elapsed() >= STEPS.1 {
+            return Ok(since.elapsed().as_secs_f64() / images as f64);
+        }
+    }
+}
+
+/// Seconds of an image that is measured.
+fn measured_seconds(course: &Course<'_>, predictor: &mut Predictor) -> Result<f64, TrainError> {
+    let evaluator = Evaluator::new(&course.criterion, &course.data.preprocessing);
+    let since = Instant::now();
+    let mut images = 0;
+    evaluator.measure(predictor, &course.data.val, |done| {
+        images = done;
+        since.elapsed() < EVALUATION
+    })?;
+    Ok(since.elapsed().as_secs_f64() / images.max(1) as f64)
+}
