@@ -223,7 +223,10 @@ impl Config {
         let monitor = given.monitor.unwrap_or_else(|| "val/accuracy".into());
         // On a few hundred images many models are equally accurate. The loss tells them apart.
         let tie_break = (monitor.first == "val/accuracy").then(|| "val/loss".to_owned());
-        let batch_size = given.batch_size.unwrap_or(64);
+        let batch_size = given.batch_size.unwrap_or(match data.train_images {
+            0 => 64,
+            few => few.min(64),
+        });
         // The noise of a step grows with the rate and shrinks with the batch (Goyal et al., arXiv 1706.02677).
         let smaller = (batch_size as f64 / 64.0).min(1.0);
         let config = Self {
@@ -452,6 +455,22 @@ mod tests {
             told("device = \"cuda\""),
             "no device cuda in this build; it has: cpu"
         );
+    }
+
+    #[test]
+    fn few_images_make_a_small_batch() {
+        let of = |train_images, text: &str| {
+            let data = DataDefaults {
+                train_images,
+                ..DataDefaults::default()
+            };
+            let config = Config::resolve(Settings::from_toml(text).unwrap(), &data).unwrap();
+            (config.batch_size, config.lr)
+        };
+        assert_eq!(of(1000, ""), (64, 0.05));
+        assert_eq!(of(32, ""), (32, 0.025));
+        // One that is asked for is left alone: too large, it is an error later.
+        assert_eq!(of(32, "batch-size = 64"), (64, 0.05));
     }
 
     #[test]

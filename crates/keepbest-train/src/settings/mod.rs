@@ -280,7 +280,7 @@ settings! {
     time_budget: TimeBudget = "time-budget" "TIME"
         "As many epochs as fit into a time such as 5m or 1h30m, by the speed measured before the first, with the schedule made for them; instead of epochs";
     batch_size: usize = "batch-size" "N"
-        "Images a step";
+        "Images a step; by default 64, or all there are to train on";
     optimizer: OptimizerKind = "optimizer" "NAME"
         "sgd, adam or adamw";
     lr: f64 = "lr" "RATE"

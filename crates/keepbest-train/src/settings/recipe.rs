@@ -28,7 +28,7 @@ impl Length {
 }
 
 impl Recipe {
-    /// What it says for this data, where `given` leaves room: a rate is one optimizer's.
+    /// What it says for this data. Rate and weight decay follow from the optimizer and the batch, as without a recipe.
     pub(crate) fn settings(self, given: &Settings, data: &DataDefaults) -> Settings {
         let (model, length, augment) = match self {
             Self::Quick => (
@@ -48,16 +48,11 @@ impl Recipe {
                 data.strong_augment,
             ),
         };
-        let sgd = given
-            .optimizer
-            .is_none_or(|kind| kind == OptimizerKind::Sgd);
         Settings {
             model: Some(model.to_owned()),
             epochs: Some(length.epochs(data.train_images)),
             augment: Some(augment),
             optimizer: Some(OptimizerKind::Sgd),
-            lr: sgd.then_some(0.05),
-            weight_decay: sgd.then_some(5e-4),
             schedule: Some(ScheduleKind::OneCycle),
             label_smoothing: Some(0.1),
             ema: given.swa.flatten().is_none().then_some(Some(0.999)),

@@ -12,6 +12,7 @@ mod events;
 mod finish;
 mod gate;
 mod lr_find;
+mod parent;
 mod position;
 mod rate;
 mod reporting;

@@ -8,25 +8,23 @@ use keepbest_data::{
     Augmentation, DataBundle, Dataset as _, ImageShape, Loader, LoaderConfig, Order, Prepared,
     Preprocessing, ResizeRule, Subset, Unreadable,
 };
-use keepbest_nn::zoo::{self, ZooOptions};
+use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
     Averaging, CpuEngine, Engine as _, EngineConfig, LossConfig, ModelSpec, OptimizerConfig,
-    Precision, Predictor, Role, Tuning,
+    Precision, Predictor, Tuning,
 };
 
 use super::budget::{self, Course, Fitted};
-use super::carry::{Carried, carry};
+use super::carry::Carried;
 use super::error::TrainError;
+use super::parent::{network_of, open_parent, start_from};
 use super::position::Timetable;
-use crate::architecture::{architecture, check_architecture, own_model_file};
-use crate::config::{Config, DEFAULT_MODEL, DataDefaults};
+use crate::architecture::{architecture, check_architecture};
+use crate::config::{Config, DataDefaults};
 use crate::environment::Environment;
 use crate::log::LogTo;
-use crate::model::Model;
-use crate::model_ref::find_model;
 use crate::noise::Smoothing;
 use crate::provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
-use crate::run_files::FileAtHand;
 use crate::settings::{
     ClassWeights, ImageSize, Mode, OptimizerKind, PrecisionKind, Resize, Sampling, Settings,
     SettingsError, Smooth,
@@ -257,60 +255,6 @@ impl Setup {
 
 /// Stands for the number of epochs while it is not known. No warm-up is longer.
 const UNKNOWN_EPOCHS: u64 = 1_000_000_000;
-
-fn open_parent(from: &str, runs_dir: &Path, network: Option<&str>) -> Result<Model, TrainError> {
-    let file = FileAtHand::of(&find_model(from, runs_dir)?)?;
-    let path = file.path();
-    // Weights alone will do to start from: the network is named by `model`.
-    match Model::open(path, None) {
-        Err(crate::ModelError::NeedsNetwork { trained_as, .. }) => {
-            let network = trained_as.as_deref().or(network).unwrap_or(DEFAULT_MODEL);
-            Ok(Model::open(path, Some(network))?)
-        }
-        other => Ok(other?),
-    }
-}
-
-/// What `model` must be for the network of a model to start from: a name of the zoo, or its run's model file.
-fn network_of(parent: &Model) -> Result<String, TrainError> {
-    if let Some(file) = own_model_file(&parent.path) {
-        return Ok(file.display().to_string());
-    }
-    let name = &parent.spec.name;
-    match zoo::entry(name) {
-        Ok(entry) => Ok(entry.name.into()),
-        Err(_) => Err(TrainError::Settings(SettingsError::Conflict {
-            message: format!(
-                "{} is of {name}, a network of its own: which one to train is not said",
-                parent.path.display()
-            ),
-            hint: Some("name a network or a model file: --model".into()),
-        })),
-    }
-}
-
-fn start_from(engine: &mut CpuEngine, parent: &Model) -> Result<Carried, TrainError> {
-    let fresh = engine.snapshot().state_dict();
-    let (weights, carried) = carry(&fresh, &parent.file.weights);
-    let trained = |name: &String| {
-        let mut tensors = engine.network().layout().tensors().iter();
-        tensors.any(|tensor| tensor.name == *name && tensor.role == Role::Trained)
-    };
-    if !carried.matched.iter().any(trained) {
-        return Err(TrainError::NothingInCommon {
-            path: parent.path.clone(),
-            network: engine.network().spec().name.clone(),
-        });
-    }
-    engine
-        .load_weights(&weights)
-        .map_err(|source| crate::ModelError::Weights {
-            path: parent.path.clone(),
-            network: engine.network().spec().name.clone(),
-            source,
-        })?;
-    Ok(carried)
-}
 
 /// What keeps an image of its class, as far as the source tells: moved by up to a sixteenth of its side, and mirrored
 /// unless it may show digits or letters, which are others in a mirror.

@@ -86,6 +86,7 @@ fn described(key: &Key, defaults: &Settings) -> String {
         "image-size",
         "resize",
         "augment",
+        "batch-size",
         "lr",
         "weight-decay",
         "warmup",

@@ -1,0 +1,75 @@
+//! The model that a run starts from.
+
+use std::path::Path;
+
+use keepbest_nn::zoo;
+use keepbest_nn::{CpuEngine, Engine as _, Role};
+
+use super::carry::{Carried, carry};
+use super::error::TrainError;
+use crate::architecture::own_model_file;
+use crate::config::DEFAULT_MODEL;
+use crate::model::Model;
+use crate::model_ref::find_model;
+use crate::run_files::FileAtHand;
+use crate::settings::SettingsError;
+
+/// The model that `from` names. `network` is that of a file with weights alone which does not say.
+pub(super) fn open_parent(
+    from: &str,
+    runs_dir: &Path,
+    network: Option<&str>,
+) -> Result<Model, TrainError> {
+    let file = FileAtHand::of(&find_model(from, runs_dir)?)?;
+    let path = file.path();
+    // Weights alone will do to start from: the network is named by `model`.
+    match Model::open(path, None) {
+        Err(crate::ModelError::NeedsNetwork { trained_as, .. }) => {
+            let network = trained_as.as_deref().or(network).unwrap_or(DEFAULT_MODEL);
+            Ok(Model::open(path, Some(network))?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// What `model` must be for the network of a model to start from: a name of the zoo, or its run's model file.
+pub(super) fn network_of(parent: &Model) -> Result<String, TrainError> {
+    if let Some(file) = own_model_file(&parent.path) {
+        return Ok(file.display().to_string());
+    }
+    let name = &parent.spec.name;
+    match zoo::entry(name) {
+        Ok(entry) => Ok(entry.name.into()),
+        Err(_) => Err(TrainError::Settings(SettingsError::Conflict {
+            message: format!(
+                "{} is of {name}, a network of its own: which one to train is not said",
+                parent.path.display()
+            ),
+            hint: Some("name a network or a model file: --model".into()),
+        })),
+    }
+}
+
+/// Takes over what fits; an error when nothing that learns does.
+pub(super) fn start_from(engine: &mut CpuEngine, parent: &Model) -> Result<Carried, TrainError> {
+    let fresh = engine.snapshot().state_dict();
+    let (weights, carried) = carry(&fresh, &parent.file.weights);
+    let trained = |name: &String| {
+        let mut tensors = engine.network().layout().tensors().iter();
+        tensors.any(|tensor| tensor.name == *name && tensor.role == Role::Trained)
+    };
+    if !carried.matched.iter().any(trained) {
+        return Err(TrainError::NothingInCommon {
+            path: parent.path.clone(),
+            network: engine.network().spec().name.clone(),
+        });
+    }
+    engine
+        .load_weights(&weights)
+        .map_err(|source| crate::ModelError::Weights {
+            path: parent.path.clone(),
+            network: engine.network().spec().name.clone(),
+            source,
+        })?;
+    Ok(carried)
+}
