@@ -1,4 +1,4 @@
-//! Batches, made ahead of the engine on a thread of their own.
+//! Batches, made ahead of the engine on threads of their own.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,12 +19,14 @@ pub struct LoaderConfig {
     pub order: Order,
     /// What is done to the images at random; with the seed of [`Order`], or 0.
     pub augmentation: Augmentation,
-    /// Finished batches that may wait for the engine; one more is always being made. Changes no bit.
+    /// Finished batches that may wait for the engine; each thread is always making one more. Changes no bit.
     pub prefetch: usize,
+    /// Threads that make batches, 1 or more. They are idle while enough batches wait. Changes no bit.
+    pub threads: usize,
 }
 
 impl LoaderConfig {
-    /// Shuffled by `seed`, four batches ahead, no augmentation.
+    /// Shuffled by `seed`, four batches ahead on one thread, no augmentation.
     pub fn training(batch_size: usize, seed: u64) -> Self {
         Self {
             order: Order::Shuffled { seed },
@@ -32,13 +34,14 @@ impl LoaderConfig {
         }
     }
 
-    /// In order, four batches ahead, no augmentation.
+    /// In order, four batches ahead on one thread, no augmentation.
     pub fn evaluation(batch_size: usize) -> Self {
         Self {
             batch_size,
             order: Order::Sequential,
             augmentation: Augmentation::default(),
             prefetch: 4,
+            threads: 1,
         }
     }
 
@@ -57,6 +60,12 @@ impl LoaderConfig {
     /// The same with another prefetch depth.
     pub fn with_prefetch(mut self, prefetch: usize) -> Self {
         self.prefetch = prefetch;
+        self
+    }
+
+    /// The same on another number of threads.
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
         self
     }
 }
@@ -120,10 +129,12 @@ impl Loader {
             });
         }
         let normaliser = Arc::new(Normaliser::new(preprocessing)?);
-        // One more than can be in flight: waiting, being made, and in the consumer's hands.
+        // As many as can be in flight: waiting (shared out among the threads, so a few more), being made, and in the consumer's
+        // hands.
+        let threads = config.threads.max(1);
         let pool = Arc::new(Pool {
             idle: Mutex::new(Vec::new()),
-            capacity: config.prefetch.saturating_add(3),
+            capacity: config.prefetch.saturating_add(2 * threads + 1),
         });
         Ok(Self {
             subset,
@@ -143,63 +154,67 @@ impl Loader {
         batch_ranges(self.subset.len(), self.config.batch_size).len()
     }
 
-    /// Starts the thread that makes the batches of `epoch`, without the first `skip_batches` (to go on in the middle of
+    /// Starts the threads that make the batches of `epoch`, without the first `skip_batches` (to go on in the middle of
     /// an epoch: batch `k` is the same whether those before it were made or not).
     pub fn epoch(&self, epoch: u64, skip_batches: usize) -> Epoch {
         let mut ranges = batch_ranges(self.subset.len(), self.config.batch_size);
         ranges.drain(..skip_batches.min(ranges.len()));
         let remaining = ranges.len();
-        let (sender, receiver) = sync_channel(self.config.prefetch.min(remaining));
-        let worker = Worker {
-            subset: self.subset.clone(),
-            normaliser: self.normaliser.clone(),
-            config: self.config,
-            pool: self.pool.clone(),
-            epoch,
-        };
-        let spawned = if remaining == 0 {
-            Ok(None)
-        } else {
+        let threads = self.config.threads.max(1).min(remaining);
+        let order = self.config.order.positions(&self.subset.labels(), epoch);
+        let order: Arc<[usize]> = order.into();
+        let mut lanes = Vec::with_capacity(threads);
+        let mut failed = None;
+        for first in 0..threads {
+            let worker = Worker {
+                subset: self.subset.clone(),
+                normaliser: self.normaliser.clone(),
+                config: self.config,
+                pool: self.pool.clone(),
+                epoch,
+                order: order.clone(),
+            };
+            let ranges: Vec<_> = ranges
+                .iter()
+                .skip(first)
+                .step_by(threads)
+                .cloned()
+                .collect();
+            let ahead = self.config.prefetch.div_ceil(threads).min(ranges.len());
+            let (sender, receiver) = sync_channel(ahead);
             let builder = std::thread::Builder::new().name("keepbest-loader".to_owned());
-            builder
-                .spawn(move || worker.run(&ranges, &sender))
-                .map(Some)
-        };
-        match spawned {
-            Ok(thread) => Epoch {
-                receiver: Some(receiver),
-                thread,
-                remaining,
-                failed: None,
-            },
-            Err(source) => Epoch {
-                receiver: None,
-                thread: None,
-                remaining,
-                failed: Some(LoadError::Thread { source }),
-            },
+            match builder.spawn(move || worker.run(&ranges, &sender)) {
+                Ok(thread) => lanes.push(Lane { receiver, thread }),
+                Err(source) => {
+                    failed = Some(LoadError::Thread { source });
+                    break;
+                }
+            }
+        }
+        Epoch {
+            lanes,
+            next: 0,
+            remaining,
+            failed,
         }
     }
 }
 
-/// What the loader's thread works with.
+/// What a thread of the loader works with.
 struct Worker {
     subset: Subset,
     normaliser: Arc<Normaliser>,
     config: LoaderConfig,
     pool: Arc<Pool>,
     epoch: u64,
+    order: Arc<[usize]>,
 }
 
 impl Worker {
     /// Makes and sends batches until they are done, one fails, or nobody takes them any more.
     fn run(&self, ranges: &[Range<usize>], sender: &SyncSender<Result<Batch, LoadError>>) {
-        let order = self
-            .config
-            .order
-            .positions(&self.subset.labels(), self.epoch);
         for range in ranges {
-            let made = catch_unwind(AssertUnwindSafe(|| self.make(&order, range.clone())))
+            let made = catch_unwind(AssertUnwindSafe(|| self.make(&self.order, range.clone())))
                 .unwrap_or_else(|panic| {
                     Err(LoadError::Stopped {
                         message: panic_message(&*panic),
@@ -330,21 +345,43 @@ impl Pool {
     }
 }
 
-/// The batches of one epoch, in order. After an error it ends. Dropping it stops the thread.
+/// A thread that makes every n-th batch, n being the number of threads.
+#[derive(Debug)]
+struct Lane {
+    receiver: Receiver<Result<Batch, LoadError>>,
+    thread: JoinHandle<()>,
+}
+
+/// The batches of one epoch, in order. After an error it ends. Dropping it stops the threads.
 #[derive(Debug)]
 pub struct Epoch {
-    receiver: Option<Receiver<Result<Batch, LoadError>>>,
-    thread: Option<JoinHandle<()>>,
+    lanes: Vec<Lane>,
+    /// The lane that the next batch comes from.
+    next: usize,
     remaining: usize,
     failed: Option<LoadError>,
 }
 
 impl Epoch {
-    /// Waits for the thread to end; it does so after the batch in hand once nobody receives.
+    /// Ends all threads, and waits for them: each ends after the batch in hand, once nobody receives. The result is that of the
+    /// first that panicked, beginning with the one whose turn it is.
     fn stop(&mut self) -> std::thread::Result<()> {
-        self.receiver = None;
         self.remaining = 0;
-        self.thread.take().map_or(Ok(()), JoinHandle::join)
+        let first = self.next.min(self.lanes.len());
+        self.lanes.rotate_left(first);
+        // All stop receiving before the first is waited for.
+        let stopped: Vec<_> = std::mem::take(&mut self.lanes)
+            .into_iter()
+            .map(|Lane { receiver, thread }| {
+                drop(receiver);
+                thread
+            })
+            .collect();
+        stopped
+            .into_iter()
+            .map(JoinHandle::join)
+            .reduce(|first, other| first.and(other))
+            .unwrap_or(Ok(()))
     }
 }
 
@@ -353,19 +390,17 @@ impl Iterator for Epoch {
 
     fn next(&mut self) -> Option<Self::Item> {
         if let Some(error) = self.failed.take() {
-            self.remaining = 0;
+            let _ = self.stop();
             return Some(Err(error));
         }
         if self.remaining == 0 {
             return None;
         }
-        let received = self
-            .receiver
-            .as_ref()
-            .and_then(|receiver| receiver.recv().ok());
-        match received {
+        let lane = self.lanes.get(self.next);
+        match lane.and_then(|lane| lane.receiver.recv().ok()) {
             Some(Ok(batch)) => {
                 self.remaining -= 1;
+                self.next = (self.next + 1) % self.lanes.len();
                 Some(Ok(batch))
             }
             Some(Err(error)) => {

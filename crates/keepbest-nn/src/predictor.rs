@@ -113,6 +113,11 @@ impl Predictor {
         })
     }
 
+    /// The threads it computes on.
+    pub fn threads(&self) -> usize {
+        self.ctx.pool().threads()
+    }
+
     /// The network this predicts with.
     pub fn network(&self) -> &Network {
         &self.network

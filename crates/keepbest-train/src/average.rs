@@ -106,7 +106,8 @@ impl<'a> Averager<'a> {
                     self.engine.load_weights(model)?;
                 }
                 self.engine.load_weights(&mean(models))?;
-                for (seen, batch) in statistics_batches(self.data, BATCH)?.enumerate() {
+                let batches = statistics_batches(self.data, BATCH, self.engine.threads())?;
+                for (seen, batch) in batches.enumerate() {
                     self.engine
                         .measure_statistics(&batch?.images, seen as u64)
                         .map_err(AverageError::Statistics)?;
@@ -147,8 +148,12 @@ impl<'a> Averager<'a> {
 }
 
 /// The training images as they are, for the statistics of batch norm: `batch` at a time, where there are as many.
-pub(crate) fn statistics_batches(data: &Prepared, batch: usize) -> Result<Epoch, LoadError> {
-    let config = LoaderConfig::training(batch.min(data.train.len()), 0);
+pub(crate) fn statistics_batches(
+    data: &Prepared,
+    batch: usize,
+    threads: usize,
+) -> Result<Epoch, LoadError> {
+    let config = LoaderConfig::training(batch.min(data.train.len()), 0).with_threads(threads);
     Ok(Loader::new(data.train.clone(), &data.preprocessing, config)?.epoch(0, 0))
 }
 

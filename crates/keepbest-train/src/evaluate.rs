@@ -98,7 +98,7 @@ impl<'a> Evaluator<'a> {
                 found: split.classes().len(),
             });
         }
-        let config = LoaderConfig::evaluation(self.batch_size);
+        let config = LoaderConfig::evaluation(self.batch_size).with_threads(predictor.threads());
         let loader = Loader::new(split.clone(), self.preprocessing, config)?;
         let mut accumulator =
             ClassificationAccumulator::with_options(classes, self.options.clone());

@@ -43,12 +43,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn each_image_once_an_epoch_and_nothing_depends_on_prefetch_or_skipping(
+    fn each_image_once_an_epoch_and_nothing_depends_on_prefetch_threads_or_skipping(
         images in 1usize..90,
         batch in 1usize..40,
         seed: u64,
         epoch in 0u64..1000,
         prefetch in 0usize..6,
+        threads in 1usize..5,
         skip in 0usize..8,
         flip: bool,
         shift in 0u32..4,
@@ -68,7 +69,7 @@ proptest! {
             prop_assert!(labels.iter().zip(indices).all(|(&label, &index)| label == set.label(index)));
         }
 
-        let other = loader(images, config.with_prefetch(prefetch));
+        let other = loader(images, config.with_prefetch(prefetch).with_threads(threads));
         prop_assert_eq!(&deliver(&other, epoch, skip)[..], &all[skip.min(all.len())..]);
         // Recycled buffers hold nothing of the epoch before.
         prop_assert_eq!(deliver(&other, epoch, 0), all);
@@ -178,17 +179,21 @@ fn a_corrupt_png_arrives_as_an_error_with_its_path() {
     std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
 
     let all = Subset::all(bundle.train.clone());
-    let loader = Loader::new(all, &prepared.preprocessing, LoaderConfig::evaluation(4)).unwrap();
-    let mut epoch = loader.epoch(0, 0);
-    for _ in 0..3 {
-        assert_eq!(epoch.next().unwrap().unwrap().len(), 4);
+    // Whichever thread meets it, what comes before it is delivered.
+    for threads in 1..=3 {
+        let config = LoaderConfig::evaluation(4).with_threads(threads);
+        let loader = Loader::new(all.clone(), &prepared.preprocessing, config).unwrap();
+        let mut epoch = loader.epoch(0, 0);
+        for _ in 0..3 {
+            assert_eq!(epoch.next().unwrap().unwrap().len(), 4);
+        }
+        let error = epoch.next().unwrap().unwrap_err();
+        assert!(
+            matches!(&error, LoadError::Data(DataError::Image { path: named, .. }) if *named == path),
+            "{error}"
+        );
+        assert!(epoch.next().is_none());
     }
-    let error = epoch.next().unwrap().unwrap_err();
-    assert!(
-        matches!(&error, LoadError::Data(DataError::Image { path: named, .. }) if *named == path),
-        "{error}"
-    );
-    assert!(epoch.next().is_none());
 
     // And from preparing, which reads every training image.
     let error = bundle.prepare(&PrepareOptions {

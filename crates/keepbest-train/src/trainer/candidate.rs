@@ -72,7 +72,11 @@ impl Run {
         if !tensors.any(|tensor| tensor.role == Role::Buffer) {
             return Ok(true);
         }
-        let batches = statistics_batches(&self.setup.data, self.setup.config.batch_size)?;
+        let batches = statistics_batches(
+            &self.setup.data,
+            self.setup.config.batch_size,
+            engine.threads(),
+        )?;
         for (seen, batch) in batches.enumerate() {
             if stop.load(Ordering::Relaxed) {
                 return Ok(false);

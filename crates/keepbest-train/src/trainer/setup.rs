@@ -166,6 +166,7 @@ impl Setup {
         let seed = config.seed;
         let loading = LoaderConfig::training(config.batch_size, seed)
             .with_augmentation(config.augment)
+            .with_threads(engine.threads())
             .with_order(match config.sampling {
                 Sampling::Balanced => Order::Balanced { seed },
                 _ => Order::Shuffled { seed },
