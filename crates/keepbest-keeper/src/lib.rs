@@ -14,6 +14,7 @@ mod error;
 mod evaluation;
 mod event;
 mod explain;
+mod front;
 mod keeper;
 mod maintain;
 mod prune;
@@ -34,6 +35,7 @@ pub use event::{BestRecord, KeeperEvent, KeeperSummary, SaveFailure};
 pub use explain::{
     BestExplained, CheckpointExplained, Explanation, Fate, RunnerUp, UnsavedExplained, explain,
 };
+pub use front::{Front, fronts};
 pub use keeper::{Keeper, ResumePoint, Resumed};
 pub use maintain::{MaintainError, Removal, RetentionRules, pin, prunable, prune_run, unpin};
 pub use prune::retention_plan;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use keepbest_core::retention::{Checkpoint, Plan, Policy, Protections, plan};
-use keepbest_store::{CheckpointKind, PruneError, RunState, RunWriter};
+use keepbest_store::{CheckpointKind, CheckpointState, PruneError, RunState, RunWriter};
 
 use crate::config::{KeeperConfig, SaveMode};
 use crate::error::with_causes;
@@ -16,10 +16,7 @@ pub fn retention_plan(state: &RunState, policies: &[Policy], save: SaveMode) -> 
     let Some(started) = &state.started else {
         return Plan::default();
     };
-    let wanted = match save {
-        SaveMode::Full => CheckpointKind::Full,
-        SaveMode::Params => CheckpointKind::Params,
-    };
+    let wanted = kind_of(save);
     let protections = Protections {
         refs: state
             .refs
@@ -34,16 +31,7 @@ pub fn retention_plan(state: &RunState, policies: &[Policy], save: SaveMode) -> 
         state
             .present()
             .filter(|checkpoint| (checkpoint.saved.kind == kind) == wanted)
-            .map(|checkpoint| Checkpoint {
-                name: checkpoint.saved.checkpoint.to_string(),
-                step: checkpoint.saved.step,
-                epoch: checkpoint.saved.epoch,
-                score: checkpoint
-                    .evaluation
-                    .as_ref()
-                    .and_then(|record| record.score),
-                bytes: checkpoint.saved.bytes,
-            })
+            .map(known)
             .collect()
     };
     let objective = &started.objective;
@@ -52,6 +40,30 @@ pub fn retention_plan(state: &RunState, policies: &[Policy], save: SaveMode) -> 
     result.kept.extend(others.kept);
     result.dropped.extend(others.dropped);
     result
+}
+
+/// What policies are about.
+pub(crate) fn kind_of(save: SaveMode) -> CheckpointKind {
+    match save {
+        SaveMode::Full => CheckpointKind::Full,
+        SaveMode::Params => CheckpointKind::Params,
+    }
+}
+
+/// What retention knows of a checkpoint.
+pub(crate) fn known(checkpoint: &CheckpointState) -> Checkpoint {
+    let CheckpointState {
+        saved, evaluation, ..
+    } = checkpoint;
+    let record = evaluation.as_ref();
+    Checkpoint {
+        name: saved.checkpoint.to_string(),
+        step: saved.step,
+        epoch: saved.epoch,
+        score: record.and_then(|record| record.score),
+        metrics: record.map(|it| it.metrics.clone()).unwrap_or_default(),
+        bytes: saved.bytes,
+    }
 }
 
 /// Removes what is not kept.

@@ -112,6 +112,8 @@ pub struct Config {
     pub tie_break: Option<String>,
     /// What a best model must fulfil.
     pub constraint: Vec<String>,
+    /// The metrics of the Pareto front that is kept.
+    pub pareto: Option<String>,
     /// When to measure.
     pub eval_every: EvalEvery,
     /// Evaluations without a better one before stopping.
@@ -281,6 +283,7 @@ impl Config {
             min_delta: given.min_delta.unwrap_or_else(|| "0".into()),
             tie_break: given.tie_break.unwrap_or(tie_break),
             constraint: given.constraint.unwrap_or_default(),
+            pareto: given.pareto.flatten(),
             eval_every: given.eval_every.unwrap_or(EvalEvery::Epoch),
             patience: given.patience.flatten(),
             target: given.target.flatten(),
@@ -359,6 +362,7 @@ impl Config {
             min_delta: Some(this.min_delta),
             tie_break: Some(this.tie_break),
             constraint: Some(this.constraint),
+            pareto: Some(this.pareto),
             eval_every: Some(this.eval_every),
             patience: Some(this.patience),
             target: Some(this.target),

@@ -9,6 +9,7 @@
 mod architecture;
 pub mod average;
 mod config;
+mod costs;
 mod criterion;
 mod environment;
 mod evaluate;
@@ -29,6 +30,7 @@ mod trainer;
 
 pub use architecture::{ArchitectureError, architecture, read_model_file, use_own_model};
 pub use config::{Config, DEFAULT_DATA, DEFAULT_MODEL, DEVICES, DataDefaults, check_device};
+pub use costs::{LATENCY, fixed_costs, is_timed};
 pub use criterion::Criterion;
 pub use environment::{Environment, Git};
 pub use evaluate::{EvaluateError, Evaluator, Measured};
@@ -40,7 +42,9 @@ pub use outcomes::{Comparison, Outcomes, OutcomesError, Wrong};
 pub use overfitting::Overfitting;
 pub use predict::{Guess, top_k};
 pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
-pub use report::{Closeup, Mistake, OtherBest, Overlaid, REPORT_FILE, Report, overlay_page};
+pub use report::{
+    Closeup, KeptFront, Mistake, OtherBest, Overlaid, REPORT_FILE, Report, overlay_page,
+};
 pub use run_files::{FileAtHand, RunFilesError, model_file_of, status_of};
 pub use settings::{
     AlsoKind, ByteSize, ChangedSetting, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode,

@@ -17,7 +17,8 @@ impl Direction {
     /// The direction of a metric by its name, `None` where it is not known.
     ///
     /// The part behind the last `/` counts, so the direction is the same on every split. Known are all metrics of
-    /// [`ClassificationReport`](crate::ClassificationReport) and `loss`.
+    /// [`ClassificationReport`](crate::ClassificationReport), `loss`, and what a model costs: `latency_ms`, `model_bytes`,
+    /// `parameters`.
     ///
     /// ```
     /// use keepbest_core::Direction;
@@ -32,7 +33,9 @@ impl Direction {
         match name {
             "accuracy" | "balanced_accuracy" | "matthews" | "cohen_kappa" | "roc_auc_ovr"
             | "average_precision" => Some(Self::Maximise),
-            "loss" | "log_loss" | "ece" => Some(Self::Minimise),
+            "loss" | "log_loss" | "ece" | "latency_ms" | "model_bytes" | "parameters" => {
+                Some(Self::Minimise)
+            }
             _ if is_top_k(name) || is_averaged(name) => Some(Self::Maximise),
             _ => None,
         }
@@ -172,7 +175,15 @@ mod tests {
                 "{name}"
             );
         }
-        for name in ["loss", "val/loss", "train/log_loss", "test/ece"] {
+        for name in [
+            "loss",
+            "val/loss",
+            "train/log_loss",
+            "test/ece",
+            "latency_ms",
+            "model_bytes",
+            "parameters",
+        ] {
             assert_eq!(
                 Direction::of_metric(name),
                 Some(Direction::Minimise),

@@ -5,7 +5,7 @@ use crate::expression::{Expression, ExpressionError, MissingMetric};
 use crate::metrics::nearest;
 
 /// Metrics whose direction is known, for those who mistype one.
-const OFTEN_MEANT: [&str; 12] = [
+const OFTEN_MEANT: [&str; 15] = [
     "val/accuracy",
     "val/balanced_accuracy",
     "val/f1_macro",
@@ -18,6 +18,9 @@ const OFTEN_MEANT: [&str; 12] = [
     "val/cohen_kappa",
     "val/roc_auc_ovr",
     "val/average_precision",
+    "latency_ms",
+    "model_bytes",
+    "parameters",
 ];
 
 /// An objective cannot be made, or not be applied to these metrics.
@@ -35,11 +38,11 @@ pub enum ObjectiveError {
         /// The expression.
         expression: Expression,
     },
-    /// The same for a tie-break.
+    /// The same for a tie-break, or an axis of a Pareto front.
     #[error(
         "it is not known whether more or less of `{expression}` is better: `max:` or `min:` is needed before it"
     )]
-    UnknownTieDirection {
+    UnknownGoalDirection {
         /// The expression.
         expression: Expression,
     },
@@ -63,11 +66,17 @@ pub enum ObjectiveError {
         /// What was given.
         text: String,
     },
-    /// Two objectives of a run monitor the same.
+    /// Two objectives of a run monitor the same, or two axes of a Pareto front are.
     #[error("{monitor} is monitored twice")]
     MonitoredTwice {
         /// The expression.
         monitor: Expression,
+    },
+    /// One value has a best, not a front.
+    #[error("a Pareto front is of two or more metrics, joined by commas; `{text}` is one")]
+    OneGoal {
+        /// What was given.
+        text: String,
     },
     /// A minimum improvement is negative or not finite.
     #[error(transparent)]
@@ -80,7 +89,7 @@ impl ObjectiveError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::MissingMetric(missing) => missing.hint(),
-            Self::UnknownDirection { expression } | Self::UnknownTieDirection { expression } => {
+            Self::UnknownDirection { expression } | Self::UnknownGoalDirection { expression } => {
                 let mut names = expression.metric_names().into_iter();
                 let meant = names.find_map(|name| nearest(name, OFTEN_MEANT))?;
                 Some(format!("did you mean {meant}?"))

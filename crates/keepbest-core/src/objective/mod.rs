@@ -2,6 +2,7 @@
 
 mod constraint;
 mod error;
+mod goal;
 pub mod min_delta;
 
 use std::{cmp::Ordering, fmt};
@@ -16,6 +17,7 @@ use crate::{
 
 pub use constraint::{Comparison, Constraint};
 pub use error::ObjectiveError;
+pub use goal::Goal;
 pub use min_delta::MinDelta;
 
 /// What "best" means. Kept with the run, so that every process judges alike.
@@ -62,19 +64,9 @@ pub struct Objective {
     #[serde(default)]
     min_delta: MinDelta,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    tie_break: Option<TieBreak>,
+    tie_break: Option<Goal>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     constraints: Vec<Constraint>,
-}
-
-/// What decides between equal values.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TieBreak {
-    /// The value.
-    pub monitor: Expression,
-    /// Whether more or less of it is better.
-    pub direction: Direction,
 }
 
 impl Objective {
@@ -101,7 +93,7 @@ impl Objective {
     /// # Errors
     /// Those of [`new`](Self::new).
     pub fn build(monitor: &str, direction: Option<Direction>) -> Result<Self, ObjectiveError> {
-        let TieBreak { monitor, direction } = directed(monitor, direction, |expression| {
+        let Goal { monitor, direction } = Goal::read(monitor, direction, |expression| {
             ObjectiveError::UnknownDirection { expression }
         })?;
         Ok(Self {
@@ -126,14 +118,14 @@ impl Objective {
     /// `min:val/my_own`.
     ///
     /// # Errors
-    /// Those of [`new`](Self::new), with [`ObjectiveError::UnknownTieDirection`] for a direction that is not known.
+    /// Those of [`new`](Self::new), with [`ObjectiveError::UnknownGoalDirection`] for a direction that is not known.
     pub fn with_tie_break(
         mut self,
         monitor: &str,
         direction: Option<Direction>,
     ) -> Result<Self, ObjectiveError> {
-        self.tie_break = Some(directed(monitor, direction, |expression| {
-            ObjectiveError::UnknownTieDirection { expression }
+        self.tie_break = Some(Goal::read(monitor, direction, |expression| {
+            ObjectiveError::UnknownGoalDirection { expression }
         })?);
         Ok(self)
     }
@@ -165,7 +157,7 @@ impl Objective {
 
     /// What decides between equal values.
     #[must_use]
-    pub fn tie_break(&self) -> Option<&TieBreak> {
+    pub fn tie_break(&self) -> Option<&Goal> {
         self.tie_break.as_ref()
     }
 
@@ -331,7 +323,7 @@ impl Objective {
     }
 }
 
-fn compare_ties(tie_break: &TieBreak, a: Option<f64>, b: Option<f64>) -> Ordering {
+fn compare_ties(tie_break: &Goal, a: Option<f64>, b: Option<f64>) -> Ordering {
     tie_break
         .direction
         .compare(a.unwrap_or(f64::NAN), b.unwrap_or(f64::NAN))
@@ -345,33 +337,6 @@ fn format_ties(a: Option<f64>, b: Option<f64>) -> (String, String) {
                 |tie: Option<f64>| tie.map_or_else(|| "not finite".to_owned(), format_value);
             (shown(a), shown(b))
         }
-    }
-}
-
-/// An expression with its direction: that of a `max:` or `min:` before it, else the one given, else that of its metrics.
-fn directed(
-    text: &str,
-    direction: Option<Direction>,
-    unknown: impl FnOnce(Expression) -> ObjectiveError,
-) -> Result<TieBreak, ObjectiveError> {
-    let text = text.trim();
-    let (before, rest) = match text.split_once(':') {
-        Some(("max", rest)) => (Some(Direction::Maximise), rest),
-        Some(("min", rest)) => (Some(Direction::Minimise), rest),
-        _ => (None, text),
-    };
-    let monitor: Expression = rest.parse().map_err(|source| ObjectiveError::Expression {
-        text: rest.trim().to_owned(),
-        source,
-    })?;
-    if monitor.metric_names().is_empty() {
-        return Err(ObjectiveError::NoMetric {
-            expression: monitor,
-        });
-    }
-    match before.or(direction).or_else(|| monitor.direction()) {
-        Some(direction) => Ok(TieBreak { monitor, direction }),
-        None => Err(unknown(monitor)),
     }
 }
 

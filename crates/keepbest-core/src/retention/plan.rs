@@ -10,8 +10,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{Checkpoint, Policy};
-use crate::objective::Objective;
-use crate::size::format_size;
+use crate::{
+    objective::Objective,
+    pareto::{Pareto, Point},
+    size::format_size,
+};
 
 /// Checkpoints that stay whatever the policies say, by name. Names that do not exist are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,6 +51,11 @@ pub enum KeepReason {
         rank: usize,
         /// How many are kept.
         of: NonZeroUsize,
+    },
+    /// [`Policy::Pareto`].
+    Pareto {
+        /// What counts, as text.
+        of: String,
     },
     /// [`Policy::Last`].
     Last {
@@ -88,6 +96,7 @@ impl fmt::Display for KeepReason {
             Self::ResumedFrom => f.write_str("a run was resumed from it"),
             Self::InUse => f.write_str("it is open in a reader"),
             Self::Best { rank, of } => write!(f, "number {rank} of the best {of}"),
+            Self::Pareto { of } => write!(f, "on the Pareto front of {of}"),
             Self::Last { rank, of } => write!(f, "number {rank} of the last {of}"),
             Self::EverySteps { every } => write!(f, "one is kept every {every} steps"),
             Self::EveryEpochs { every } => write!(f, "one is kept every {every} epochs"),
@@ -111,6 +120,13 @@ pub enum DropReason {
         rank: Option<usize>,
         /// How many are kept.
         of: NonZeroUsize,
+    },
+    /// [`Policy::Pareto`]: another dominates it, or is earlier and equal.
+    NotOnFront {
+        /// What counts, as text.
+        of: String,
+        /// The step of one on the front that does; `None` when it was rejected, or lacks a finite value.
+        by: Option<u64>,
     },
     /// [`Policy::Last`]: others are later.
     NotAmongLast {
@@ -147,6 +163,13 @@ impl fmt::Display for DropReason {
             Self::NotAmongBest { rank: None, of } => {
                 write!(f, "it has no score, the best {of} are kept")
             }
+            Self::NotOnFront { of, by: Some(step) } => {
+                write!(f, "step {step} is as good or better by each of {of}")
+            }
+            Self::NotOnFront { of, by: None } => write!(
+                f,
+                "it was rejected or has no finite value, the Pareto front of {of} is kept"
+            ),
             Self::NotAmongLast { rank, of } => {
                 write!(f, "number {rank} from the end, the last {of} are kept")
             }
@@ -209,7 +232,7 @@ impl Plan {
 /// counts once, as it first appears in the order of steps.
 ///
 /// ```
-/// use keepbest_core::{Objective, Score, retention::{Checkpoint, Protections, plan}};
+/// use keepbest_core::{Metrics, Objective, Score, retention::{Checkpoint, Protections, plan}};
 ///
 /// let checkpoints: Vec<_> = [(100, 0.7), (200, 0.9), (300, 0.8)]
 ///     .map(|(step, value)| Checkpoint {
@@ -217,6 +240,7 @@ impl Plan {
 ///         step,
 ///         epoch: step / 100,
 ///         score: Some(Score { value, tie: None }),
+///         metrics: Metrics::new(),
 ///         bytes: 1 << 20,
 ///     })
 ///     .into();
@@ -242,7 +266,7 @@ pub fn plan(
     // Reasons by policy, so that budgets can be decided last and still be told in the order given.
     let mut answers: Vec<Vec<Answer>> = policies
         .iter()
-        .map(|policy| answers(*policy, &ordered, &ranks))
+        .map(|policy| answers(policy, &ordered, &ranks))
         .collect();
     let protected: Vec<Vec<KeepReason>> = ordered
         .iter()
@@ -327,15 +351,16 @@ impl Ranks {
 }
 
 /// For each checkpoint, whether this policy keeps it. Nothing for a budget, which depends on the others.
-fn answers(policy: Policy, ordered: &[&Checkpoint], ranks: &Ranks) -> Vec<Answer> {
+fn answers(policy: &Policy, ordered: &[&Checkpoint], ranks: &Ranks) -> Vec<Answer> {
     let indices = 0..ordered.len();
-    match policy {
+    match *policy {
         Policy::Best(of) => indices
             .map(|i| match ranks.rank[i] {
                 Some(rank) if rank <= of.get() => Ok(KeepReason::Best { rank, of }),
                 rank => Err(DropReason::NotAmongBest { rank, of }),
             })
             .collect(),
+        Policy::Pareto(ref pareto) => on_front(pareto, ordered),
         Policy::Last(of) => indices
             .map(|i| {
                 let rank = ordered.len() - i;
@@ -374,6 +399,41 @@ fn answers(policy: Policy, ordered: &[&Checkpoint], ranks: &Ranks) -> Vec<Answer
         }
         Policy::Bytes(_) => Vec::new(),
     }
+}
+
+/// Whether nothing dominates it, and of equals it is the first.
+fn on_front(pareto: &Pareto, ordered: &[&Checkpoint]) -> Vec<Answer> {
+    let point = |checkpoint: &&Checkpoint| {
+        checkpoint.score?;
+        // One that was never measured has nothing to be on a front by.
+        pareto.point(&checkpoint.metrics).ok().flatten()
+    };
+    let points: Vec<Option<Point>> = ordered.iter().map(point).collect();
+    let stands_for = |i: usize, j: usize| match (&points[i], &points[j]) {
+        (Some(one), Some(other)) => match pareto.compare(one, other) {
+            Some(Ordering::Greater) => true,
+            Some(Ordering::Equal) => i < j,
+            _ => false,
+        },
+        _ => false,
+    };
+    let indices = 0..ordered.len();
+    let front: Vec<usize> = indices
+        .clone()
+        .filter(|&j| points[j].is_some() && !indices.clone().any(|i| stands_for(i, j)))
+        .collect();
+    let of = pareto.to_string();
+    indices
+        .map(|j| {
+            if front.contains(&j) {
+                return Ok(KeepReason::Pareto { of: of.clone() });
+            }
+            // What stands for another that stands for a third stands for the third: so one on the front does.
+            let by = front.iter().find(|&&i| stands_for(i, j));
+            let by = by.map(|&i| ordered[i].step);
+            Err(DropReason::NotOnFront { of: of.clone(), by })
+        })
+        .collect()
 }
 
 /// The first checkpoint of each stretch `[N, 2N)`, `[2N, 3N)`, ... of a count, by count and then by the second part of

@@ -8,10 +8,13 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::size::{format_size, parse_size};
+use crate::{
+    pareto::Pareto,
+    size::{format_size, parse_size},
+};
 
-/// A reason to keep checkpoints. Shown, parsed and serialised as text: `best:3`, `last:2`, `every:1000` (steps),
-/// `epochs:5`, `bytes:2GiB`.
+/// A reason to keep checkpoints. Shown, parsed and serialised as text: `best:3`, `pareto:val/f1_macro,latency_ms`,
+/// `last:2`, `every:1000` (steps), `epochs:5`, `bytes:2GiB`.
 ///
 /// ```
 /// use keepbest_core::retention::Policy;
@@ -21,11 +24,13 @@ use crate::size::{format_size, parse_size};
 /// assert_eq!(policy.to_string(), "bytes:1536MiB");
 /// # Ok::<(), keepbest_core::retention::ParsePolicyError>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Policy {
     /// The best K by the objective's total order; of equal ones, the earlier.
     Best(NonZeroUsize),
+    /// Those on the front, as far as the objective did not reject them; of equal ones, the earlier.
+    Pareto(Pareto),
     /// The latest N.
     Last(NonZeroUsize),
     /// The first at or after each multiple of N steps.
@@ -40,7 +45,7 @@ pub enum Policy {
 /// The text is not a retention policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` is not a retention policy: use `best:K`, `last:N`, `every:STEPS`, `epochs:N` or `bytes:SIZE` such as `bytes:2GiB`, with numbers above 0"
+    "`{text}` is not a retention policy: use `best:K`, `pareto:METRIC,METRIC`, `last:N`, `every:STEPS`, `epochs:N` or `bytes:SIZE` such as `bytes:2GiB`, with numbers above 0"
 )]
 #[non_exhaustive]
 pub struct ParsePolicyError {
@@ -56,6 +61,7 @@ impl FromStr for Policy {
             let number = number.trim();
             match kind.trim_end() {
                 "best" => number.parse().ok().map(Self::Best),
+                "pareto" => number.parse().ok().map(Self::Pareto),
                 "last" => number.parse().ok().map(Self::Last),
                 "every" => number.parse().ok().map(Self::EverySteps),
                 "epochs" => number.parse().ok().map(Self::EveryEpochs),
@@ -73,6 +79,7 @@ impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Best(count) => write!(f, "best:{count}"),
+            Self::Pareto(pareto) => write!(f, "pareto:{pareto}"),
             Self::Last(count) => write!(f, "last:{count}"),
             Self::EverySteps(steps) => write!(f, "every:{steps}"),
             Self::EveryEpochs(epochs) => write!(f, "epochs:{epochs}"),

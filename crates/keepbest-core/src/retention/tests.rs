@@ -6,20 +6,29 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{metrics::Direction, objective::Objective};
+use crate::{
+    metrics::{Direction, Metrics},
+    objective::Objective,
+    pareto::Pareto,
+};
 
 fn objective() -> Objective {
     Objective::new("val/accuracy").unwrap()
 }
 
-/// Step, epoch, value, bytes; the name is the step.
+/// Step, epoch, value, bytes; the name is the step. The metrics of one that has a score are the value and its size, which is
+/// of no use where it is 13.
 fn checkpoint(step: u64, epoch: u64, value: Option<f64>, bytes: u64) -> Checkpoint {
     let score = value.map(|value| Score { value, tie: None });
+    let size = if bytes == 13 { f64::NAN } else { bytes as f64 };
+    let metrics =
+        value.map(|value| Metrics::from_iter([("val/accuracy", value), ("model_bytes", size)]));
     Checkpoint {
         name: format!("s{step}"),
         step,
         epoch,
         score,
+        metrics: metrics.unwrap_or_default(),
         bytes,
     }
 }
@@ -153,6 +162,43 @@ fn protections_override_every_policy() {
 }
 
 #[test]
+fn the_front_stays() {
+    let checkpoints = [
+        checkpoint(10, 1, Some(0.5), 3),
+        checkpoint(20, 2, Some(0.7), 5),
+        checkpoint(30, 3, Some(0.6), 5),
+        checkpoint(40, 4, Some(0.7), 5),
+        checkpoint(50, 5, Some(0.9), 13),
+        checkpoint(60, 6, None, 1),
+    ];
+    let policies = [PARETO.parse().unwrap()];
+    let plan = plan(
+        &checkpoints,
+        &policies,
+        &Protections::default(),
+        &objective(),
+    );
+    let kept = plan.kept.iter().map(|kept| kept.reasons[0].to_string());
+    let reason = "on the Pareto front of val/accuracy,model_bytes";
+    assert_eq!(kept.collect::<Vec<_>>(), [reason; 2]);
+    assert!(plan.keeps("s10") && plan.keeps("s20"));
+    let dropped = plan.dropped.iter();
+    let told = dropped.map(|dropped| (dropped.name.as_str(), dropped.reasons[0].to_string()));
+    let by_20 = "step 20 is as good or better by each of val/accuracy,model_bytes".to_owned();
+    let no_point = "it was rejected or has no finite value, the Pareto front of val/accuracy,model_bytes is kept";
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            ("s30", by_20.clone()),
+            // Of equals the earlier stays.
+            ("s40", by_20),
+            ("s50", no_point.to_owned()),
+            ("s60", no_point.to_owned()),
+        ]
+    );
+}
+
+#[test]
 fn every_drop_has_a_reason_from_every_policy() {
     let policies: Vec<Policy> = ["last:1", "best:1", "every:100", "epochs:2", "bytes:10"]
         .iter()
@@ -227,6 +273,7 @@ fn policy_text() {
         ("bytes:1000B", "bytes:1kB"),
         ("bytes:1025", "bytes:1025"),
         ("bytes:0.5KiB", "bytes:512"),
+        ("pareto: val/f1_macro, min:x", "pareto:val/f1_macro,min:x"),
     ] {
         let policy: Policy = text.parse().unwrap();
         assert_eq!(policy.to_string(), shown, "{text}");
@@ -252,6 +299,8 @@ fn policy_text() {
         "bytes:99999999TiB",
         "bytes:1e3",
         "bytes:0.1B",
+        "pareto:val/loss",
+        "pareto:val/loss,x",
     ] {
         assert_eq!(
             text.parse::<Policy>(),
@@ -262,6 +311,8 @@ fn policy_text() {
         );
     }
 }
+
+const PARETO: &str = "pareto:val/accuracy,model_bytes";
 
 fn any_checkpoints() -> impl Strategy<Value = Vec<Checkpoint>> {
     let one = (0..400u64, 0..12u64, prop::option::of(-3..4i8), 0..50u64);
@@ -277,6 +328,7 @@ fn any_policies() -> impl Strategy<Value = Vec<Policy>> {
     let every = |most: u64| (1..most).prop_map(|n| NonZeroU64::new(n).unwrap());
     let policy = prop_oneof![
         count().prop_map(Policy::Best),
+        Just(PARETO.parse().unwrap()),
         count().prop_map(Policy::Last),
         every(150).prop_map(Policy::EverySteps),
         every(5).prop_map(Policy::EveryEpochs),
@@ -304,7 +356,7 @@ fn any_protections() -> impl Strategy<Value = Protections> {
 
 /// What a policy keeps by its words alone, the slow way; what is kept otherwise is given for the budget.
 fn keeps_by_definition(
-    policy: Policy,
+    policy: &Policy,
     all: &[Checkpoint],
     one: &Checkpoint,
     otherwise: &BTreeSet<&str>,
@@ -316,7 +368,25 @@ fn keeps_by_definition(
         (None, Some(_)) => false,
         (None, None) => a.step > b.step,
     };
-    match policy {
+    match *policy {
+        Policy::Pareto(_) => {
+            let point = |checkpoint: &Checkpoint| {
+                let small = checkpoint
+                    .metrics
+                    .get("model_bytes")
+                    .filter(|size| !size.is_nan());
+                Some((checkpoint.metrics.get("val/accuracy")?, -small?))
+            };
+            let Some((own, own_small)) = point(one) else {
+                return false;
+            };
+            !all.iter().any(|other| {
+                point(other).is_some_and(|(value, small)| {
+                    let equal = value == own && small == own_small;
+                    value >= own && small >= own_small && (!equal || other.step < one.step)
+                })
+            })
+        }
         Policy::Best(k) => {
             value(one).is_some() && all.iter().filter(|other| better(other, one)).count() < k.get()
         }
@@ -384,17 +454,17 @@ proptest! {
         };
         let none = BTreeSet::new();
         let (budgets, others): (Vec<Policy>, Vec<Policy>) =
-            policies.iter().copied().partition(|policy| matches!(policy, Policy::Bytes(_)));
+            policies.iter().cloned().partition(|policy| matches!(policy, Policy::Bytes(_)));
         let otherwise: BTreeSet<&str> = all
             .iter()
             .filter(|one| {
-                protected(&one.name) || others.iter().any(|policy| keeps_by_definition(*policy, &all, one, &none))
+                protected(&one.name) || others.iter().any(|policy| keeps_by_definition(policy, &all, one, &none))
             })
             .map(|one| one.name.as_str())
             .collect();
         for one in &all {
             let says_so = otherwise.contains(one.name.as_str())
-                || budgets.iter().any(|policy| keeps_by_definition(*policy, &all, one, &otherwise));
+                || budgets.iter().any(|policy| keeps_by_definition(policy, &all, one, &otherwise));
             prop_assert_eq!(plan.keeps(&one.name), says_so, "{}", one.name);
         }
     }

@@ -5,6 +5,7 @@ mod archive;
 mod crash;
 mod failures;
 mod file_systems;
+mod front;
 mod histories;
 mod queue;
 mod resume;

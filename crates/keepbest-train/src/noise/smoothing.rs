@@ -29,6 +29,11 @@ impl Smoothing {
         &self.name
     }
 
+    /// The metrics that it is an average of.
+    pub fn metric_names(&self) -> Vec<&str> {
+        self.raw.metric_names()
+    }
+
     /// Adds the smoothed value to an evaluation, after those of `history`.
     pub fn add(
         &self,

@@ -5,13 +5,14 @@ mod curves;
 mod overlay;
 mod page;
 mod rates;
+mod scatter;
 mod svg;
 
 use std::path::Path;
 
-use keepbest_core::{History, Objective};
-use keepbest_keeper::RunView;
+use keepbest_core::{History, Objective, Pareto};
 use keepbest_keeper::store::{Event, RunStatus, STAGED_PREFIX};
+use keepbest_keeper::{RunView, fronts};
 
 pub use closeup::{Closeup, Mistake};
 use curves::Curve;
@@ -44,6 +45,8 @@ pub struct Report {
     pub best: Option<u64>,
     /// What a best is kept of as well.
     pub others: Vec<OtherBest>,
+    /// The Pareto fronts that are kept.
+    pub fronts: Vec<KeptFront>,
     /// `run.toml`.
     pub settings: String,
     /// How it came about.
@@ -68,6 +71,16 @@ pub struct OtherBest {
     pub objective: Objective,
     /// Its step, once there is one.
     pub step: Option<u64>,
+}
+
+/// A Pareto front that is kept.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct KeptFront {
+    /// What counts.
+    pub pareto: Pareto,
+    /// Steps of the checkpoints on it.
+    pub steps: Vec<u64>,
 }
 
 impl Report {
@@ -97,6 +110,13 @@ impl Report {
                 .map(|(name, objective)| OtherBest {
                     objective: objective.clone(),
                     step: state.refs.get(&name).map(|best| best.step),
+                })
+                .collect(),
+            fronts: fronts(view)
+                .into_iter()
+                .map(|front| KeptFront {
+                    steps: front.members.iter().map(|it| it.saved.step).collect(),
+                    pareto: front.pareto,
                 })
                 .collect(),
             settings,
@@ -141,7 +161,7 @@ impl Report {
         plots
     }
 
-    /// The curves: what decides, accuracy and loss, each once.
+    /// The curves: what decides, accuracy and loss, each once; and the fronts.
     fn curves(&self) -> Vec<(String, String)> {
         let monitor = self
             .objective
@@ -200,6 +220,14 @@ impl Report {
                 let title = format!("{monitor}, which has a best of its own");
                 add(&format!("monitor-{}", place + 2), &title, &monitor, None);
             }
+        }
+        for (place, front) in self.fronts.iter().enumerate() {
+            let name = match place {
+                0 => "pareto".to_owned(),
+                place => format!("pareto-{}", place + 1),
+            };
+            let plot = scatter::scatter(&self.history, front, self.best);
+            curves.extend(plot.map(|plot| (name, plot)));
         }
         curves
     }

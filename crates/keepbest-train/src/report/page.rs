@@ -134,6 +134,17 @@ fn summary(report: &Report) -> Vec<String> {
             None => format!("There is no best by {} yet.", other.objective.monitor()),
         });
     }
+    for front in &report.fronts {
+        let steps: Vec<String> = front.steps.iter().map(ToString::to_string).collect();
+        told.push(match steps.as_slice() {
+            [] => format!("Nothing is on the Pareto front of {}.", front.pareto),
+            steps => format!(
+                "Kept on the Pareto front of {}: what was saved at step {}.",
+                front.pareto,
+                steps.join(", ")
+            ),
+        });
+    }
     for closeup in &report.closeups {
         let matrix = closeup.report.confusion();
         let Ok(interval) = wilson(matrix.correct(), matrix.total(), 0.95) else {

@@ -331,6 +331,8 @@ settings! {
         "Metric that decides between equals, or none: the earlier stays; by default val/loss, when val/accuracy is monitored";
     constraint: Vec<String> = "constraint" "RULE"
         "What a best model must fulfil, such as `val/recall_macro >= 0.9`";
+    pareto: Option<String> = "pareto" "METRICS"
+        "Two or more metrics or expressions joined by commas, such as val/f1_macro,latency_ms: every checkpoint stays that no other is as good as or better than by each of them (`max:` or `min:` before one that is not known); or none";
     eval_every: EvalEvery = "eval-every" "WHEN"
         "Measure after every epoch, or every N steps";
     patience: Option<u32> = "patience" "N"

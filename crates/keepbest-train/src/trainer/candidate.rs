@@ -123,6 +123,7 @@ impl Run {
         let mut metrics: Metrics = measured.metrics("val");
         metrics.insert("train/loss", self.state.running.loss());
         metrics.insert("train/accuracy", self.state.running.accuracy());
+        setup.costs.add(&mut metrics, predictor)?;
         if let Some(smoothing) = &setup.smoothing {
             smoothing
                 .add(&mut metrics, self.keeper.evaluations())

@@ -13,6 +13,7 @@ use super::Outcome;
 use super::error::TrainError;
 use super::events::{Event, Observer};
 use super::run::{Run, in_words};
+use crate::costs::is_timed;
 use crate::evaluate::{EvaluateError, Evaluator, Measured};
 use crate::model::Model;
 use crate::noise::Selection;
@@ -240,12 +241,12 @@ fn measure_again(
     Ok(measured)
 }
 
-/// The first metric of `found` that `recorded` has with another value, to the last bit.
+/// The first metric of `found` that `recorded` has with another value, to the last bit. Times are left out.
 pub fn first_difference(found: &Metrics, recorded: &Metrics) -> Option<(String, f64, f64)> {
     found.iter().find_map(|(name, value)| {
         let was = recorded.get(name)?;
         let same = value == was || (value.is_nan() && was.is_nan());
-        (!same).then(|| (name.to_owned(), was, value))
+        (!same && !is_timed(name)).then(|| (name.to_owned(), was, value))
     })
 }
 

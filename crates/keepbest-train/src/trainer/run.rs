@@ -24,7 +24,7 @@ use super::position::{Next, TrainerState};
 use super::rate::Rates;
 use super::reporting::Reporting;
 use super::resume::ResumedFrom;
-use super::setup::{Setup, retention};
+use super::setup::Setup;
 use crate::architecture::keep_model;
 use crate::environment::Environment;
 use crate::log::{About, Ended, Logged, Loggers, now_ms};
@@ -500,7 +500,7 @@ pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
             _ => SaveMode::Full,
         },
         also: setup.config.also.map(|AlsoKind::Pth| Also::Pth),
-        retention: retention(&setup.config)?,
+        retention: setup.retention.clone(),
         constants: ModelConstants {
             model: Some(setup.spec.to_json()),
             classes: setup.data.classes.clone(),

@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::time::Instant;
 
-use keepbest_core::{ClassificationAccumulator, History, Metrics, Objective, ObjectiveError};
+use keepbest_core::retention::Policy;
+use keepbest_core::{
+    ClassificationAccumulator, History, Metrics, Objective, ObjectiveError, Pareto,
+};
 use keepbest_data::{
     Augmentation, DataBundle, Dataset as _, ImageShape, Loader, LoaderConfig, Order, Prepared,
     Preprocessing, ResizeRule, Subset, Unreadable,
@@ -21,6 +24,7 @@ use super::parent::{network_of, open_parent, start_from};
 use super::position::Timetable;
 use crate::architecture::{architecture, check_architecture};
 use crate::config::{Config, DataDefaults};
+use crate::costs::Costs;
 use crate::environment::Environment;
 use crate::log::LogTo;
 use crate::noise::Smoothing;
@@ -41,6 +45,8 @@ pub(super) struct Setup {
     pub objective: Objective,
     pub others: Vec<Objective>,
     pub smoothing: Option<Smoothing>,
+    pub retention: Vec<Policy>,
+    pub costs: Costs,
     pub log: Vec<LogTo>,
     pub timetable: Timetable,
     pub provenance: Provenance,
@@ -85,6 +91,7 @@ impl Setup {
         let first = Config::resolve(given.clone(), &DataDefaults::default())?;
         let (objective, smoothing) = objective(&first)?;
         let others = others(&first, &objective)?;
+        let retention = retention(&first)?;
         let log = log_to(&first)?;
         check_architecture(&first.model)?;
 
@@ -145,7 +152,12 @@ impl Setup {
         let mut config = Config::resolve(given.clone(), &defaults)?;
 
         let objectives = std::iter::once(&objective).chain(&others);
-        check_metrics(objectives, smoothing.as_ref(), data.classes.len())?;
+        check_metrics(
+            objectives.clone(),
+            &retention,
+            smoothing.as_ref(),
+            data.classes.len(),
+        )?;
         let input = data.preprocessing.input;
         let size = ZooOptions::new(
             input.channels,
@@ -163,6 +175,15 @@ impl Setup {
             None => None,
         };
         let mut predictor = engine.predictor(config.batch_size.max(64))?;
+        let mut named: Vec<String> = named(objectives, &retention).map(Into::into).collect();
+        named.extend(
+            smoothing
+                .iter()
+                .flat_map(Smoothing::metric_names)
+                .map(Into::into),
+        );
+        let weights = engine.snapshot().state_dict();
+        let costs = Costs::new(&named, engine.network(), &weights, &data)?;
         let seed = config.seed;
         let loading = LoaderConfig::training(config.batch_size, seed)
             .with_augmentation(config.augment)
@@ -244,6 +265,8 @@ impl Setup {
             objective,
             others,
             smoothing,
+            retention,
+            costs,
             log,
             timetable,
             provenance,
@@ -319,7 +342,7 @@ fn others(config: &Config, first: &Objective) -> Result<Vec<Objective>, TrainErr
         let objective = Objective::new(monitor).map_err(|error| match error {
             // `--mode` is the first one's.
             ObjectiveError::UnknownDirection { expression } => {
-                ObjectiveError::UnknownTieDirection { expression }
+                ObjectiveError::UnknownGoalDirection { expression }
             }
             error => error,
         })?;
@@ -351,6 +374,7 @@ fn log_to(config: &Config) -> Result<Vec<LogTo>, TrainError> {
 /// Checks before the first step that every metric the objectives need will be there.
 fn check_metrics<'a>(
     objectives: impl Iterator<Item = &'a Objective>,
+    retention: &[Policy],
     smoothing: Option<&Smoothing>,
     classes: usize,
 ) -> Result<(), TrainError> {
@@ -367,6 +391,7 @@ fn check_metrics<'a>(
     metrics.insert("val/loss", 0.0);
     metrics.insert("train/loss", 0.0);
     metrics.insert("train/accuracy", 0.0);
+    metrics.extend(Costs::NAMES.map(|name| (name, 0.0)));
     if let Some(smoothing) = smoothing {
         smoothing
             .add(&mut metrics, &History::new())
@@ -375,7 +400,26 @@ fn check_metrics<'a>(
     for objective in objectives {
         objective.judge(None, &metrics)?;
     }
+    for pareto in fronts(retention) {
+        pareto.point(&metrics).map_err(ObjectiveError::from)?;
+    }
     Ok(())
+}
+
+/// The names of all metrics that something goes by.
+fn named<'a>(
+    objectives: impl Iterator<Item = &'a Objective>,
+    retention: &'a [Policy],
+) -> impl Iterator<Item = &'a str> {
+    let objectives = objectives.flat_map(Objective::metric_names);
+    objectives.chain(fronts(retention).flat_map(Pareto::metric_names))
+}
+
+fn fronts(retention: &[Policy]) -> impl Iterator<Item = &Pareto> {
+    retention.iter().filter_map(|policy| match policy {
+        Policy::Pareto(pareto) => Some(pareto),
+        _ => None,
+    })
 }
 
 fn class_weights(how: &ClassWeights, train: &Subset) -> Option<Vec<f64>> {
@@ -469,12 +513,14 @@ fn recipe(config: &Config) -> String {
     )
 }
 
-/// Parses the retention rules.
-pub(super) fn retention(
-    config: &Config,
-) -> Result<Vec<keepbest_core::retention::Policy>, TrainError> {
+/// Parses the retention rules, the front first.
+fn retention(config: &Config) -> Result<Vec<Policy>, TrainError> {
+    let pareto = config.pareto.iter().map(|metrics| {
+        let pareto = metrics.parse::<Pareto>()?;
+        Ok::<_, TrainError>(Policy::Pareto(pareto))
+    });
     let rules = config.keep.iter().map(|rule| {
-        rule.parse().map_err(|error| {
+        rule.parse::<Policy>().map_err(|error| {
             let message = format!("keep {rule:?}: {error}");
             TrainError::Settings(SettingsError::Conflict {
                 message,
@@ -482,5 +528,5 @@ pub(super) fn retention(
             })
         })
     });
-    rules.collect()
+    pareto.chain(rules).collect()
 }

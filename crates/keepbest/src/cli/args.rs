@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use keepbest_core::Pareto;
 use keepbest_train::{DEFAULT_DATA, DEFAULT_RUNS_DIR};
 
 use crate::cli::filter::Condition;
@@ -383,6 +384,10 @@ pub struct ListArgs {
     /// Only runs of which this holds, such as `lr >= 0.1`, `status = completed`; several must all hold
     #[arg(long = "where", value_name = "CONDITION")]
     pub conditions: Vec<Condition>,
+    /// Which runs' bests no other is as good as or better than by each of two or more metrics, such as
+    /// `val/f1_macro,model_bytes`
+    #[arg(long, value_name = "METRICS")]
+    pub pareto: Option<Pareto>,
     #[command(flatten)]
     pub runs: RunsDir,
     /// Print JSON

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::cli::args::ListArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::filter::{compare, look_up};
+use crate::cli::front::Standings;
 use crate::cli::output;
 use crate::cli::runs::{Facts, ago};
 use crate::cli::table::Table;
@@ -28,11 +29,22 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         }
     };
     let runs = chosen(args, runs);
+    let views = runs.iter().filter_map(|(_, view)| view.as_ref().ok());
+    let pareto = args.pareto.as_ref();
+    let standings = pareto
+        .map(|pareto| Standings::of(pareto, views))
+        .transpose()?;
     if args.json {
         let objects: Vec<_> = runs
             .iter()
             .map(|(name, view)| match view {
-                Ok(view) => Facts::of(view).json(view),
+                Ok(view) => {
+                    let mut object = Facts::of(view).json(view);
+                    if let Some(standings) = &standings {
+                        object["pareto"] = standings.json(name);
+                    }
+                    object
+                }
                 Err(error) => json!({"name": name, "error": error.to_string()}),
             })
             .collect();
@@ -49,8 +61,25 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         eprintln!("{hint}hint:{hint:#} `keepbest train` makes one");
         return Ok(Exit::Done);
     }
+    match &standings {
+        Some(standings) => output::lines(&standings.lines())?,
+        None => output::lines(&table(&runs))?,
+    }
+    for (name, error) in runs
+        .iter()
+        .filter_map(|(name, view)| Some((name, view.as_ref().err()?)))
+    {
+        Failure::of(Exit::Failed, error)
+            .with_hint(Some(format!("keepbest fsck {name}")))
+            .print(terminal);
+    }
+    Ok(Exit::Done)
+}
+
+/// A line for each run.
+fn table(runs: &[Run]) -> Vec<String> {
     let mut table = Table::new(["run", "status", "epoch", "best", ">size", "when"]);
-    for (name, view) in &runs {
+    for (name, view) in runs {
         match view {
             Ok(view) => {
                 let facts = Facts::of(view);
@@ -74,16 +103,7 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             Err(_) => table.cells(vec![shorten(name, 24), "unreadable".into()]),
         }
     }
-    output::lines(&table.lines())?;
-    for (name, error) in runs
-        .iter()
-        .filter_map(|(name, view)| Some((name, view.as_ref().err()?)))
-    {
-        Failure::of(Exit::Failed, error)
-            .with_hint(Some(format!("keepbest fsck {name}")))
-            .print(terminal);
-    }
-    Ok(Exit::Done)
+    table.lines()
 }
 
 type Run = (String, Result<RunView, OpenError>);

@@ -13,6 +13,7 @@ mod explain;
 mod export;
 mod failure;
 mod filter;
+mod front;
 mod fsck;
 mod import;
 mod inspect;

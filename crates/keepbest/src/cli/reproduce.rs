@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use keepbest_core::History;
 use keepbest_keeper::RunView;
 use keepbest_train::{
-    Event, Model, Observer, Outcome, Provenance, Settings, TrainError, changed_settings, find_run,
-    first_difference, status_of, train, use_own_model,
+    Event, LATENCY, Model, Observer, Outcome, Provenance, Settings, TrainError, changed_settings,
+    find_run, first_difference, is_timed, status_of, train, use_own_model,
 };
 use serde_json::json;
 
@@ -55,6 +55,13 @@ pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     } else {
         let style = terminal.style();
         match &difference {
+            None if chosen_by_time(&view) => output::line(format!(
+                "{}reproduced{:#}  {} are the same to the last bit; {LATENCY}, a time, is not compared, nor is the best \
+                 that it decides",
+                style.good,
+                style.good,
+                count(view.history().len() as u64, "evaluation"),
+            ))?,
             None => output::line(format!(
                 "{}reproduced{:#}  {} and the best of epoch {} are the same to the last bit; weights {}",
                 style.good,
@@ -152,6 +159,7 @@ fn again(
     settings.runs_dir = Some(scratch.0.clone());
     // These do not change what is trained.
     settings.keep = Some(Vec::new());
+    settings.pareto = Some(None);
     settings.log = Some(Vec::new());
     settings.also = Some(None);
     if let Some(threads) = args.threads {
@@ -216,6 +224,9 @@ fn compare(recorded: &RunView, new: &RunView) -> Option<Difference> {
             told: format!("{is} came out, {was} are recorded"),
         });
     }
+    if chosen_by_time(recorded) {
+        return None;
+    }
     let weights = |view: &RunView| view.best().map(|best| best.weights.to_string());
     let (was, is) = (weights(recorded), weights(new));
     (was != is).then(|| Difference {
@@ -226,6 +237,13 @@ fn compare(recorded: &RunView, new: &RunView) -> Option<Difference> {
             was.unwrap_or_default()
         ),
     })
+}
+
+/// Whether the best was decided by a time, which another measurement finds to be another.
+fn chosen_by_time(view: &RunView) -> bool {
+    let state = view.state();
+    let begun = state.started.as_ref();
+    begun.is_some_and(|begun| begun.objective.metric_names().into_iter().any(is_timed))
 }
 
 /// Compares while training goes on, and ends it at the first difference.

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::cli::args::ShowArgs;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::front;
 use crate::cli::output;
 use crate::cli::runs::{Facts, ago, view};
 use crate::cli::table::Table;
@@ -27,6 +28,7 @@ pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         object["other_objectives"] = json!(begun.map(|begun| &begun.others));
         object["selection"] = json!(selection);
         object["overfitting"] = json!(Overfitting::of(view.history()).map(|found| found.words()));
+        object["fronts"] = front::json(&view);
         object["history"] = json!(view.history());
         object["checkpoints"] = view
             .checkpoints()
@@ -147,6 +149,7 @@ pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     output::lines(&history(&view, &facts.monitor, selection.as_ref()))?;
     output::line("")?;
     output::lines(&checkpoints(&view))?;
+    output::lines(&front::lines(&view))?;
     if let Some(torn) = view.torn_tail() {
         let warn = terminal.error_style().warn;
         eprintln!(

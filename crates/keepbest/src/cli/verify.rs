@@ -3,9 +3,10 @@
 use keepbest_core::EvaluationRecord;
 use keepbest_formats::model_file::{ModelFileError, OpenError};
 use keepbest_keeper::{RunView, Selector};
+use keepbest_nn::Network;
 use keepbest_train::{
-    FileAtHand, Model, ModelError, ModelPlace, Settings, changed_settings, find_model,
-    first_difference,
+    FileAtHand, LATENCY, Model, ModelError, ModelPlace, Settings, changed_settings, find_model,
+    first_difference, fixed_costs,
 };
 use serde_json::json;
 
@@ -210,19 +211,33 @@ fn metrics(args: &VerifyArgs, model: Model, checks: &mut Vec<Check>) -> Result<(
     if changed.is_some() {
         return Ok(());
     }
+    let known = fixed_costs(
+        &Network::new(&subject.model.spec).map_err(|error| Failure::of(Exit::Failed, &error))?,
+        &subject.model.file.weights,
+    );
+    let costs: Vec<(String, f64)> = known
+        .into_iter()
+        .filter(|(name, _)| recorded.metrics.contains(name))
+        .collect();
     let how = How {
         threads: args.threads.map(usize::from),
         ..How::default()
     };
     let measured = subject.measure("val", how)?;
-    let found = measured.metrics("val");
+    let mut found = measured.metrics("val");
+    let own = count(found.len() as u64, "val metric");
+    let names = costs.iter().map(|(name, _)| format!(" and {name}"));
+    let names: String = names.collect();
+    found.extend(costs);
+    // Another measurement takes another time.
+    let timed = match recorded.metrics.contains(LATENCY) {
+        true => format!("; {LATENCY}, a time, is not compared"),
+        false => String::new(),
+    };
     let difference = first_difference(&found, &recorded.metrics);
     let told = match &difference {
         Some((name, recorded, found)) => format!("{name} is {found}, {recorded} was recorded"),
-        None => format!(
-            "{} are equal to the last bit",
-            count(found.len() as u64, "val metric")
-        ),
+        None => format!("{own}{names} are equal to the last bit{timed}"),
     };
     checks.push(Check {
         name: "metrics",
