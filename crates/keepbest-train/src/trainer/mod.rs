@@ -3,6 +3,7 @@
 //! Data, split, loader; then steps, and at every evaluation a snapshot that is measured and offered to the keeper with its
 //! metrics; then the best is read back from disk, measured again, and tested.
 
+mod aims;
 mod budget;
 mod candidate;
 mod carry;

@@ -1,0 +1,128 @@
+//! What a run goes by: what best means, what is kept besides, and which metrics that takes.
+
+use keepbest_core::retention::Policy;
+use keepbest_core::{
+    ClassificationAccumulator, History, Metrics, Objective, ObjectiveError, Pareto,
+};
+
+use super::error::TrainError;
+use crate::config::Config;
+use crate::costs::Costs;
+use crate::noise::Smoothing;
+use crate::settings::{Mode, SettingsError, Smooth};
+
+/// What best means, and the smoothing of what decides.
+pub(super) fn objective(config: &Config) -> Result<(Objective, Option<Smoothing>), TrainError> {
+    let direction = match config.mode {
+        Mode::Auto => None,
+        Mode::Max => Some(keepbest_core::Direction::Maximise),
+        Mode::Min => Some(keepbest_core::Direction::Minimise),
+    };
+    let mut objective = Objective::build(&config.monitor.first, direction)?;
+    let smoothing = match config.smooth {
+        Smooth::None => None,
+        Smooth::Ema(factor) => Some(Smoothing::new(objective.monitor().clone(), factor)),
+    };
+    if let Some(smoothing) = &smoothing {
+        objective = Objective::with_direction(smoothing.name(), objective.direction())?;
+    }
+    let min_delta = config.min_delta.parse().map_err(ObjectiveError::MinDelta)?;
+    objective = objective.with_min_delta(min_delta)?;
+    if let Some(tie_break) = &config.tie_break {
+        objective = objective.with_tie_break(tie_break, None)?;
+    }
+    Ok((constrained(objective, config)?, smoothing))
+}
+
+/// What a best is kept of beside that. Every best must fulfil the constraints.
+pub(super) fn others(config: &Config, first: &Objective) -> Result<Vec<Objective>, TrainError> {
+    let mut others = Vec::new();
+    for monitor in &config.monitor.others {
+        let objective = Objective::new(monitor).map_err(|error| match error {
+            // `--mode` is the first one's.
+            ObjectiveError::UnknownDirection { expression } => {
+                ObjectiveError::UnknownGoalDirection { expression }
+            }
+            error => error,
+        })?;
+        others.push(constrained(objective, config)?);
+    }
+    Objective::check_distinct(std::iter::once(first).chain(&others))?;
+    Ok(others)
+}
+
+fn constrained(mut objective: Objective, config: &Config) -> Result<Objective, ObjectiveError> {
+    for constraint in &config.constraint {
+        objective = objective.with_constraint(constraint.parse()?);
+    }
+    Ok(objective)
+}
+
+/// Parses the retention rules, the front first.
+pub(super) fn retention(config: &Config) -> Result<Vec<Policy>, TrainError> {
+    let pareto = config.pareto.iter().map(|metrics| {
+        let pareto = metrics.parse::<Pareto>()?;
+        Ok::<_, TrainError>(Policy::Pareto(pareto))
+    });
+    let rules = config.keep.iter().map(|rule| {
+        rule.parse::<Policy>().map_err(|error| {
+            let message = format!("keep {rule:?}: {error}");
+            TrainError::Settings(SettingsError::Conflict {
+                message,
+                hint: None,
+            })
+        })
+    });
+    pareto.chain(rules).collect()
+}
+
+/// Checks before the first step that every metric the objectives need will be there.
+pub(super) fn check_metrics<'a>(
+    objectives: impl Iterator<Item = &'a Objective>,
+    retention: &[Policy],
+    smoothing: Option<&Smoothing>,
+    classes: usize,
+) -> Result<(), TrainError> {
+    let mut accumulator = ClassificationAccumulator::new(classes);
+    let mut row = vec![0.0; classes];
+    row[0] = 1.0;
+    let mut metrics: Metrics = match accumulator
+        .update(&row, &[0])
+        .and_then(|()| accumulator.finish())
+    {
+        Ok(report) => report.metrics("val"),
+        Err(error) => return Err(crate::EvaluateError::Metrics(error).into()),
+    };
+    metrics.insert("val/loss", 0.0);
+    metrics.insert("train/loss", 0.0);
+    metrics.insert("train/accuracy", 0.0);
+    metrics.extend(Costs::NAMES.map(|name| (name, 0.0)));
+    if let Some(smoothing) = smoothing {
+        smoothing
+            .add(&mut metrics, &History::new())
+            .map_err(ObjectiveError::from)?;
+    }
+    for objective in objectives {
+        objective.judge(None, &metrics)?;
+    }
+    for pareto in fronts(retention) {
+        pareto.point(&metrics).map_err(ObjectiveError::from)?;
+    }
+    Ok(())
+}
+
+/// The names of all metrics that something goes by.
+pub(super) fn named<'a>(
+    objectives: impl Iterator<Item = &'a Objective>,
+    retention: &'a [Policy],
+) -> impl Iterator<Item = &'a str> {
+    let objectives = objectives.flat_map(Objective::metric_names);
+    objectives.chain(fronts(retention).flat_map(Pareto::metric_names))
+}
+
+fn fronts(retention: &[Policy]) -> impl Iterator<Item = &Pareto> {
+    retention.iter().filter_map(|policy| match policy {
+        Policy::Pareto(pareto) => Some(pareto),
+        _ => None,
+    })
+}
