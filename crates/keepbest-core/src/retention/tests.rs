@@ -9,7 +9,6 @@ use super::*;
 use crate::{
     metrics::{Direction, Metrics},
     objective::Objective,
-    pareto::Pareto,
 };
 
 fn objective() -> Objective {
@@ -277,7 +276,7 @@ fn policy_text() {
     ] {
         let policy: Policy = text.parse().unwrap();
         assert_eq!(policy.to_string(), shown, "{text}");
-        assert_eq!(shown.parse(), Ok(policy));
+        assert_eq!(shown.parse::<Policy>().as_ref(), Ok(&policy));
         let json = serde_json::to_string(&policy).unwrap();
         assert_eq!(serde_json::from_str::<Policy>(&json).unwrap(), policy);
     }

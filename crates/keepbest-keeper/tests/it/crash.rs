@@ -14,7 +14,7 @@ use keepbest_store::faulty::{Change, Crash, DiskState, FaultyFileSystem, Recordi
 use keepbest_store::{OpenError, RefName};
 use serde_json::json;
 
-use crate::support::{offer_and_wait, two_bests};
+use crate::support::{in_memory, offer_and_wait, two_bests};
 
 const VALUES: [f64; 5] = [0.5, 0.7, 0.6, 0.8, 0.75];
 
@@ -92,12 +92,7 @@ fn enumerate(session: &Session, save: SaveMode, stop: Stop) -> Outcome {
         ..Outcome::default()
     };
     let mut seen: BTreeSet<(DiskState, (u64, u64))> = BTreeSet::new();
-    // In memory where there is such a place: the states are made, not measured.
-    let memory = Path::new("/dev/shm");
-    let parent = match memory.is_dir() {
-        true => tempfile::tempdir_in(memory).unwrap(),
-        false => tempfile::tempdir().unwrap(),
-    };
+    let parent = in_memory();
     for (i, crash) in crashes.into_iter().enumerate() {
         let acknowledged = session
             .acknowledged

@@ -14,7 +14,7 @@ use keepbest_store::faulty::FaultyFileSystem;
 use keepbest_store::{CheckpointKind, OpenError};
 use serde_json::json;
 
-use crate::support::{Runs, config, snapshot};
+use crate::support::{Runs, config, in_memory, snapshot};
 
 /// Accuracy and cost of each epoch, ten steps each. On the front are 1 (the cheapest), 3 and 6 (the best); 2 is dominated by 3, 4 is
 /// equal to 3 and later, 5 cannot be judged, and 7 is dominated by all.
@@ -129,7 +129,7 @@ fn no_crash_loses_the_front() {
     keeper.finish(json!(null)).unwrap();
 
     let mut seen = std::collections::BTreeSet::new();
-    let states = tempfile::tempdir().unwrap();
+    let states = in_memory();
     for (i, crash) in fs.recording().crashes().into_iter().enumerate() {
         if !seen.insert(crash.disk.clone()) {
             continue;

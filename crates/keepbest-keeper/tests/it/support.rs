@@ -37,6 +37,15 @@ impl Runs {
     }
 }
 
+/// A folder for disk states that are made, not measured: in memory where there is such a place.
+pub fn in_memory() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => tempfile::tempdir_in(memory).unwrap(),
+        false => tempfile::tempdir().unwrap(),
+    }
+}
+
 pub fn config() -> KeeperConfig {
     KeeperConfig::new(Objective::new("val/accuracy").unwrap())
 }
