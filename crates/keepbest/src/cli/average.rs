@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use keepbest_core::{Direction, EvaluationRecord, Metrics, Objective};
 use keepbest_data::Prepared;
 use keepbest_formats::StateDict;
-use keepbest_formats::model_file::{self, ModelFile, ModelMetadata};
+use keepbest_formats::model_file::{self, ModelMetadata};
 use keepbest_keeper::RunView;
 use keepbest_train::average::{Averager, Measurement};
 use keepbest_train::{Model, Parent, Provenance, find_run};
@@ -168,17 +168,7 @@ fn write(
     };
     let image = model_file::encode(&result.weights, &StateDict::new(), &metadata)
         .map_err(|error| Failure::of(Exit::Failed, &error))?;
-    let seal = image.seal().clone();
-    export::write(
-        &args.to,
-        args.force,
-        image.total_len(),
-        |mut out| image.write_to(&mut out),
-        |staged| match ModelFile::open(staged)?.seal == Some(seal) {
-            true => Ok(()),
-            false => Err("it holds other weights than were written".into()),
-        },
-    )
+    export::write_model(&args.to, args.force, &image)
 }
 
 fn told(

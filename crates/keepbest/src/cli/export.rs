@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use keepbest_formats::model_file::{self, ModelMetadata};
+use keepbest_formats::model_file::{self, ModelFile, ModelImage, ModelMetadata};
 use keepbest_formats::pth::{self, Checkpoint, OptimizerState, PthFile, Tree};
 use keepbest_formats::{StateDict, onnx as onnx_file, weights_digest};
 use keepbest_nn::onnx::{OnnxInput, OnnxOptions, PixelOrder};
@@ -56,7 +56,7 @@ impl Form {
 enum Image {
     Pth(pth::PthImage),
     Onnx(onnx_file::OnnxImage),
-    Model(Box<model_file::ModelImage>),
+    Model(Box<ModelImage>),
 }
 
 impl Image {
@@ -178,6 +178,20 @@ pub fn write(
         }
         error => Failure::of(Exit::Failed, &error),
     })
+}
+
+/// Writes a full model with the same guarantees: what is on disk is opened again and must have the image's seal.
+pub fn write_model(to: &Path, force: bool, image: &ModelImage) -> Result<(), Failure> {
+    write(
+        to,
+        force,
+        image.total_len(),
+        |mut out| image.write_to(&mut out),
+        |staged| match ModelFile::open(staged)?.seal.as_ref() == Some(image.seal()) {
+            true => Ok(()),
+            false => Err("it holds other weights than were written".into()),
+        },
+    )
 }
 
 fn encoded<T, E: std::error::Error + 'static>(image: Result<T, E>) -> Result<T, Failure> {

@@ -119,18 +119,8 @@ pub fn run(args: &ImportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     };
     let image = model_file::encode(&weights, &training, &metadata)
         .map_err(|error| Failure::of(Exit::Failed, &error))?;
-    let seal = image.seal().clone();
     let spread = forward(&args.to, &weights, &training, &metadata)?;
-    export::write(
-        &args.to,
-        args.force,
-        image.total_len(),
-        |mut out| image.write_to(&mut out),
-        |staged| match ModelFile::open(staged)?.seal == Some(seal) {
-            true => Ok(()),
-            false => Err("it holds other weights than were written".into()),
-        },
-    )?;
+    export::write_model(&args.to, args.force, &image)?;
 
     let checked = format!(
         "a forward pass gives finite scores from {:.4} to {:.4}",
