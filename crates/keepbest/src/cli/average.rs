@@ -30,11 +30,15 @@ pub fn run(args: &AverageArgs) -> Result<Exit, Failure> {
     let objective = objective(provenance(&models[0])?)?;
     let criterion = provenance(&models[0])?.criterion.criterion();
     let first = models.remove(0);
-    let subject = Subject::new(first, args.data.as_deref(), args.data_dir.as_deref())?;
+    let subject = Subject::new(first, args.images.data.as_deref(), &args.images.sets)?;
     let all: Vec<&Model> = [&subject.model].into_iter().chain(&models).collect();
-    let threads = args.threads.map(usize::from);
-    let mut averager =
-        Averager::new(&subject.model.spec, &subject.data, criterion, threads).map_err(failed)?;
+    let mut averager = Averager::new(
+        &subject.model.spec,
+        &subject.data,
+        criterion,
+        args.threads.count(),
+    )
+    .map_err(failed)?;
 
     let mut measured: Vec<(&Model, Metrics)> = Vec::new();
     for model in all {

@@ -49,11 +49,11 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     for name in &args.models {
         let model = model::open(name, &args.runs.runs_dir, &args.compute, terminal)?;
         // Each model has its own preprocessing; the images are those of the first.
-        let source = match (&args.data, &first_data) {
+        let source = match (&args.images.data, &first_data) {
             (None, Some((source, _))) => Some(source),
             (given, _) => given.as_ref(),
         };
-        let subject = Subject::new(model, source.map(String::as_str), args.data_dir.as_deref())?;
+        let subject = Subject::new(model, source.map(String::as_str), &args.images.sets)?;
         let images = subject.images(split)?;
         let fingerprint = subject
             .data
@@ -187,7 +187,7 @@ fn curves(args: &CompareArgs) -> Result<(Vec<Overlaid>, Vec<String>), Failure> {
 
 /// What the first model was trained on, unless images were named.
 fn source_of(args: &CompareArgs, model: &Model) -> Result<String, Failure> {
-    match &args.data {
+    match &args.images.data {
         Some(data) => Ok(data.clone()),
         None => Ok(model::provenance(model)?.data.source.to_string()),
     }

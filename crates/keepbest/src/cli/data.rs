@@ -25,7 +25,7 @@ pub fn run(args: &DataArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             count,
             split,
             by_class,
-            data_dir,
+            sets,
         }) => {
             let request = sample::Request {
                 data,
@@ -34,10 +34,10 @@ pub fn run(args: &DataArgs, terminal: &Terminal) -> Result<Exit, Failure> {
                 split: *split,
                 by_class: *by_class,
             };
-            sample::run(&request, data_dir.as_deref(), args.json)
+            sample::run(&request, sets.path(), args.json)
         }
         Some(DataVerb::Preview(preview)) => preview::run(preview, args.json),
-        Some(DataVerb::Info { data, data_dir }) => info(data, data_dir.as_deref(), args.json),
+        Some(DataVerb::Info { data, sets }) => info(data, sets.path(), args.json),
     }
 }
 

@@ -23,7 +23,7 @@ pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             .map_err(|error| Failure::of(Exit::Usage, &error))?;
     }
     let model = model::open(&args.model, &args.runs.runs_dir, &args.compute, terminal)?;
-    let subject = Subject::new(model, args.data.as_deref(), args.data_dir.as_deref())?;
+    let subject = Subject::new(model, args.images.data.as_deref(), &args.images.sets)?;
     let split = match args.split {
         Some(split) => split,
         None if subject.data.test.is_some() => Split::Test,

@@ -12,7 +12,7 @@ use keepbest_store::{BoxError, CommitError, holds};
 use keepbest_train::{Model, Provenance, TrainerState, about_model};
 use serde_json::{Value, json};
 
-use crate::cli::args::{Compute, ExportArgs};
+use crate::cli::args::{Compute, ExportArgs, Threads};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{bytes, count};
@@ -93,7 +93,7 @@ pub fn run(args: &ExportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let compute = Compute {
         network: args.network.clone(),
         batch_size: 1,
-        threads: None,
+        threads: Threads::default(),
         device: "cpu".into(),
     };
     let model = model::open(&args.model, &args.runs.runs_dir, &compute, terminal)?;

@@ -1,14 +1,13 @@
 //! A model and the images to measure it on: what `evaluate`, `compare`, `verify` and `report` have in common.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use keepbest_core::classification::ClassificationOptions;
 use keepbest_core::statistics::{Bootstrap, Interval, wilson};
 use keepbest_data::{Fingerprint, PrepareOptions, Prepared, Subset};
 use keepbest_train::{DataRecord, Evaluator, Measured, Model, SplitRecord};
 
-use crate::cli::args::{Compute, Split};
+use crate::cli::args::{Compute, DataDir, Split};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::model::provenance;
 use crate::cli::words::count;
@@ -37,7 +36,7 @@ impl From<&Compute> for How {
     fn from(compute: &Compute) -> Self {
         Self {
             batch_size: Some(compute.batch_size.into()),
-            threads: compute.threads.map(usize::from),
+            threads: compute.threads.count(),
             ..Self::default()
         }
     }
@@ -51,14 +50,16 @@ pub struct Subject {
 
 impl Subject {
     /// Prepares the images that were named, split as recorded, or those of the training; their classes must be the model's.
-    pub fn new(model: Model, data: Option<&str>, data_dir: Option<&Path>) -> Result<Self, Failure> {
+    pub fn new(model: Model, data: Option<&str>, sets: &DataDir) -> Result<Self, Failure> {
         let recorded = model.provenance.as_ref().map(|provenance| &provenance.data);
         let source = match (data, recorded) {
             (Some(data), _) => data,
             (None, Some(recorded)) => &*recorded.source,
             (None, None) => &*provenance(&model)?.data.source,
         };
-        let dir = data_dir.or_else(|| recorded.and_then(|recorded| recorded.dir.as_deref()));
+        let dir = sets
+            .path()
+            .or_else(|| recorded.and_then(|recorded| recorded.dir.as_deref()));
         let unreadable = recorded.map_or_else(Default::default, DataRecord::unreadable);
         let bundle = keepbest_data::open_with(source, dir, unreadable)
             .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;

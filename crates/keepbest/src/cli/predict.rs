@@ -30,7 +30,7 @@ pub fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let model = model::open(&args.model, &args.runs.runs_dir, &args.compute, terminal)?;
     let inputs = expand(&args.inputs)?;
     let batch_size = usize::from(args.compute.batch_size);
-    let mut predictor = model.predictor(batch_size, args.compute.threads.map(usize::from))?;
+    let mut predictor = model.predictor(batch_size, args.compute.threads.count())?;
     let width = inputs
         .iter()
         .map(|input| name(input).chars().count())

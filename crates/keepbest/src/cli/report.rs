@@ -69,12 +69,12 @@ fn measure(args: &ReportArgs, view: &RunView, report: &mut Report) -> Result<(),
     };
     let model = Model::open_trained(&best.path)?;
     report.provenance.clone_from(&model.provenance);
-    let subject = Subject::new(model, None, args.data_dir.as_deref())?;
+    let subject = Subject::new(model, None, &args.sets)?;
     for split in ["test", "val"] {
         if let Some(images) = subject.data.split(split) {
             let how = How {
                 keep_outcomes: true,
-                threads: args.threads.map(usize::from),
+                threads: args.threads.count(),
                 ..How::default()
             };
             let measured = subject.measure(split, how)?;

@@ -106,7 +106,7 @@ fn before(
     if let Some(difference) = parent(&recorded)? {
         return Ok(Some(difference));
     }
-    let subject = Subject::new(model, None, args.data_dir.as_deref())?;
+    let subject = Subject::new(model, None, &args.sets)?;
     Ok(subject
         .changed_split(&["train", "val", "test"])?
         .map(|split| Difference {
@@ -165,8 +165,8 @@ fn again(
     if let Some(threads) = args.threads {
         settings.threads = Some(Some(threads.into()));
     }
-    if let Some(dir) = &args.data_dir {
-        settings.data_dir = Some(Some(dir.clone()));
+    if let Some(dir) = args.sets.path() {
+        settings.data_dir = Some(Some(dir.to_owned()));
     }
     let stop = stop_on_signals()?;
     let mut watch = Watch {

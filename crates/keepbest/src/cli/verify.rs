@@ -193,7 +193,7 @@ fn metrics(args: &VerifyArgs, model: Model, checks: &mut Vec<Check>) -> Result<(
     };
     let recorded: EvaluationRecord =
         serde_json::from_value(evaluation).map_err(|error| Failure::of(Exit::Failed, &error))?;
-    let subject = Subject::new(model, args.data.as_deref(), args.data_dir.as_deref())?;
+    let subject = Subject::new(model, args.images.data.as_deref(), &args.images.sets)?;
     let changed = subject.changed_split(&["val"])?;
     let told = match &changed {
         Some(changed) => changed.words(),
@@ -220,7 +220,7 @@ fn metrics(args: &VerifyArgs, model: Model, checks: &mut Vec<Check>) -> Result<(
         .filter(|(name, _)| recorded.metrics.contains(name))
         .collect();
     let how = How {
-        threads: args.threads.map(usize::from),
+        threads: args.threads.count(),
         ..How::default()
     };
     let measured = subject.measure("val", how)?;

@@ -25,7 +25,7 @@ pub fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
             settings.set(name, text, Origin::Flag)?;
         }
     }
-    let bundle = keepbest_data::open(&args.data, args.data_dir.as_deref())
+    let bundle = keepbest_data::open(&args.data, args.sets.path())
         .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
     let data = prepare(&bundle, settings.image_size, args)?;
     let augmentation = settings

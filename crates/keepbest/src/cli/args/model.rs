@@ -1,0 +1,211 @@
+//! Flags of the verbs about a model: measure it, use it, exchange it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::shared::{Compute, Images, RunsDir, Split, Threads};
+
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// The model
+    pub model: String,
+    #[command(flatten)]
+    pub images: Images,
+    /// Which part of the data; test where there is one, val otherwise
+    #[arg(long, value_name = "SPLIT")]
+    pub split: Option<Split>,
+    /// K of the top-k accuracy; 5 by default, with more than 5 classes
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Also F-beta scores with this beta
+    #[arg(long, value_name = "BETA")]
+    pub beta: Option<f64>,
+    /// Also a 95 % interval of every metric, from 1,000 resamples of the images
+    #[arg(long)]
+    pub intervals: bool,
+    #[command(flatten)]
+    pub compute: Compute,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(mut_arg("data", |data| data.help("Images to measure on; those of the first model's training by default")))]
+pub struct CompareArgs {
+    /// The models; the first is compared with each of the others
+    #[arg(required = true, num_args = 2.., value_name = "MODEL")]
+    pub models: Vec<String>,
+    #[command(flatten)]
+    pub images: Images,
+    /// Which part of the data
+    #[arg(long, value_name = "SPLIT", default_value = "val")]
+    pub split: Split,
+    /// Also write a page with the runs' curves over each other
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    #[command(flatten)]
+    pub compute: Compute,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// The model
+    pub model: String,
+    /// Images, folders of images, or - for one image from stdin
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+    /// Likeliest classes to show for each image
+    #[arg(long, short = 'k', value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub top_k: u16,
+    #[command(flatten)]
+    pub compute: Compute,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON: one object a line for each image
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(mut_arg("data", |data| data.help("Where the data lies now, when not where it was")))]
+pub struct VerifyArgs {
+    /// The model
+    pub model: String,
+    /// Check the digests alone
+    #[arg(long)]
+    pub digest_only: bool,
+    #[command(flatten)]
+    pub images: Images,
+    #[command(flatten)]
+    pub threads: Threads,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(mut_arg("data", |data| data.help("Images to measure on; those of the first model's training by default")))]
+pub struct AverageArgs {
+    /// The models, of one network and the same images; the first says how to measure
+    #[arg(required_unless_present = "soup", num_args = 2.., value_name = "MODEL", conflicts_with = "soup")]
+    pub models: Vec<String>,
+    /// Greedy soup of a run's best checkpoints: each is added where that is better on val; written where any was
+    #[arg(long, value_name = "RUN")]
+    pub soup: Option<String>,
+    /// Checkpoints to try for a soup
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..))]
+    pub top: u32,
+    /// File to write, .safetensors
+    #[arg(long = "out", value_name = "FILE")]
+    pub to: PathBuf,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub images: Images,
+    #[command(flatten)]
+    pub threads: Threads,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The file, or a MODEL
+    pub file: String,
+    /// State dict to show, in a checkpoint of several
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CardArgs {
+    /// The model
+    pub model: String,
+    /// File to write instead of stdout
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    #[command(flatten)]
+    pub runs: RunsDir,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The file: safetensors, .pth, .pt, .ckpt
+    pub file: PathBuf,
+    /// Network that the weights belong to (`keepbest models` lists them)
+    #[arg(long = "model", value_name = "NAME")]
+    pub network: Option<String>,
+    /// Class names by label: a,b,c or a file with one a line
+    #[arg(long, value_name = "NAMES")]
+    pub classes: Option<String>,
+    /// How images become input: pixels, imagenet, a JSON file, or size=32,mean=0.5,std=0.25
+    ///
+    /// `pixels` divides by 255 (the default); `imagenet` is 224x224 with ImageNet's mean and standard deviation.
+    /// Settings are parted by commas, values of channels by slashes: mean=0.49/0.48/0.45; resize is none, exact or crop.
+    #[arg(long, value_name = "HOW")]
+    pub preprocess: Option<String>,
+    /// Rename tensors: a pattern that matches whole names, and what they become
+    #[arg(long, value_name = "OLD=NEW")]
+    pub map: Vec<String>,
+    /// Take what fits and start the rest anew
+    #[arg(long)]
+    pub partial: bool,
+    /// State dict to take, in a checkpoint of several
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// File to write, .safetensors
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The model
+    pub model: String,
+    /// File to write; its ending says what: .pth (state dict), .pt (checkpoint), .onnx, .safetensors (parameters)
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Network of a file that holds the weights alone (`keepbest models` lists them)
+    #[arg(long = "model", value_name = "NAME")]
+    pub network: Option<String>,
+    /// ONNX: take images as bytes, [N, height, width, channels], and normalise them in the graph
+    #[arg(long)]
+    pub preprocess_in_graph: bool,
+    /// ONNX: make each batch norm part of the convolution before it
+    #[arg(long)]
+    pub fold_batch_norm: bool,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,140 @@
+//! Flags of the verbs about runs and their checkpoints.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use keepbest_core::Pareto;
+
+use super::shared::{DataDir, RunsDir, Threads};
+use crate::cli::filter::Condition;
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Order: name, status, epoch, best, size, begun, when, a metric or a setting; - before it turns it round
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    /// Only runs of which this holds, such as `lr >= 0.1`, `status = completed`; several must all hold
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub conditions: Vec<Condition>,
+    /// Which runs' bests no other is as good as or better than by each of two or more metrics, such as
+    /// `val/f1_macro,model_bytes`
+    #[arg(long, value_name = "METRICS")]
+    pub pareto: Option<Pareto>,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The run: its name or its directory
+    pub run: String,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The run: its name or its directory
+    pub run: String,
+    /// File to write; report.html in the run by default
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// Also write each plot as SVG and as PNG to this folder
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+    #[command(flatten)]
+    pub sets: DataDir,
+    #[command(flatten)]
+    pub threads: Threads,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The run: its name or its directory
+    pub run: String,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// The run: its name or its directory
+    pub run: String,
+    /// Tell what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PinArgs {
+    /// One of a run's checkpoints: run@step:1200, run@epoch:7, run@best
+    #[arg(value_name = "RUN@WHICH")]
+    pub checkpoint: String,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ArchiveArgs {
+    /// The run: its name or its directory
+    pub run: String,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// One of a run's checkpoints: run@step:1200, run@epoch:7
+    #[arg(value_name = "RUN@WHICH")]
+    pub checkpoint: String,
+    /// File to write; by default back into the run, pinned
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// Replace the file if there is one
+    #[arg(long, requires = "to")]
+    pub force: bool,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct FsckArgs {
+    /// The run: its name or its directory
+    pub run: String,
+    /// Mend what can be mended
+    #[arg(long)]
+    pub repair: bool,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}

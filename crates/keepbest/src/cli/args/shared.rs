@@ -1,0 +1,81 @@
+//! Flags that several verbs have.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use keepbest_train::DEFAULT_RUNS_DIR;
+
+/// Where runs are looked up.
+#[derive(Debug, Args)]
+pub struct RunsDir {
+    /// Folder that holds the runs
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_RUNS_DIR)]
+    pub runs_dir: PathBuf,
+}
+
+/// How a model is brought to run.
+#[derive(Debug, Args)]
+pub struct Compute {
+    /// Network of a file that holds the weights alone (`keepbest models` lists them)
+    #[arg(long = "model", value_name = "NAME")]
+    pub network: Option<String>,
+    /// Images at a time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch_size: u16,
+    #[command(flatten)]
+    pub threads: Threads,
+    /// What computes
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub device: String,
+}
+
+/// How many threads compute.
+#[derive(Debug, Default, Args)]
+pub struct Threads {
+    /// Threads; one a core by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+}
+
+impl Threads {
+    /// Their number, where one was given.
+    pub fn count(&self) -> Option<usize> {
+        self.threads.map(usize::from)
+    }
+}
+
+/// Where named data sets are looked up.
+#[derive(Debug, Args)]
+pub struct DataDir {
+    /// Where a named set lies, when not at its usual place
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl DataDir {
+    /// The folder, where one was named.
+    pub fn path(&self) -> Option<&Path> {
+        self.data_dir.as_deref()
+    }
+}
+
+/// The images to measure a model on.
+#[derive(Debug, Args)]
+pub struct Images {
+    /// Images to measure on; those of its training by default
+    #[arg(long, value_name = "DATA")]
+    pub data: Option<String>,
+    #[command(flatten)]
+    pub sets: DataDir,
+}
+
+/// A part of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Split {
+    /// What was trained on
+    Train,
+    /// What the best was chosen on
+    Val,
+    /// What nothing was chosen on
+    Test,
+}
