@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Measures how long it takes to keep a resnet18 with its momentum (90 MB) safe, and to get it back, beside the peers.
 
-usage: PYTHON bench/store.py [--rounds N] [--dir DIR] [--json FILE]
+usage: PYTHON bench/store.py [--rounds N] [--only-raw] [--dir DIR] [--json FILE]
 
 PYTHON needs what interop/requirements.txt names, and lightning, orbax-checkpoint and jax, each left out where it is not
 installed. DIR (a new folder under the current one by default) decides which disk is measured.
 
 Every round does each thing once, in another order every round; ratios are taken within a round and told as their median
-with the smallest and largest. Figures of different runs must not be mixed: disks drift.
+with the smallest and largest. Figures of different runs must not be mixed: disks drift. With --only-raw there are no peers but the
+raw write, and any Python will do: many rounds of these two in turn tell what the scatter of a virtual disk hides.
 
 - durable: until the file is safe under its name. The peers get what they lack: fsync, rename, fsync of the directory (orbax, which
   writes many files, an fsync of each). keepbest also reads back, journals and moves the name `best`.
@@ -233,21 +234,22 @@ def summary(values):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only-raw", action="store_true", help="nothing but saves and raw writes in turn")
     parser.add_argument("--dir", type=pathlib.Path)
     parser.add_argument("--json", type=pathlib.Path)
     a = parser.parse_args()
     keepbest, store_speed = build()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="bench-store-", dir=a.dir or pathlib.Path.cwd())).resolve()
     try:
-        found = measure(folder, a.rounds, keepbest, store_speed)
+        found = measure(folder, a.rounds, a.only_raw, keepbest, store_speed)
     finally:
         shutil.rmtree(folder)
     if a.json:
         a.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def measure(folder, rounds, keepbest, store_speed):
-    ours = Ours(store_speed, folder)
+def peers_work(folder, keepbest):
+    """What the peers do, by kind and name; and our first prediction, of the same weights."""
     savers, loaders, weights, tensors = torch_peers(folder)
     try:
         savers["orbax"] = orbax_peer(folder, tensors)
@@ -261,8 +263,7 @@ def measure(folder, rounds, keepbest, store_speed):
     subprocess.run(
         [keepbest, "import", weights, "--model", "resnet18", "--to", model], check=True, stdout=subprocess.DEVNULL
     )
-    work = {("save", "keepbest"): ours.save, ("save", "raw"): ours.raw, ("load", "keepbest"): ours.load}
-    work |= {("save", name): run for name, run in savers.items()}
+    work = {("save", name): run for name, run in savers.items()}
 
     def load(run):
         def once():
@@ -278,6 +279,15 @@ def measure(folder, rounds, keepbest, store_speed):
     python = [sys.executable, "-c", FIRST_PREDICTION, str(ROOT / "crates/keepbest-nn/tests/golden"), weights, folder / "image.png"]
     work["first", "keepbest"] = lambda: {"first prediction": timed([keepbest, "predict", model, folder / "image.png"])}
     work["first", "PyTorch"] = lambda: {"first prediction": timed(python)}
+    return work
+
+
+def measure(folder, rounds, only_raw, keepbest, store_speed):
+    ours = Ours(store_speed, folder)
+    work = {("save", "keepbest"): ours.save, ("save", "raw"): ours.raw}
+    if not only_raw:
+        work["load", "keepbest"] = ours.load
+        work |= peers_work(folder, keepbest)
 
     times = {}
     # The first round warms up: savers before loaders, since those read what these write.
@@ -322,9 +332,10 @@ def report(times):
         found["milliseconds"].setdefault(what, {})[who] = line
         print(f"{what:17} {who:22} {line['median']:10.3f} ms  [{line['min']:.3f} to {line['max']:.3f}]")
     for what, peers, goal in GOALS:
-        best = min(
-            (who for who in peers if (what, who) in times), key=lambda who: statistics.median(times[what, who])
-        )
+        measured = [who for who in peers if (what, who) in times]
+        if not measured:
+            continue
+        best = min(measured, key=lambda who: statistics.median(times[what, who]))
         ratios = summary([ours / theirs for ours, theirs in zip(times[what, "keepbest"], times[what, best])])
         found["ratios"].append({"what": what, "peer": best, "goal": goal, **ratios})
         state = "reached" if ratios["median"] <= goal else "MISSED"
