@@ -1,5 +1,5 @@
-//! Two small residual networks of our own, picked by measurement among ten: the best on Fashion-MNIST within one minute and
-//! within ten minutes of training on two cores (docs/benchmarks.md).
+//! Two small residual networks of our own, for images of any size: what the recipes train (docs/benchmarks.md has what they
+//! reach on Fashion-MNIST).
 
 use super::ZooOptions;
 use super::build::{

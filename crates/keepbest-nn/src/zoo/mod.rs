@@ -74,13 +74,13 @@ const ENTRIES: &[ZooEntry] = &[
     },
     ZooEntry {
         name: "fast",
-        summary: "small residual network: the best within a minute of training; what `--recipe quick` trains",
+        summary: "small residual network for any size; what `--recipe quick` trains",
         usual_input: GREY,
         build: compact::fast,
     },
     ZooEntry {
         name: "default",
-        summary: "the same, wider: the best within ten minutes; what `--recipe strong` trains",
+        summary: "the same, twice as wide; what `--recipe strong` trains",
         usual_input: GREY,
         build: compact::default,
     },

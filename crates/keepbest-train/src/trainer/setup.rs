@@ -290,7 +290,7 @@ pub fn default_augmentation(bundle: &DataBundle, input: ImageShape) -> Augmentat
 }
 
 /// The same and more, for a long run: up to an eighth of the side, or parts of photographs; and rectangles that are erased
-/// (`bench/recipes.py` measures it).
+/// (docs/benchmarks.md has what it reaches).
 fn strong_augmentation(bundle: &DataBundle, input: ImageShape) -> Augmentation {
     let side = input.height.min(input.width);
     let light = default_augmentation(bundle, input);
