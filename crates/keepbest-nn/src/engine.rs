@@ -332,11 +332,8 @@ impl CpuEngine {
             images: n,
             momentum: Some(1.0 / (seen as f64 + 1.0)),
         };
-        self.state.update(network.layout(), |next, old| {
-            if let Some(old) = old {
-                next.copy_from(old);
-            }
-            update::running_statistics(network, plan, rates, memory, batch, next, old);
+        self.state.change(network.layout(), |state| {
+            update::running_statistics(network, plan, rates, memory, batch, state, None);
         });
         Ok(())
     }
@@ -346,11 +343,8 @@ impl CpuEngine {
     /// ([`measure_average_statistics`](Self::measure_average_statistics)).
     pub fn average_weights(&mut self, taken: u64) {
         let ctx = &self.ctx;
-        self.state.update(self.network.layout(), |next, old| {
-            if let Some(old) = old {
-                next.copy_from(old);
-            }
-            average::take(ctx, taken, next);
+        self.state.change(self.network.layout(), |state| {
+            average::take(ctx, taken, state);
         });
     }
 
@@ -371,12 +365,8 @@ impl CpuEngine {
 
     /// Makes the average the weights, and the weights the average.
     fn exchange_average(&mut self) {
-        self.state.update(self.network.layout(), |next, old| {
-            if let Some(old) = old {
-                next.copy_from(old);
-            }
-            next.exchange_average();
-        });
+        self.state
+            .change(self.network.layout(), TrainState::exchange_average);
     }
 
     /// Measures what the machine can do at most, for some 0.2 s, and times every layer of every step from now on.

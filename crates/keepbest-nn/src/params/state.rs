@@ -149,6 +149,16 @@ impl StateCell {
         });
     }
 
+    /// Changes a part of the state, in place or in a copy as [`update`](Self::update) does; the rest stays.
+    pub(crate) fn change(&mut self, layout: &ParamLayout, change: impl FnOnce(&mut TrainState)) {
+        self.update(layout, |next, old| {
+            if let Some(old) = old {
+                next.copy_from(old);
+            }
+            change(next);
+        });
+    }
+
     pub(crate) fn snapshot(&self, names: &Arc<StateNames>) -> Snapshot {
         Snapshot {
             leased: Arc::clone(&self.current),

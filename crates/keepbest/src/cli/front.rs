@@ -7,6 +7,7 @@ use keepbest_core::{Metrics, Pareto};
 use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::{BestRecord, Front, RunView, fronts};
 use keepbest_nn::{ModelSpec, Network};
+use keepbest_store::CheckpointState;
 use keepbest_train::fixed_costs;
 use serde_json::{Value, json};
 
@@ -157,8 +158,7 @@ pub fn lines(view: &RunView) -> Vec<String> {
         for member in members {
             let saved = &member.saved;
             let mut cells = vec![saved.epoch.to_string(), saved.step.to_string()];
-            let point = member.evaluation.as_ref();
-            let point = point.and_then(|record| pareto.point(&record.metrics).ok().flatten());
+            let point = point_of(&pareto, member);
             cells.extend(point.iter().flat_map(Point::values).copied().map(value));
             let names = view.state().referenced_by(&saved.checkpoint);
             let mut is: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -178,8 +178,7 @@ pub fn json(view: &RunView) -> Value {
     let front = |front: &Front<'_>| {
         let members = front.members.iter().map(|member| {
             let saved = &member.saved;
-            let point = member.evaluation.as_ref();
-            let point = point.and_then(|record| front.pareto.point(&record.metrics).ok().flatten());
+            let point = point_of(&front.pareto, member);
             json!({
                 "path": saved.checkpoint.path(view.path()),
                 "step": saved.step,
@@ -191,6 +190,12 @@ pub fn json(view: &RunView) -> Value {
         json!({"of": front.pareto.to_string(), "checkpoints": members.collect::<Vec<_>>()})
     };
     fronts(view).iter().map(front).collect()
+}
+
+/// Where a checkpoint of a front stands.
+fn point_of(pareto: &Pareto, member: &CheckpointState) -> Option<Point> {
+    let record = member.evaluation.as_ref()?;
+    pareto.point(&record.metrics).ok().flatten()
 }
 
 fn goal_heads(pareto: &Pareto) -> impl Iterator<Item = String> {
