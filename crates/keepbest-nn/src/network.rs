@@ -11,7 +11,7 @@ mod summary;
 
 pub use summary::LayerSummary;
 
-use crate::params::ParamLayout;
+use crate::params::{ParamLayout, ParamTensor, Role};
 use crate::spec::ModelSpec;
 use keepbest_kernels::{ActShape, ConvShape, Pointwise, PoolShape};
 
@@ -168,6 +168,13 @@ impl Network {
     /// Number of classes, the length of one image's output.
     pub fn classes(&self) -> usize {
         self.spec.classes
+    }
+
+    /// Dotted name of the head, the last layer with weights; `None` where nothing is trained.
+    pub fn head(&self) -> Option<&str> {
+        let tensors = self.layout.tensors();
+        let last = tensors.iter().rfind(|t| t.role == Role::Trained);
+        last.map(ParamTensor::layer)
     }
 
     /// Number of floats of one dense input image.

@@ -41,6 +41,13 @@ pub struct ParamTensor {
 }
 
 impl ParamTensor {
+    /// Dotted name of its layer.
+    pub fn layer(&self) -> &str {
+        self.name
+            .rsplit_once('.')
+            .map_or(&self.name, |(layer, _)| layer)
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.shape.iter().product()

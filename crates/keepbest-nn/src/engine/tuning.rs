@@ -11,7 +11,7 @@ pub struct Tuning {
     /// Parameters that stay as they are, by name; `*` stands for any characters, as in `layer1.*`. A frozen batch norm
     /// keeps its running statistics, and normalises with them. What comes before all that learns costs no backward pass.
     pub freeze: Vec<String>,
-    /// Factor on the learning rate of all but the head, which is the last layer with weights.
+    /// Factor on the learning rate of all but the head, [`Network::head`].
     pub body_rate: f64,
     /// Whether every batch norm keeps its running statistics and normalises with them, as in evaluation.
     pub freeze_statistics: bool,
@@ -41,13 +41,7 @@ impl Rates {
             "at least 0",
         )?;
         let tensors = network.layout().tensors();
-        let layer = |name: &str| {
-            name.rsplit_once('.')
-                .map_or(name, |(layer, _)| layer)
-                .to_owned()
-        };
-        let head = tensors.iter().rfind(|t| t.role == Role::Trained);
-        let head = head.map(|t| layer(&t.name));
+        let head = network.head();
         let frozen = |name: &str| tuning.freeze.iter().any(|pattern| matches(pattern, name));
         for pattern in &tuning.freeze {
             let mut trained = tensors.iter().filter(|t| t.role == Role::Trained);
@@ -66,7 +60,7 @@ impl Rates {
             .iter()
             .map(|t| match t.role {
                 Role::Trained if frozen(&t.name) => 0.0,
-                Role::Trained if Some(layer(&t.name)) != head => body,
+                Role::Trained if Some(t.layer()) != head => body,
                 _ => 1.0,
             })
             .collect();
@@ -78,9 +72,9 @@ impl Rates {
             if let Op::BatchNorm(bn) = &node.op {
                 let still = rates[bn.weight] == 0.0 && rates[bn.bias] == 0.0;
                 if still || tuning.freeze_statistics {
-                    let own = layer(&tensors[bn.running_mean].name);
+                    let own = tensors[bn.running_mean].layer();
                     for (tensor, rate) in tensors.iter().zip(&mut rates) {
-                        if tensor.role != Role::Trained && layer(&tensor.name) == own {
+                        if tensor.role != Role::Trained && tensor.layer() == own {
                             *rate = 0.0;
                         }
                     }

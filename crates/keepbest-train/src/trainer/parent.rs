@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use keepbest_nn::zoo;
-use keepbest_nn::{CpuEngine, Engine as _, Role};
+use keepbest_nn::{CpuEngine, Engine as _, ParamTensor, Role};
 
 use super::carry::{Carried, carry};
 use super::error::TrainError;
@@ -50,14 +50,24 @@ pub(super) fn network_of(parent: &Model) -> Result<String, TrainError> {
     }
 }
 
-/// Takes over what fits; an error when nothing that learns does.
-pub(super) fn start_from(engine: &mut CpuEngine, parent: &Model) -> Result<Carried, TrainError> {
+/// Takes over what fits; an error when nothing that learns does. The head starts anew when the parent is known to tell other
+/// classes apart: that they are as many says nothing.
+pub(super) fn start_from(
+    engine: &mut CpuEngine,
+    parent: &Model,
+    classes: &[String],
+) -> Result<Carried, TrainError> {
     let fresh = engine.snapshot().state_dict();
-    let (weights, carried) = carry(&fresh, &parent.file.weights);
-    let trained = |name: &String| {
-        let mut tensors = engine.network().layout().tensors().iter();
-        tensors.any(|tensor| tensor.name == *name && tensor.role == Role::Trained)
+    let network = engine.network();
+    let tensor = |name: &str| {
+        let mut tensors = network.layout().tensors().iter();
+        tensors.find(|tensor| tensor.name == name)
     };
+    let others = parent.names_its_classes() && parent.classes != classes;
+    let head = network.head().filter(|_| others);
+    let anew = |name: &str| head.is_some() && tensor(name).map(ParamTensor::layer) == head;
+    let (weights, carried) = carry(&fresh, &parent.file.weights, anew);
+    let trained = |name: &String| tensor(name).is_some_and(|found| found.role == Role::Trained);
     if !carried.matched.iter().any(trained) {
         return Err(TrainError::NothingInCommon {
             path: parent.path.clone(),

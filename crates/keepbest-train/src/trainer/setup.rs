@@ -170,7 +170,7 @@ impl Setup {
         let optimizer = engine_config.optimizer.clone();
         let mut engine = CpuEngine::new(&spec, engine_config.clone())?;
         let carried = match &parent {
-            Some(parent) => Some(start_from(&mut engine, parent)?),
+            Some(parent) => Some(start_from(&mut engine, parent, &data.classes)?),
             None => None,
         };
         let mut predictor = engine.predictor(config.batch_size.max(64))?;

@@ -93,3 +93,41 @@ fn nothing_in_common_is_an_error() {
     );
     assert!(!place.runs().join("child").exists());
 }
+
+#[test]
+fn as_many_other_classes_start_the_last_layer_anew() {
+    let place = Place::new();
+    let folder = |name: &str, classes: [&str; 2]| {
+        let data = place.dir.path().join(name);
+        for (class, level) in classes.into_iter().zip([40, 200]) {
+            std::fs::create_dir_all(data.join(class)).unwrap();
+            for at in 0..20 {
+                let image = image::GrayImage::from_pixel(16, 16, image::Luma([level + at]));
+                image
+                    .save(data.join(class).join(format!("{at}.png")))
+                    .unwrap();
+            }
+        }
+        data
+    };
+    let animals = folder("animals", ["cat", "dog"]);
+    let vehicles = folder("vehicles", ["bus", "car"]);
+    let carried = |name: &str, data: &std::path::Path, more: &str| {
+        let mut settings = place.settings(name, more);
+        settings.data = Some(data.display().to_string());
+        let mut seen = None;
+        let mut observer = |event: Event<'_>| {
+            if let Event::Ready(overview) = event {
+                seen.clone_from(&overview.carried);
+            }
+        };
+        finished(train(&settings, "", &mut observer, &AtomicBool::new(false)));
+        seen
+    };
+    assert_eq!(carried("parent", &animals, "batch-size = 8"), None);
+    let from = "from = \"parent\"\nbatch-size = 8";
+    let same = carried("same", &animals, from).unwrap();
+    assert_eq!(same.reinitialised, Vec::<String>::new());
+    let others = carried("others", &vehicles, from).unwrap();
+    assert_eq!(others.reinitialised, ["fc2.weight", "fc2.bias"]);
+}
