@@ -54,7 +54,7 @@ class Compact(nn.Module):
 
 
 # Network, shift in pixels, probability of erasing.
-RECIPES = {"quick": (lambda: Compact(16, 32, 64), 1, 0.0), "strong": (lambda: Compact(32, 64, 128), 3, 0.5)}
+RECIPES = {"quick": (lambda: Compact(16, 32, 64), 1, 0.0), "strong": (lambda: Compact(32, 64, 128), 2, 0.25)}
 BATCH, RATE, DECAY = 64, 0.05, 0.999
 
 

@@ -289,15 +289,15 @@ pub fn default_augmentation(bundle: &DataBundle, input: ImageShape) -> Augmentat
     }
 }
 
-/// The same and more, for a long run: up to an eighth of the side, or parts of photographs; and rectangles that are erased
+/// The same and more, for a long run: up to a twelfth of the side, or parts of photographs; and rectangles that are erased
 /// (docs/benchmarks.md has what it reaches).
 fn strong_augmentation(bundle: &DataBundle, input: ImageShape) -> Augmentation {
     let side = input.height.min(input.width);
     let light = default_augmentation(bundle, input);
     if side < 64 {
         Augmentation {
-            shift: (side / 8) as u32,
-            erase: 0.5,
+            shift: (side + 6) as u32 / 12,
+            erase: 0.25,
             ..light
         }
     } else {
