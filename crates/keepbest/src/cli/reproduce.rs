@@ -8,7 +8,7 @@ use keepbest_core::History;
 use keepbest_keeper::RunView;
 use keepbest_train::{
     Event, LATENCY, Model, Observer, Outcome, Provenance, Settings, TrainError, changed_settings,
-    find_run, first_difference, is_timed, status_of, train, use_own_model,
+    first_difference, is_timed, status_of, train, use_own_model,
 };
 use serde_json::json;
 
@@ -30,7 +30,7 @@ struct Difference {
 }
 
 pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
-    let path = find_run(&args.run, &args.runs.runs_dir)?;
+    let path = args.of.directory()?;
     let view = view(&path)?;
     let best = view.best().ok_or_else(|| {
         let message = format!("{} has no best to reproduce", path.display());
@@ -42,7 +42,7 @@ pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         Some(difference) => Some(difference),
         None => again(args, &view, &path, settings, terminal)?,
     };
-    if args.json {
+    if args.of.json {
         output::json(&json!({
             "run": path,
             "reproduced": difference.is_none(),
