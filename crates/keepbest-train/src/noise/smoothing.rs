@@ -82,6 +82,7 @@ mod tests {
                 digest: None,
                 others: Vec::new(),
                 weights: None,
+                unscheduled: false,
             });
         }
         assert!(smoothed[0].is_nan() && smoothed[3].is_infinite());
