@@ -8,7 +8,7 @@ use keepbest_core::{History, Objective};
 use keepbest_keeper::RunView;
 use keepbest_store::RunStatus;
 use keepbest_train::{
-    Event, LATENCY, Model, Observer, Outcome, Provenance, Settings, TrainError, Wish,
+    Event, LATENCY, Model, Observer, Outcome, Provenance, ScheduleKind, Settings, TrainError, Wish,
     changed_settings, first_difference, is_timed, train, use_own_model,
 };
 use serde_json::json;
@@ -39,16 +39,21 @@ pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     })?;
     let settings = Settings::from_file(&path.join("run.toml"))?;
     let model = Model::open_trained(&best.path)?;
-    let difference = match before(args, model, &settings)? {
-        Some(difference) => Some(difference),
-        None => again(args, &view, &path, settings, terminal)?,
-    };
+    let by_time = trained_by_time(&view, &settings);
+    let mut difference = before(args, model, &settings)?;
+    if difference.is_none() {
+        difference = again(args, &view, &path, settings, terminal)?;
+        if let (Some(found), Some(by_time)) = (&mut difference, by_time) {
+            found.told = format!("{}; {by_time}", found.told);
+        }
+    }
     if args.of.json {
         output::json(&json!({
             "run": path,
             "reproduced": difference.is_none(),
             "evaluations": view.history().len(),
             "digest": best.weights,
+            "best_compared": !chosen_by_time(&view),
             "difference": difference
                 .as_ref()
                 .map(|found| json!({"what": found.what, "told": found.told})),
@@ -165,6 +170,12 @@ fn again(
     settings.also = Some(None);
     // It ends where the run did, however long that takes here.
     settings.max_minutes = Some(None);
+    let timed = chosen_by_time(view);
+    // Measured anew, a time would end it elsewhere.
+    if timed {
+        settings.patience = Some(None);
+        settings.target = Some(None);
+    }
     if let Some(threads) = args.threads {
         settings.threads = Some(Some(threads.into()));
     }
@@ -175,7 +186,7 @@ fn again(
     let mut watch = Watch {
         painter: Painter::new(*terminal, args.quiet, stop.clone()),
         recorded: view.history(),
-        to_the_end: came_to_its_own_end(view),
+        to_the_end: !timed && came_to_its_own_end(view),
         step: 0,
         difference: None,
         seen: 0,
@@ -252,6 +263,26 @@ fn chosen_by_time(view: &RunView) -> bool {
 
 fn objective(view: &RunView) -> Option<&Objective> {
     Some(&view.state().started.as_ref()?.objective)
+}
+
+/// What a time decides in training itself, where it does: then another training may come out otherwise.
+fn trained_by_time(view: &RunView, settings: &Settings) -> Option<String> {
+    let monitor = objective(view)?.monitor();
+    let plateau = settings.schedule == Some(ScheduleKind::Plateau)
+        && monitor.metric_names().into_iter().any(is_timed);
+    let averaged = settings.ema.flatten().or(settings.swa.flatten()).is_some();
+    let decided = [
+        (plateau, "the learning rates (schedule plateau)"),
+        (averaged, "which of two weights is kept (ema, swa)"),
+    ];
+    let decided = decided.into_iter().filter(|(decides, _)| *decides);
+    let decided: Vec<&str> = decided.map(|(_, what)| what).collect();
+    (chosen_by_time(view) && !decided.is_empty()).then(|| {
+        format!(
+            "in this run {LATENCY}, a time, decides {}, which no other training is sure to repeat",
+            decided.join(" and ")
+        )
+    })
 }
 
 /// Compares while training goes on, and ends it at the first difference. Asks for the evaluations that the run was asked for.

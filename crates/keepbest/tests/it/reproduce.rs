@@ -172,6 +172,56 @@ fn patience_counts_what_was_asked_for_both_times() {
     );
 }
 
+#[test]
+fn a_time_is_not_compared_and_what_it_decides_is_said() {
+    let place = Place::with_data();
+    // Smoothed, alone and in an expression; and what ends a run.
+    for (name, flags) in [
+        ("alone", "--monitor latency_ms --smooth ema:0.6"),
+        (
+            "with",
+            "--monitor min:val/loss+0.001*latency_ms --smooth ema:0.6",
+        ),
+        ("ends", "--monitor latency_ms --patience 1 --epochs 5"),
+    ] {
+        place.trained(name, flags);
+        let said = place.ok(&format!("reproduce {name} --quiet")).out;
+        assert!(
+            said.contains("latency_ms, a time, is not compared"),
+            "{said}"
+        );
+        let said = place.json(&format!("reproduce {name} --quiet --json"));
+        assert_eq!(said["best_compared"], false);
+    }
+    // Where it decides what is trained, a difference is explained. What differs here is a loss that was not measured.
+    for (flags, words) in [
+        (
+            "--monitor latency_ms --schedule plateau",
+            "decides the learning rates (schedule plateau)",
+        ),
+        (
+            "--monitor latency_ms --ema 0.5",
+            "decides which of two weights is kept (ema, swa)",
+        ),
+        ("--schedule plateau --ema 0.5", ""),
+    ] {
+        let name = format!("run{}", words.len());
+        place.trained(&name, flags);
+        let journal = place.path(&format!("runs/{name}/journal.jsonl"));
+        let text = std::fs::read_to_string(&journal).unwrap();
+        let other = |body: &str| body.replace("\"train/loss\":", "\"train/loss\":9");
+        std::fs::write(&journal, rewritten(&text, other)).unwrap();
+        let said = place.run(&format!("reproduce {name} --quiet"));
+        assert_eq!(said.code, 3, "{said:?}");
+        assert!(
+            said.out.contains("epoch 1 differs: train/loss is"),
+            "{said:?}"
+        );
+        assert!(said.out.contains(words), "{said:?}");
+        assert_eq!(said.out.contains("latency_ms, a time"), !words.is_empty());
+    }
+}
+
 /// Flips one bit of every `stride`th byte of a file from `from` on.
 fn damage(file: &std::path::Path, from: usize, stride: usize) {
     let mut bytes = std::fs::read(file).unwrap();
