@@ -36,6 +36,9 @@ pub struct EvaluationRecord {
     /// Which weights of the step were measured, where there are several: `raw`, `ema` or `swa`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
+    /// Whether the run's settings had no evaluation here: it was asked for while the run was under way, or its time was up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unscheduled: bool,
 }
 
 impl EvaluationRecord {
@@ -57,6 +60,7 @@ impl EvaluationRecord {
             digest: None,
             others: Vec::new(),
             weights: None,
+            unscheduled: false,
         }
     }
 
@@ -245,6 +249,7 @@ mod tests {
                 digest: Some(WeightsDigest([i as u8; 32])),
                 others: Vec::new(),
                 weights: None,
+                unscheduled: false,
             })
             .collect();
         bare.judged_by(&objective).unwrap()

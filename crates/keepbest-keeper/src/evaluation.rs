@@ -12,6 +12,7 @@ pub struct Evaluation {
     metrics: Metrics,
     withheld: Option<String>,
     weights: Option<String>,
+    unscheduled: bool,
 }
 
 impl Evaluation {
@@ -24,6 +25,7 @@ impl Evaluation {
             metrics,
             withheld: None,
             weights: None,
+            unscheduled: false,
         }
     }
 
@@ -38,6 +40,13 @@ impl Evaluation {
     #[must_use]
     pub fn of_weights(mut self, which: impl Into<String>) -> Self {
         self.weights = Some(which.into());
+        self
+    }
+
+    /// The same, at a step that the run's settings have none for: whoever repeats the run has to be told of it.
+    #[must_use]
+    pub fn unscheduled(mut self) -> Self {
+        self.unscheduled = true;
         self
     }
 
@@ -74,6 +83,7 @@ impl Evaluation {
         let step = self.step();
         let record = EvaluationRecord {
             weights: self.weights,
+            unscheduled: self.unscheduled,
             ..EvaluationRecord::new(step, self.epoch, self.metrics, judgement)
         };
         (self.snapshot, record)

@@ -34,6 +34,7 @@ pub fn fixed_costs(network: &Network, weights: &StateDict) -> Metrics {
 }
 
 /// Whether a metric is a time that was measured, or an average of such: another measurement gives another value.
+/// The name says it: the monitored expression's average, too, is named so where a time is in it.
 #[must_use]
 pub fn is_timed(metric: &str) -> bool {
     metric.starts_with(LATENCY)

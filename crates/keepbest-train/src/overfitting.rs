@@ -77,6 +77,7 @@ mod tests {
                 digest: None,
                 others: Vec::new(),
                 weights: None,
+                unscheduled: false,
             })
             .collect()
     }

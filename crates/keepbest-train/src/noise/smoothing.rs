@@ -2,6 +2,8 @@
 
 use keepbest_core::{Expression, History, Metrics};
 
+use crate::costs::{LATENCY, is_timed};
+
 /// What the name of a smoothed metric ends with.
 pub(super) const SUFFIX: &str = "_ema";
 
@@ -19,6 +21,10 @@ impl Smoothing {
         // An expression has no name that could end so.
         let name = match raw.as_metric() {
             Some(metric) => format!("{metric}{SUFFIX}"),
+            // An average of a time is one, and tells it by its name.
+            None if raw.metric_names().into_iter().any(is_timed) => {
+                format!("{LATENCY}_monitor{SUFFIX}")
+            }
             None => format!("monitor{SUFFIX}"),
         };
         Self { raw, factor, name }
@@ -62,6 +68,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_smoothed_from_a_time_is_one() {
+        for (raw, name, timed) in [
+            ("val/loss", "val/loss_ema", false),
+            ("latency_ms", "latency_ms_ema", true),
+            ("val/loss + val/ece", "monitor_ema", false),
+            (
+                "val/loss + 0.001 * latency_ms",
+                "latency_ms_monitor_ema",
+                true,
+            ),
+        ] {
+            let smoothing = Smoothing::new(raw.parse().unwrap(), 0.5);
+            assert_eq!(
+                (smoothing.name(), is_timed(smoothing.name())),
+                (name, timed)
+            );
+        }
+    }
+
+    #[test]
     fn values_are_averaged_and_what_is_not_finite_is_passed_over() {
         let smoothing = Smoothing::new("val/accuracy".parse().unwrap(), 0.5);
         let mut history = History::new();
@@ -82,6 +108,7 @@ mod tests {
                 digest: None,
                 others: Vec::new(),
                 weights: None,
+                unscheduled: false,
             });
         }
         assert!(smoothed[0].is_nan() && smoothed[3].is_infinite());

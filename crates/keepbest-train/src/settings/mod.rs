@@ -342,9 +342,9 @@ settings! {
     max_minutes: Option<f64> = "max-minutes" "M"
         "Stop after so many minutes of this session, or none";
     smooth: Smooth = "smooth" "HOW"
-        "Judge by a moving average over the evaluations, ema:FACTOR with the factor of the past, or none";
+        "Judge by a moving average over the evaluations, ema:FACTOR with the factor of the past, or none; of several monitors, the first";
     significant: Option<f64> = "significant" "P"
-        "Only what is better than the best with a p-value below P replaces it (paired test on the val images), or none";
+        "Only what is better than the best with a p-value below P replaces it (paired test on the val images), or none; of several monitors, by the first";
 
     [Saving]
     save: SaveKind = "save" "WHAT"

@@ -25,8 +25,21 @@ use crate::predict::{Guess, top_k};
 pub enum Ending {
     /// All epochs are done.
     Completed,
-    /// Before that, for this reason.
+    /// Before that, by a rule that holds at the same step whenever the run is repeated, for this reason.
     StoppedEarly(String),
+    /// Before that, by hand or because its time was up, for this reason: repeated, it would go on.
+    CutShort(String),
+}
+
+impl Ending {
+    /// Why it ended before all epochs were done.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Completed => None,
+            Self::StoppedEarly(reason) | Self::CutShort(reason) => Some(reason),
+        }
+    }
 }
 
 /// A run that came to its end.
@@ -133,12 +146,10 @@ impl Run {
         let summary = json!({
             "ended": match &ending {
                 Ending::Completed => "completed",
-                Ending::StoppedEarly(_) => "stopped early",
+                Ending::StoppedEarly(_) | Ending::CutShort(_) => "stopped early",
             },
-            "reason": match &ending {
-                Ending::Completed => None,
-                Ending::StoppedEarly(reason) => Some(reason),
-            },
+            "reason": ending.reason(),
+            "cut_short": matches!(ending, Ending::CutShort(_)),
             "step": self.state.step,
             "epoch": self.state.epoch,
             "epochs": self.state.epochs,

@@ -25,6 +25,9 @@ pub struct TrainerState {
     pub epochs: u64,
     /// The step of the latest evaluation.
     pub measured_at: Option<u64>,
+    /// The latest step at which an evaluation was asked for, whether the timetable has one or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<u64>,
     /// What the steps since then found.
     pub running: Running,
     /// What a plateau schedule remembers.
@@ -119,6 +122,7 @@ impl TrainerState {
             batch: 0,
             epochs,
             measured_at: None,
+            asked_at: None,
             running: Running::default(),
             plateau: None,
             averaged: None,
@@ -134,6 +138,7 @@ impl TrainerState {
             && (1..=self.epochs).contains(&self.epoch)
             && done.and_then(|done| done.checked_add(self.batch)) == Some(self.step)
             && self.measured_at.is_none_or(|step| step <= self.step)
+            && self.asked_at.is_none_or(|step| step <= self.step)
     }
 
     /// Whether all batches of the epoch under way are done.
@@ -146,14 +151,29 @@ impl TrainerState {
         self.measured_at == Some(self.step)
     }
 
+    fn is_last(&self, timetable: &Timetable) -> bool {
+        self.is_at_end(timetable) && self.epoch == self.epochs
+    }
+
+    /// Whether the timetable has an evaluation of the weights as they are.
+    pub fn is_scheduled(&self, timetable: &Timetable) -> bool {
+        match timetable.eval_every {
+            EvalEvery::Epoch => self.is_at_end(timetable),
+            EvalEvery::Steps(every) => {
+                (self.step > 0 && self.step.is_multiple_of(every)) || self.is_last(timetable)
+            }
+        }
+    }
+
+    /// Asks for an evaluation of the weights as they are.
+    pub fn ask(&mut self) {
+        self.asked_at = Some(self.step);
+    }
+
     /// What comes next; goes over into the next epoch where that is due.
     pub fn next(&mut self, timetable: &Timetable) -> Next {
-        let at_end = self.is_at_end(timetable);
-        let last = at_end && self.epoch == self.epochs;
-        let due = match timetable.eval_every {
-            EvalEvery::Epoch => at_end,
-            EvalEvery::Steps(every) => (self.step > 0 && self.step.is_multiple_of(every)) || last,
-        };
+        let (at_end, last) = (self.is_at_end(timetable), self.is_last(timetable));
+        let due = self.is_scheduled(timetable) || self.asked_at == Some(self.step);
         match (due && !self.is_measured(), last, at_end) {
             (true, ..) => Next::Measure,
             (_, true, _) => Next::Done,
@@ -239,6 +259,36 @@ mod tests {
         assert_eq!(measures(3, 2, EvalEvery::Steps(4)), [(2, 4), (2, 6)]);
         assert_eq!(measures(3, 1, EvalEvery::Steps(100)), [(1, 3)]);
         assert_eq!(measures(3, 2, EvalEvery::Steps(3)), [(1, 3), (2, 6)]);
+    }
+
+    #[test]
+    fn what_was_asked_for_is_measured_once_and_is_not_on_the_timetable() {
+        let timetable = Timetable {
+            batches: 3,
+            eval_every: EvalEvery::Epoch,
+        };
+        let mut state = TrainerState::new(1);
+        let mut at = Vec::new();
+        loop {
+            match state.next(&timetable) {
+                Next::Measure => {
+                    at.push((state.step, state.is_scheduled(&timetable)));
+                    state.measured();
+                }
+                Next::Step => {
+                    state.stepped(0.1, 2, 1);
+                    if state.step != 1 {
+                        state.ask();
+                    }
+                    // Interrupted before it was measured.
+                    let json = serde_json::to_string(&state).unwrap();
+                    state = serde_json::from_str(&json).unwrap();
+                    assert!(state.fits(&timetable));
+                }
+                Next::Done => break,
+            }
+        }
+        assert_eq!(at, [(2, false), (3, true)]);
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl Run {
                 if self.state.is_measured() || self.measure(&mut pace, observer, stop)? {
                     let words = format!("stopped by hand after epoch {}", self.state.epoch);
                     observer.on(Event::StoppedEarly(&words));
-                    return Ok(Some(Ending::StoppedEarly(words)));
+                    return Ok(Some(Ending::CutShort(words)));
                 }
                 return Ok(None);
             }
@@ -242,14 +242,7 @@ impl Run {
                     self.clock.lap(|spent| &mut spent.keeping);
                     match observer.wish() {
                         Some(Wish::StopAfterEpoch) => leaving = true,
-                        Some(Wish::Evaluate) => {
-                            if !self.measure(&mut pace, observer, stop)? {
-                                return Ok(None);
-                            }
-                            if let Some(reason) = self.keeper.should_stop() {
-                                return Ok(Some(self.early(reason, observer)));
-                            }
-                        }
+                        Some(Wish::Evaluate) => self.state.ask(),
                         None => {}
                     }
                     if let Some(reason) = self.keeper.should_stop_by_time(self.begun.elapsed()) {
@@ -288,6 +281,7 @@ impl Run {
             .evaluate(&metrics)
             .map_err(keepbest_core::ObjectiveError::from)?;
         let epoch = self.state.epoch;
+        let scheduled = self.state.is_scheduled(&self.setup.timetable);
         self.state.measured();
         self.rates.observe(value, &mut self.state.plateau);
 
@@ -295,6 +289,9 @@ impl Run {
         let mut evaluation = Evaluation::of(&handle, epoch, metrics.clone());
         if let Some(which) = which {
             evaluation = evaluation.of_weights(which);
+        }
+        if !scheduled {
+            evaluation = evaluation.unscheduled();
         }
         let trace = self.gate.trace(&measured, &self.setup.provenance);
         if let Some(reason) = trace.as_ref().and_then(|trace| self.gate.holds_back(trace)) {
@@ -405,9 +402,12 @@ impl Run {
     }
 
     fn early(&self, reason: StopReason, observer: &mut dyn Observer) -> Ending {
-        let reason = reason.to_string();
-        observer.on(Event::StoppedEarly(&reason));
-        Ending::StoppedEarly(reason)
+        let words = reason.to_string();
+        observer.on(Event::StoppedEarly(&words));
+        match reason {
+            StopReason::TimeUp { .. } => Ending::CutShort(words),
+            _ => Ending::StoppedEarly(words),
+        }
     }
 
     fn training_json(&self) -> serde_json::Value {

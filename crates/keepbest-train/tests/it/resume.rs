@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keepbest_core::{EvaluationRecord, History};
 use keepbest_keeper::RunView;
-use keepbest_train::{Event, Outcome, Settings, TrainError, resume, train};
+use keepbest_train::{Event, Observer, Outcome, Settings, TrainError, Wish, resume, train};
 
 use crate::support::{Place, digest, finished};
 
@@ -97,6 +97,56 @@ fn interrupted_again_and_again_it_ends_the_same() {
     let run = place.runs().join("cut");
     assert_eq!(history(&run), history(&whole.run));
     assert_eq!(digest(&to_the_end(&run)), digest(&whole));
+}
+
+/// Asks for an evaluation after the second step, and stops in it if told to.
+struct AsksOnce<'a> {
+    step: u64,
+    interrupted_by: Option<&'a AtomicBool>,
+}
+
+impl Observer for AsksOnce<'_> {
+    fn on(&mut self, event: Event<'_>) {
+        match (event, self.interrupted_by) {
+            (Event::Stepped(progress), _) => self.step = progress.step,
+            (Event::Measuring { .. }, Some(stop)) => stop.store(true, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+
+    fn wish(&mut self) -> Option<Wish> {
+        (self.step == 2).then_some(Wish::Evaluate)
+    }
+}
+
+#[test]
+fn interrupted_in_an_evaluation_that_was_asked_for_it_makes_it_up() {
+    let place = Place::new();
+    let settings = |name| place.settings(name, "swa = 0.0");
+    let stop = AtomicBool::new(false);
+    let mut asks = AsksOnce {
+        step: 0,
+        interrupted_by: None,
+    };
+    let whole = finished(train(&settings("whole"), "", &mut asks, &stop));
+    let steps: Vec<_> = history(&whole.run)
+        .iter()
+        .map(|it| (it.step, it.unscheduled))
+        .collect();
+    assert_eq!(steps, [(2, true), (4, false), (8, false), (12, false)]);
+
+    let mut asks = AsksOnce {
+        step: 0,
+        interrupted_by: Some(&stop),
+    };
+    let cut = train(&settings("cut"), "", &mut asks, &stop).unwrap();
+    assert!(
+        matches!(cut, Outcome::Interrupted { step: 2, .. }),
+        "{cut:?}"
+    );
+    let run = place.runs().join("cut");
+    assert_eq!(digest(&to_the_end(&run)), digest(&whole));
+    assert_eq!(history(&run), history(&whole.run));
 }
 
 #[test]

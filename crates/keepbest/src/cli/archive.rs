@@ -4,18 +4,18 @@ use std::path::Path;
 
 use keepbest_keeper::{ArchiveRunError, archive_run, read_archived, restore};
 use keepbest_store::OpenError;
-use keepbest_train::{ModelPlace, find_model, find_run};
+use keepbest_train::{ModelPlace, find_model};
 use serde_json::json;
 
-use crate::cli::args::{ArchiveArgs, RestoreArgs};
+use crate::cli::args::{RestoreArgs, RunArgs};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::runs::view;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{bytes, count};
 
-pub fn run(args: &ArchiveArgs, terminal: &Terminal) -> Result<Exit, Failure> {
-    let path = find_run(&args.run, &args.runs.runs_dir)?;
+pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let path = args.directory()?;
     let done = archive_run(&path)?;
     let exit = if done.left.is_empty() {
         Exit::Done

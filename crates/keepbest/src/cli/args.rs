@@ -15,10 +15,7 @@ pub use model::{
     PredictArgs, VerifyArgs,
 };
 pub use network::{ModelsArgs, ModelsVerb, NetworkArgs};
-pub use run::{
-    ArchiveArgs, ExplainArgs, FsckArgs, ListArgs, PinArgs, PruneArgs, ReportArgs, RestoreArgs,
-    ShowArgs,
-};
+pub use run::{FsckArgs, ListArgs, PinArgs, PruneArgs, ReportArgs, RestoreArgs, RunArgs};
 pub use shared::{Compute, DataDir, Split, Threads};
 pub use training::{LrFindArgs, ReproduceArgs, TrainArgs};
 
@@ -75,7 +72,7 @@ pub enum Verb {
     /// List the runs
     List(ListArgs),
     /// Show one run
-    Show(ShowArgs),
+    Show(RunArgs),
     /// Measure models on the same images, and tell whether they differ
     Compare(CompareArgs),
     /// Write a run as one page: curves, confusion, calibration, its worst mistakes
@@ -97,7 +94,7 @@ pub enum Verb {
     /// Settings, images and the model it starts from must be those recorded. The first difference ends it and is named.
     Reproduce(ReproduceArgs),
     /// Tell why a run's best is the best, and why each other checkpoint is there or not
-    Explain(ExplainArgs),
+    Explain(RunArgs),
     /// Remove the checkpoints that a run's rules do not keep
     ///
     /// Best, last, pinned ones, those open elsewhere and the one it was resumed from always stay.
@@ -110,7 +107,7 @@ pub enum Verb {
     ///
     /// Best, last, pinned ones, those open elsewhere and the one it was resumed from stay files. Packed ones answer to run@step:N
     /// as before.
-    Archive(ArchiveArgs),
+    Archive(RunArgs),
     /// Unpack a checkpoint, to a file or back into its run
     Restore(RestoreArgs),
     /// Check a run's directory and mend what a crash left behind

@@ -1,9 +1,8 @@
 //! `keepbest explain RUN`: why this one is best, why each other is there or not.
 
 use keepbest_keeper::{Explanation, Fate, explain};
-use keepbest_train::find_run;
 
-use crate::cli::args::ExplainArgs;
+use crate::cli::args::RunArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::runs::view;
@@ -12,8 +11,8 @@ use crate::cli::words::{count, value};
 
 const WIDTH: usize = 80;
 
-pub fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
-    let path = find_run(&args.run, &args.runs.runs_dir)?;
+pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
+    let path = args.directory()?;
     let view = view(&path)?;
     let told = explain(&view)?;
     if args.json {

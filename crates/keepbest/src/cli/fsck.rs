@@ -1,7 +1,6 @@
 //! `keepbest fsck RUN`: what a crash left behind, and mending it.
 
 use keepbest_store::{FsckReport, OpenError};
-use keepbest_train::find_run;
 use serde_json::json;
 
 use crate::cli::args::FsckArgs;
@@ -10,7 +9,7 @@ use crate::cli::output;
 use crate::cli::words::count;
 
 pub fn run(args: &FsckArgs) -> Result<Exit, Failure> {
-    let path = find_run(&args.run, &args.runs.runs_dir)?;
+    let path = args.of.directory()?;
     let report = keepbest_keeper::fsck(&path, args.repair).map_err(|error| {
         let failure = Failure::of(Exit::Failed, &error);
         match error {
@@ -21,7 +20,7 @@ pub fn run(args: &FsckArgs) -> Result<Exit, Failure> {
         }
     })?;
     let held = report.is_clean() || (args.repair && report.is_mended());
-    if args.json {
+    if args.of.json {
         output::json(&json!({
             "run": path,
             "ok": held,

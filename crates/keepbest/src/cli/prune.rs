@@ -1,7 +1,6 @@
 //! `keepbest prune RUN`: retention now.
 
 use keepbest_keeper::{prunable, prune_run};
-use keepbest_train::find_run;
 use serde_json::json;
 
 use crate::cli::args::PruneArgs;
@@ -13,7 +12,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::words::{bytes, count};
 
 pub fn run(args: &PruneArgs, terminal: &Terminal) -> Result<Exit, Failure> {
-    let path = find_run(&args.run, &args.runs.runs_dir)?;
+    let path = args.of.directory()?;
     let removals = if args.dry_run {
         prunable(view(&path)?.state())?
     } else {
@@ -23,7 +22,7 @@ pub fn run(args: &PruneArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let freed: u64 = gone.clone().map(|removal| removal.bytes).sum();
     let failed = gone.clone().count() < removals.len();
     let exit = if failed { Exit::Failed } else { Exit::Done };
-    if args.json {
+    if args.of.json {
         let objects: Vec<_> = removals
             .iter()
             .map(|removal| {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use keepbest_keeper::RunView;
-use keepbest_train::{Closeup, Model, Report, Selection, find_run};
+use keepbest_train::{Closeup, Model, Report, Selection};
 use serde_json::json;
 
 use crate::cli::args::ReportArgs;
@@ -15,7 +15,7 @@ use crate::cli::runs::view;
 use crate::cli::terminal::Terminal;
 
 pub fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
-    let path = find_run(&args.run, &args.runs.runs_dir)?;
+    let path = args.of.directory()?;
     let view = view(&path)?;
     let mut report = Report::of(&view);
     report.selection = Selection::of(&view);
@@ -52,7 +52,7 @@ pub fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             }
         }
     }
-    if args.json {
+    if args.of.json {
         output::json(&json!({ "written": written }))?;
     } else {
         for file in &written {

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use keepbest_core::History;
+use keepbest_core::{History, Objective};
 use keepbest_keeper::RunView;
+use keepbest_store::RunStatus;
 use keepbest_train::{
-    Event, LATENCY, Model, Observer, Outcome, Provenance, Settings, TrainError, changed_settings,
-    find_run, first_difference, is_timed, status_of, train, use_own_model,
+    Event, LATENCY, Model, Observer, Outcome, Provenance, ScheduleKind, Settings, TrainError, Wish,
+    changed_settings, first_difference, is_timed, train, use_own_model,
 };
 use serde_json::json;
 
@@ -30,7 +31,7 @@ struct Difference {
 }
 
 pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
-    let path = find_run(&args.run, &args.runs.runs_dir)?;
+    let path = args.of.directory()?;
     let view = view(&path)?;
     let best = view.best().ok_or_else(|| {
         let message = format!("{} has no best to reproduce", path.display());
@@ -38,16 +39,21 @@ pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     })?;
     let settings = Settings::from_file(&path.join("run.toml"))?;
     let model = Model::open_trained(&best.path)?;
-    let difference = match before(args, model, &settings)? {
-        Some(difference) => Some(difference),
-        None => again(args, &view, &path, settings, terminal)?,
-    };
-    if args.json {
+    let by_time = trained_by_time(&view, &settings);
+    let mut difference = before(args, model, &settings)?;
+    if difference.is_none() {
+        difference = again(args, &view, &path, settings, terminal)?;
+        if let (Some(found), Some(by_time)) = (&mut difference, by_time) {
+            found.told = format!("{}; {by_time}", found.told);
+        }
+    }
+    if args.of.json {
         output::json(&json!({
             "run": path,
             "reproduced": difference.is_none(),
             "evaluations": view.history().len(),
             "digest": best.weights,
+            "best_compared": !chosen_by_time(&view),
             "difference": difference
                 .as_ref()
                 .map(|found| json!({"what": found.what, "told": found.told})),
@@ -162,6 +168,14 @@ fn again(
     settings.pareto = Some(None);
     settings.log = Some(Vec::new());
     settings.also = Some(None);
+    // It ends where the run did, however long that takes here.
+    settings.max_minutes = Some(None);
+    let timed = chosen_by_time(view);
+    // Measured anew, a time would end it elsewhere.
+    if timed {
+        settings.patience = Some(None);
+        settings.target = Some(None);
+    }
     if let Some(threads) = args.threads {
         settings.threads = Some(Some(threads.into()));
     }
@@ -172,11 +186,8 @@ fn again(
     let mut watch = Watch {
         painter: Painter::new(*terminal, args.quiet, stop.clone()),
         recorded: view.history(),
-        // A run that came to its own end is trained to it; of one that was cut off there is no more to compare.
-        to_the_end: matches!(
-            &*status_of(view),
-            "completed" | "stopped early" | "diverged"
-        ),
+        to_the_end: !timed && came_to_its_own_end(view),
+        step: 0,
         difference: None,
         seen: 0,
         stop: stop.clone(),
@@ -239,18 +250,48 @@ fn compare(recorded: &RunView, new: &RunView) -> Option<Difference> {
     })
 }
 
-/// Whether the best was decided by a time, which another measurement finds to be another.
-fn chosen_by_time(view: &RunView) -> bool {
-    let state = view.state();
-    let begun = state.started.as_ref();
-    begun.is_some_and(|begun| begun.objective.metric_names().into_iter().any(is_timed))
+/// Whether the run, repeated, ends where it did. Of one that was cut off there is no more to compare.
+fn came_to_its_own_end(view: &RunView) -> bool {
+    let status = &view.state().status;
+    matches!(status, RunStatus::Finished(summary) if summary["cut_short"] != true)
 }
 
-/// Compares while training goes on, and ends it at the first difference.
+/// Whether the best was decided by a time, which another measurement finds to be another.
+fn chosen_by_time(view: &RunView) -> bool {
+    objective(view).is_some_and(|objective| objective.metric_names().into_iter().any(is_timed))
+}
+
+fn objective(view: &RunView) -> Option<&Objective> {
+    Some(&view.state().started.as_ref()?.objective)
+}
+
+/// What a time decides in training itself, where it does: then another training may come out otherwise.
+fn trained_by_time(view: &RunView, settings: &Settings) -> Option<String> {
+    let monitor = objective(view)?.monitor();
+    let plateau = settings.schedule == Some(ScheduleKind::Plateau)
+        && monitor.metric_names().into_iter().any(is_timed);
+    let averaged = settings.ema.flatten().or(settings.swa.flatten()).is_some();
+    let decided = [
+        (plateau, "the learning rates (schedule plateau)"),
+        (averaged, "which of two weights is kept (ema, swa)"),
+    ];
+    let decided = decided.into_iter().filter(|(decides, _)| *decides);
+    let decided: Vec<&str> = decided.map(|(_, what)| what).collect();
+    (chosen_by_time(view) && !decided.is_empty()).then(|| {
+        format!(
+            "in this run {LATENCY}, a time, decides {}, which no other training is sure to repeat",
+            decided.join(" and ")
+        )
+    })
+}
+
+/// Compares while training goes on, and ends it at the first difference. Asks for the evaluations that the run was asked for.
 struct Watch<'a> {
     painter: Painter,
     recorded: &'a History,
     to_the_end: bool,
+    /// Steps taken.
+    step: u64,
     seen: usize,
     difference: Option<Difference>,
     stop: Arc<AtomicBool>,
@@ -258,6 +299,9 @@ struct Watch<'a> {
 
 impl Observer for Watch<'_> {
     fn on(&mut self, event: Event<'_>) {
+        if let Event::Stepped(progress) = &event {
+            self.step = progress.step;
+        }
         if let Event::Measured(judged) = &event
             && let Some(recorded) = self.recorded.records().get(self.seen)
         {
@@ -283,5 +327,11 @@ impl Observer for Watch<'_> {
             }
         }
         self.painter.on(event);
+    }
+
+    fn wish(&mut self) -> Option<Wish> {
+        let next = self.recorded.records().get(self.seen)?;
+        // What the settings have is not asked for: it must come of itself.
+        (next.unscheduled && next.step == self.step).then_some(Wish::Evaluate)
     }
 }

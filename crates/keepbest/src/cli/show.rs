@@ -3,10 +3,10 @@
 use keepbest_core::EvaluationRecord;
 use keepbest_keeper::RunView;
 use keepbest_store::CheckpointName;
-use keepbest_train::{Overfitting, Selection, find_run};
+use keepbest_train::{Overfitting, Selection};
 use serde_json::json;
 
-use crate::cli::args::ShowArgs;
+use crate::cli::args::RunArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::front;
 use crate::cli::output;
@@ -15,8 +15,8 @@ use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{bytes, count, shorten, value, wrapped};
 
-pub fn run(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Failure> {
-    let path = find_run(&args.run, &args.runs.runs_dir)?;
+pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let path = args.directory()?;
     let view = view(&path)?;
     let facts = Facts::of(&view);
     let selection = Selection::of(&view);

@@ -4,9 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use keepbest_train::{
-    DEFAULT_RUNS_DIR, Ending, Finished, Observer, Outcome, Profiled, Settings, find_run,
-};
+use keepbest_train::{DEFAULT_RUNS_DIR, Finished, Observer, Outcome, Profiled, Settings, find_run};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -228,7 +226,7 @@ fn finish(
 /// The result in a few lines: best, test, answers.
 fn told(finished: &Finished) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Ending::StoppedEarly(reason) = &finished.ending {
+    if let Some(reason) = finished.ending.reason() {
         lines.push(format!("stopped  after epoch {}: {reason}", finished.epoch));
     }
     if let (Some(best), Some(recheck)) = (&finished.best, &finished.recheck) {
@@ -310,12 +308,9 @@ fn add_profile(told: &mut Value, profiled: Option<&Profiled>) {
 }
 
 fn finished_json(finished: &Finished) -> Value {
-    let (ended, reason) = match &finished.ending {
-        Ending::StoppedEarly(reason) => ("stopped early", Some(reason)),
-        _ => ("completed", None),
-    };
+    let reason = finished.ending.reason();
     json!({
-        "ended": ended,
+        "ended": if reason.is_some() { "stopped early" } else { "completed" },
         "reason": reason,
         "run": finished.run,
         "step": finished.step,

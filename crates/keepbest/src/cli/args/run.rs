@@ -4,9 +4,32 @@ use std::path::PathBuf;
 
 use clap::Args;
 use keepbest_core::Pareto;
+use keepbest_train::{ModelRefError, find_run};
 
 use super::shared::{DataDir, RunsDir, Threads};
 use crate::cli::filter::Condition;
+
+/// A run, and how to tell of it.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The run: its name or its directory
+    pub run: String,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl RunArgs {
+    /// The run's directory.
+    ///
+    /// # Errors
+    /// [`ModelRefError::NotFound`] and [`ModelRefError::NotARun`].
+    pub fn directory(&self) -> Result<PathBuf, ModelRefError> {
+        find_run(&self.run, &self.runs.runs_dir)
+    }
+}
 
 #[derive(Debug, Args)]
 pub struct ListArgs {
@@ -28,20 +51,7 @@ pub struct ListArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct ShowArgs {
-    /// The run: its name or its directory
-    pub run: String,
-    #[command(flatten)]
-    pub runs: RunsDir,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// The run: its name or its directory
-    pub run: String,
     /// File to write; report.html in the run by default
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
@@ -53,35 +63,16 @@ pub struct ReportArgs {
     #[command(flatten)]
     pub threads: Threads,
     #[command(flatten)]
-    pub runs: RunsDir,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct ExplainArgs {
-    /// The run: its name or its directory
-    pub run: String,
-    #[command(flatten)]
-    pub runs: RunsDir,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    pub of: RunArgs,
 }
 
 #[derive(Debug, Args)]
 pub struct PruneArgs {
-    /// The run: its name or its directory
-    pub run: String,
     /// Tell what would be removed, and remove nothing
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]
-    pub runs: RunsDir,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    pub of: RunArgs,
 }
 
 #[derive(Debug, Args)]
@@ -89,17 +80,6 @@ pub struct PinArgs {
     /// One of a run's checkpoints: run@step:1200, run@epoch:7, run@best
     #[arg(value_name = "RUN@WHICH")]
     pub checkpoint: String,
-    #[command(flatten)]
-    pub runs: RunsDir,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct ArchiveArgs {
-    /// The run: its name or its directory
-    pub run: String,
     #[command(flatten)]
     pub runs: RunsDir,
     /// Print JSON
@@ -127,14 +107,9 @@ pub struct RestoreArgs {
 
 #[derive(Debug, Args)]
 pub struct FsckArgs {
-    /// The run: its name or its directory
-    pub run: String,
     /// Mend what can be mended
     #[arg(long)]
     pub repair: bool,
     #[command(flatten)]
-    pub runs: RunsDir,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    pub of: RunArgs,
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{DataDir, RunsDir};
+use super::run::RunArgs;
+use super::shared::DataDir;
 use crate::cli::settings_args::SettingsArgs;
 
 /// Of a flag given twice, the last one counts, so that a line can be taken up again with something added.
@@ -58,8 +59,6 @@ pub struct LrFindArgs {
 
 #[derive(Debug, Args)]
 pub struct ReproduceArgs {
-    /// The run: its name or its directory
-    pub run: String,
     #[command(flatten)]
     pub sets: DataDir,
     /// Threads; those of the run by default. The result does not depend on them
@@ -69,8 +68,5 @@ pub struct ReproduceArgs {
     #[arg(long, short)]
     pub quiet: bool,
     #[command(flatten)]
-    pub runs: RunsDir,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    pub of: RunArgs,
 }

@@ -2,7 +2,7 @@
 //!
 //! A thread of its own draws ten times a second and reads the keys, so that both go on while a long step or an evaluation does.
 //! However the program ends, the screen is given back first: when this is dropped, from the hook of a panic, and before a second
-//! Ctrl-C or SIGTERM ends it at once.
+//! Ctrl-C or SIGTERM ends it at once. After a panic, of whatever thread, nothing more is drawn over what it said.
 
 mod draw;
 mod resources;
@@ -36,6 +36,9 @@ use watch::Watch;
 /// Between two pictures; keys are read at once.
 const TICK: Duration = Duration::from_millis(100);
 
+/// The name of the thread that draws.
+const THREAD: &str = "keepbest-screen";
+
 /// The screen of a run.
 pub struct Tui {
     shared: Arc<Shared>,
@@ -46,11 +49,17 @@ struct Shared {
     watch: Mutex<Watch>,
     stop: Arc<AtomicBool>,
     over: AtomicBool,
+    /// Whether a thread has panicked, and the screen is given back. Held while a picture is drawn.
+    panicked: Mutex<bool>,
 }
 
 impl Shared {
     fn watch(&self) -> MutexGuard<'_, Watch> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn panicked(&self) -> MutexGuard<'_, bool> {
+        self.panicked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ctrl-C or SIGTERM: first in order, then at once.
@@ -106,15 +115,16 @@ impl Tui {
         }
         let failed = |error: std::io::Error| Failure::of(Exit::Failed, &error);
         let signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
-        give_back_on_panic();
-        let terminal = take_screen().inspect_err(|_| give_back()).map_err(failed)?;
         let shared = Arc::new(Shared {
             watch: Mutex::new(Watch::new()),
             stop,
             over: AtomicBool::new(false),
+            panicked: Mutex::new(false),
         });
+        give_back_on_panic(Arc::clone(&shared));
+        let terminal = take_screen().inspect_err(|_| give_back()).map_err(failed)?;
         let thread = std::thread::Builder::new()
-            .name("keepbest-screen".into())
+            .name(THREAD.into())
             .spawn({
                 let shared = Arc::clone(&shared);
                 move || show(&shared, terminal, signals)
@@ -182,9 +192,15 @@ fn give_back() {
     let _ = disable_raw_mode();
 }
 
-fn give_back_on_panic() {
+fn give_back_on_panic(shared: Arc<Shared>) {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() == Some(THREAD) {
+            // Nobody is left to read keys and signals: the run ends in order.
+            shared.stop.store(true, Ordering::Relaxed);
+        } else {
+            *shared.panicked() = true;
+        }
         give_back();
         before(panic);
     }));
@@ -206,6 +222,13 @@ fn show(shared: &Shared, mut screen: Screen, mut signals: Signals) {
         }
         let drawn = {
             let watch = shared.watch();
+            let panicked = shared.panicked();
+            if *panicked {
+                drop((panicked, watch));
+                // Ctrl-C is a signal again.
+                std::thread::sleep(TICK);
+                continue;
+            }
             screen.draw(|frame| draw::draw(frame, &watch)).is_ok()
         };
         // A terminal that is gone sends SIGHUP; one that only fails is tried again.

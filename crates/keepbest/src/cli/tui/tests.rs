@@ -1,6 +1,11 @@
-//! The screen of a real run drawn into memory: what it says, and that no size breaks it.
+//! The screen of a real run drawn into memory: what it says, and that no size breaks it. And what a panic leaves of a real
+//! terminal.
 
-use std::sync::atomic::AtomicBool;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 use keepbest_train::{Event, Observer, Outcome, Settings, Wish, train};
 use ratatui::Terminal;
@@ -8,6 +13,7 @@ use ratatui::backend::TestBackend;
 
 use super::draw::draw;
 use super::watch::Watch;
+use super::{THREAD, TICK, Tui};
 
 /// Takes in a run, and wishes for an evaluation early in the first epoch and for the end after the third.
 struct Watched {
@@ -122,4 +128,101 @@ fn a_run_is_seen_and_keys_are_followed() {
         screen(&watch, width, height);
         screen(&Watch::new(), width, height);
     }
+}
+
+/// Says to a test that it is to be what runs on the terminal.
+const ON_A_TERMINAL: &str = "KEEPBEST_TEST_ON_A_TERMINAL";
+
+fn is_on_a_terminal() -> bool {
+    std::env::var_os(ON_A_TERMINAL).is_some()
+}
+
+/// Runs one of these tests on a pseudo-terminal (util-linux `script`): what stood there before the screen was given back for
+/// the first time, and after.
+fn panicking(test: &str) -> (String, String) {
+    let program = std::env::current_exe().unwrap();
+    let line = format!(
+        "stty cols 80 rows 24; {} --exact --nocapture cli::tui::tests::{test}; stty -a | grep -o '.icanon'",
+        program.display()
+    );
+    let output = Command::new("script")
+        .env("TERM", "xterm-256color")
+        .env(ON_A_TERMINAL, "")
+        .args(["-qec", &line, "/dev/null"])
+        .output()
+        .expect("util-linux `script` is here");
+    let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (shown, after) = seen.split_once("\x1b[?1049l").expect(&seen);
+    assert!(
+        shown.contains("\x1b[?1049h") && shown.contains("measured"),
+        "{seen:?}"
+    );
+    assert!(after.starts_with("\x1b[?25h"), "{after:?}");
+    assert!(after.contains("as if by mistake"), "{after:?}");
+    assert!(after.contains(" icanon"), "{after:?}");
+    (shown.to_owned(), after.to_owned())
+}
+
+/// A screen that has been drawn.
+fn drawn(stop: &Arc<AtomicBool>) -> Tui {
+    let tui = Tui::start(Arc::clone(stop)).unwrap();
+    // Long, for a machine that has other work.
+    sleep(20 * TICK);
+    tui
+}
+
+/// Whether it becomes true soon.
+fn comes(stop: &AtomicBool) -> bool {
+    (0..400).any(|_| {
+        sleep(Duration::from_millis(50));
+        stop.load(Ordering::Relaxed)
+    })
+}
+
+#[test]
+fn a_panic_gives_the_screen_back_before_it_is_told() {
+    if is_on_a_terminal() {
+        // Nothing but the panic's hook gives it back.
+        std::mem::forget(drawn(&Arc::default()));
+        panic!("as if by mistake");
+    }
+    let (_, after) = panicking("a_panic_gives_the_screen_back_before_it_is_told");
+    assert!(!after.contains("\x1b[?25l"), "{after:?}");
+}
+
+#[test]
+fn nothing_is_drawn_over_the_panic_of_another_thread_and_ctrl_c_goes_on_working() {
+    if is_on_a_terminal() {
+        let stop = Arc::default();
+        let tui = drawn(&stop);
+        let panicked = std::thread::spawn(|| panic!("as if by mistake")).join();
+        assert!(panicked.is_err());
+        tui.shared.watch().line("drawnover".into());
+        sleep(5 * TICK);
+        signal_hook::low_level::raise(signal_hook::consts::SIGINT).unwrap();
+        println!("stops: {}", comes(&stop));
+        return;
+    }
+    let (_, after) =
+        panicking("nothing_is_drawn_over_the_panic_of_another_thread_and_ctrl_c_goes_on_working");
+    assert!(after.contains("stops: true"), "{after:?}");
+    assert!(
+        !after.contains("drawnover") && !after.contains("\x1b[?25l"),
+        "{after:?}"
+    );
+}
+
+#[test]
+fn a_panic_of_the_screen_ends_the_run_in_order() {
+    if is_on_a_terminal() {
+        let stop = Arc::default();
+        let _tui = drawn(&stop);
+        let screen = std::thread::Builder::new().name(THREAD.into());
+        let panicked = screen.spawn(|| panic!("as if by mistake")).unwrap().join();
+        assert!(panicked.is_err());
+        println!("stops: {}", comes(&stop));
+        return;
+    }
+    let (_, after) = panicking("a_panic_of_the_screen_ends_the_run_in_order");
+    assert!(after.contains("stops: true"), "{after:?}");
 }
