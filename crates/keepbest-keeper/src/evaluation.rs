@@ -1,6 +1,7 @@
 //! Metrics of a snapshot.
 
 use keepbest_core::{EvaluationRecord, Judgement, Metrics};
+use serde_json::Value;
 
 use crate::snapshot::SnapshotHandle;
 
@@ -12,6 +13,7 @@ pub struct Evaluation {
     metrics: Metrics,
     withheld: Option<String>,
     weights: Option<String>,
+    thresholds: Option<Value>,
 }
 
 impl Evaluation {
@@ -24,6 +26,7 @@ impl Evaluation {
             metrics,
             withheld: None,
             weights: None,
+            thresholds: None,
         }
     }
 
@@ -38,6 +41,13 @@ impl Evaluation {
     #[must_use]
     pub fn of_weights(mut self, which: impl Into<String>) -> Self {
         self.weights = Some(which.into());
+        self
+    }
+
+    /// The same, with the thresholds that decided when it was measured: they go into full models.
+    #[must_use]
+    pub fn with_thresholds(mut self, thresholds: Option<Value>) -> Self {
+        self.thresholds = thresholds;
         self
     }
 
@@ -67,6 +77,10 @@ impl Evaluation {
 
     pub(crate) fn why_withheld(&self) -> Option<&str> {
         self.withheld.as_deref()
+    }
+
+    pub(crate) fn take_thresholds(&mut self) -> Option<Value> {
+        self.thresholds.take()
     }
 
     /// The snapshot, and the record of it once it is judged.
