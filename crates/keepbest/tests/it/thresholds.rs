@@ -5,7 +5,7 @@ use std::path::Path;
 use keepbest::formats::model_file::{ModelFile, encode};
 use serde_json::{Value, json};
 
-use crate::support::{Place, write_idx};
+use crate::support::{Place, SMALL, write_idx};
 
 /// Rough enough that the likeliest class is often wrong.
 const ROUGH: &str = "--lr 0.002 --val-fraction 0.4";
@@ -304,7 +304,9 @@ fn who_takes_the_model_elsewhere_is_told_what_stays_behind() {
     assert!(said.err.contains("thresholds are left out"), "{}", said.err);
     assert_eq!(thresholds(&place.path("mean.safetensors")), None);
     place.ok("verify mean.safetensors");
-    place.trained("next", "--from run");
+    let said = place.ok(&format!("train {SMALL} --name next --from run"));
+    let told = said.out + &said.err;
+    assert!(told.contains("are not taken over"), "{told}");
     assert_eq!(thresholds(&place.path("runs/next/best.safetensors")), None);
     place.trained("again", "--from run --thresholds accuracy");
     let again = thresholds(&place.path("runs/again/best.safetensors")).unwrap();
