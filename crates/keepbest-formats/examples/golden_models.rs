@@ -1,4 +1,5 @@
-//! Writes the golden model files of the current schema.
+//! Writes golden model files of every schema that this build writes: a full model with thresholds takes schema 2, all
+//! others schema 1.
 //!
 //! `cargo run -p keepbest-formats --example golden_models -- --out crates/keepbest-formats/tests/golden`
 //!
@@ -7,9 +8,9 @@
 
 use std::error::Error;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use keepbest_formats::model_file::{ModelMetadata, SCHEMA, encode};
+use keepbest_formats::model_file::{ModelImage, ModelMetadata, encode};
 use keepbest_formats::{Dtype, StateDict, Tensor};
 use serde_json::json;
 
@@ -48,16 +49,36 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..ModelMetadata::default()
     };
 
-    let full = encode(&weights, &training, &metadata)?;
-    let mut bytes = Vec::new();
-    full.write_to(&mut bytes)?;
-    fs::write(out.join(format!("schema-{SCHEMA}-full.safetensors")), bytes)?;
+    let decided = ModelMetadata {
+        thresholds: Some(json!({
+            "values": [0.25, 0.5, 0.25],
+            "metric": "f1_macro",
+            "split": "val",
+            "before": 0.75,
+            "after": 0.875,
+        })),
+        ..metadata.clone()
+    };
+    let nothing = StateDict::new();
+    for (name, image) in [
+        ("full", encode(&weights, &training, &metadata)?),
+        ("full", encode(&weights, &training, &decided)?),
+        (
+            "params",
+            encode(&weights, &nothing, &metadata.into_params())?,
+        ),
+    ] {
+        write(&out, name, &image)?;
+    }
+    Ok(())
+}
 
-    let params = encode(&weights, &StateDict::new(), &metadata.into_params())?;
+fn write(out: &Path, name: &str, image: &ModelImage) -> Result<(), Box<dyn Error>> {
     let mut bytes = Vec::new();
-    params.write_to(&mut bytes)?;
+    image.write_to(&mut bytes)?;
+    let schema = image.seal().schema;
     fs::write(
-        out.join(format!("schema-{SCHEMA}-params.safetensors")),
+        out.join(format!("schema-{schema}-{name}.safetensors")),
         bytes,
     )?;
     Ok(())

@@ -199,6 +199,7 @@ impl Background<'_> {
                 record: Some(&job.record),
                 history: &self.history,
                 training: &job.training,
+                thresholds: job.thresholds.as_ref(),
             };
             for Target { mode, refs } in targets {
                 match begin(
@@ -374,6 +375,7 @@ impl Background<'_> {
                 record: None,
                 history: &self.history,
                 training: &training,
+                thresholds: None,
             };
             let refs = vec![RefName::LAST];
             begin(

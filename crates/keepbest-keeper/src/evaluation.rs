@@ -1,6 +1,7 @@
 //! Metrics of a snapshot.
 
 use keepbest_core::{EvaluationRecord, Judgement, Metrics};
+use serde_json::Value;
 
 use crate::snapshot::SnapshotHandle;
 
@@ -13,6 +14,7 @@ pub struct Evaluation {
     withheld: Option<String>,
     weights: Option<String>,
     unscheduled: bool,
+    thresholds: Option<Value>,
 }
 
 impl Evaluation {
@@ -26,6 +28,7 @@ impl Evaluation {
             withheld: None,
             weights: None,
             unscheduled: false,
+            thresholds: None,
         }
     }
 
@@ -47,6 +50,13 @@ impl Evaluation {
     #[must_use]
     pub fn unscheduled(mut self) -> Self {
         self.unscheduled = true;
+        self
+    }
+
+    /// The same, with the thresholds that decided when it was measured: they go into full models.
+    #[must_use]
+    pub fn with_thresholds(mut self, thresholds: Option<Value>) -> Self {
+        self.thresholds = thresholds;
         self
     }
 
@@ -76,6 +86,10 @@ impl Evaluation {
 
     pub(crate) fn why_withheld(&self) -> Option<&str> {
         self.withheld.as_deref()
+    }
+
+    pub(crate) fn take_thresholds(&mut self) -> Option<Value> {
+        self.thresholds.take()
     }
 
     /// The snapshot, and the record of it once it is judged.

@@ -331,7 +331,7 @@ impl Keeper {
     /// [`OfferError::Objective`] when a metric that an objective needs is missing: nothing is saved, best stays what it is.
     pub fn offer(
         &mut self,
-        evaluation: Evaluation,
+        mut evaluation: Evaluation,
         training: Value,
     ) -> Result<Verdict, OfferError> {
         let step = evaluation.step();
@@ -375,6 +375,7 @@ impl Keeper {
             .stopping
             .observe(&self.aims[0].objective, &first, epoch);
         let verdict = first.verdict.clone();
+        let thresholds = evaluation.take_thresholds();
         let (snapshot, record) = evaluation.judged(first);
         let record = record.with_others(judgements);
         let index = self.history.len();
@@ -387,6 +388,7 @@ impl Keeper {
             candidate: self.keep_candidates,
             superseded,
             training,
+            thresholds,
         });
         Ok(verdict)
     }

@@ -41,6 +41,8 @@ pub(crate) struct EvaluatedJob {
     pub superseded: Vec<(RefName, String)>,
     /// Trainer state.
     pub training: Value,
+    /// What decided when it was measured, where that is not the likeliest class.
+    pub thresholds: Option<Value>,
 }
 
 #[derive(Debug)]

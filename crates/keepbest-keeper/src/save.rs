@@ -39,6 +39,8 @@ pub(crate) struct Content<'a> {
     /// The evaluations before this one.
     pub history: &'a History,
     pub training: &'a Value,
+    /// What decided in the evaluation.
+    pub thresholds: Option<&'a Value>,
 }
 
 /// A file under a hidden name of which nothing is written yet. It shares the memory of the snapshot.
@@ -123,6 +125,7 @@ fn metadata(
         model: constants.model.clone(),
         classes: constants.classes.clone(),
         preprocessing: constants.preprocessing.clone(),
+        thresholds: content.thresholds.cloned(),
         training,
         evaluation: content.record.map(serde_json::to_value).transpose()?,
         history: Some(serde_json::to_value(content.history)?),

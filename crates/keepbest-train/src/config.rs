@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use keepbest_core::classification::DecisionMetric;
 use keepbest_data::Augmentation;
 
 use crate::settings::{
@@ -126,6 +127,8 @@ pub struct Config {
     pub smooth: Smooth,
     /// The p-value below which a better model replaces the best; `None` for any.
     pub significant: Option<f64>,
+    /// The metric that thresholds are tuned for; `None` to decide for the likeliest class.
+    pub thresholds: Option<DecisionMetric>,
     /// What a checkpoint holds.
     pub save: SaveKind,
     /// What best is kept as beside `best.safetensors`.
@@ -290,6 +293,7 @@ impl Config {
             max_minutes: given.max_minutes.flatten(),
             smooth: given.smooth.unwrap_or(Smooth::None),
             significant: given.significant.flatten(),
+            thresholds: given.thresholds.flatten(),
             save: given.save.unwrap_or(SaveKind::Full),
             also: given.also.flatten(),
             keep: given.keep.unwrap_or_default(),
@@ -313,6 +317,12 @@ impl Config {
             return Err(SettingsError::Conflict {
                 message: "ema and swa are two averages of the weights; a run keeps one".into(),
                 hint: None,
+            });
+        }
+        if self.thresholds.is_some() && self.save == SaveKind::Params {
+            return Err(SettingsError::Conflict {
+                message: "save params keeps the weights alone, and thresholds are none".into(),
+                hint: Some("save full models".into()),
             });
         }
         check_device(&self.device)
@@ -369,6 +379,7 @@ impl Config {
             max_minutes: Some(this.max_minutes),
             smooth: Some(this.smooth),
             significant: Some(this.significant),
+            thresholds: Some(this.thresholds),
             save: Some(this.save),
             also: Some(this.also),
             freeze: Some(this.freeze),
@@ -453,6 +464,9 @@ mod tests {
         assert!(
             told("lr-gamma = 0.5")
                 .starts_with("lr-gamma is a setting of schedules step and plateau")
+        );
+        assert!(
+            told("thresholds = \"f1_macro\"\nsave = \"params\"").starts_with("save params keeps")
         );
         assert!(told("epochs = 2\nwarmup = 3").starts_with("warmup is 3 epochs"));
         assert_eq!(

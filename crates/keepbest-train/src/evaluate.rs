@@ -1,6 +1,6 @@
 //! Measuring a model on a set of images.
 
-use keepbest_core::classification::ClassificationOptions;
+use keepbest_core::classification::{ClassificationOptions, DecisionMetric, Tuned};
 use keepbest_core::{ClassificationAccumulator, ClassificationReport, Metrics};
 use keepbest_data::{Loader, LoaderConfig, Preprocessing, Subset};
 use keepbest_nn::Predictor;
@@ -16,6 +16,8 @@ pub struct Measured {
     pub report: ClassificationReport,
     /// Mean training criterion.
     pub loss: f64,
+    /// What came of tuning thresholds, when [`Evaluator::tune`] asked for it: the report is of what they decide.
+    pub tuned: Option<Tuned>,
     /// How each image came out, when [`Evaluator::keep_outcomes`] asked for it.
     pub outcomes: Option<Outcomes>,
 }
@@ -64,6 +66,8 @@ pub struct Evaluator<'a> {
     pub options: ClassificationOptions,
     /// Whether to keep what came out for each image, for intervals and tests: 8 bytes an image and class.
     pub keep_outcomes: bool,
+    /// The metric to tune thresholds for, on what is measured; they replace those of the options.
+    pub tune: Option<DecisionMetric>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -75,6 +79,7 @@ impl<'a> Evaluator<'a> {
             batch_size: 64,
             options: ClassificationOptions::default(),
             keep_outcomes: false,
+            tune: None,
         }
     }
 
@@ -105,8 +110,9 @@ impl<'a> Evaluator<'a> {
         let mut loss = CriterionSum::default();
         let (mut logits, mut probabilities) = (Vec::new(), Vec::new());
         let mut log_probabilities = vec![0.0; classes];
-        let mut outcomes = self
-            .keep_outcomes
+        // Before the last image it is not known what is decided for.
+        let tune = self.tune;
+        let mut outcomes = (self.keep_outcomes || tune.is_some())
             .then(|| Outcomes::new(classes, self.options.clone()));
         let mut done = 0;
         for batch in loader.epoch(0, 0) {
@@ -123,7 +129,9 @@ impl<'a> Evaluator<'a> {
                 }
                 probabilities.extend(log_probabilities.iter().map(|&log| libm::exp(log)));
             }
-            accumulator.update(&probabilities, &batch.labels)?;
+            if tune.is_none() {
+                accumulator.update(&probabilities, &batch.labels)?;
+            }
             if let Some(outcomes) = &mut outcomes {
                 outcomes.extend(&probabilities);
             }
@@ -132,10 +140,19 @@ impl<'a> Evaluator<'a> {
                 return Ok(None);
             }
         }
+        let (report, tuned) = match (tune, &mut outcomes) {
+            (Some(metric), Some(outcomes)) => {
+                let tuned = outcomes.tune(metric)?;
+                outcomes.decided_by(Some(tuned.thresholds.clone()));
+                (outcomes.report()?, Some(tuned))
+            }
+            _ => (accumulator.finish()?, None),
+        };
         Ok(Some(Measured {
-            report: accumulator.finish()?,
+            report,
             loss: loss.mean(),
-            outcomes,
+            tuned,
+            outcomes: outcomes.filter(|_| self.keep_outcomes),
         }))
     }
 }

@@ -3,7 +3,8 @@
 //! - [`Settings`] are what a user gives, by flag or in `run.toml`; [`Config`] is the same with everything decided.
 //! - [`train`] and [`resume`] run the whole flow: steps, evaluations of snapshots, the keeper, the final test. They tell an
 //!   [`Observer`] what happens, print nothing, and stop when told to.
-//! - [`Model`] is a model file with what it takes to run it; [`Evaluator`] measures one, [`top_k`] turns scores into answers.
+//! - [`Model`] is a model file with what it takes to run it; [`Evaluator`] measures one, [`decide`] and [`top_k`] turn scores into
+//!   answers.
 //! - [`find_model`] reads the MODEL grammar: a file, a run, `run@last`, `run@step:1200`.
 
 mod architecture;
@@ -26,6 +27,7 @@ mod report;
 mod run_files;
 mod settings;
 mod suggest;
+mod thresholds;
 mod trainer;
 
 pub use architecture::{ArchitectureError, architecture, read_model_file, use_own_model};
@@ -40,7 +42,7 @@ pub use model_ref::{DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, fin
 pub use noise::{Compared, PairedTest, Selection, Trace, TraceError};
 pub use outcomes::{Comparison, Outcomes, OutcomesError, Wrong};
 pub use overfitting::Overfitting;
-pub use predict::{Guess, top_k};
+pub use predict::{Guess, decide, top_k};
 pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
 pub use report::{
     Closeup, KeptFront, Mistake, OtherBest, Overlaid, REPORT_FILE, Report, overlay_page,
@@ -52,6 +54,7 @@ pub use settings::{
     ScheduleKind, Settings, SettingsError, Smooth, TimeBudget, changed_settings, to_toml,
 };
 pub use suggest::nearest;
+pub use thresholds::TunedThresholds;
 pub use trainer::{
     Carried, Ending, Event, Example, Finished, Fitted, Judged, Observer, Outcome, Overview,
     Profiled, Progress, RangeTest, RatePoint, RateRange, Recheck, ResumedFrom, Running, TimeSpent,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use keepbest_core::classification::Thresholds;
 use keepbest_data::{ImageShape, Preprocessing};
 use keepbest_formats::StateDict;
 use keepbest_formats::model_file::{Kind, ModelFile};
@@ -13,6 +14,7 @@ use keepbest_nn::{ModelSpec, Network, ParamTensor, Predictor};
 use crate::architecture::{ArchitectureError, own_model_file, read_model_file};
 use crate::foreign::{Opened, open_any};
 use crate::provenance::Provenance;
+use crate::thresholds::TunedThresholds;
 
 /// A model ready to be put to use: architecture, class names, preprocessing, weights.
 #[derive(Debug, Clone)]
@@ -26,6 +28,8 @@ pub struct Model {
     pub classes: Vec<String>,
     /// From image to network input.
     pub preprocessing: Preprocessing,
+    /// By what it decides, where that is not the likeliest class.
+    pub thresholds: Option<TunedThresholds>,
     /// How it came about, where the file says so.
     pub provenance: Option<Provenance>,
     /// What the user should know.
@@ -226,6 +230,11 @@ impl Model {
             .map(serde_json::from_value)
             .transpose()
             .map_err(unreadable("the preprocessing"))?;
+        let thresholds: Option<TunedThresholds> = metadata
+            .and_then(|metadata| metadata.thresholds.clone())
+            .map(serde_json::from_value)
+            .transpose()
+            .map_err(unreadable("the thresholds"))?;
         let named: &[String] = metadata.map_or(&[], |metadata| &metadata.classes);
 
         let spec = match metadata.and_then(|metadata| metadata.model.as_ref()) {
@@ -303,11 +312,24 @@ impl Model {
                 what,
             });
         }
+        if let Some(found) = thresholds.as_ref().map(|own| own.values.classes())
+            && found != spec.classes
+        {
+            let what = format!(
+                "the network has {} classes, there are {found} thresholds",
+                spec.classes
+            );
+            return Err(ModelError::Contradiction {
+                path: path.into(),
+                what,
+            });
+        }
         Ok(Self {
             path: path.into(),
             spec,
             classes,
             preprocessing,
+            thresholds,
             provenance,
             notes,
             file,
@@ -333,6 +355,11 @@ impl Model {
                 source,
             })?;
         Ok(predictor)
+    }
+
+    /// The thresholds alone, as [`ClassificationOptions`](keepbest_core::classification::ClassificationOptions) take them.
+    pub fn decision(&self) -> Option<Thresholds> {
+        self.thresholds.as_ref().map(|own| own.values.clone())
     }
 
     /// Whether the file names its classes; otherwise [`Model::classes`] are the labels as text.

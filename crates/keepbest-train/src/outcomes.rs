@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use keepbest_core::classification::{ClassificationOptions, first_highest, log_loss_of};
+use keepbest_core::classification::{
+    ClassificationOptions, DecisionMetric, Thresholds, Tuned, log_loss_of, tune,
+};
 use keepbest_core::statistics::{
     Bootstrap, Interval, PairedDifference, StatisticsError, mcnemar_exact, wilson,
 };
-use keepbest_core::{ClassificationAccumulator, ClassificationError, Metrics};
+use keepbest_core::{
+    ClassificationAccumulator, ClassificationError, ClassificationReport, Metrics,
+};
 
 use crate::criterion::CriterionSum;
 
@@ -85,6 +89,22 @@ impl Outcomes {
         }
     }
 
+    pub(crate) fn tune(&self, metric: DecisionMetric) -> Result<Tuned, ClassificationError> {
+        tune(self.classes, &self.probabilities, &self.labels, metric)
+    }
+
+    /// The same images, decided for by other thresholds.
+    pub(crate) fn decided_by(&mut self, thresholds: Option<Thresholds>) {
+        self.options = std::mem::take(&mut self.options).with_thresholds(thresholds);
+    }
+
+    pub(crate) fn report(&self) -> Result<ClassificationReport, ClassificationError> {
+        let mut accumulator =
+            ClassificationAccumulator::with_options(self.classes, self.options.clone());
+        accumulator.update(&self.probabilities, &self.labels)?;
+        accumulator.finish()
+    }
+
     pub(crate) fn push(&mut self, label: u32, criterion: CriterionSum) {
         self.labels.push(label);
         self.criterion.push(criterion);
@@ -111,11 +131,13 @@ impl Outcomes {
         rows.zip(self.labels.iter().copied())
     }
 
-    /// Whether each image was right: its label has the first of the highest probabilities, all of them finite.
+    /// Whether each image was right: its label is what the model decides for, and all probabilities are finite.
     #[must_use]
     pub fn right(&self) -> Vec<bool> {
         self.rows()
-            .map(|(row, label)| row.iter().all(|p| p.is_finite()) && first_highest(row).0 == label)
+            .map(|(row, label)| {
+                row.iter().all(|p| p.is_finite()) && self.options.decide(row) == label
+            })
             .collect()
     }
 
@@ -127,7 +149,8 @@ impl Outcomes {
             .enumerate()
             .filter(|(_, (row, _))| row.iter().all(|p| p.is_finite()))
             .filter_map(|(image, (row, label))| {
-                let (predicted, probability) = first_highest(row);
+                let predicted = self.options.decide(row);
+                let probability = row[predicted as usize];
                 (predicted != label).then_some(Wrong {
                     image,
                     label,
@@ -259,6 +282,23 @@ mod tests {
             outcomes.push(label, CriterionSum::default());
         }
         outcomes
+    }
+
+    #[test]
+    fn thresholds_decide_what_is_right() {
+        let mut some = outcomes(&[[0.7, 0.3], [0.9, 0.1], [0.6, 0.4]], &[1, 0, 0]);
+        assert_eq!(some.right(), [false, true, true]);
+        let accuracy = |some: &Outcomes| some.report().unwrap().metric("accuracy").unwrap();
+        assert!((accuracy(&some) - 2.0 / 3.0).abs() < 1e-12);
+        some.decided_by(Some(Thresholds::new(vec![0.75, 0.25]).unwrap()));
+        assert_eq!(some.right(), [true, true, false]);
+        let wrong = some.most_wrong(9);
+        assert_eq!(wrong.len(), 1);
+        assert_eq!((wrong[0].image, wrong[0].predicted), (2, 1));
+        assert_eq!(wrong[0].probability, 0.4);
+        // The same when resampled.
+        let all = some.metrics_of("val", &[0, 1, 2, 0], &mut Default::default());
+        assert_eq!(all.unwrap().get("val/accuracy"), Some(0.75));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From scores to answers.
 
+use keepbest_core::classification::Thresholds;
 use serde::Serialize;
 
 use crate::criterion::log_softmax;
@@ -14,6 +15,50 @@ pub struct Guess {
     pub label: String,
     /// Softmax probability.
     pub probability: f64,
+}
+
+/// The class that is decided for, from the scores of one image: the likeliest, or what the thresholds say of the probabilities.
+/// `None` when there are no scores.
+///
+/// ```
+/// use keepbest_core::classification::Thresholds;
+/// use keepbest_train::decide;
+///
+/// let (scores, names) = ([1.0, 0.0], ["cat", "dog"].map(String::from));
+/// assert_eq!(decide(&scores, &names, None).unwrap().label, "cat");
+/// let thresholds = Thresholds::new(vec![0.8, 0.2])?;
+/// let decision = decide(&scores, &names, Some(&thresholds)).unwrap();
+/// assert_eq!(decision.label, "dog");
+/// assert!(decision.probability < 0.5);
+/// # Ok::<(), keepbest_core::classification::ThresholdsError>(())
+/// ```
+pub fn decide(
+    logits: &[f32],
+    classes: &[String],
+    thresholds: Option<&Thresholds>,
+) -> Option<Guess> {
+    let Some(thresholds) = thresholds else {
+        return top_k(logits, classes, 1).pop();
+    };
+    // The probabilities that thresholds are tuned on.
+    let mut probabilities = vec![0.0; logits.len()];
+    log_softmax(logits, &mut probabilities);
+    for p in &mut probabilities {
+        *p = libm::exp(*p);
+    }
+    let class = thresholds.decide(&probabilities) as usize;
+    Some(guess(class, *probabilities.get(class)?, classes))
+}
+
+fn guess(class: usize, probability: f64, classes: &[String]) -> Guess {
+    Guess {
+        class,
+        label: classes
+            .get(class)
+            .cloned()
+            .unwrap_or_else(|| class.to_string()),
+        probability,
+    }
 }
 
 /// The `k` likeliest classes of one image from its scores, likeliest first; of equals the lower class comes first.
@@ -39,13 +84,6 @@ pub fn top_k(logits: &[f32], classes: &[String], k: usize) -> Vec<Guess> {
     order
         .into_iter()
         .take(k)
-        .map(|class| Guess {
-            class,
-            label: classes
-                .get(class)
-                .cloned()
-                .unwrap_or_else(|| class.to_string()),
-            probability: libm::exp(log_probabilities[class]),
-        })
+        .map(|class| guess(class, libm::exp(log_probabilities[class]), classes))
         .collect()
 }

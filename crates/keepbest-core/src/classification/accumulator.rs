@@ -9,6 +9,7 @@ use super::{
     report::{ClassificationReport, Parts},
     softmax::softmax_into,
     sum::Sum,
+    thresholds::Thresholds,
 };
 
 /// Takes in batches of probabilities with their labels, and gives the report.
@@ -82,6 +83,14 @@ pub enum ClassificationError {
         /// Their sum.
         sum: f64,
     },
+    /// The options' thresholds are of another number of classes.
+    #[error("there are {found} thresholds for {classes} classes")]
+    Thresholds {
+        /// How many classes.
+        classes: usize,
+        /// How many thresholds.
+        found: usize,
+    },
     /// There was no example.
     #[error("there are no examples to compute metrics of")]
     NoExamples,
@@ -136,7 +145,7 @@ impl ClassificationAccumulator {
     /// Takes in a batch: probabilities `[n, classes]`, row-major, and n labels.
     ///
     /// # Errors
-    /// When the lengths do not match, a label is not a class, or a row of finite values is no distribution (negative, above
+    /// When the lengths do not match, a label is not a class, thresholds are of other classes, or a row of finite values is no distribution (negative, above
     /// 1, or with a sum other than 1, by more than 0.01). Then nothing of the batch is taken in. A row with a NaN or an
     /// infinity is no error, see the [module](super).
     pub fn update(
@@ -144,11 +153,8 @@ impl ClassificationAccumulator {
         probabilities: &[f64],
         labels: &[u32],
     ) -> Result<(), ClassificationError> {
-        self.check_shape(probabilities.len(), labels)?;
-        for (example, row) in self.rows(probabilities).enumerate() {
-            check_row(example, row)?;
-        }
-        // `rows` borrows self, and recording changes it.
+        self.check_thresholds()?;
+        check_batch(self.classes, probabilities, labels)?;
         for (row, label) in probabilities.chunks_exact(self.classes.max(1)).zip(labels) {
             self.record(row, *label);
         }
@@ -159,13 +165,14 @@ impl ClassificationAccumulator {
     /// is its probabilities.
     ///
     /// # Errors
-    /// When the lengths do not match, or a label is not a class. Then nothing of the batch is taken in.
+    /// When the lengths do not match, a label is not a class, or thresholds are of other classes. Then nothing of the batch is taken in.
     pub fn update_logits(
         &mut self,
         logits: &[f32],
         labels: &[u32],
     ) -> Result<(), ClassificationError> {
-        self.check_shape(logits.len(), labels)?;
+        self.check_thresholds()?;
+        check_shape(self.classes, logits.len(), labels)?;
         let mut probabilities = std::mem::take(&mut self.softmax);
         probabilities.clear();
         softmax_into(logits, self.classes, &mut probabilities);
@@ -176,26 +183,13 @@ impl ClassificationAccumulator {
         Ok(())
     }
 
-    fn rows<'a>(&self, values: &'a [f64]) -> impl Iterator<Item = &'a [f64]> + use<'a> {
-        values.chunks_exact(self.classes.max(1))
-    }
-
-    fn check_shape(&self, values: usize, labels: &[u32]) -> Result<(), ClassificationError> {
-        let classes = self.classes;
-        if labels.len().checked_mul(classes) != Some(values) {
-            return Err(ClassificationError::Length {
-                labels: labels.len(),
-                classes,
-                found: values,
-            });
-        }
-        match labels.iter().position(|label| *label as usize >= classes) {
-            Some(example) => Err(ClassificationError::Label {
-                example,
-                label: labels[example],
-                classes,
+    fn check_thresholds(&self) -> Result<(), ClassificationError> {
+        match self.options.thresholds().map(Thresholds::classes) {
+            Some(found) if found != self.classes => Err(ClassificationError::Thresholds {
+                classes: self.classes,
+                found,
             }),
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -206,9 +200,9 @@ impl ClassificationAccumulator {
             return;
         }
         let truth = row[label as usize];
-        let (prediction, confidence) = first_highest(row);
-        self.confusion.record(label, prediction);
-        self.calibration.record(confidence, prediction == label);
+        let (likeliest, confidence) = first_highest(row);
+        self.confusion.record(label, self.options.decide(row));
+        self.calibration.record(confidence, likeliest == label);
         self.log_loss.add(log_loss_of(truth));
         for (k, hits) in self.options.top_k().iter().zip(&mut self.top_k_hits) {
             *hits += u64::from(is_among_highest(row, label as usize, *k));
@@ -246,6 +240,37 @@ impl ClassificationAccumulator {
                 .ranking()
                 .then(|| self.scores.one_vs_rest(self.classes, &self.labels)),
         }))
+    }
+}
+
+/// Whether probabilities `[n, classes]` and n labels are what [`ClassificationAccumulator::update`] takes.
+pub(super) fn check_batch(
+    classes: usize,
+    probabilities: &[f64],
+    labels: &[u32],
+) -> Result<(), ClassificationError> {
+    check_shape(classes, probabilities.len(), labels)?;
+    for (example, row) in probabilities.chunks_exact(classes.max(1)).enumerate() {
+        check_row(example, row)?;
+    }
+    Ok(())
+}
+
+fn check_shape(classes: usize, values: usize, labels: &[u32]) -> Result<(), ClassificationError> {
+    if labels.len().checked_mul(classes) != Some(values) {
+        return Err(ClassificationError::Length {
+            labels: labels.len(),
+            classes,
+            found: values,
+        });
+    }
+    match labels.iter().position(|label| *label as usize >= classes) {
+        Some(example) => Err(ClassificationError::Label {
+            example,
+            label: labels[example],
+            classes,
+        }),
+        None => Ok(()),
     }
 }
 

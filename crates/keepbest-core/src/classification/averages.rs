@@ -102,17 +102,18 @@ pub(super) fn balanced_accuracy(classes: &[ClassCounts]) -> f64 {
 }
 
 /// Sums of products of counts, exact: what Matthews and kappa are made of.
-struct Products {
-    total: u128,
-    correct: u128,
+#[derive(Debug, Clone)]
+pub(super) struct Products {
+    pub(super) total: u128,
+    pub(super) correct: u128,
     /// Sum over classes of support times predicted.
-    mixed: u128,
+    pub(super) mixed: u128,
     labels_squared: u128,
-    predictions_squared: u128,
+    pub(super) predictions_squared: u128,
 }
 
 impl Products {
-    fn of(classes: &[ClassCounts]) -> Self {
+    pub(super) fn of(classes: &[ClassCounts]) -> Self {
         let sum = |term: &dyn Fn(&ClassCounts) -> u128| classes.iter().map(term).sum::<u128>();
         Self {
             total: sum(&|class| class.support.into()),
@@ -121,6 +122,29 @@ impl Products {
             labels_squared: sum(&|class| u128::from(class.support).pow(2)),
             predictions_squared: sum(&|class| u128::from(class.predicted).pow(2)),
         }
+    }
+
+    /// Matthews' correlation for any number of classes: Gorodkin, "Comparing two K-category assignments by a K-category
+    /// correlation coefficient", 2004. 0 where labels or predictions do not vary.
+    pub(super) fn matthews(&self) -> f64 {
+        let covariance = difference(self.correct * self.total, self.mixed);
+        let labels = difference(self.total * self.total, self.labels_squared);
+        let predictions = difference(self.total * self.total, self.predictions_squared);
+        let product = labels * predictions;
+        if product == 0.0 {
+            0.0
+        } else {
+            covariance / product.sqrt()
+        }
+    }
+
+    /// Cohen, "A coefficient of agreement for nominal scales", 1960. NaN where chance alone agrees always.
+    pub(super) fn cohen_kappa(&self) -> f64 {
+        let expected_disagreement = difference(self.total * self.total, self.mixed);
+        if expected_disagreement == 0.0 {
+            return f64::NAN;
+        }
+        1.0 - ((self.total - self.correct) * self.total) as f64 / expected_disagreement
     }
 }
 
@@ -131,29 +155,4 @@ fn difference(a: u128, b: u128) -> f64 {
     } else {
         -((b - a) as f64)
     }
-}
-
-/// Matthews' correlation for any number of classes: Gorodkin, "Comparing two K-category assignments by a K-category
-/// correlation coefficient", 2004. 0 where labels or predictions do not vary.
-pub(super) fn matthews(classes: &[ClassCounts]) -> f64 {
-    let p = Products::of(classes);
-    let covariance = difference(p.correct * p.total, p.mixed);
-    let labels = difference(p.total * p.total, p.labels_squared);
-    let predictions = difference(p.total * p.total, p.predictions_squared);
-    let product = labels * predictions;
-    if product == 0.0 {
-        0.0
-    } else {
-        covariance / product.sqrt()
-    }
-}
-
-/// Cohen, "A coefficient of agreement for nominal scales", 1960. NaN where chance alone agrees always.
-pub(super) fn cohen_kappa(classes: &[ClassCounts]) -> f64 {
-    let p = Products::of(classes);
-    let expected_disagreement = difference(p.total * p.total, p.mixed);
-    if expected_disagreement == 0.0 {
-        return f64::NAN;
-    }
-    1.0 - ((p.total - p.correct) * p.total) as f64 / expected_disagreement
 }

@@ -2,7 +2,7 @@
 //!
 //! | metric | scikit-learn 1.9 |
 //! |---|---|
-//! | `accuracy` | `accuracy_score`; the prediction is the first of the highest probabilities |
+//! | `accuracy` | `accuracy_score`; the prediction is the first of the highest probabilities, unless there are thresholds |
 //! | `top5_accuracy` | `top_k_accuracy_score(k=5)`: among equal probabilities the higher class counts first |
 //! | `balanced_accuracy` | `balanced_accuracy_score`: over the classes that occur as labels |
 //! | `log_loss` | `log_loss` of float64: natural logarithm, clipped to [2^-52, 1 - 2^-52] |
@@ -13,6 +13,13 @@
 //! | `roc_auc_ovr` | `roc_auc_score(average="macro")` of one-hot labels; NaN when a class has no positive or no negative example |
 //! | `average_precision` | `average_precision_score(average="macro")` of one-hot labels; 0 for a class without examples |
 //! | `ece` | expected calibration error with equal-width bins, Guo et al. 2017 (arXiv 1706.04599) |
+//!
+//! # Decisions
+//!
+//! Decided for is the first of the highest probabilities, or what [`Thresholds`] say
+//! ([`ClassificationOptions::with_thresholds`]). The confusion matrix is of decisions, and so are the metrics that follow from
+//! it: accuracy, balanced accuracy, precision, recall, F, Matthews, kappa. Top-k, log loss, ROC AUC, average precision and
+//! calibration are of the probabilities, which thresholds leave as they are.
 //!
 //! # Diverged models
 //!
@@ -40,6 +47,7 @@ mod ranking;
 mod report;
 mod softmax;
 mod sum;
+mod thresholds;
 
 pub use accumulator::{ClassificationAccumulator, ClassificationError, first_highest, log_loss_of};
 pub use calibration::CalibrationBin;
@@ -47,3 +55,6 @@ pub use confusion::ConfusionMatrix;
 pub use options::{ClassificationOptions, OptionsError};
 pub use report::{ClassMetrics, ClassificationReport};
 pub use softmax::softmax_into;
+pub use thresholds::{
+    DecisionMetric, Thresholds, ThresholdsError, Tuned, UnknownDecisionMetric, tune,
+};

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::accumulator::first_highest;
+use super::thresholds::Thresholds;
+
 /// What to compute beside the standard metrics, checked when it is set.
 ///
 /// ```
@@ -22,6 +25,7 @@ pub struct ClassificationOptions {
     betas: Vec<f64>,
     calibration_bins: usize,
     ranking: bool,
+    thresholds: Option<Thresholds>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -31,6 +35,8 @@ struct Raw {
     betas: Vec<f64>,
     calibration_bins: usize,
     ranking: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thresholds: Option<Thresholds>,
 }
 
 impl Default for Raw {
@@ -46,12 +52,14 @@ impl From<ClassificationOptions> for Raw {
             betas,
             calibration_bins,
             ranking,
+            thresholds,
         } = options;
         Self {
             top_k,
             betas,
             calibration_bins,
             ranking,
+            thresholds,
         }
     }
 }
@@ -62,6 +70,7 @@ impl TryFrom<Raw> for ClassificationOptions {
     fn try_from(raw: Raw) -> Result<Self, OptionsError> {
         let options = Self {
             ranking: raw.ranking,
+            thresholds: raw.thresholds,
             ..Self::default()
         };
         options
@@ -72,13 +81,14 @@ impl TryFrom<Raw> for ClassificationOptions {
 }
 
 impl Default for ClassificationOptions {
-    /// Top-5, no F-beta beside F1, 15 calibration bins, ranking metrics on.
+    /// Top-5, no F-beta beside F1, 15 calibration bins, ranking metrics on; the likeliest class is decided for.
     fn default() -> Self {
         Self {
             top_k: vec![5],
             betas: Vec::new(),
             calibration_bins: 15,
             ranking: true,
+            thresholds: None,
         }
     }
 }
@@ -161,6 +171,28 @@ impl ClassificationOptions {
     pub fn with_ranking(mut self, ranking: bool) -> Self {
         self.ranking = ranking;
         self
+    }
+
+    /// What is decided for, where it is not the likeliest class. There must be one threshold a class.
+    #[must_use]
+    pub fn with_thresholds(mut self, thresholds: Option<Thresholds>) -> Self {
+        self.thresholds = thresholds;
+        self
+    }
+
+    /// The class that is decided for by these probabilities: by the thresholds, or the first of the highest.
+    #[must_use]
+    pub fn decide(&self, probabilities: &[f64]) -> u32 {
+        match &self.thresholds {
+            Some(thresholds) => thresholds.decide(probabilities),
+            None => first_highest(probabilities).0,
+        }
+    }
+
+    /// The thresholds that decide, if any.
+    #[must_use]
+    pub fn thresholds(&self) -> Option<&Thresholds> {
+        self.thresholds.as_ref()
     }
 
     /// The k of the top-k accuracies, ascending.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    averages::{ClassCounts, averages, balanced_accuracy, cohen_kappa, matthews},
+    averages::{ClassCounts, Products, averages, balanced_accuracy},
     calibration::{Calibration, CalibrationBin},
     confusion::ConfusionMatrix,
     options::ClassificationOptions,
@@ -103,8 +103,9 @@ impl ClassificationReport {
                 metrics.insert(format!("fbeta{beta}_{average}"), value);
             }
         }
-        metrics.insert("matthews", matthews(&counts));
-        metrics.insert("cohen_kappa", cohen_kappa(&counts));
+        let products = Products::of(&counts);
+        metrics.insert("matthews", products.matthews());
+        metrics.insert("cohen_kappa", products.cohen_kappa());
         if let Some(ranking) = &ranking {
             metrics.insert(
                 "roc_auc_ovr",

@@ -4,4 +4,5 @@ mod early_stopping;
 mod histories;
 mod sklearn;
 mod statistics;
+mod thresholds;
 mod total_order;

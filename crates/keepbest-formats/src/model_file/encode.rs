@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use keepbest_core::WeightsDigest;
 
 use super::{HEADER_DIGEST_KEY, Kind, METADATA_KEY, ModelFileError, ModelMetadata};
-use super::{SCHEMA, Seal, TRAINING_PREFIX};
+use super::{Seal, TRAINING_PREFIX};
 use super::{metadata, seal};
 use crate::digest::{TensorDigest, combine, digest_stream, digest_tensors};
 use crate::safetensors::{Layout, LayoutError};
@@ -186,7 +186,7 @@ pub fn encode(
             .collect::<Vec<_>>(),
     );
     let seal = Seal {
-        schema: SCHEMA,
+        schema: metadata.schema(),
         producer: PRODUCER.into(),
         weights_digest: combine(weights, &digests[..weights.len()]),
         tensors: tensors

@@ -1,4 +1,4 @@
-//! What a model file says about its model: schema 1.
+//! What a model file says about its model: schemas 1 and 2.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -47,6 +47,8 @@ pub struct ModelMetadata {
     pub classes: Vec<String>,
     /// How images become input.
     pub preprocessing: Option<Value>,
+    /// Which class is decided for, where it is not the likeliest. Never in a params-only file.
+    pub thresholds: Option<Value>,
     /// Trainer state beside the optimizer's tensors. Never in a params-only file.
     pub training: Option<Value>,
     /// The evaluation of these weights.
@@ -58,22 +60,29 @@ pub struct ModelMetadata {
 }
 
 impl ModelMetadata {
-    /// The same for a params-only file: without model spec and training state.
+    /// The same for a params-only file: without model spec, training state and thresholds, nor what was measured by them.
     #[must_use]
     pub fn into_params(self) -> Self {
         Self {
             kind: Kind::Params,
             model: None,
             training: None,
+            evaluation: self.evaluation.filter(|_| self.thresholds.is_none()),
+            thresholds: None,
             ..self
         }
     }
+
+    /// The oldest schema that can say this: readers that know no newer one can read it.
+    pub(super) fn schema(&self) -> u32 {
+        if self.thresholds.is_some() { 2 } else { 1 }
+    }
 }
 
-/// Schema 1 as it stands in the file, in this order of keys.
+/// Schema 2 as it stands in the file, in this order of keys; schema 1 is the same without thresholds.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SchemaOne {
+struct Written {
     schema: u32,
     producer: String,
     kind: Kind,
@@ -86,6 +95,8 @@ struct SchemaOne {
     classes: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     preprocessing: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    thresholds: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     training: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,8 +137,8 @@ fn unique<'de, D: Deserializer<'de>>(
     deserializer.deserialize_map(UniqueVisitor)
 }
 
-/// The keys of [`SchemaOne`].
-const KEYS: [&str; 14] = [
+/// The keys of [`Written`].
+const KEYS: [&str; 15] = [
     "schema",
     "producer",
     "kind",
@@ -137,6 +148,7 @@ const KEYS: [&str; 14] = [
     "model",
     "classes",
     "preprocessing",
+    THRESHOLDS,
     "training",
     "evaluation",
     "history",
@@ -144,11 +156,18 @@ const KEYS: [&str; 14] = [
     "tensors",
 ];
 
+/// The key that schema 1 does not have.
+const THRESHOLDS: &str = "thresholds";
+
+fn has_key(schema: u64, key: &str) -> bool {
+    KEYS.contains(&key) && (schema > 1 || key != THRESHOLDS)
+}
+
 /// Metadata and seal to the JSON of the file.
 pub(super) fn to_json(metadata: &ModelMetadata, seal: &Seal) -> Result<String, serde_json::Error> {
     let metadata = metadata.clone();
     let seal = seal.clone();
-    serde_json::to_string(&SchemaOne {
+    serde_json::to_string(&Written {
         schema: seal.schema,
         producer: seal.producer,
         kind: metadata.kind,
@@ -158,6 +177,7 @@ pub(super) fn to_json(metadata: &ModelMetadata, seal: &Seal) -> Result<String, s
         model: metadata.model,
         classes: metadata.classes,
         preprocessing: metadata.preprocessing,
+        thresholds: metadata.thresholds,
         training: metadata.training,
         evaluation: metadata.evaluation,
         history: metadata.history,
@@ -176,7 +196,7 @@ pub(super) fn from_json(json: &str) -> Result<(ModelMetadata, Seal), ModelFileEr
     } = serde_json::from_str(json).map_err(ModelFileError::Metadata)?;
     let producer = producer.unwrap_or_else(|| "a newer keepbest".into());
     if let Some(schema) = schema
-        && schema != u64::from(SCHEMA)
+        && !(1..=u64::from(SCHEMA)).contains(&schema)
     {
         return Err(ModelFileError::UnknownSchema {
             schema,
@@ -184,11 +204,12 @@ pub(super) fn from_json(json: &str) -> Result<(ModelMetadata, Seal), ModelFileEr
             producer,
         });
     }
+    let schema = schema.unwrap_or(SCHEMA.into());
     for (at, key) in keys.iter().enumerate() {
-        if !KEYS.contains(&key.as_str()) {
+        if !has_key(schema, key) {
             return Err(ModelFileError::UnknownKey {
                 key: key.clone(),
-                schema: schema.unwrap_or(SCHEMA.into()),
+                schema,
                 producer,
             });
         }
@@ -196,24 +217,25 @@ pub(super) fn from_json(json: &str) -> Result<(ModelMetadata, Seal), ModelFileEr
             return Err(ModelFileError::DuplicateKey { key: key.clone() });
         }
     }
-    let one: SchemaOne = serde_json::from_str(json).map_err(ModelFileError::Metadata)?;
+    let written: Written = serde_json::from_str(json).map_err(ModelFileError::Metadata)?;
     let metadata = ModelMetadata {
-        kind: one.kind,
-        step: one.step,
-        epoch: one.epoch,
-        model: one.model,
-        classes: one.classes,
-        preprocessing: one.preprocessing,
-        training: one.training,
-        evaluation: one.evaluation,
-        history: one.history,
-        provenance: one.provenance,
+        kind: written.kind,
+        step: written.step,
+        epoch: written.epoch,
+        model: written.model,
+        classes: written.classes,
+        preprocessing: written.preprocessing,
+        thresholds: written.thresholds,
+        training: written.training,
+        evaluation: written.evaluation,
+        history: written.history,
+        provenance: written.provenance,
     };
     let seal = Seal {
-        schema: one.schema,
-        producer: one.producer,
-        weights_digest: one.weights_digest,
-        tensors: one.tensors,
+        schema: written.schema,
+        producer: written.producer,
+        weights_digest: written.weights_digest,
+        tensors: written.tensors,
     };
     Ok((metadata, seal))
 }
@@ -266,6 +288,8 @@ impl ModelMetadata {
             Some("a model spec")
         } else if self.training.is_some() || !training.is_empty() {
             Some("training state")
+        } else if self.thresholds.is_some() {
+            Some("thresholds")
         } else {
             None
         }

@@ -43,8 +43,8 @@ pub use seal::Seal;
 
 use crate::{StateDict, weights_digest};
 
-/// The schema that this keepbest writes, and the newest it reads.
-pub const SCHEMA: u32 = 1;
+/// The newest schema that this keepbest reads. It writes the oldest that can say what there is to say.
+pub const SCHEMA: u32 = 2;
 
 /// What names of training state start with in a file.
 pub const TRAINING_PREFIX: &str = "optimizer.";

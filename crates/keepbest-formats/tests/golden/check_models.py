@@ -2,12 +2,13 @@
 """Opens model files that keepbest wrote with the `safetensors` Python library and compares them with what
 `examples/golden_models.rs` put in, and all of their digests with docs/format.md. Exit code 1 if anything differs.
 
-check_models.py FULL PARAMS      (files as written by `--example golden_models`)
+check_models.py FILE...      (files as written by `--example golden_models`)
 
 Needs: pip install blake3 numpy safetensors torch
 """
 
 import json
+import pathlib
 import struct
 import sys
 
@@ -38,6 +39,8 @@ TRAINING = {
     "optimizer.conv.weight.momentum": ramp([2, 1, 3, 3], 0.5),
     "optimizer.fc.weight.momentum": ramp([3, 2], -0.25),
 }
+
+THRESHOLDS = {"values": [0.25, 0.5, 0.25], "metric": "f1_macro", "split": "val", "before": 0.75, "after": 0.875}
 
 
 def check_digests(path):
@@ -70,10 +73,13 @@ def check_digests(path):
     return about
 
 
-def check(path, expected, kind):
+def check(path):
+    _, schema, kind = pathlib.Path(path).stem.split("-")
+    expected = WEIGHTS | TRAINING if kind == "full" else WEIGHTS
     with safe_open(path, framework="pt") as file:
         about = json.loads(file.metadata()["keepbest"])
-        assert about["kind"] == kind and about["schema"] == 1 and about["step"] == 1200, about
+        assert about["kind"] == kind and about["schema"] == int(schema) and about["step"] == 1200, about
+        assert about.get("thresholds") == (THRESHOLDS if schema == "2" else None), about
         assert set(file.keys()) == set(expected), set(file.keys()) ^ set(expected)
         for name, tensor in expected.items():
             found = file.get_tensor(name)
@@ -84,6 +90,6 @@ def check(path, expected, kind):
 
 
 if __name__ == "__main__":
-    full, params = sys.argv[1:]
-    check(full, WEIGHTS | TRAINING, "full")
-    check(params, WEIGHTS, "params")
+    assert len(sys.argv) > 1, __doc__
+    for path in sys.argv[1:]:
+        check(path)

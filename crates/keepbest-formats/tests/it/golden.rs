@@ -1,6 +1,6 @@
 //! Model files of every schema ever released open forever and hold what was put into them.
 
-use keepbest_formats::model_file::{Kind, ModelFile, encode};
+use keepbest_formats::model_file::{Kind, ModelFile, ModelMetadata, encode};
 use keepbest_formats::{Dtype, StateDict, Tensor, weights_digest};
 use serde_json::json;
 
@@ -97,6 +97,50 @@ fn schema_one_params() {
     assert_eq!((metadata.model, metadata.training), (None, None));
     assert_eq!(metadata.classes.len(), 3);
     assert_eq!((metadata.step, metadata.epoch), (1200, 7));
+}
+
+/// What a full model holds whatever its schema; gives its metadata.
+#[track_caller]
+fn check_full(file: &ModelFile) -> ModelMetadata {
+    check_weights(&file.weights);
+    assert_eq!(file.weights_digest().to_string(), WEIGHTS_DIGEST);
+    assert_eq!(file.training.len(), 3);
+    let metadata = file.metadata.clone().unwrap();
+    assert_eq!(metadata.kind, Kind::Full);
+    assert_eq!((metadata.step, metadata.epoch), (1200, 7));
+    metadata
+}
+
+#[test]
+fn schema_two_adds_thresholds() {
+    let one = ModelFile::open(golden("schema-1-full.safetensors")).unwrap();
+    let two = ModelFile::open(golden("schema-2-full.safetensors")).unwrap();
+    assert_eq!(two.seal.as_ref().unwrap().schema, 2);
+    let (of_one, of_two) = (check_full(&one), check_full(&two));
+    let thresholds = json!({
+        "values": [0.25, 0.5, 0.25],
+        "metric": "f1_macro",
+        "split": "val",
+        "before": 0.75,
+        "after": 0.875,
+    });
+    assert_eq!(
+        (&of_one.thresholds, &of_two.thresholds),
+        (&None, &Some(thresholds))
+    );
+    // All else is schema 1's, and a model without thresholds is written as that.
+    let without = ModelMetadata {
+        thresholds: None,
+        ..of_two.clone()
+    };
+    assert_eq!(without, of_one);
+    let schema = |metadata| {
+        encode(&two.weights, &two.training, metadata)
+            .unwrap()
+            .seal()
+            .schema
+    };
+    assert_eq!((schema(&without), schema(&of_two)), (1, 2));
 }
 
 #[test]

@@ -46,6 +46,7 @@ proptest! {
             epoch,
             classes,
             model: Some(serde_json::json!({ text.clone(): [text, step, 0.1, null] })),
+            thresholds: step.is_multiple_of(2).then(|| serde_json::json!({"values": [0.5]})),
             ..ModelMetadata::default()
         };
         let file = encoded(&weights, &training, &metadata);
@@ -120,6 +121,17 @@ fn params_only_holds_no_more_than_that() {
         error.to_string(),
         "a params-only file cannot hold a model spec"
     );
+    let decided = ModelMetadata {
+        thresholds: Some(serde_json::json!({"values": [0.5]})),
+        ..params
+    };
+    let error = encode(&weights, &StateDict::new(), &decided).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "a params-only file cannot hold thresholds"
+    );
+    // What was measured by them is not what the file decides.
+    assert_eq!(decided.into_params().evaluation, None);
 }
 
 #[test]

@@ -76,22 +76,22 @@ fn keys_stand_in_the_documented_order() {
 #[test]
 fn newer_schema() {
     let error = error(|metadata| {
-        metadata["schema"] = json!(2);
+        metadata["schema"] = json!(3);
         metadata["producer"] = json!("keepbest 0.9.0");
-        metadata["of_schema_two"] = json!([]);
+        metadata["of_schema_three"] = json!([]);
         metadata.as_object_mut().unwrap().remove("kind");
     });
     assert!(matches!(
         &error,
         E::UnknownSchema {
-            schema: 2,
-            newest: 1,
+            schema: 3,
+            newest: 2,
             ..
         }
     ));
     assert_eq!(
         error.to_string(),
-        "its metadata has schema 2 and this keepbest reads up to 1: it takes keepbest 0.9.0 or newer"
+        "its metadata has schema 3 and this keepbest reads up to 2: it takes keepbest 0.9.0 or newer"
     );
 }
 
@@ -113,6 +113,26 @@ fn unknown_key() {
         error.to_string(),
         "its metadata has the key `colour`, which schema 1 does not have: it takes keepbest 0.2.0 or newer"
     );
+}
+
+/// Thresholds that a reader of schema 1 would not know of are no part of it.
+#[test]
+fn thresholds_take_schema_two() {
+    let error = error(|metadata| metadata["thresholds"] = json!({"values": [0.5, 0.5]}));
+    assert!(
+        matches!(&error, E::UnknownKey { key, schema: 1, .. } if key == "thresholds"),
+        "{error}"
+    );
+    let file = resealed(|metadata| {
+        metadata["schema"] = json!(2);
+        metadata["thresholds"] = json!({"values": [0.5, 0.5]});
+    });
+    let file = read(file).unwrap();
+    assert_eq!(
+        file.metadata.unwrap().thresholds.unwrap()["values"],
+        json!([0.5, 0.5])
+    );
+    assert_eq!(file.seal.unwrap().schema, 2);
 }
 
 #[test]

@@ -61,6 +61,27 @@ fn full_models_hold_everything_and_best_and_last_are_one_file() {
 }
 
 #[test]
+fn thresholds_go_with_the_evaluation_that_they_decided_in() {
+    let runs = Runs::new();
+    let mut keeper = runs.create(config());
+    for (epoch, value) in [(1, 0.5), (2, 0.4)] {
+        let evaluation = Evaluation::of(&snapshot(epoch * 10), epoch, accuracy(value))
+            .with_thresholds(Some(json!({"values": [value]})));
+        keeper.offer(evaluation, json!({ "epoch": epoch })).unwrap();
+        keeper.wait();
+    }
+    let run = runs.run();
+    let of = |reference: RefName| open(&reference.path(&run)).metadata.unwrap().thresholds;
+    assert_eq!(of(RefName::BEST), Some(json!({"values": [0.5]})));
+    assert_eq!(of(RefName::LAST), Some(json!({"values": [0.4]})));
+    // Of a resume point that nothing was measured of there are none.
+    keeper.save_last(&snapshot(25), 2, json!({"epoch": 2}));
+    keeper.finish(json!(null)).unwrap();
+    assert_eq!(last_step(&run), 25);
+    assert_eq!(of(RefName::LAST), None);
+}
+
+#[test]
 fn params_only_best_holds_the_state_dict_alone() {
     let runs = Runs::new();
     let mut config = config();

@@ -21,6 +21,7 @@ pub use overlay::{Overlaid, overlay_page};
 use crate::noise::Selection;
 use crate::provenance::Provenance;
 use crate::run_files::status_of;
+use crate::thresholds::TunedThresholds;
 
 /// The page's name in a run directory.
 pub const REPORT_FILE: &str = "report.html";
@@ -53,6 +54,8 @@ pub struct Report {
     pub provenance: Option<Provenance>,
     /// The best on each split that it was measured on; the first matters most.
     pub closeups: Vec<Closeup>,
+    /// By what the best decides, where that is not the likeliest class.
+    pub thresholds: Option<TunedThresholds>,
     /// Training images a second from one evaluation to the next, evaluations included.
     pub pace: Vec<f64>,
     /// From the first event of the journal to the last, in seconds.
@@ -122,6 +125,7 @@ impl Report {
             settings,
             provenance: None,
             closeups: Vec::new(),
+            thresholds: None,
             pace: pace(view, given.batch_size.unwrap_or(0)),
             seconds: match (state.started_ms, state.updated_ms) {
                 (Some(from), Some(to)) => to.saturating_sub(from) as f64 / 1000.0,

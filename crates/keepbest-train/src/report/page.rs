@@ -164,6 +164,17 @@ fn summary(report: &Report) -> Vec<String> {
             100.0 * interval.high
         ));
     }
+    if let Some(own) = &report.thresholds {
+        let classes = report
+            .closeups
+            .first()
+            .map_or(&[][..], |closeup| &closeup.classes);
+        told.push(format!(
+            "It decides by {} ({}).",
+            own.words(),
+            own.by_class(classes).join(", ")
+        ));
+    }
     if let Some(selection) = &report.selection {
         let test = report
             .closeups

@@ -14,6 +14,7 @@ pub use choices::{
     PrecisionKind, Resize, Sampling, SaveKind, ScheduleKind, Smooth, TimeBudget,
 };
 pub use file::{ChangedSetting, changed_settings, to_toml};
+use keepbest_core::classification::DecisionMetric;
 use keepbest_data::Augmentation;
 pub use recipe::Recipe;
 use value::Value;
@@ -225,6 +226,7 @@ put!(
     ScheduleKind,
     Option<Recipe>,
     Option<AlsoKind>,
+    Option<DecisionMetric>,
     Option<String>,
     Option<PathBuf>,
     Option<f64>,
@@ -345,6 +347,8 @@ settings! {
         "Judge by a moving average over the evaluations, ema:FACTOR with the factor of the past, or none; of several monitors, the first";
     significant: Option<f64> = "significant" "P"
         "Only what is better than the best with a p-value below P replaces it (paired test on the val images), or none; of several monitors, by the first";
+    thresholds: Option<DecisionMetric> = "thresholds" "METRIC"
+        "At every evaluation, tune a decision threshold for each class on val so that this metric is highest, such as f1_macro: the model is measured by them, saved with them and decides by them; or none, to decide for the likeliest class";
 
     [Saving]
     save: SaveKind = "save" "WHAT"

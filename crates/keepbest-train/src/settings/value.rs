@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use keepbest_core::classification::DecisionMetric;
+
 use crate::suggest::nearest;
 
 /// A value that a flag or a key of `run.toml` can hold.
@@ -80,6 +82,16 @@ impl Value for f64 {
     }
     fn write(&self) -> toml::Value {
         (*self).into()
+    }
+}
+
+impl Value for DecisionMetric {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map_err(|_| one_of(text, &DecisionMetric::NAMES))
+    }
+    fn write(&self) -> toml::Value {
+        self.to_string().into()
     }
 }
 

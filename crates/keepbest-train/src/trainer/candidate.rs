@@ -106,6 +106,7 @@ impl Run {
         let criterion = setup.provenance.criterion.criterion();
         let evaluator = Evaluator {
             keep_outcomes: true,
+            tune: setup.config.thresholds,
             ..Evaluator::new(&criterion, &setup.data.preprocessing)
         };
         let of = setup.data.val.len();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keepbest_core::Metrics;
+use keepbest_core::classification::ClassificationOptions;
 use keepbest_data::Dataset as _;
 use keepbest_keeper::{BestRecord, RunView};
 use keepbest_nn::{Predictor, StepError};
@@ -17,7 +18,7 @@ use crate::costs::is_timed;
 use crate::evaluate::{EvaluateError, Evaluator, Measured};
 use crate::model::Model;
 use crate::noise::Selection;
-use crate::predict::{Guess, top_k};
+use crate::predict::{Guess, decide};
 
 /// Why a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +97,7 @@ pub struct Example {
     pub source: String,
     /// Its label.
     pub label: String,
-    /// The likeliest class.
+    /// The class that is decided for.
     pub guess: Guess,
 }
 
@@ -116,7 +117,8 @@ impl Run {
             // From disk, every byte verified: what is tested is what the user has.
             let model = Model::open_trained(&best.path)?;
             let mut predictor = model.predictor(64, self.setup.config.threads)?;
-            let Some(measured) = measure_again(&self, &mut predictor, "val", observer, stop)?
+            let Some(measured) =
+                measure_again(&self, &model, &mut predictor, "val", observer, stop)?
             else {
                 return self.interrupted(observer);
             };
@@ -127,13 +129,14 @@ impl Run {
             };
             self.reporting
                 .best(&measured, &self.setup.data.val, observer);
+            self.reporting.thresholds.clone_from(&model.thresholds);
             observer.on(Event::Rechecked {
                 path: &best.path,
                 difference: again.difference.as_ref(),
             });
             recheck = Some(again);
             if self.setup.data.test.is_some() {
-                test = measure_again(&self, &mut predictor, "test", observer, stop)?;
+                test = measure_again(&self, &model, &mut predictor, "test", observer, stop)?;
                 if test.is_none() {
                     return self.interrupted(observer);
                 }
@@ -232,6 +235,7 @@ impl Run {
 /// The reloaded best on a split; `None` when told to stop.
 fn measure_again(
     run: &Run,
+    model: &Model,
     predictor: &mut Predictor,
     split: &'static str,
     observer: &mut dyn Observer,
@@ -243,6 +247,7 @@ fn measure_again(
     let of = images.len();
     let evaluator = Evaluator {
         keep_outcomes: true,
+        options: ClassificationOptions::default().with_thresholds(model.decision()),
         ..Evaluator::new(&criterion, &data.preprocessing)
     };
     let measured = evaluator.measure(predictor, images, |done| {
@@ -286,7 +291,8 @@ fn show(run: &Run, model: &Model, predictor: &mut Predictor) -> Result<Vec<Examp
         predictor
             .logits(&pixels, &mut logits)
             .map_err(EvaluateError::from)?;
-        let Some(guess) = top_k(&logits, &model.classes, 1).pop() else {
+        let thresholds = model.decision();
+        let Some(guess) = decide(&logits, &model.classes, thresholds.as_ref()) else {
             continue;
         };
         let label = model.classes[split.label(index) as usize].clone();

@@ -11,12 +11,15 @@ use crate::evaluate::Measured;
 use crate::noise::Selection;
 use crate::provenance::Provenance;
 use crate::report::{Closeup, REPORT_FILE, Report};
+use crate::thresholds::TunedThresholds;
 
 /// The page of a run that goes on.
 #[derive(Default)]
 pub(super) struct Reporting {
     /// The best, seen closely.
     pub closeups: Vec<Closeup>,
+    /// By what it decides.
+    pub thresholds: Option<TunedThresholds>,
     /// What chance has to do with the choice; known at the end.
     pub selection: Option<Selection>,
     told: bool,
@@ -61,6 +64,7 @@ impl Reporting {
                 report.selection.clone_from(&self.selection);
                 report.provenance = Some(provenance.clone());
                 report.closeups.clone_from(&self.closeups);
+                report.thresholds.clone_from(&self.thresholds);
                 let path = run.join(REPORT_FILE);
                 report.write(&path).map_err(|error| error.to_string())
             });

@@ -29,6 +29,7 @@ use crate::architecture::keep_model;
 use crate::environment::Environment;
 use crate::log::{About, Ended, Logged, Loggers, now_ms};
 use crate::settings::{AlsoKind, SaveKind};
+use crate::thresholds::TunedThresholds;
 
 /// A run: setup, keeper and position.
 pub(super) struct Run {
@@ -293,6 +294,9 @@ impl Run {
         if !scheduled {
             evaluation = evaluation.unscheduled();
         }
+        let decided = measured.tuned.clone().zip(self.setup.config.thresholds);
+        let thresholds = decided.map(|(tuned, metric)| TunedThresholds::new(tuned, metric, "val"));
+        evaluation = evaluation.with_thresholds(thresholds.as_ref().map(TunedThresholds::to_json));
         let trace = self.gate.trace(&measured, &self.setup.provenance);
         if let Some(reason) = trace.as_ref().and_then(|trace| self.gate.holds_back(trace)) {
             evaluation = evaluation.withheld(reason);
@@ -301,6 +305,7 @@ impl Run {
         if verdict.is_improved() {
             let images = &self.setup.data.val;
             self.reporting.best(&measured, images, observer);
+            self.reporting.thresholds = thresholds;
         }
         if let Some(trace) = trace {
             let improved = verdict.is_improved();

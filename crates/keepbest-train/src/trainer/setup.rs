@@ -198,6 +198,18 @@ impl Setup {
                 .push("the data has no test split: the best is not tested on unseen images".into());
         }
 
+        if config.thresholds.is_some() && config.also.is_some() {
+            notes.push("best.pth cannot hold the decision thresholds".into());
+        }
+        if config.thresholds.is_none()
+            && let Some(parent) = parent.as_ref().filter(|parent| parent.thresholds.is_some())
+        {
+            notes.push(format!(
+                "the decision thresholds of {} are not taken over: --thresholds tunes new ones",
+                parent.path.display()
+            ));
+        }
+
         let timetable = Timetable {
             batches,
             eval_every: config.eval_every,

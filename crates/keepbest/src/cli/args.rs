@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 pub use data::{DataArgs, DataVerb, PreviewArgs};
 pub use model::{
     AverageArgs, CardArgs, CompareArgs, EvaluateArgs, ExportArgs, ImportArgs, InspectArgs,
-    PredictArgs, VerifyArgs,
+    PredictArgs, ThresholdsArgs, VerifyArgs,
 };
 pub use network::{ModelsArgs, ModelsVerb, NetworkArgs};
 pub use run::{FsckArgs, ListArgs, PinArgs, PruneArgs, ReportArgs, RestoreArgs, RunArgs};
@@ -59,6 +59,10 @@ pub enum Verb {
     Evaluate(EvaluateArgs),
     /// Tell what images show
     Predict(PredictArgs),
+    /// Tune decision thresholds on val, and write the model with them
+    ///
+    /// It decides for the class with the greatest probability / threshold instead of the likeliest. The weights stay as they are.
+    Thresholds(ThresholdsArgs),
     /// Average the weights of models, or of a run's best checkpoints where that is better
     Average(AverageArgs),
     /// Tell what is in a model file, without running anything in it

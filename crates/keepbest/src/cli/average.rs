@@ -2,20 +2,20 @@
 
 use std::path::PathBuf;
 
-use keepbest_core::{Direction, EvaluationRecord, Metrics, Objective};
+use keepbest_core::{EvaluationRecord, Metrics, Objective};
 use keepbest_data::Prepared;
 use keepbest_formats::StateDict;
 use keepbest_formats::model_file::{self, ModelMetadata};
 use keepbest_keeper::RunView;
 use keepbest_train::average::{Averager, Measurement};
-use keepbest_train::{Model, Parent, Provenance, find_run};
+use keepbest_train::{Model, Parent, find_run};
 use serde_json::json;
 
 use crate::cli::args::AverageArgs;
 use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::measure::Subject;
-use crate::cli::model::{locate, provenance};
+use crate::cli::model::{locate, objective, provenance};
 use crate::cli::output;
 use crate::cli::runs::view;
 use crate::cli::table::Table;
@@ -32,6 +32,11 @@ pub fn run(args: &AverageArgs) -> Result<Exit, Failure> {
     let first = models.remove(0);
     let subject = Subject::new(first, args.images.data.as_deref(), &args.images.sets)?;
     let all: Vec<&Model> = [&subject.model].into_iter().chain(&models).collect();
+    if all.iter().any(|model| model.thresholds.is_some()) {
+        eprintln!(
+            "thresholds are left out: all are measured by the likeliest class, and so the average decides; `keepbest thresholds` tunes it"
+        );
+    }
     let mut averager = Averager::new(
         &subject.model.spec,
         &subject.data,
@@ -124,22 +129,6 @@ fn same_network(models: &[Model]) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Failed, message));
     }
     Ok(())
-}
-
-/// What better means: as the first model was chosen.
-fn objective(recorded: &Provenance) -> Result<Objective, Failure> {
-    let text = |key: &str| recorded.config.get(key).and_then(toml::Value::as_str);
-    let direction = match text("mode") {
-        Some("max") => Some(Direction::Maximise),
-        Some("min") => Some(Direction::Minimise),
-        _ => None,
-    };
-    Objective::build(text("monitor").unwrap_or("val/accuracy"), direction)
-        .and_then(|objective| match text("tie-break") {
-            Some(metric) if metric != "none" => objective.with_tie_break(metric, None),
-            _ => Ok(objective),
-        })
-        .map_err(|error| Failure::of(Exit::Failed, &error))
 }
 
 fn write(

@@ -139,6 +139,17 @@ fn card(model: &Model, results: &[Results]) -> String {
         numbers(&model.preprocessing.mean),
         numbers(&model.preprocessing.std)
     );
+    if let Some(own) = &model.thresholds {
+        let _ = writeln!(
+            out,
+            "## Decision\n\nNot the likeliest class is decided for, but the one with the greatest probability / threshold: {}.\n",
+            plain(&own.words())
+        );
+        for line in own.by_class(&model.classes) {
+            let _ = writeln!(out, "- {}", plain(&line));
+        }
+        out.push('\n');
+    }
     if let Some(recorded) = recorded {
         let _ = writeln!(out, "## Training\n");
         let _ = writeln!(out, "- data: {}", plain(&recorded.data.source));

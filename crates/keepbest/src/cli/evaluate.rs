@@ -47,6 +47,7 @@ pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             "data": data.name,
             "split": name,
             "images": measured.report.count(),
+            "thresholds": model.thresholds,
             "metrics": metrics,
             "intervals": intervals,
             "classes": data.classes,
@@ -61,6 +62,9 @@ pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         data.name,
         count(measured.report.count(), "image"),
     );
+    if let Some(own) = &model.thresholds {
+        eprintln!("it decides by {}", own.words());
+    }
     output::lines(&tables::metrics(&metrics, &intervals))?;
     output::line("")?;
     output::lines(&tables::classes(&data.classes, &measured.report))?;

@@ -9,13 +9,13 @@ use keepbest_formats::{StateDict, onnx as onnx_file, weights_digest};
 use keepbest_nn::onnx::{OnnxInput, OnnxOptions, PixelOrder};
 use keepbest_nn::{Network, Role};
 use keepbest_store::{BoxError, CommitError, holds};
-use keepbest_train::{Model, Provenance, TrainerState, about_model};
+use keepbest_train::{Model, Provenance, TrainerState, TunedThresholds, about_model};
 use serde_json::{Value, json};
 
 use crate::cli::args::{Compute, ExportArgs, Threads};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{bytes, count};
+use crate::cli::words::{bytes, count, value};
 use crate::cli::{model, output};
 
 /// What is written.
@@ -98,6 +98,9 @@ pub fn run(args: &ExportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     };
     let model = model::open(&args.model, &args.runs.runs_dir, &compute, terminal)?;
     let mut notes = Vec::new();
+    if let Some(own) = &model.thresholds {
+        notes.push(without_thresholds(form, own));
+    }
     let image = match form {
         Form::StateDict => Image::Pth(encoded(pth::encode(&Tree::from(&model.file.weights)))?),
         Form::Checkpoint => Image::Pth(encoded(checkpoint(&model, &mut notes)?.encode())?),
@@ -161,6 +164,26 @@ pub fn run(args: &ExportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         bytes(image.len())
     ))?;
     Ok(Exit::Done)
+}
+
+/// Where its thresholds are when others use the model.
+fn without_thresholds(form: Form, own: &TunedThresholds) -> String {
+    let words = form.words();
+    let what = match form {
+        Form::Checkpoint => {
+            format!("a {words} has the decision thresholds in its `keepbest` entry alone")
+        }
+        Form::StateDict => format!("a {words} cannot hold the decision thresholds"),
+        Form::Onnx => format!("an {words} cannot hold the decision thresholds"),
+        Form::Params => format!("{words} cannot hold the decision thresholds"),
+    };
+    format!(
+        "{what}: whoever decides for the likeliest class has {} {} on {}, not {}",
+        own.metric,
+        value(own.before),
+        own.split,
+        value(own.after)
+    )
 }
 
 /// Writes a file with the guarantees of the store, in words of the command line.

@@ -105,10 +105,15 @@ pub fn run(args: &ImportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     };
 
     let (weights, comparison) = fit(args, &spec, &renamed.weights)?;
+    let thresholds = own.thresholds.clone().filter(|_| comparison.is_exact());
+    if own.thresholds.is_some() && thresholds.is_none() {
+        notes.push("the decision thresholds belong to other weights and are left out".into());
+    }
     let metadata = ModelMetadata {
         model: Some(spec.to_json()),
         classes,
         preprocessing: serde_json::to_value(&preprocess).ok(),
+        thresholds,
         ..own
     };
     // The optimizer's tensors belong to the names that the weights had.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use keepbest_core::classification::ClassificationOptions;
+use keepbest_core::classification::{ClassificationOptions, DecisionMetric};
 use keepbest_core::statistics::{Bootstrap, Interval, wilson};
 use keepbest_data::{Fingerprint, PrepareOptions, Prepared, Subset};
 use keepbest_train::{DataRecord, Evaluator, Measured, Model, SplitRecord};
@@ -30,6 +30,8 @@ pub struct How {
     pub threads: Option<usize>,
     pub options: ClassificationOptions,
     pub keep_outcomes: bool,
+    /// Tune thresholds for this metric, and measure by those.
+    pub tune: Option<DecisionMetric>,
 }
 
 impl From<&Compute> for How {
@@ -110,7 +112,8 @@ impl Subject {
         Ok(None)
     }
 
-    /// Measures the model on a split, by the criterion it was trained with (plain cross entropy where none is recorded).
+    /// Measures the model on a split, by the criterion it was trained with (plain cross entropy where none is recorded) and the
+    /// thresholds that it decides by.
     pub fn measure(&self, split: &str, how: How) -> Result<Measured, Failure> {
         let recorded = self.model.provenance.as_ref();
         let criterion = recorded
@@ -120,8 +123,9 @@ impl Subject {
         let mut predictor = self.model.predictor(batch_size, how.threads)?;
         let evaluator = Evaluator {
             batch_size,
-            options: how.options,
+            options: how.options.with_thresholds(self.model.decision()),
             keep_outcomes: how.keep_outcomes,
+            tune: how.tune,
             ..Evaluator::new(&criterion, &self.model.preprocessing)
         };
         evaluator

@@ -37,6 +37,7 @@ mod settings_args;
 mod show;
 mod table;
 mod terminal;
+mod thresholds;
 mod train;
 mod tui;
 mod verify;
@@ -90,6 +91,7 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Evaluate(args) => evaluate::run(args, terminal),
         Verb::Predict(args) => predict::run(args, terminal),
         Verb::LrFind(args) => lr_find::run(args),
+        Verb::Thresholds(args) => thresholds::run(args),
         Verb::Average(args) => average::run(args),
         Verb::Inspect(args) => inspect::run(args, terminal),
         Verb::Import(args) => import::run(args, terminal),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use keepbest_core::{Direction, Objective};
 use keepbest_train::{FileAtHand, Model, Provenance, check_device, find_model};
 
 use crate::cli::args::Compute;
@@ -39,4 +40,25 @@ pub fn provenance(model: &Model) -> Result<&Provenance, Failure> {
         );
         Failure::new(Exit::Failed, message).with_hint(Some("name them: --data".to_owned()))
     })
+}
+
+/// What better meant when the model was chosen.
+pub fn objective(recorded: &Provenance) -> Result<Objective, Failure> {
+    let text = |key: &str| recorded.config.get(key).and_then(toml::Value::as_str);
+    let direction = match text("mode") {
+        Some("max") => Some(Direction::Maximise),
+        Some("min") => Some(Direction::Minimise),
+        _ => None,
+    };
+    // Of several the first decided.
+    let monitor = match recorded.config.get("monitor") {
+        Some(toml::Value::Array(all)) => all.first().and_then(toml::Value::as_str),
+        other => other.and_then(toml::Value::as_str),
+    };
+    Objective::build(monitor.unwrap_or("val/accuracy"), direction)
+        .and_then(|objective| match text("tie-break") {
+            Some(metric) if metric != "none" => objective.with_tie_break(metric, None),
+            _ => Ok(objective),
+        })
+        .map_err(|error| Failure::of(Exit::Failed, &error))
 }

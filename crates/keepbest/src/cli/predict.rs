@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use keepbest_data::{DataError, Image, decode_image, list_images, load_image};
-use keepbest_train::{Guess, Model, top_k};
+use keepbest_train::{Guess, Model, decide, top_k};
 use serde::Serialize;
 
 use crate::cli::args::PredictArgs;
@@ -38,6 +38,7 @@ pub fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         .unwrap_or(0)
         .min(40);
     let k = usize::from(args.top_k).min(model.classes.len());
+    let thresholds = model.decision();
     let (mut failed, mut logits) = (0usize, Vec::new());
     let size = model.preprocessing.input.size();
     for chunk in inputs.chunks(batch_size) {
@@ -64,7 +65,11 @@ pub fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failure> {
                 rows.next()
                     .ok_or_else(|| Failure::new(Exit::Failed, "scores are missing"))
             }) {
-                Ok(row) => tell(args, input, width, &top_k(row, &model.classes, k))?,
+                Ok(row) => {
+                    let decision = decide(row, &model.classes, thresholds.as_ref());
+                    let guesses = top_k(row, &model.classes, k);
+                    tell(args, input, width, decision.as_ref(), &guesses)?;
+                }
                 Err(failure) => {
                     failed += 1;
                     if args.json {
@@ -92,19 +97,31 @@ pub fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     })
 }
 
-fn tell(args: &PredictArgs, input: &Path, width: usize, guesses: &[Guess]) -> Result<(), Failure> {
-    let best = guesses.first();
+/// The decision, and the likeliest classes, which thresholds leave in their order.
+fn tell(
+    args: &PredictArgs,
+    input: &Path,
+    width: usize,
+    decision: Option<&Guess>,
+    guesses: &[Guess],
+) -> Result<(), Failure> {
     if args.json {
         return output::json_line(&Answer {
             input: name(input),
-            label: best.map(|guess| &*guess.label),
-            probability: best.map(|guess| guess.probability),
+            label: decision.map(|guess| &*guess.label),
+            probability: decision.map(|guess| guess.probability),
             top: guesses,
             error: None,
         });
     }
-    let answers: Vec<String> = guesses
+    // The decision comes first, whatever its probability.
+    let others = guesses
         .iter()
+        .filter(|guess| decision.is_none_or(|decision| decision.class != guess.class));
+    let answers: Vec<String> = decision
+        .into_iter()
+        .chain(others)
+        .take(guesses.len())
         .map(|guess| format!("{} {:.4}", guess.label, guess.probability))
         .collect();
     output::line(format!("{:<width$}  {}", name(input), answers.join("  ")))

@@ -69,6 +69,7 @@ fn measure(args: &ReportArgs, view: &RunView, report: &mut Report) -> Result<(),
     };
     let model = Model::open_trained(&best.path)?;
     report.provenance.clone_from(&model.provenance);
+    report.thresholds.clone_from(&model.thresholds);
     let subject = Subject::new(model, None, &args.sets)?;
     for split in ["test", "val"] {
         if let Some(images) = subject.data.split(split) {

@@ -1,9 +1,10 @@
 //! `keepbest show RUN`: one run.
 
 use keepbest_core::EvaluationRecord;
+use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::RunView;
 use keepbest_store::CheckpointName;
-use keepbest_train::{Overfitting, Selection};
+use keepbest_train::{Overfitting, Selection, TunedThresholds};
 use serde_json::json;
 
 use crate::cli::args::RunArgs;
@@ -13,6 +14,7 @@ use crate::cli::output;
 use crate::cli::runs::{Facts, ago, view};
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
+use crate::cli::thresholds;
 use crate::cli::words::{bytes, count, shorten, value, wrapped};
 
 pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
@@ -22,6 +24,7 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let selection = Selection::of(&view);
     if args.json {
         let mut object = facts.json(&view);
+        object["thresholds"] = json!(decides_by(&view));
         object["settings"] = json!(view.config().unwrap_or_default());
         let begun = view.state().started.as_ref();
         object["objective"] = json!(begun.map(|begun| &begun.objective));
@@ -101,6 +104,9 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             None => {}
         }
     }
+    if let Some(own) = decides_by(&view) {
+        fact("decides", format!("by {}", own.words()));
+    }
     for other in view.others() {
         let monitor = other.reference.monitor().unwrap_or_default();
         let (path, number) = (other.path.display(), value(other.score.value));
@@ -161,6 +167,14 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
 }
 
 /// Evaluations, the improvements marked.
+/// By what the best decides. Only a run that tunes thresholds has any.
+fn decides_by(view: &RunView) -> Option<TunedThresholds> {
+    let metadata = ModelFile::open_unverified(&view.best()?.path)
+        .ok()?
+        .metadata?;
+    thresholds::of(&metadata)
+}
+
 fn history(view: &RunView, monitor: &str, selection: Option<&Selection>) -> Vec<String> {
     let mut names = vec!["train/loss", "train/accuracy", "val/loss", "val/accuracy"];
     if !names.contains(&monitor)

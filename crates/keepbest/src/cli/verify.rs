@@ -182,8 +182,8 @@ fn metrics(args: &VerifyArgs, model: Model, checks: &mut Vec<Check>) -> Result<(
         .as_ref()
         .and_then(|metadata| metadata.evaluation.clone());
     let Some(evaluation) = evaluation else {
-        let told =
-            "none were recorded for these weights (a resume point between evaluations)".to_owned();
+        let told = "none are recorded for these weights (as at a resume point between evaluations)"
+            .to_owned();
         checks.push(Check {
             name: "metrics",
             holds: true,

@@ -29,5 +29,6 @@ mod retention;
 mod several;
 mod support;
 mod terminal;
+mod thresholds;
 mod train;
 mod verify;

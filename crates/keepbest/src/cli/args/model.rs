@@ -95,6 +95,31 @@ pub struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("data", |data| data.help("Where the data lies now, when not where it was")))]
+pub struct ThresholdsArgs {
+    /// The model
+    pub model: String,
+    /// Metric to make highest: f1_macro, balanced_accuracy, or any other that decisions alone make
+    #[arg(long, value_name = "METRIC")]
+    pub metric: String,
+    /// File to write, .safetensors
+    #[arg(long = "out", value_name = "FILE")]
+    pub to: PathBuf,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub images: Images,
+    #[command(flatten)]
+    pub threads: Threads,
+    #[command(flatten)]
+    pub runs: RunsDir,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 #[command(mut_arg("data", |data| data.help("Images to measure on; those of the first model's training by default")))]
 pub struct AverageArgs {
     /// The models, of one network and the same images; the first says how to measure

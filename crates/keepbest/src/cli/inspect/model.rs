@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Facts, tensors};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
+use crate::cli::thresholds;
 use crate::cli::words::{bytes, count};
 
 pub fn run(path: &Path, size: u64, file: &ModelFile, as_json: bool) -> Result<Exit, Failure> {
@@ -31,6 +32,7 @@ pub fn run(path: &Path, size: u64, file: &ModelFile, as_json: bool) -> Result<Ex
             "classes": metadata.map(|metadata| &metadata.classes),
             "model": metadata.and_then(|metadata| metadata.model.as_ref()),
             "preprocessing": metadata.and_then(|metadata| metadata.preprocessing.as_ref()),
+            "thresholds": metadata.and_then(|metadata| metadata.thresholds.as_ref()),
             "evaluation": metadata.and_then(|metadata| metadata.evaluation.as_ref()),
             "training": metadata.and_then(|metadata| metadata.training.as_ref()),
             "provenance": metadata.and_then(|metadata| metadata.provenance.as_ref()),
@@ -89,6 +91,10 @@ pub fn run(path: &Path, size: u64, file: &ModelFile, as_json: bool) -> Result<Ex
                     metadata.classes.join(", ")
                 ),
             );
+        }
+        if let Some(own) = thresholds::of(metadata) {
+            fact("decides", format!("by {}", own.words()));
+            fact("", own.by_class(&metadata.classes).join(", "));
         }
         if let Some(evaluation) = metadata
             .evaluation
