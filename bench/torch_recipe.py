@@ -40,11 +40,13 @@ class Residual(nn.Module):
 class Compact(nn.Module):
     """`keepbest models show fast` and `default`, for 1x28x28."""
 
-    def __init__(self, first, *stages):
+    def __init__(self, *stages):
         super().__init__()
-        layers, inputs = [convolution(1, first)], first
-        for channels in stages:
-            layers += [nn.MaxPool2d(2), convolution(inputs, channels), Residual(channels)]
+        layers, inputs = [], 1
+        for channels, blocks in stages:
+            if layers:
+                layers.append(nn.MaxPool2d(2))
+            layers += [convolution(inputs, channels), *(Residual(channels) for _ in range(blocks))]
             inputs = channels
         self.features = nn.Sequential(*layers)
         self.fc = nn.Linear(inputs, 10)
@@ -54,7 +56,7 @@ class Compact(nn.Module):
 
 
 # Network, shift in pixels, probability of erasing.
-RECIPES = {"quick": (lambda: Compact(16, 32, 64), 1, 0.0), "strong": (lambda: Compact(32, 64, 128), 2, 0.25)}
+RECIPES = {"quick": (lambda: Compact((16, 0), (32, 1), (64, 1)), 1, 0.0), "strong": (lambda: Compact((16, 1), (48, 2), (96, 2)), 2, 0.25)}
 BATCH, RATE, DECAY = 64, 0.05, 0.999
 
 

@@ -11,30 +11,34 @@ use crate::spec::Layer;
 const SIDE: usize = 28;
 
 pub(super) fn fast(options: &ZooOptions) -> Vec<Layer> {
-    layers([16, 32, 64], options)
+    layers([(16, 0), (32, 1), (64, 1)], options)
 }
 
 pub(super) fn default(options: &ZooOptions) -> Vec<Layer> {
-    layers([32, 64, 128], options)
+    layers([(16, 1), (48, 2), (96, 2)], options)
 }
 
-/// A convolution, then two stages at half the size each: a convolution, and a residual block of two.
-fn layers(channels: [usize; 3], options: &ZooOptions) -> Vec<Layer> {
-    let [first, stages @ ..] = channels;
+/// Three stages, each at half the size of the one before: a convolution to so many channels, then so many residual blocks of
+/// two.
+fn layers(stages: [(usize, usize); 3], options: &ZooOptions) -> Vec<Layer> {
+    let first = stages[0].0;
     let halvings = (options.height.min(options.width) / SIDE).max(1).ilog2();
     let stem = (0..halvings).flat_map(|at| convolution(&at.to_string(), first, 2));
     let mut layers = Vec::new();
     if halvings > 0 {
         layers.push(block("stem", stem.collect()));
     }
-    layers.extend(convolution("conv", first, 1));
-    for (at, channels) in (1..).zip(stages) {
+    for (at, (channels, blocks)) in stages.into_iter().enumerate() {
+        if at > 0 {
+            layers.push(max_pool(2, 2, 0));
+        }
         let mut stage = convolution("0", channels, 1);
-        let mut body = convolution("0", channels, 1);
-        body.extend(convolution("1", channels, 1));
-        stage.push(residual("1", body));
-        layers.push(max_pool(2, 2, 0));
-        layers.push(block(&format!("layer{at}"), stage));
+        stage.extend((1..=blocks).map(|at| {
+            let mut body = convolution("0", channels, 1);
+            body.extend(convolution("1", channels, 1));
+            residual(&at.to_string(), body)
+        }));
+        layers.push(block(&format!("layer{}", at + 1), stage));
     }
     layers.extend([global_avg_pool(), flatten(), linear("fc", options.classes)]);
     layers

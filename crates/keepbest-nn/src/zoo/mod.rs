@@ -80,7 +80,7 @@ const ENTRIES: &[ZooEntry] = &[
     },
     ZooEntry {
         name: "default",
-        summary: "the same, twice as wide; what `--recipe strong` trains",
+        summary: "the same, deeper and wider; what `--recipe strong` trains",
         usual_input: GREY,
         build: compact::default,
     },
