@@ -19,8 +19,9 @@ const WARM_UP: u32 = 2;
 const STEPS: (u32, Duration) = (3, Duration::from_secs(1));
 /// Evaluation that is measured, where val takes longer.
 const EVALUATION: Duration = Duration::from_millis(500);
-/// Part of the time that is planned for. The rest is for saving, the page, and a speed that varies.
-const PLANNED: f64 = 0.95;
+/// Part of the time that is planned for. The rest is for saving, the page, and a speed that varies: a run of five minutes was
+/// 11 % slower than its first second said.
+const PLANNED: f64 = 0.9;
 
 /// A length that fits.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
