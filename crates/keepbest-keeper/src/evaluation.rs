@@ -88,18 +88,17 @@ impl Evaluation {
         self.withheld.as_deref()
     }
 
-    pub(crate) fn take_thresholds(&mut self) -> Option<Value> {
-        self.thresholds.take()
-    }
-
-    /// The snapshot, and the record of it once it is judged.
-    pub(crate) fn judged(self, judgement: Judgement) -> (SnapshotHandle, EvaluationRecord) {
+    /// The snapshot, the record of it once it is judged, and the thresholds.
+    pub(crate) fn judged(
+        self,
+        judgement: Judgement,
+    ) -> (SnapshotHandle, EvaluationRecord, Option<Value>) {
         let step = self.step();
         let record = EvaluationRecord {
             weights: self.weights,
             unscheduled: self.unscheduled,
             ..EvaluationRecord::new(step, self.epoch, self.metrics, judgement)
         };
-        (self.snapshot, record)
+        (self.snapshot, record, self.thresholds)
     }
 }

@@ -331,7 +331,7 @@ impl Keeper {
     /// [`OfferError::Objective`] when a metric that an objective needs is missing: nothing is saved, best stays what it is.
     pub fn offer(
         &mut self,
-        mut evaluation: Evaluation,
+        evaluation: Evaluation,
         training: Value,
     ) -> Result<Verdict, OfferError> {
         let step = evaluation.step();
@@ -375,8 +375,7 @@ impl Keeper {
             .stopping
             .observe(&self.aims[0].objective, &first, epoch);
         let verdict = first.verdict.clone();
-        let thresholds = evaluation.take_thresholds();
-        let (snapshot, record) = evaluation.judged(first);
+        let (snapshot, record, thresholds) = evaluation.judged(first);
         let record = record.with_others(judgements);
         let index = self.history.len();
         self.history.push(record.clone());

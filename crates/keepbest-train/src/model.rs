@@ -357,9 +357,9 @@ impl Model {
         Ok(predictor)
     }
 
-    /// The thresholds alone, as [`ClassificationOptions`](keepbest_core::classification::ClassificationOptions) take them.
-    pub fn decision(&self) -> Option<Thresholds> {
-        self.thresholds.as_ref().map(|own| own.values.clone())
+    /// The thresholds alone.
+    pub fn decision(&self) -> Option<&Thresholds> {
+        self.thresholds.as_ref().map(|own| &own.values)
     }
 
     /// Whether the file names its classes; otherwise [`Model::classes`] are the labels as text.

@@ -145,8 +145,8 @@ impl ClassificationAccumulator {
     /// Takes in a batch: probabilities `[n, classes]`, row-major, and n labels.
     ///
     /// # Errors
-    /// When the lengths do not match, a label is not a class, thresholds are of other classes, or a row of finite values is no distribution (negative, above
-    /// 1, or with a sum other than 1, by more than 0.01). Then nothing of the batch is taken in. A row with a NaN or an
+    /// When the lengths do not match, a label is not a class, thresholds are of other classes, or a row of finite values is no
+    /// distribution (negative, above 1, or with a sum other than 1, by more than 0.01). Then nothing of the batch is taken in. A row with a NaN or an
     /// infinity is no error, see the [module](super).
     pub fn update(
         &mut self,
@@ -165,7 +165,8 @@ impl ClassificationAccumulator {
     /// is its probabilities.
     ///
     /// # Errors
-    /// When the lengths do not match, a label is not a class, or thresholds are of other classes. Then nothing of the batch is taken in.
+    /// When the lengths do not match, a label is not a class, or thresholds are of other classes. Then nothing of the batch is
+    /// taken in.
     pub fn update_logits(
         &mut self,
         logits: &[f32],

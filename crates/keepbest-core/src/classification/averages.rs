@@ -124,6 +124,10 @@ impl Products {
         }
     }
 
+    pub(super) fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.total as f64
+    }
+
     /// Matthews' correlation for any number of classes: Gorodkin, "Comparing two K-category assignments by a K-category
     /// correlation coefficient", 2004. 0 where labels or predictions do not vary.
     pub(super) fn matthews(&self) -> f64 {

@@ -33,6 +33,15 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// What it is called in the journal and in JSON.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::StoppedEarly(_) | Self::CutShort(_) => "stopped early",
+        }
+    }
+
     /// Why it ended before all epochs were done.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
@@ -147,10 +156,7 @@ impl Run {
             examples = show(&self, &model, &mut predictor)?;
         }
         let summary = json!({
-            "ended": match &ending {
-                Ending::Completed => "completed",
-                Ending::StoppedEarly(_) | Ending::CutShort(_) => "stopped early",
-            },
+            "ended": ending.name(),
             "reason": ending.reason(),
             "cut_short": matches!(ending, Ending::CutShort(_)),
             "step": self.state.step,
@@ -247,7 +253,7 @@ fn measure_again(
     let of = images.len();
     let evaluator = Evaluator {
         keep_outcomes: true,
-        options: ClassificationOptions::default().with_thresholds(model.decision()),
+        options: ClassificationOptions::default().with_thresholds(model.decision().cloned()),
         ..Evaluator::new(&criterion, &data.preprocessing)
     };
     let measured = evaluator.measure(predictor, images, |done| {
@@ -291,8 +297,7 @@ fn show(run: &Run, model: &Model, predictor: &mut Predictor) -> Result<Vec<Examp
         predictor
             .logits(&pixels, &mut logits)
             .map_err(EvaluateError::from)?;
-        let thresholds = model.decision();
-        let Some(guess) = decide(&logits, &model.classes, thresholds.as_ref()) else {
+        let Some(guess) = decide(&logits, &model.classes, model.decision()) else {
             continue;
         };
         let label = model.classes[split.label(index) as usize].clone();

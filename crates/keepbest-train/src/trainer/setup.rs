@@ -308,6 +308,7 @@ fn strong_augmentation(bundle: &DataBundle, input: ImageShape) -> Augmentation {
     let light = default_augmentation(bundle, input);
     if side < 64 {
         Augmentation {
+            // A twelfth, rounded.
             shift: (side + 6) as u32 / 12,
             erase: 0.25,
             ..light

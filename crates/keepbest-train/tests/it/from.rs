@@ -1,10 +1,30 @@
 //! Starting from the weights of another model.
 
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use keepbest_train::{Carried, Event, Model, Settings, TrainError, resume, train};
+use keepbest_train::{Carried, Event, Finished, Model, Settings, TrainError, resume, train};
 
 use crate::support::{Place, digest, finished, write_idx};
+
+/// Trains on other images than the place's, to the end; with what was taken over from another model.
+fn train_on(
+    place: &Place,
+    name: &str,
+    data: &Path,
+    more: &str,
+) -> (Box<Finished>, Option<Carried>) {
+    let mut settings = place.settings(name, more);
+    settings.data = Some(data.display().to_string());
+    let mut carried = None;
+    let mut observer = |event: Event<'_>| {
+        if let Event::Ready(overview) = event {
+            carried.clone_from(&overview.carried);
+        }
+    };
+    let run = finished(train(&settings, "", &mut observer, &AtomicBool::new(false)));
+    (run, carried)
+}
 
 #[test]
 fn with_other_classes_the_last_layer_starts_anew() {
@@ -12,16 +32,8 @@ fn with_other_classes_the_last_layer_starts_anew() {
     let parent = place.train("parent", "");
     let six = place.dir.path().join("six");
     write_idx(&six, 6, 20, 5);
-    let mut seen: Option<Carried> = None;
-    let mut observer = |event: Event<'_>| {
-        if let Event::Ready(overview) = event {
-            seen.clone_from(&overview.carried);
-        }
-    };
-    let mut settings = place.settings("child", "from = \"parent\"");
-    settings.data = Some(six.display().to_string());
-    let child = finished(train(&settings, "", &mut observer, &AtomicBool::new(false)));
-    let carried = seen.unwrap();
+    let (child, carried) = train_on(&place, "child", &six, "from = \"parent\"");
+    let carried = carried.unwrap();
     assert!(
         carried
             .reinitialised
@@ -41,9 +53,7 @@ fn with_other_classes_the_last_layer_starts_anew() {
     );
 
     // The child records its parent, and sees images as its parent did.
-    let best = |run: &keepbest_train::Finished| {
-        Model::open(&run.best.as_ref().unwrap().path, None).unwrap()
-    };
+    let best = |run: &Finished| Model::open(&run.best.as_ref().unwrap().path, None).unwrap();
     let (parent_model, model) = (best(&parent), best(&child));
     let recorded = model.provenance.unwrap().parent.unwrap();
     assert_eq!(recorded.digest.to_string(), digest(&parent));
@@ -60,9 +70,7 @@ fn it_begins_where_its_parent_ended() {
         "child",
         "model = \"lenet5\"\nfrom = \"parent@best\"\nlr = 1e-12",
     );
-    let loss = |run: &keepbest_train::Finished| {
-        run.best.as_ref().unwrap().metrics.get("val/loss").unwrap()
-    };
+    let loss = |run: &Finished| run.best.as_ref().unwrap().metrics.get("val/loss").unwrap();
     assert!(
         (loss(&child) - loss(&parent)).abs() < 1e-6,
         "{} {}",
@@ -112,18 +120,7 @@ fn as_many_other_classes_start_the_last_layer_anew() {
     };
     let animals = folder("animals", ["cat", "dog"]);
     let vehicles = folder("vehicles", ["bus", "car"]);
-    let carried = |name: &str, data: &std::path::Path, more: &str| {
-        let mut settings = place.settings(name, more);
-        settings.data = Some(data.display().to_string());
-        let mut seen = None;
-        let mut observer = |event: Event<'_>| {
-            if let Event::Ready(overview) = event {
-                seen.clone_from(&overview.carried);
-            }
-        };
-        finished(train(&settings, "", &mut observer, &AtomicBool::new(false)));
-        seen
-    };
+    let carried = |name: &str, data: &Path, more: &str| train_on(&place, name, data, more).1;
     assert_eq!(carried("parent", &animals, "batch-size = 8"), None);
     let from = "from = \"parent\"\nbatch-size = 8";
     let same = carried("same", &animals, from).unwrap();

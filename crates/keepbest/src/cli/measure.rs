@@ -123,7 +123,7 @@ impl Subject {
         let mut predictor = self.model.predictor(batch_size, how.threads)?;
         let evaluator = Evaluator {
             batch_size,
-            options: how.options.with_thresholds(self.model.decision()),
+            options: how.options.with_thresholds(self.model.decision().cloned()),
             keep_outcomes: how.keep_outcomes,
             tune: how.tune,
             ..Evaluator::new(&criterion, &self.model.preprocessing)

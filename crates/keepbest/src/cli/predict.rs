@@ -38,7 +38,6 @@ pub fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         .unwrap_or(0)
         .min(40);
     let k = usize::from(args.top_k).min(model.classes.len());
-    let thresholds = model.decision();
     let (mut failed, mut logits) = (0usize, Vec::new());
     let size = model.preprocessing.input.size();
     for chunk in inputs.chunks(batch_size) {
@@ -66,7 +65,7 @@ pub fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failure> {
                     .ok_or_else(|| Failure::new(Exit::Failed, "scores are missing"))
             }) {
                 Ok(row) => {
-                    let decision = decide(row, &model.classes, thresholds.as_ref());
+                    let decision = decide(row, &model.classes, model.decision());
                     let guesses = top_k(row, &model.classes, k);
                     tell(args, input, width, decision.as_ref(), &guesses)?;
                 }

@@ -166,8 +166,7 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Evaluations, the improvements marked.
-/// By what the best decides. Only a run that tunes thresholds has any.
+/// By what the best decides, where that is not the likeliest class.
 fn decides_by(view: &RunView) -> Option<TunedThresholds> {
     let metadata = ModelFile::open_unverified(&view.best()?.path)
         .ok()?
@@ -175,6 +174,7 @@ fn decides_by(view: &RunView) -> Option<TunedThresholds> {
     thresholds::of(&metadata)
 }
 
+/// Evaluations, the improvements marked.
 fn history(view: &RunView, monitor: &str, selection: Option<&Selection>) -> Vec<String> {
     let mut names = vec!["train/loss", "train/accuracy", "val/loss", "val/accuracy"];
     if !names.contains(&monitor)

@@ -21,20 +21,20 @@ const SPLIT: &str = "val";
 
 pub fn run(args: &ThresholdsArgs) -> Result<Exit, Failure> {
     let metric: DecisionMetric = args.metric.parse().map_err(unknown)?;
-    let file = locate(&args.model, &args.runs.runs_dir)?;
+    let file = locate(&args.of.model, &args.of.runs.runs_dir)?;
     if is_same_file(&args.to, file.path()) {
         let message = format!("{} is the model itself", args.to.display());
         let hint = "a model file stays as it is: name another".to_owned();
         return Err(Failure::new(Exit::Usage, message).with_hint(hint));
     }
     let model = Model::open_trained(file.path())?;
-    let subject = Subject::new(model, args.images.data.as_deref(), &args.images.sets)?;
+    let subject = Subject::new(model, args.of.images.data.as_deref(), &args.of.images.sets)?;
     if let Some(changed) = subject.changed_split(&[SPLIT])? {
         let hint = "thresholds are tuned on the images that the model was chosen by: --data says where they lie now";
         return Err(Failure::new(Exit::Failed, changed.words()).with_hint(hint.to_owned()));
     }
     let how = How {
-        threads: args.threads.count(),
+        threads: args.of.threads.count(),
         tune: Some(metric),
         ..How::default()
     };
@@ -112,7 +112,7 @@ fn write(
 }
 
 fn told(args: &ThresholdsArgs, model: &Model, tuned: &TunedThresholds) -> Result<Exit, Failure> {
-    if args.json {
+    if args.of.json {
         output::json(&json!({
             "model": model.path,
             "to": args.to,

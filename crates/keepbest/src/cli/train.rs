@@ -308,10 +308,9 @@ fn add_profile(told: &mut Value, profiled: Option<&Profiled>) {
 }
 
 fn finished_json(finished: &Finished) -> Value {
-    let reason = finished.ending.reason();
     json!({
-        "ended": if reason.is_some() { "stopped early" } else { "completed" },
-        "reason": reason,
+        "ended": finished.ending.name(),
+        "reason": finished.ending.reason(),
         "run": finished.run,
         "step": finished.step,
         "epoch": finished.epoch,

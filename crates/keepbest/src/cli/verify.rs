@@ -25,7 +25,7 @@ struct Check {
 }
 
 pub fn run(args: &VerifyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
-    let place = find_model(&args.model, &args.runs.runs_dir)?;
+    let place = find_model(&args.of.model, &args.of.runs.runs_dir)?;
     let file = FileAtHand::of(&place)?;
     let path = file.path().to_owned();
     let mut checks = Vec::new();
@@ -73,7 +73,7 @@ pub fn run(args: &VerifyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         }
     }
     let holds = checks.iter().all(|check| check.holds);
-    if args.json {
+    if args.of.json {
         output::json(&json!({
             "model": path,
             "ok": holds,
@@ -193,7 +193,7 @@ fn metrics(args: &VerifyArgs, model: Model, checks: &mut Vec<Check>) -> Result<(
     };
     let recorded: EvaluationRecord =
         serde_json::from_value(evaluation).map_err(|error| Failure::of(Exit::Failed, &error))?;
-    let subject = Subject::new(model, args.images.data.as_deref(), &args.images.sets)?;
+    let subject = Subject::new(model, args.of.images.data.as_deref(), &args.of.images.sets)?;
     let changed = subject.changed_split(&["val"])?;
     let told = match &changed {
         Some(changed) => changed.words(),
@@ -220,7 +220,7 @@ fn metrics(args: &VerifyArgs, model: Model, checks: &mut Vec<Check>) -> Result<(
         .filter(|(name, _)| recorded.metrics.contains(name))
         .collect();
     let how = How {
-        threads: args.threads.count(),
+        threads: args.of.threads.count(),
         ..How::default()
     };
     let measured = subject.measure("val", how)?;

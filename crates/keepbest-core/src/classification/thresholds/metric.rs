@@ -69,12 +69,7 @@ impl DecisionMetric {
     /// The value, as a report has it.
     pub(super) fn of(self, counts: &[ClassCounts]) -> f64 {
         match self.0 {
-            Kind::Accuracy => {
-                let [hits, all] = counts.iter().fold([0, 0], |[hits, all], class| {
-                    [hits + class.hits, all + class.support]
-                });
-                hits as f64 / all as f64
-            }
+            Kind::Accuracy => Products::of(counts).accuracy(),
             Kind::BalancedAccuracy => balanced_accuracy(counts),
             Kind::Averaged(of, average) => {
                 let [of_all, micro, weighted] = averages(counts, |class| of.value(class));

@@ -87,9 +87,7 @@ impl Tally {
     pub(super) fn rank(&self) -> i64 {
         let total = self.products.total as f64;
         let value = match self.metric.0 {
-            Kind::Accuracy | Kind::Averaged(_, Average::Micro) => {
-                self.products.correct as f64 / total
-            }
+            Kind::Accuracy | Kind::Averaged(_, Average::Micro) => self.products.accuracy(),
             Kind::BalancedAccuracy | Kind::Averaged(_, Average::Macro) => {
                 self.sum as f64 / UNIT / self.averaged as f64
             }

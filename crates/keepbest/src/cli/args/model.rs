@@ -75,14 +75,12 @@ pub struct PredictArgs {
     pub json: bool,
 }
 
+/// A model, and the images that it was trained with.
 #[derive(Debug, Args)]
 #[command(mut_arg("data", |data| data.help("Where the data lies now, when not where it was")))]
-pub struct VerifyArgs {
+pub struct TrainedArgs {
     /// The model
     pub model: String,
-    /// Check the digests alone
-    #[arg(long)]
-    pub digest_only: bool,
     #[command(flatten)]
     pub images: Images,
     #[command(flatten)]
@@ -95,10 +93,16 @@ pub struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(mut_arg("data", |data| data.help("Where the data lies now, when not where it was")))]
+pub struct VerifyArgs {
+    /// Check the digests alone
+    #[arg(long)]
+    pub digest_only: bool,
+    #[command(flatten)]
+    pub of: TrainedArgs,
+}
+
+#[derive(Debug, Args)]
 pub struct ThresholdsArgs {
-    /// The model
-    pub model: String,
     /// Metric to make highest: f1_macro, balanced_accuracy, or any other that decisions alone make
     #[arg(long, value_name = "METRIC")]
     pub metric: String,
@@ -109,14 +113,7 @@ pub struct ThresholdsArgs {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub images: Images,
-    #[command(flatten)]
-    pub threads: Threads,
-    #[command(flatten)]
-    pub runs: RunsDir,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    pub of: TrainedArgs,
 }
 
 #[derive(Debug, Args)]
