@@ -6,7 +6,7 @@ use keepbest_core::classification::{
     ClassificationOptions, DecisionMetric, Thresholds, Tuned, log_loss_of, tune,
 };
 use keepbest_core::statistics::{
-    Bootstrap, Interval, PairedDifference, StatisticsError, mcnemar_exact, wilson,
+    Bootstrap, Interval, PairedDifference, Replicates, StatisticsError, mcnemar_exact, wilson,
 };
 use keepbest_core::{
     ClassificationAccumulator, ClassificationError, ClassificationReport, Metrics,
@@ -60,7 +60,66 @@ pub struct Wrong {
     pub probability: f64,
 }
 
-/// Two models on the same images.
+/// Metrics of the images, and of draws of them.
+#[derive(Debug, Clone)]
+pub struct Resampled {
+    images: u64,
+    confidence: f64,
+    metrics: BTreeMap<String, Replicates>,
+}
+
+impl Resampled {
+    /// An interval of each metric: Wilson's for the shares of images (accuracy, top-k and micro averages), by bootstrap for
+    /// all others. A metric that cannot be computed has none.
+    #[must_use]
+    pub fn intervals(&self) -> BTreeMap<String, Interval> {
+        let interval = |(name, of): (&String, &Replicates)| {
+            let interval = if is_share(name) && of.value.is_finite() {
+                let hits = (of.value * self.images as f64).round();
+                wilson(hits as u64, self.images, self.confidence).ok()
+            } else {
+                of.interval()
+            };
+            Some((name.clone(), interval?))
+        };
+        self.metrics.iter().filter_map(interval).collect()
+    }
+
+    /// By how much each metric is above that of another model on the same images, by the paired bootstrap. A metric that
+    /// cannot be computed has none.
+    ///
+    /// # Errors
+    /// [`StatisticsError::NotPaired`] when the numbers of images or of draws differ.
+    pub fn minus(
+        &self,
+        other: &Self,
+    ) -> Result<BTreeMap<String, PairedDifference>, StatisticsError> {
+        if self.images != other.images {
+            return Err(StatisticsError::NotPaired {
+                first: self.images as usize,
+                second: other.images as usize,
+            });
+        }
+        let mut differences = BTreeMap::new();
+        for (name, first) in &self.metrics {
+            if let Some(second) = other.metrics.get(name)
+                && let Some(difference) = first.minus(second)?
+            {
+                differences.insert(name.clone(), difference);
+            }
+        }
+        Ok(differences)
+    }
+}
+
+/// Whether a metric is a number of images over all of them.
+fn is_share(metric: &str) -> bool {
+    let bare = metric.rsplit('/').next().unwrap_or(metric);
+    let is_top = bare.starts_with("top") && bare.ends_with("_accuracy");
+    bare == "accuracy" || is_top || bare.ends_with("_micro")
+}
+
+/// On which of the same images two models are right.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Comparison {
@@ -74,8 +133,6 @@ pub struct Comparison {
     pub both_wrong: u64,
     /// McNemar's exact two-sided p-value that they are equally often right.
     pub mcnemar_p: f64,
-    /// Log loss of the first minus that of the second, by the paired bootstrap.
-    pub log_loss: PairedDifference,
 }
 
 impl Outcomes {
@@ -131,14 +188,32 @@ impl Outcomes {
         rows.zip(self.labels.iter().copied())
     }
 
-    /// Whether each image was right: its label is what the model decides for, and all probabilities are finite.
+    /// How many classes there are.
     #[must_use]
-    pub fn right(&self) -> Vec<bool> {
-        self.rows()
-            .map(|(row, label)| {
-                row.iter().all(|p| p.is_finite()) && self.options.decide(row) == label
-            })
-            .collect()
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// The label of each image.
+    #[must_use]
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    /// The class that is decided for; `None` where a probability is not finite.
+    pub fn decided(&self) -> impl Iterator<Item = Option<u32>> {
+        self.rows().map(|(row, _)| {
+            let finite = row.iter().all(|p| p.is_finite());
+            finite.then(|| self.options.decide(row))
+        })
+    }
+
+    /// Whether each image was right: its label is what the model decides for.
+    pub fn right(&self) -> impl Iterator<Item = bool> {
+        let labels = self.labels.iter();
+        self.decided()
+            .zip(labels)
+            .map(|(decided, label)| decided == Some(*label))
     }
 
     /// The wrong answers that the model was surest of, surest first, at most `count`; of equals the first.
@@ -172,42 +247,34 @@ impl Outcomes {
             .collect()
     }
 
-    /// An interval of each metric, named `split/accuracy` and so on: Wilson's for the shares of images (accuracy, top-k
-    /// and micro averages), by bootstrap for all others. A metric that cannot be computed has none.
-    ///
-    /// The bootstrap computes all metrics anew in each replicate: O(replicates * classes * n log n).
+    /// All metrics, named `split/accuracy` and so on, of the images and of draws of them. All are computed anew for each
+    /// draw: O(replicates * classes * n log n).
     ///
     /// # Errors
     /// [`OutcomesError::Statistics`] when there are no images, or `bootstrap` makes no sense.
-    pub fn intervals(
-        &self,
-        split: &str,
-        bootstrap: &Bootstrap,
-    ) -> Result<BTreeMap<String, Interval>, OutcomesError> {
+    pub fn resample(&self, split: &str, bootstrap: &Bootstrap) -> Result<Resampled, OutcomesError> {
         let mut drawn = (Vec::new(), Vec::new());
-        let measure = |draw: &[u32]| self.metrics_of(split, draw, &mut drawn);
-        let mut intervals = bootstrap.metric_intervals(self.len(), measure)?;
         let all: Vec<u32> = (0..).take(self.len()).collect();
-        for (name, value) in self
-            .metrics_of(split, &all, &mut (Vec::new(), Vec::new()))?
-            .iter()
-        {
-            let bare = name.rsplit('/').next().unwrap_or(name);
-            let of_top = bare
-                .strip_prefix("top")
-                .and_then(|rest| rest.strip_suffix("_accuracy"));
-            if bare == "accuracy" || of_top.is_some() || bare.ends_with("_micro") {
-                let n = self.len() as u64;
-                let hits = (value * n as f64).round();
-                if hits.is_finite() {
-                    intervals.insert(
-                        name.to_owned(),
-                        wilson(hits as u64, n, bootstrap.confidence)?,
-                    );
-                }
+        let names: Vec<String> = match self.is_empty() {
+            true => Vec::new(),
+            false => self
+                .metrics_of(split, &all, &mut drawn)?
+                .names()
+                .map(Into::into)
+                .collect(),
+        };
+        let found = bootstrap.replicate(self.len(), names.len(), |draw, values| {
+            let metrics = self.metrics_of(split, draw, &mut drawn)?;
+            for (value, name) in values.iter_mut().zip(&names) {
+                *value = metrics.get(name).unwrap_or(f64::NAN);
             }
-        }
-        Ok(intervals)
+            Ok::<(), OutcomesError>(())
+        })?;
+        Ok(Resampled {
+            images: self.len() as u64,
+            confidence: bootstrap.confidence,
+            metrics: names.into_iter().zip(found).collect(),
+        })
     }
 
     /// All metrics of some of the images.
@@ -235,16 +302,18 @@ impl Outcomes {
         Ok(metrics)
     }
 
-    /// Whether two models differ, measured on the same images.
+    /// On which images two models are right, and whether their accuracies differ.
     ///
     /// # Errors
-    /// [`OutcomesError`] when the images are not the same in number or labels, or a probability is not finite.
-    pub fn compare(
-        &self,
-        other: &Self,
-        bootstrap: &Bootstrap,
-    ) -> Result<Comparison, OutcomesError> {
-        let log_loss = bootstrap.paired_difference(&self.log_losses(), &other.log_losses())?;
+    /// [`OutcomesError`] when the images are not the same in number or labels.
+    pub fn compare(&self, other: &Self) -> Result<Comparison, OutcomesError> {
+        if self.len() != other.len() {
+            return Err(StatisticsError::NotPaired {
+                first: self.len(),
+                second: other.len(),
+            }
+            .into());
+        }
         let pairs = self.labels.iter().zip(&other.labels).enumerate();
         for (image, (&first, &second)) in pairs {
             if first != second {
@@ -256,7 +325,7 @@ impl Outcomes {
             }
         }
         let mut counts = [0u64; 4];
-        for (first, second) in self.right().into_iter().zip(other.right()) {
+        for (first, second) in self.right().zip(other.right()) {
             counts[usize::from(!first) * 2 + usize::from(!second)] += 1;
         }
         let [both_right, only_first, only_second, both_wrong] = counts;
@@ -266,7 +335,6 @@ impl Outcomes {
             only_second,
             both_wrong,
             mcnemar_p: mcnemar_exact(only_first, only_second),
-            log_loss,
         })
     }
 }
@@ -287,11 +355,11 @@ mod tests {
     #[test]
     fn thresholds_decide_what_is_right() {
         let mut some = outcomes(&[[0.7, 0.3], [0.9, 0.1], [0.6, 0.4]], &[1, 0, 0]);
-        assert_eq!(some.right(), [false, true, true]);
+        assert!(some.right().eq([false, true, true]));
         let accuracy = |some: &Outcomes| some.report().unwrap().metric("accuracy").unwrap();
         assert!((accuracy(&some) - 2.0 / 3.0).abs() < 1e-12);
         some.decided_by(Some(Thresholds::new(vec![0.75, 0.25]).unwrap()));
-        assert_eq!(some.right(), [true, true, false]);
+        assert!(some.right().eq([true, true, false]));
         let wrong = some.most_wrong(9);
         assert_eq!(wrong.len(), 1);
         assert_eq!((wrong[0].image, wrong[0].predicted), (2, 1));
@@ -313,11 +381,11 @@ mod tests {
             &labels,
         );
         // Of equals the first class is the prediction.
-        assert_eq!(first.right(), [true, true, false, true, true]);
+        assert!(first.right().eq([true, true, false, true, true]));
         let wrong = second.most_wrong(2).into_iter();
         let wrong: Vec<(usize, u32)> = wrong.map(|wrong| (wrong.image, wrong.predicted)).collect();
         assert_eq!(wrong, [(4, 1), (2, 0)]);
-        let found = first.compare(&second, &Bootstrap::default()).unwrap();
+        let found = first.compare(&second).unwrap();
         let counts = [
             found.both_right,
             found.only_first,
@@ -326,10 +394,23 @@ mod tests {
         ];
         assert_eq!(counts, [2, 2, 0, 1]);
         assert!((found.mcnemar_p - 0.5).abs() < 1e-12);
-        assert!(found.log_loss.difference < 0.0);
+        let resampled = |of: &Outcomes| of.resample("val", &Bootstrap::default()).unwrap();
+        let differences = resampled(&first).minus(&resampled(&second)).unwrap();
+        let metrics =
+            |of: &Outcomes| of.metrics_of("val", &[0, 1, 2, 3, 4], &mut Default::default());
+        let (of_first, of_second) = (metrics(&first).unwrap(), metrics(&second).unwrap());
+        for name in ["val/log_loss", "val/f1_macro", "val/accuracy", "val/ece"] {
+            let expected = of_first.get(name).unwrap() - of_second.get(name).unwrap();
+            let found = differences[name];
+            assert!((found.difference - expected).abs() < 1e-12, "{name}");
+            assert!(found.interval.low <= expected && expected <= found.interval.high);
+        }
+        assert!(differences["val/log_loss"].difference < 0.0);
+        let intervals = resampled(&first).intervals();
+        assert_eq!(intervals["val/accuracy"], wilson(4, 5, 0.95).unwrap());
         let others = outcomes(&[[0.9, 0.1]; 5], &[0, 1, 1, 1, 0]);
         assert_eq!(
-            first.compare(&others, &Bootstrap::default()),
+            first.compare(&others),
             Err(OutcomesError::Labels {
                 image: 1,
                 first: 0,

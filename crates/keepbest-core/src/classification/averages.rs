@@ -6,7 +6,7 @@ use super::{
 };
 
 /// Counts of one class against the rest.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ClassCounts {
     /// Examples with this label.
     pub(super) support: u64,

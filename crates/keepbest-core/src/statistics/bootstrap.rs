@@ -1,13 +1,10 @@
 //! Resampling the examples (Efron 1979).
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::interval::check_confidence;
 use super::random::SplitMix64;
 use super::{Interval, StatisticsError};
-use crate::metrics::Metrics;
 
 /// A bootstrap: how often, from which seed, for which confidence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -74,105 +71,62 @@ impl Bootstrap {
         })
     }
 
-    fn percentiles(&self, mut values: Vec<f64>) -> Interval {
-        values.sort_by(f64::total_cmp);
-        let tail = (1.0 - self.confidence) / 2.0;
-        Interval {
-            low: percentile(&values, tail),
-            high: percentile(&values, 1.0 - tail),
-            confidence: self.confidence,
-        }
-    }
-
-    /// The percentile interval of any statistic of `examples` examples: `statistic` is given the drawn examples' places.
-    /// Replicates in which it is NaN (a class that was not drawn, say) are left out; `None` if it always is.
+    /// Measures several statistics of `examples` examples, such as metrics, or one metric of several models: of all examples, and
+    /// of each draw of them, which is the same for all. `measure` is given the examples' places and fills in a value for each
+    /// statistic; NaN where there is none (a class that was not drawn, say).
     ///
     /// # Errors
-    /// When there are no examples or replicates, or the confidence is not between 0 and 1.
-    pub fn interval(
+    /// When there are no examples or replicates, or the confidence is not between 0 and 1; and whatever `measure` gives.
+    pub fn replicate<E: From<StatisticsError>>(
         &self,
         examples: usize,
-        mut statistic: impl FnMut(&[u32]) -> f64,
-    ) -> Result<Option<Interval>, StatisticsError> {
+        statistics: usize,
+        mut measure: impl FnMut(&[u32], &mut [f64]) -> Result<(), E>,
+    ) -> Result<Vec<Replicates>, E> {
         let n = self.check(examples)?;
-        let values: Vec<f64> = self
-            .draws(n)
-            .map(|draw| statistic(&draw))
-            .filter(|value| !value.is_nan())
+        let mut values = vec![f64::NAN; statistics];
+        let all: Vec<u32> = (0..n).collect();
+        measure(&all, &mut values)?;
+        let mut found: Vec<Replicates> = values
+            .iter()
+            .map(|value| Replicates {
+                value: *value,
+                drawn: Vec::with_capacity(self.replicates as usize),
+                confidence: self.confidence,
+            })
             .collect();
-        Ok((!values.is_empty()).then(|| self.percentiles(values)))
-    }
-
-    /// The percentile interval of each of many metrics: `metrics` is given the drawn examples' places, and names the same
-    /// metrics each time. A metric that is NaN in every replicate has no interval.
-    ///
-    /// # Errors
-    /// As [`interval`](Self::interval), and whatever `metrics` gives.
-    pub fn metric_intervals<E: From<StatisticsError>>(
-        &self,
-        examples: usize,
-        mut metrics: impl FnMut(&[u32]) -> Result<Metrics, E>,
-    ) -> Result<BTreeMap<String, Interval>, E> {
-        let n = self.check(examples)?;
-        let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
         for draw in self.draws(n) {
-            for (name, value) in metrics(&draw)?.iter().filter(|(_, value)| !value.is_nan()) {
-                match values.get_mut(name) {
-                    Some(values) => values.push(value),
-                    None => drop(values.insert(name.to_owned(), vec![value])),
-                }
+            values.fill(f64::NAN);
+            measure(&draw, &mut values)?;
+            for (found, value) in found.iter_mut().zip(&values) {
+                found.drawn.push(*value);
             }
         }
-        let interval = |(name, values)| (name, self.percentiles(values));
-        Ok(values.into_iter().map(interval).collect())
+        Ok(found)
     }
 
-    /// Compares two models by a value of each example, such as its loss or 1 for right and 0 for wrong.
-    ///
-    /// The p-value is that of the bootstrap centred on no difference (Efron and Tibshirani 1993, section 16.4).
+    /// Compares two models by a value of each example, such as its loss or 1 for right and 0 for wrong: the mean of first minus
+    /// second, tested as in [`Replicates::minus`].
     ///
     /// # Errors
-    /// As [`interval`](Self::interval); when the numbers of examples differ, or a value is not finite.
+    /// As [`replicate`](Self::replicate); when the numbers of examples differ, or a value is not finite.
     pub fn paired_difference(
         &self,
         first: &[f64],
         second: &[f64],
     ) -> Result<PairedDifference, StatisticsError> {
-        if first.len() != second.len() {
-            return Err(StatisticsError::NotPaired {
-                first: first.len(),
-                second: second.len(),
-            });
-        }
-        let n = self.check(first.len())?;
-        check_finite(first)?;
-        check_finite(second)?;
+        check_pairs(first, second)?;
         let differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| a - b).collect();
-        let difference = mean(&differences);
-        let means: Vec<f64> = self
-            .draws(n)
-            .map(|draw| mean_of(&differences, &draw))
-            .collect();
-        // Rounding of equal sums must not count as a smaller difference.
-        let least = difference.abs() * (1.0 - 1e-12);
-        let as_far = means
-            .iter()
-            .filter(|mean| (*mean - difference).abs() >= least)
-            .count();
-        Ok(PairedDifference {
-            difference,
-            p_value: (as_far + 1) as f64 / (means.len() + 1) as f64,
-            interval: self.percentiles(means),
-        })
+        let mut found = self.replicate(first.len(), 1, |draw, mean| {
+            mean[0] = mean_of(&differences, draw);
+            Ok::<(), StatisticsError>(())
+        })?;
+        let found = found.pop().and_then(Replicates::against_none);
+        found.ok_or(StatisticsError::NoReplicates)
     }
 
-    /// Estimates how much the score of the best of several candidates is due to the choice. `candidates[i][e]` is candidate
-    /// i's value on example e, higher is better; of equals the earlier is chosen. With one candidate the optimism is 0.
-    ///
-    /// In each replicate the best on the drawn examples is chosen, and its score there compared with its score on all of
-    /// them (the optimism of Efron and Tibshirani 1993, section 17.6). The scores on all examples, among which the draws
-    /// choose, already hold noise as large as that of the draws; where candidates are truly alike this takes
-    /// 1 / sqrt 2 off, which is put back. Where they truly differ the estimate is up to that factor too high.
+    /// Estimates how much the score of the best of several candidates is due to the choice, from their values on each example:
+    /// [`SelectionOptimism::of`] their means.
     ///
     /// # Errors
     /// As [`paired_difference`](Self::paired_difference), and when there is no candidate.
@@ -180,50 +134,142 @@ impl Bootstrap {
         &self,
         candidates: &[&[f64]],
     ) -> Result<SelectionOptimism, StatisticsError> {
-        let Some(first) = candidates.first() else {
-            return Err(StatisticsError::NoExamples);
-        };
+        let first = candidates.first().ok_or(StatisticsError::NoExamples)?;
         for candidate in candidates {
-            if candidate.len() != first.len() {
-                return Err(StatisticsError::NotPaired {
-                    first: first.len(),
-                    second: candidate.len(),
-                });
+            check_pairs(first, candidate)?;
+        }
+        let means = self.replicate(first.len(), candidates.len(), |draw, means| {
+            for (mean, values) in means.iter_mut().zip(candidates) {
+                *mean = mean_of(values, draw);
             }
-            check_finite(candidate)?;
+            Ok::<(), StatisticsError>(())
+        })?;
+        SelectionOptimism::of(&means).ok_or(StatisticsError::NoReplicates)
+    }
+}
+
+/// A statistic of all examples, and of draws of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replicates {
+    /// Of all examples.
+    pub value: f64,
+    /// Of each draw.
+    drawn: Vec<f64>,
+    confidence: f64,
+}
+
+impl Replicates {
+    /// The percentile interval. Draws in which the statistic is NaN are left out; `None` if it always is.
+    #[must_use]
+    pub fn interval(&self) -> Option<Interval> {
+        let mut values = self.drawn.clone();
+        values.retain(|value| !value.is_nan());
+        values.sort_by(f64::total_cmp);
+        let tail = (1.0 - self.confidence) / 2.0;
+        (!values.is_empty()).then(|| Interval {
+            low: percentile(&values, tail),
+            high: percentile(&values, 1.0 - tail),
+            confidence: self.confidence,
+        })
+    }
+
+    /// By how much it is above another statistic of the same draws. The p-value is that of the bootstrap centred on no difference
+    /// (Efron and Tibshirani 1993, section 16.4). Draws in which either is NaN are left out; `None` if either is NaN on all
+    /// examples or in every draw.
+    ///
+    /// # Errors
+    /// [`StatisticsError::NotPaired`] when the numbers of draws differ.
+    pub fn minus(&self, other: &Self) -> Result<Option<PairedDifference>, StatisticsError> {
+        if self.drawn.len() != other.drawn.len() {
+            return Err(StatisticsError::NotPaired {
+                first: self.drawn.len(),
+                second: other.drawn.len(),
+            });
         }
-        let n = self.check(first.len())?;
-        let scores: Vec<f64> = candidates.iter().map(|values| mean(values)).collect();
-        let chosen = best_of(scores.iter().copied());
-        let (mut flattery, mut agreed) = (0.0, 0u32);
-        for draw in self.draws(n) {
-            let drawn: Vec<f64> = candidates
-                .iter()
-                .map(|values| mean_of(values, &draw))
-                .collect();
-            let best = best_of(drawn.iter().copied());
-            agreed += u32::from(best == chosen);
-            flattery += drawn[best] - scores[best];
-        }
-        let replicates = f64::from(self.replicates);
-        let optimism = std::f64::consts::SQRT_2 * flattery / replicates;
-        Ok(SelectionOptimism {
-            score: scores[chosen],
-            optimism: if candidates.len() == 1 { 0.0 } else { optimism },
-            agreement: f64::from(agreed) / replicates,
+        let pairs = self.drawn.iter().zip(&other.drawn);
+        let difference = Self {
+            value: self.value - other.value,
+            drawn: pairs.map(|(a, b)| a - b).collect(),
+            confidence: self.confidence,
+        };
+        Ok(difference.against_none())
+    }
+
+    /// What a difference says against there being none.
+    fn against_none(mut self) -> Option<PairedDifference> {
+        self.drawn.retain(|value| !value.is_nan());
+        let interval = self.interval().filter(|_| !self.value.is_nan())?;
+        // Rounding of equal differences must not count as a smaller one.
+        let least = self.value.abs() * (1.0 - 1e-9);
+        let as_far = self
+            .drawn
+            .iter()
+            .filter(|drawn| (*drawn - self.value).abs() >= least)
+            .count();
+        Some(PairedDifference {
+            difference: self.value,
+            p_value: (as_far + 1) as f64 / (self.drawn.len() + 1) as f64,
+            interval,
         })
     }
 }
 
-/// The first of the highest.
-fn best_of(scores: impl Iterator<Item = f64>) -> usize {
-    let mut best = (0, f64::NEG_INFINITY);
+impl SelectionOptimism {
+    /// From the candidates' scores on the same draws, higher being better; of equals the earlier is chosen, and never one that is
+    /// NaN. With one candidate the optimism is 0. `None` without candidates or draws, or when there is nothing to choose.
+    ///
+    /// In each draw the best there is chosen, and its score there compared with its score on all examples (the optimism of
+    /// Efron and Tibshirani 1993, section 17.6). The scores on all examples, among which the draws choose, already hold noise as
+    /// large as that of the draws; where candidates are truly alike this takes 1 / sqrt 2 off, which is put back. Where they
+    /// truly differ the estimate is up to that factor too high.
+    #[must_use]
+    pub fn of(candidates: &[Replicates]) -> Option<Self> {
+        let chosen = best_of(candidates.iter().map(|candidate| candidate.value))?;
+        let draws = candidates
+            .iter()
+            .map(|candidate| candidate.drawn.len())
+            .min()?;
+        let (mut flattery, mut agreed, mut counted) = (0.0, 0u32, 0u32);
+        for draw in 0..draws {
+            let scores = candidates.iter().map(|candidate| candidate.drawn[draw]);
+            let Some(best) = best_of(scores) else {
+                continue;
+            };
+            counted += 1;
+            agreed += u32::from(best == chosen);
+            flattery += candidates[best].drawn[draw] - candidates[best].value;
+        }
+        let counted = (counted > 0).then_some(f64::from(counted))?;
+        let optimism = std::f64::consts::SQRT_2 * flattery / counted;
+        Some(Self {
+            score: candidates[chosen].value,
+            optimism: if candidates.len() == 1 { 0.0 } else { optimism },
+            agreement: f64::from(agreed) / counted,
+        })
+    }
+}
+
+/// The first of the highest; `None` when all are NaN.
+fn best_of(scores: impl Iterator<Item = f64>) -> Option<usize> {
+    let mut best: Option<(usize, f64)> = None;
     for (at, score) in scores.enumerate() {
-        if score > best.1 {
-            best = (at, score);
+        if score > best.map_or(f64::NEG_INFINITY, |(_, score)| score) {
+            best = Some((at, score));
         }
     }
-    best.0
+    best.map(|(at, _)| at)
+}
+
+/// Whether both have a finite value for each of as many examples.
+fn check_pairs(first: &[f64], second: &[f64]) -> Result<(), StatisticsError> {
+    if first.len() != second.len() {
+        return Err(StatisticsError::NotPaired {
+            first: first.len(),
+            second: second.len(),
+        });
+    }
+    check_finite(first)?;
+    check_finite(second)
 }
 
 fn check_finite(values: &[f64]) -> Result<(), StatisticsError> {
@@ -234,10 +280,6 @@ fn check_finite(values: &[f64]) -> Result<(), StatisticsError> {
         }),
         None => Ok(()),
     }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
 }
 
 fn mean_of(values: &[f64], at: &[u32]) -> f64 {
@@ -258,9 +300,12 @@ mod tests {
 
     #[test]
     fn one_value_everywhere_has_no_width() {
-        let interval = Bootstrap::default().interval(50, |draw| mean_of(&[0.25; 50], draw));
+        let found = Bootstrap::default().replicate(50, 1, |draw, mean| {
+            mean[0] = mean_of(&[0.25; 50], draw);
+            Ok::<(), StatisticsError>(())
+        });
         assert_eq!(
-            interval.unwrap(),
+            found.unwrap()[0].interval(),
             Some(Interval {
                 low: 0.25,
                 high: 0.25,
@@ -273,7 +318,7 @@ mod tests {
     fn bad_input_is_an_error() {
         let bootstrap = Bootstrap::default();
         assert_eq!(
-            bootstrap.interval(0, |_| 0.0),
+            bootstrap.paired_difference(&[], &[]),
             Err(StatisticsError::NoExamples)
         );
         assert_eq!(
@@ -292,7 +337,7 @@ mod tests {
             ..bootstrap
         };
         assert_eq!(
-            none.interval(3, |_| 0.0),
+            none.paired_difference(&[1.0], &[0.0]),
             Err(StatisticsError::NoReplicates)
         );
         let sure = Bootstrap {
@@ -300,7 +345,7 @@ mod tests {
             ..bootstrap
         };
         assert_eq!(
-            sure.interval(3, |_| 0.0),
+            sure.paired_difference(&[1.0], &[0.0]),
             Err(StatisticsError::Confidence { found: 1.0 })
         );
     }

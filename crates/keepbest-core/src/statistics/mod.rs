@@ -19,7 +19,7 @@ mod normal;
 mod paired;
 mod random;
 
-pub use bootstrap::{Bootstrap, PairedDifference, SelectionOptimism};
+pub use bootstrap::{Bootstrap, PairedDifference, Replicates, SelectionOptimism};
 pub use interval::{Interval, StatisticsError, wilson};
 pub use normal::normal_quantile;
 pub use paired::mcnemar_exact;

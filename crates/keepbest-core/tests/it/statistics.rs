@@ -1,6 +1,8 @@
 //! Intervals and tests against scipy, and against simulations in which the truth is known.
 
-use keepbest_core::statistics::{Bootstrap, mcnemar_exact, normal_quantile, wilson};
+use keepbest_core::statistics::{
+    Bootstrap, StatisticsError, mcnemar_exact, normal_quantile, wilson,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -136,10 +138,12 @@ fn intervals_cover_the_truth_as_often_as_they_say() {
                 confidence: 0.95,
             };
             let interval = bootstrap
-                .interval(n, |draw| {
-                    draw.iter().map(|&at| losses[at as usize]).sum::<f64>() / n as f64
+                .replicate(n, 1, |draw, mean| {
+                    mean[0] = draw.iter().map(|&at| losses[at as usize]).sum::<f64>() / n as f64;
+                    Ok::<(), StatisticsError>(())
                 })
-                .unwrap()
+                .unwrap()[0]
+                .interval()
                 .unwrap();
             inside += u32::from(interval.contains(1.0));
         }

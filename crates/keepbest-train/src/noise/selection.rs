@@ -1,6 +1,6 @@
 //! Which evaluations cannot be told from the best, and how much choosing among them flatters it.
 
-use keepbest_core::statistics::{Bootstrap, SelectionOptimism};
+use keepbest_core::statistics::SelectionOptimism;
 use keepbest_keeper::RunView;
 use serde::Serialize;
 
@@ -10,8 +10,8 @@ use super::{PairedTest, REPLICATES, Trace};
 const SIGNIFICANT: f64 = 0.05;
 /// An optimism of the val score from which on it is worth a warning: half a percent point.
 const WORTH_A_WARNING: f64 = 0.005;
-/// Images times evaluations times replicates that the estimate of the optimism may cost: half a second or so.
-const BUDGET: usize = 300_000_000;
+/// Images times evaluations times replicates that may be looked at: a second or two.
+const BUDGET: usize = 600_000_000;
 
 /// An evaluation beside the best.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -31,12 +31,13 @@ pub struct Compared {
 pub struct Selection {
     /// The paired test, in words.
     pub test: String,
+    /// What it is of, and the optimism: a metric without its split, or an expression.
+    pub scored: String,
     /// Images of the val split.
     pub images: usize,
     /// Evaluations that were compared with the best, by step.
     pub compared: Vec<Compared>,
-    /// How much the best's score owes to its being chosen: of the accuracy, or of the log loss (as a gain, so positive too)
-    /// where a loss decides.
+    /// How much the best's score owes to its being chosen, positive where less is better, too.
     pub optimism: Option<SelectionOptimism>,
 }
 
@@ -45,35 +46,28 @@ impl Selection {
     #[must_use]
     pub fn of(view: &RunView) -> Option<Self> {
         let best = view.best()?;
-        let monitor = view
-            .state()
-            .started
-            .as_ref()?
-            .objective
-            .monitor()
-            .to_string();
-        let test = PairedTest::of(&monitor);
+        let test = PairedTest::of(&view.state().started.as_ref()?.objective);
         let chosen = Trace::read(view.path(), best.step).ok()?;
+        // Those that could not have been best were not in the choice.
+        let (records, traces): (Vec<_>, Vec<_>) = view
+            .history()
+            .iter()
+            .filter(|record| record.score.is_some())
+            .filter_map(|record| {
+                let trace = Trace::read(view.path(), record.step).ok()?;
+                trace.pairs_with(&chosen).then_some((record, trace))
+            })
+            .unzip();
+        let cost = chosen.len() * traces.len();
+        let replicates = (BUDGET / cost.max(1)).clamp(100, REPLICATES as usize) as u32;
+        let scores = test.replicate(&traces, replicates).ok()?;
+        let at = records.iter().position(|record| record.step == best.step)?;
         let mut compared = Vec::new();
-        let mut candidates: Vec<Vec<f64>> = Vec::new();
-        for record in view.history() {
-            // Those that could not have been best were not in the choice.
-            let Some(trace) = Trace::read(view.path(), record.step)
-                .ok()
-                .filter(|trace| record.score.is_some() && trace.pairs_with(&chosen))
-            else {
-                continue;
-            };
-            candidates.push(match test {
-                PairedTest::McNemar => trace
-                    .right()
-                    .iter()
-                    .map(|right| f64::from(*right))
-                    .collect(),
-                PairedTest::LogLoss => trace.losses().into_iter().map(|loss| -loss).collect(),
-            });
+        for ((record, trace), of_trace) in records.iter().zip(&traces).zip(&scores) {
             if record.step != best.step {
-                let (p_value, _) = test.compare(&chosen, &trace).ok()?;
+                let (p_value, _) = test
+                    .tell_apart((&chosen, &scores[at]), (trace, of_trace))
+                    .ok()?;
                 compared.push(Compared {
                     step: record.step,
                     epoch: record.epoch,
@@ -81,29 +75,17 @@ impl Selection {
                 });
             }
         }
-        let cost = chosen.len() * candidates.len();
-        let replicates = (BUDGET / cost.max(1)).clamp(50, REPLICATES as usize) as u32;
-        let bootstrap = Bootstrap {
-            replicates,
-            ..Bootstrap::default()
-        };
-        let borrowed: Vec<&[f64]> = candidates.iter().map(Vec::as_slice).collect();
+        let optimism = SelectionOptimism::of(&scores).map(|found| SelectionOptimism {
+            score: test.sign() * found.score,
+            ..found
+        });
         Some(Self {
             test: test.to_string(),
+            scored: test.scored(),
             images: chosen.len(),
             compared,
-            optimism: bootstrap.selection_optimism(&borrowed).ok(),
+            optimism,
         })
-    }
-
-    /// The metric that the optimism is of, without its split.
-    #[must_use]
-    pub fn scored(&self) -> &'static str {
-        if self.test == PairedTest::McNemar.to_string() {
-            "accuracy"
-        } else {
-            "log_loss"
-        }
     }
 
     /// The evaluations that cannot be told from the best.
@@ -133,7 +115,7 @@ impl Selection {
             .optimism
             .filter(|found| found.optimism >= WORTH_A_WARNING)?;
         let beside = test.map_or_else(String::new, |test| format!("; on test it is {test:.4}"));
-        let what = format!("val/{} of {:.4}", self.scored(), found.score.abs());
+        let what = format!("{} of {:.4} on val", self.scored, found.score);
         Some(format!(
             "the best was chosen among {} evaluations on {} images: its {what} flatters it by about {:.4}{beside}",
             self.compared.len() + 1,

@@ -1,4 +1,5 @@
-//! How each image of the val split came out in one evaluation: a bit and a loss an image, in a small file of the run.
+//! How each image of the val split came out in one evaluation: its label, the class decided for and a loss, in a small file of the
+//! run.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +10,11 @@ use crate::outcomes::Outcomes;
 /// The folder of the traces in a run.
 const FOLDER: &str = "outcomes";
 /// How a file begins: the format and its version.
-const MAGIC: &[u8; 8] = b"kbtrace1";
+const MAGIC: &[u8; 8] = b"kbtrace2";
 /// As many traces as a run keeps: those of its latest evaluations, and that of the best.
 pub(super) const KEPT: usize = 200;
-/// Magic, number of images, fingerprint of the split.
-const HEADER: usize = 8 + 8 + 32;
+/// Magic, number of images, fingerprint of the split, number of classes.
+const HEADER: usize = 8 + 8 + 32 + 4;
 /// BLAKE3 of everything before it.
 const CHECK: usize = 32;
 
@@ -21,9 +22,15 @@ const CHECK: usize = 32;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace {
     images: [u8; 32],
-    right: Vec<bool>,
+    classes: u32,
+    labels: Vec<u32>,
+    /// [`UNDECIDED`] where the network's numbers were not finite.
+    decided: Vec<u32>,
     losses: Vec<f32>,
 }
+
+/// No class.
+const UNDECIDED: u32 = u32::MAX;
 
 /// Why a trace cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +57,12 @@ impl Trace {
     pub(crate) fn new(outcomes: &Outcomes, fingerprint: &str) -> Self {
         Self {
             images: *blake3::hash(fingerprint.as_bytes()).as_bytes(),
-            right: outcomes.right(),
+            classes: outcomes.classes() as u32,
+            labels: outcomes.labels().to_vec(),
+            decided: outcomes
+                .decided()
+                .map(|class| class.unwrap_or(UNDECIDED))
+                .collect(),
             losses: outcomes
                 .log_losses()
                 .into_iter()
@@ -62,25 +74,53 @@ impl Trace {
     /// How many images there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.right.len()
+        self.labels.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.right.is_empty()
+        self.labels.is_empty()
+    }
+
+    /// How many classes there are.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.classes as usize
     }
 
     /// Whether each image was right.
-    #[must_use]
-    pub fn right(&self) -> &[bool] {
-        &self.right
+    pub fn right(&self) -> impl Iterator<Item = bool> {
+        let pairs = self.labels.iter().zip(&self.decided);
+        pairs.map(|(label, decided)| label == decided)
     }
 
-    /// The log loss of each image.
-    #[must_use]
-    pub fn losses(&self) -> Vec<f64> {
-        self.losses.iter().copied().map(f64::from).collect()
+    /// Label and decision of some of the images. A decision that was none is of no class.
+    ///
+    /// # Panics
+    /// When there is no such image; so do the next two.
+    pub(super) fn decisions(&self, images: &[u32]) -> impl Iterator<Item = (u32, u32)> {
+        let images = images.iter().map(|image| *image as usize);
+        images.map(|image| (self.labels[image], self.decided[image]))
+    }
+
+    pub(super) fn accuracy(&self, images: &[u32]) -> f64 {
+        let right = self
+            .decisions(images)
+            .filter(|(label, decided)| label == decided);
+        right.count() as f64 / images.len() as f64
+    }
+
+    pub(super) fn mean_loss(&self, images: &[u32]) -> f64 {
+        let losses = images
+            .iter()
+            .map(|image| f64::from(self.losses[*image as usize]));
+        losses.sum::<f64>() / images.len() as f64
+    }
+
+    /// The first image that nothing was decided for.
+    pub(super) fn undecided(&self) -> Option<usize> {
+        self.decided.iter().position(|class| *class == UNDECIDED)
     }
 
     /// Whether both are of the same images.
@@ -89,15 +129,24 @@ impl Trace {
         self.images == other.images && self.len() == other.len()
     }
 
+    /// Bytes of a class number, all ones standing for none.
+    fn width(classes: u32) -> usize {
+        match classes {
+            0..0xff => 1,
+            0xff..0xffff => 2,
+            _ => 4,
+        }
+    }
+
     fn encode(&self) -> Vec<u8> {
-        let mut bytes =
-            Vec::with_capacity(HEADER + self.len().div_ceil(8) + 4 * self.len() + CHECK);
+        let width = Self::width(self.classes);
+        let mut bytes = Vec::with_capacity(HEADER + (2 * width + 4) * self.len() + CHECK);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&(self.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&self.images);
-        for eight in self.right.chunks(8) {
-            let bits = eight.iter().enumerate();
-            bytes.push(bits.fold(0, |byte, (i, right)| byte | u8::from(*right) << i));
+        bytes.extend_from_slice(&self.classes.to_le_bytes());
+        for class in self.labels.iter().chain(&self.decided) {
+            bytes.extend_from_slice(&class.to_le_bytes()[..width]);
         }
         for loss in &self.losses {
             bytes.extend_from_slice(&loss.to_le_bytes());
@@ -115,16 +164,38 @@ impl Trace {
         }
         let (count, rest) = rest.split_first_chunk::<8>()?;
         let (images, rest) = rest.split_first_chunk::<32>()?;
+        let (classes, rest) = rest.split_first_chunk::<4>()?;
         let count = usize::try_from(u64::from_le_bytes(*count)).ok()?;
-        let (bits, losses) = rest.split_at_checked(count.div_ceil(8))?;
-        if losses.len() != count.checked_mul(4)? {
+        let classes = u32::from_le_bytes(*classes);
+        let width = Self::width(classes);
+        if rest.len() != count.checked_mul(2 * width + 4)? {
             return None;
         }
-        Some(Self {
+        let (labels, rest) = rest.split_at(count * width);
+        let (decided, losses) = rest.split_at(count * width);
+        let none = UNDECIDED >> (32 - 8 * width);
+        let read = |class: &[u8]| {
+            class
+                .iter()
+                .rev()
+                .fold(0, |value, byte| value << 8 | u32::from(*byte))
+        };
+        let labels: Vec<u32> = labels.chunks_exact(width).map(read).collect();
+        let decided: Vec<u32> = decided
+            .chunks_exact(width)
+            .map(read)
+            .map(|class| if class == none { UNDECIDED } else { class })
+            .collect();
+        let is_class = |class: &u32| *class < classes;
+        let are_classes = labels.iter().all(is_class)
+            && decided
+                .iter()
+                .all(|class| is_class(class) || *class == UNDECIDED);
+        are_classes.then(|| Self {
             images: *images,
-            right: (0..count)
-                .map(|i| bits[i / 8] >> (i % 8) & 1 == 1)
-                .collect(),
+            classes,
+            labels,
+            decided,
             losses: losses
                 .as_chunks()
                 .0
@@ -199,31 +270,72 @@ fn steps_in(run: &Path) -> Vec<u64> {
 mod tests {
     use super::*;
 
-    fn trace(right: &[bool]) -> Trace {
-        Trace {
-            images: [7; 32],
-            right: right.to_vec(),
-            losses: (0..right.len()).map(|i| i as f32 / 3.0).collect(),
+    impl Trace {
+        /// Of images of any split.
+        pub(crate) fn from_parts(
+            classes: u32,
+            labels: Vec<u32>,
+            decided: Vec<u32>,
+            losses: Vec<f32>,
+        ) -> Self {
+            Self {
+                images: [7; 32],
+                classes,
+                labels,
+                decided,
+                losses,
+            }
         }
+
+        pub(crate) fn undecide(&mut self, image: usize) {
+            self.decided[image] = UNDECIDED;
+        }
+    }
+
+    /// Every third image is wrong.
+    fn trace(classes: u32, count: u32) -> Trace {
+        let labels: Vec<u32> = (0..count).map(|image| (image * 7) % classes).collect();
+        let decided = labels.iter().enumerate();
+        let decided = decided.map(|(image, label)| (label + u32::from(image % 3 == 0)) % classes);
+        let losses = (0..count).map(|image| image as f32 / 3.0).collect();
+        Trace::from_parts(classes, labels.clone(), decided.collect(), losses)
     }
 
     #[test]
     fn what_is_kept_is_read_and_damage_is_noticed() {
         let run = tempfile::tempdir().unwrap();
-        for count in [1, 8, 9, 600] {
-            let kept = trace(&(0..count).map(|i| i % 3 == 0).collect::<Vec<_>>());
+        for (classes, count, width) in [
+            (2, 1, 1),
+            (254, 9, 1),
+            (255, 9, 2),
+            (70_000, 8, 4),
+            (10, 600, 1),
+        ] {
+            let mut kept = trace(classes, count);
+            kept.undecide(0);
             kept.keep(run.path(), 12, None).unwrap();
-            assert_eq!(Trace::read(run.path(), 12).unwrap(), kept);
+            let read = Trace::read(run.path(), 12).unwrap();
+            assert_eq!(read, kept);
+            assert_eq!(
+                (read.undecided(), read.right().next()),
+                (Some(0), Some(false))
+            );
+            let size = std::fs::metadata(path_of(run.path(), 12)).unwrap().len();
+            assert_eq!(size, 52 + (2 * width + 4) * u64::from(count) + 32);
         }
         let path = path_of(run.path(), 12);
         let whole = std::fs::read(&path).unwrap();
-        assert_eq!(whole.len(), 48 + 75 + 2400 + 32);
         for at in [0, 9, 20, 50, 200, whole.len() - 1] {
             let mut bytes = whole.clone();
             bytes[at] ^= 4;
             assert_eq!(Trace::decode(&bytes), None, "{at}");
             assert_eq!(Trace::decode(&whole[..at]), None, "{at}");
         }
+        // Whoever can forge the check still cannot name a class that there is not.
+        let mut body = whole[..whole.len() - CHECK].to_vec();
+        body[HEADER] = 10;
+        let check = *blake3::hash(&body).as_bytes();
+        assert_eq!(Trace::decode(&[&body[..], &check].concat()), None);
         assert!(matches!(
             Trace::read(run.path(), 13),
             Err(TraceError::Io { .. })
@@ -235,7 +347,7 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         let count = KEPT as u64 + 5;
         for step in 1..=count {
-            trace(&[true]).keep(run.path(), step, Some(2)).unwrap();
+            trace(2, 1).keep(run.path(), step, Some(2)).unwrap();
         }
         let kept = steps_in(run.path());
         assert_eq!(kept.len(), KEPT + 1);

@@ -180,7 +180,7 @@ fn summary(report: &Report) -> Vec<String> {
             .closeups
             .iter()
             .find(|closeup| closeup.split == "test")
-            .and_then(|closeup| closeup.report.metric(selection.scored()));
+            .and_then(|closeup| closeup.report.metric(&selection.scored));
         let words = [selection.words(), selection.warning(test)];
         told.extend(words.into_iter().flatten().map(|words| sentence(&words)));
     }

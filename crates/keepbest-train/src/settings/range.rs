@@ -40,9 +40,11 @@ const RANGES: &[Range] = &[
         n >= 1.0
     }),
     ("max-minutes", "a number above 0, or none", |x| x > 0.0),
-    ("significant", "a number between 0 and 1, or none", |x| {
-        x > 0.0 && x < 1.0
-    }),
+    (
+        "significant",
+        "a number from 0.0001 to below 1, or none",
+        |x| (0.0001..1.0).contains(&x),
+    ),
 ];
 
 /// What the setting's number must be, when it is more than a number.

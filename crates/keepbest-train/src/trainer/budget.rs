@@ -15,8 +15,12 @@ use crate::settings::TimeBudget;
 
 /// Steps before the first that counts: they touch memory that later ones find.
 const WARM_UP: u32 = 2;
-/// Steps that count, at least, and the time that they take, at least.
-const STEPS: (u32, Duration) = (3, Duration::from_secs(1));
+/// Time of which the speed is taken, at least a step; and how many such times, of which the middle one counts: a moment in which
+/// the machine was busy with something else is not the run's speed.
+const STRETCH: Duration = Duration::from_millis(100);
+const STRETCHES: usize = 15;
+/// With large steps fewer stretches are enough, when they took this long.
+const ENOUGH: (usize, Duration) = (3, Duration::from_secs(3));
 /// Evaluation that is measured, where val takes longer.
 const EVALUATION: Duration = Duration::from_millis(500);
 /// Part of the time that is planned for. The rest is for saving, the page, and a speed that varies: a run of five minutes was
@@ -104,7 +108,9 @@ fn image_seconds(course: &Course<'_>) -> Result<f64, TrainError> {
     let mut engine = CpuEngine::new(course.spec, course.engine.clone())?;
     let mut epoch = 1;
     let mut batches = course.loader.epoch(epoch, 0);
-    let (mut since, mut steps, mut images) = (Instant::now(), 0, 0);
+    let mut steps = 0;
+    let (mut begun, mut since, mut images) = (Instant::now(), Instant::now(), 0);
+    let mut found = Vec::new();
     loop {
         let Some(batch) = batches.next() else {
             epoch += 1;
@@ -117,13 +123,19 @@ fn image_seconds(course: &Course<'_>) -> Result<f64, TrainError> {
             .step(&batch.images, labels(&batch), 0.0)
             .map_err(TrainError::Step)?;
         steps += 1;
-        if steps == WARM_UP {
-            (since, images) = (Instant::now(), 0);
-        } else {
-            images += batch.len();
+        if steps <= WARM_UP {
+            (begun, since) = (Instant::now(), Instant::now());
+            continue;
         }
-        if steps >= WARM_UP + STEPS.0 && since.elapsed() >= STEPS.1 {
-            return Ok(since.elapsed().as_secs_f64() / images as f64);
+        images += batch.len();
+        if since.elapsed() < STRETCH {
+            continue;
+        }
+        found.push(since.elapsed().as_secs_f64() / images as f64);
+        (since, images) = (Instant::now(), 0);
+        if found.len() >= STRETCHES || (found.len() >= ENOUGH.0 && begun.elapsed() >= ENOUGH.1) {
+            found.sort_by(f64::total_cmp);
+            return Ok(found[found.len() / 2]);
         }
     }
 }

@@ -17,7 +17,6 @@ pub(super) struct Gate {
 impl Gate {
     /// That of a run that begins or is taken up.
     pub fn of(run: &Run) -> Self {
-        let monitor = run.setup.objective.monitor().to_string();
         let best = run.keeper.evaluations().best().and_then(|record| {
             // Runs of earlier versions have no traces: then the next best is taken as it comes.
             let trace = Trace::read(&run.path, record.step).ok()?;
@@ -25,7 +24,7 @@ impl Gate {
         });
         let limit = run.setup.config.significant;
         Self {
-            test: limit.map(|limit| (PairedTest::of(&monitor), limit)),
+            test: limit.map(|limit| (PairedTest::of(&run.setup.objective), limit)),
             best,
         }
     }
@@ -39,10 +38,10 @@ impl Gate {
 
     /// Why this evaluation must not replace the best, however high its score.
     pub fn holds_back(&self, trace: &Trace) -> Option<String> {
-        let (test, limit) = self.test?;
+        let (test, limit) = self.test.as_ref()?;
         let (_, epoch, best) = self.best.as_ref()?;
-        match test.compare(trace, best) {
-            Ok((p_value, true)) if p_value < limit => None,
+        match test.compare(trace, best, *limit) {
+            Ok((p_value, true)) if p_value < *limit => None,
             Ok((p_value, _)) => Some(format!(
                 "not significantly better than the best of epoch {epoch} (p = {p_value:.3}, {test})"
             )),

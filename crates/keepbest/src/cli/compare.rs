@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use keepbest_core::Metrics;
-use keepbest_core::statistics::Interval;
+use keepbest_core::statistics::{Interval, PairedDifference};
+use keepbest_core::{Direction, Metrics};
 use keepbest_keeper::RunView;
-use keepbest_train::{Comparison, Model, ModelPlace, Outcomes, Overlaid, find_model, overlay_page};
+use keepbest_train::{
+    Comparison, Model, ModelPlace, Outcomes, OutcomesError, Overlaid, Resampled, find_model,
+    overlay_page,
+};
 use serde_json::json;
 
 use crate::cli::args::CompareArgs;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::measure::{How, Subject, bootstrap, intervals};
+use crate::cli::measure::{How, Subject, resample};
 use crate::cli::report::cannot_write;
 use crate::cli::runs::view;
 use crate::cli::table::Table;
@@ -38,6 +41,14 @@ struct Side {
     metrics: Metrics,
     intervals: BTreeMap<String, Interval>,
     outcomes: Outcomes,
+    resampled: Resampled,
+}
+
+/// The first model against another.
+struct Pair {
+    counts: Comparison,
+    /// First minus second.
+    differences: BTreeMap<String, PairedDifference>,
 }
 
 pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
@@ -83,16 +94,17 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         };
         let measured = subject.measure(split, how)?;
         let metrics = measured.metrics(split);
-        let intervals = intervals(&measured, split)?;
         let Some(outcomes) = measured.outcomes else {
             return Err(Failure::new(Exit::Failed, "no outcomes were kept"));
         };
+        let resampled = resample(&outcomes, split)?;
         sides.push(Side {
             name: name.clone(),
             model: subject.model,
             metrics,
-            intervals,
+            intervals: resampled.intervals(),
             outcomes,
+            resampled,
         });
     }
     let (first, others) = sides
@@ -100,14 +112,19 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         .ok_or_else(|| Failure::new(Exit::Usage, "there is nothing to compare"))?;
     let comparisons = others
         .iter()
-        .map(|other| first.outcomes.compare(&other.outcomes, &bootstrap()))
-        .collect::<Result<Vec<Comparison>, _>>()
+        .map(|other| {
+            Ok(Pair {
+                counts: first.outcomes.compare(&other.outcomes)?,
+                differences: first.resampled.minus(&other.resampled)?,
+            })
+        })
+        .collect::<Result<Vec<Pair>, OutcomesError>>()
         .map_err(|error| Failure::of(Exit::Failed, &error))?;
     let settings = different_settings(args)?;
     let mut told = metrics_table(&sides, split);
     for (other, found) in others.iter().zip(&comparisons) {
         told.push(String::new());
-        told.extend(words(&first.name, &other.name, found));
+        told.extend(words(&first.name, &other.name, found, split));
     }
     if !settings.is_empty() {
         told.push(String::new());
@@ -133,12 +150,12 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             json!({
                 "first": first.name,
                 "second": other.name,
-                "both_right": found.both_right,
-                "only_first_right": found.only_first,
-                "only_second_right": found.only_second,
-                "both_wrong": found.both_wrong,
-                "mcnemar_p": found.mcnemar_p,
-                "log_loss": found.log_loss,
+                "both_right": found.counts.both_right,
+                "only_first_right": found.counts.only_first,
+                "only_second_right": found.counts.only_second,
+                "both_wrong": found.counts.both_wrong,
+                "mcnemar_p": found.counts.mcnemar_p,
+                "differences": found.differences,
             })
         });
         output::json(&json!({
@@ -226,58 +243,41 @@ fn metrics_table(sides: &[Side], split: &str) -> Vec<String> {
 }
 
 /// The pair in words.
-fn words(first: &str, second: &str, found: &Comparison) -> Vec<String> {
+fn words(first: &str, second: &str, found: &Pair, split: &str) -> Vec<String> {
     let alone =
         |name: &str, images: u64| format!("{name} alone is right on {}", count(images, "image"));
-    let p = |p: f64| {
-        if p < 0.0001 {
-            "p < 0.0001".into()
-        } else {
-            format!("p = {p:.4}")
-        }
-    };
-    let accuracy = if found.mcnemar_p < SIGNIFICANT {
-        let better = if found.only_first > found.only_second {
-            first
-        } else {
-            second
-        };
-        format!(
-            "accuracy: {better} is better ({}, McNemar exact)",
-            p(found.mcnemar_p)
-        )
-    } else {
-        format!(
-            "accuracy: they cannot be told apart ({}, McNemar exact)",
-            p(found.mcnemar_p)
-        )
-    };
-    let loss = if found.log_loss.p_value < SIGNIFICANT {
-        let better = if found.log_loss.difference < 0.0 {
-            first
-        } else {
-            second
-        };
-        format!(
-            "log loss: {better} is better ({}, paired bootstrap)",
-            p(found.log_loss.p_value)
-        )
-    } else {
-        format!(
-            "log loss: they cannot be told apart ({}, paired bootstrap)",
-            p(found.log_loss.p_value)
-        )
-    };
-    vec![
+    let mut lines = vec![
         format!("{first} against {second}"),
         format!(
             "  {}, {}",
-            alone(first, found.only_first),
-            alone(second, found.only_second)
+            alone(first, found.counts.only_first),
+            alone(second, found.counts.only_second)
         ),
-        format!("  {accuracy}"),
-        format!("  {loss}"),
-    ]
+    ];
+    for metric in SHOWN {
+        let Some(paired) = found.differences.get(&format!("{split}/{metric}")) else {
+            continue;
+        };
+        let (p, test) = match metric {
+            "accuracy" => (found.counts.mcnemar_p, "McNemar exact"),
+            _ => (paired.p_value, "paired bootstrap"),
+        };
+        let less_is_better = Direction::of_metric(metric) == Some(Direction::Minimise);
+        let verdict = if p >= SIGNIFICANT {
+            "no difference to tell".to_owned()
+        } else if (paired.difference > 0.0) != less_is_better {
+            format!("{first} is better")
+        } else {
+            format!("{second} is better")
+        };
+        let p = if p < 0.0001 {
+            "p < 0.0001".to_owned()
+        } else {
+            format!("p = {p:.4}")
+        };
+        lines.push(format!("  {metric}: {verdict} ({p}, {test})"));
+    }
+    lines
 }
 
 /// The keys of `run.toml` in which the runs differ, with each run's value; empty unless all models are runs.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use keepbest_core::classification::{ClassificationOptions, DecisionMetric};
 use keepbest_core::statistics::{Bootstrap, Interval, wilson};
 use keepbest_data::{Fingerprint, PrepareOptions, Prepared, Subset};
-use keepbest_train::{DataRecord, Evaluator, Measured, Model, SplitRecord};
+use keepbest_train::{DataRecord, Evaluator, Measured, Model, Outcomes, Resampled, SplitRecord};
 
 use crate::cli::args::{Compute, DataDir, Split};
 use crate::cli::failure::{Exit, Failure};
@@ -154,19 +154,24 @@ impl ChangedSplit {
 const REPLICATES: u32 = 1000;
 
 /// The bootstrap of every interval and paired test here, the same each time.
-pub fn bootstrap() -> Bootstrap {
+fn bootstrap() -> Bootstrap {
     Bootstrap {
         replicates: REPLICATES,
         ..Bootstrap::default()
     }
 }
 
+/// All metrics, of the images and of draws of them.
+pub fn resample(outcomes: &Outcomes, split: &str) -> Result<Resampled, Failure> {
+    outcomes
+        .resample(split, &bootstrap())
+        .map_err(|error| Failure::of(Exit::Failed, &error))
+}
+
 /// The interval of the accuracy, and of all other metrics when the outcomes were kept.
 pub fn intervals(measured: &Measured, split: &str) -> Result<BTreeMap<String, Interval>, Failure> {
     if let Some(outcomes) = &measured.outcomes {
-        return outcomes
-            .intervals(split, &bootstrap())
-            .map_err(|error| Failure::of(Exit::Failed, &error));
+        return Ok(resample(outcomes, split)?.intervals());
     }
     let matrix = measured.report.confusion();
     if measured.report.non_finite() > 0 {

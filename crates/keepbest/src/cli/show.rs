@@ -134,7 +134,7 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         let test = facts
             .test
             .as_ref()
-            .and_then(|test| test[format!("test/{}", selection.scored())].as_f64());
+            .and_then(|test| test[format!("test/{}", selection.scored)].as_f64());
         if let Some(words) = selection.words() {
             fact("noise", words);
         }

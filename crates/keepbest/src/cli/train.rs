@@ -198,7 +198,7 @@ fn finish(
     let test = finished
         .test
         .as_ref()
-        .and_then(|test| test.report.metric(finished.selection.as_ref()?.scored()));
+        .and_then(|test| test.report.metric(&finished.selection.as_ref()?.scored));
     if let Some(warning) = finished
         .selection
         .as_ref()

@@ -1,5 +1,7 @@
 //! `compare`, and the intervals of `evaluate`.
 
+use serde_json::json;
+
 use crate::support::Place;
 
 #[test]
@@ -27,13 +29,30 @@ fn models_are_compared_in_pairs_on_the_same_images() {
     // One model with itself.
     let same = place.json("compare one one --json");
     assert_eq!(same["pairs"][0]["mcnemar_p"], 1.0);
-    assert_eq!(same["pairs"][0]["log_loss"]["difference"], 0.0);
+    for metric in ["val/log_loss", "val/f1_macro"] {
+        let found = &same["pairs"][0]["differences"][metric];
+        assert_eq!(
+            (&found["difference"], &found["p_value"]),
+            (&json!(0.0), &json!(1.0))
+        );
+    }
+    // Every difference is that of the metrics, and so is its sign.
+    let metric =
+        |model: usize, name: &str| found["models"][model]["metrics"][name].as_f64().unwrap();
+    for name in ["val/f1_macro", "val/log_loss", "val/roc_auc_ovr"] {
+        let difference = pair["differences"][name]["difference"].as_f64().unwrap();
+        assert!(
+            (metric(0, name) - metric(1, name) - difference).abs() < 1e-12,
+            "{name}"
+        );
+    }
     let said = place.ok("compare one two").out;
     for words in [
         "one against two",
         "alone is right on",
         "McNemar exact",
-        "accuracy",
+        "f1_macro: one is better (p",
+        "log_loss: one is better (p",
         "lr",
     ] {
         assert!(said.contains(words), "{words:?} is not in\n{said}");

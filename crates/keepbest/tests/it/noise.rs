@@ -94,12 +94,46 @@ fn what_cannot_be_told_from_the_best_is_named() {
     // By the loss, and without the files.
     place.trained("loss", &format!("{ROUGH} --monitor val/loss"));
     let shown = place.json("show loss --json");
-    assert_eq!(
-        shown["selection"]["test"],
-        "paired bootstrap of the log loss"
-    );
+    assert_eq!(shown["selection"]["test"], "paired bootstrap of log_loss");
     std::fs::remove_dir_all(place.path("runs/loss/outcomes")).unwrap();
     assert_eq!(place.json("show loss --json")["selection"], Value::Null);
+}
+
+/// What is monitored is what is tested, not the accuracy.
+#[test]
+fn f1_is_tested_where_f1_decides() {
+    let place = Place::with_data();
+    place.trained(
+        "run",
+        &format!("{ROUGH} --lr 0.01 --monitor val/f1_macro --significant 0.0001"),
+    );
+    let shown = place.json("show run --json");
+    let selection = &shown["selection"];
+    assert_eq!(selection["test"], "paired bootstrap of f1_macro");
+    // The optimism is of the best's own value.
+    let values = history(&place, "run");
+    let f1 = |record: &Value| record["metrics"]["val/f1_macro"].as_f64().unwrap();
+    let highest = values.iter().map(f1).fold(0.0, f64::max);
+    let score = selection["optimism"]["score"].as_f64().unwrap();
+    assert!((score - highest).abs() < 1e-12, "{score} {highest}");
+    let held_back = values
+        .iter()
+        .filter_map(|record| record["reason"].as_str())
+        .filter(|reason| reason.contains("paired bootstrap of f1_macro"))
+        .count();
+    assert!(held_back > 0, "{values:?}");
+    place.ok("reproduce run --quiet");
+
+    place.trained(
+        "both",
+        &format!("{ROUGH} --monitor 0.5*val/f1_macro+0.5*val/recall_macro"),
+    );
+    let test = place.json("show both --json")["selection"]["test"].clone();
+    let test = test.as_str().unwrap().to_owned();
+    assert!(
+        test.starts_with("paired bootstrap of") && test.contains("val/recall_macro"),
+        "{test}"
+    );
 }
 
 #[test]
@@ -122,7 +156,8 @@ fn a_run_ends_at_its_target_or_when_its_time_is_up() {
     place.ok("reproduce time --quiet");
     for (args, words) in [
         ("--smooth ema:1", "ema:FACTOR"),
-        ("--significant 2", "between 0 and 1"),
+        ("--significant 2", "below 1"),
+        ("--significant 0.00001", "from 0.0001"),
         ("--max-minutes 0", "above 0"),
     ] {
         place

@@ -66,6 +66,33 @@ impl DecisionMetric {
         "cohen_kappa",
     ];
 
+    /// The value of decisions for examples of so many classes, each given by its label and the class decided for: what a
+    /// [report](crate::ClassificationReport) of them has. NaN when there are none, or one is of no class.
+    ///
+    /// ```
+    /// use keepbest_core::classification::DecisionMetric;
+    ///
+    /// let recall: DecisionMetric = "recall_macro".parse()?;
+    /// assert_eq!(recall.measure(2, [(0, 0), (0, 1), (1, 1), (1, 1)]), 0.75);
+    /// # Ok::<(), keepbest_core::classification::UnknownDecisionMetric>(())
+    /// ```
+    #[must_use]
+    pub fn measure(self, classes: usize, examples: impl IntoIterator<Item = (u32, u32)>) -> f64 {
+        let mut counts = vec![ClassCounts::default(); classes];
+        let mut any = false;
+        for (label, decision) in examples {
+            let (label, decision) = (label as usize, decision as usize);
+            if label >= classes || decision >= classes {
+                return f64::NAN;
+            }
+            any = true;
+            counts[label].support += 1;
+            counts[decision].predicted += 1;
+            counts[label].hits += u64::from(label == decision);
+        }
+        if any { self.of(&counts) } else { f64::NAN }
+    }
+
     /// The value, as a report has it.
     pub(super) fn of(self, counts: &[ClassCounts]) -> f64 {
         match self.0 {
