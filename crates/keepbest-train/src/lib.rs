@@ -40,7 +40,9 @@ pub use foreign::{Opened, about_model, open_any};
 pub use model::{Model, ModelError, named_spec};
 pub use model_ref::{DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_run};
 pub use noise::{Compared, PairedTest, Selection, Trace, TraceError};
-pub use outcomes::{Comparison, Outcomes, OutcomesError, Resampled, Wrong};
+pub use outcomes::{
+    ClassIntervals, Comparison, Intervals, Outcomes, OutcomesError, Resampled, Wrong,
+};
 pub use overfitting::Overfitting;
 pub use predict::{Guess, decide, top_k};
 pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};

@@ -4,6 +4,7 @@ use super::{
     averages::ClassCounts,
     calibration::Calibration,
     confusion::ConfusionMatrix,
+    example::Example,
     options::ClassificationOptions,
     ranking::Scores,
     report::{ClassificationReport, Parts},
@@ -153,7 +154,7 @@ impl ClassificationAccumulator {
         probabilities: &[f64],
         labels: &[u32],
     ) -> Result<(), ClassificationError> {
-        self.check_thresholds()?;
+        check_thresholds(&self.options, self.classes)?;
         check_batch(self.classes, probabilities, labels)?;
         for (row, label) in probabilities.chunks_exact(self.classes.max(1)).zip(labels) {
             self.record(row, *label);
@@ -172,7 +173,7 @@ impl ClassificationAccumulator {
         logits: &[f32],
         labels: &[u32],
     ) -> Result<(), ClassificationError> {
-        self.check_thresholds()?;
+        check_thresholds(&self.options, self.classes)?;
         check_shape(self.classes, logits.len(), labels)?;
         let mut probabilities = std::mem::take(&mut self.softmax);
         probabilities.clear();
@@ -184,29 +185,18 @@ impl ClassificationAccumulator {
         Ok(())
     }
 
-    fn check_thresholds(&self) -> Result<(), ClassificationError> {
-        match self.options.thresholds().map(Thresholds::classes) {
-            Some(found) if found != self.classes => Err(ClassificationError::Thresholds {
-                classes: self.classes,
-                found,
-            }),
-            _ => Ok(()),
-        }
-    }
-
     /// Takes in one checked example.
     fn record(&mut self, row: &[f64], label: u32) {
-        if !row.iter().all(|p| p.is_finite()) {
+        let Some(example) = Example::of(row, label, &self.options) else {
             self.non_finite += 1;
             return;
-        }
-        let truth = row[label as usize];
-        let (likeliest, confidence) = first_highest(row);
-        self.confusion.record(label, self.options.decide(row));
-        self.calibration.record(confidence, likeliest == label);
-        self.log_loss.add(log_loss_of(truth));
+        };
+        self.confusion.record(label, example.decision, 1);
+        self.calibration
+            .record(example.confidence, example.is_likeliest, 1);
+        self.log_loss.add(example.log_loss);
         for (k, hits) in self.options.top_k().iter().zip(&mut self.top_k_hits) {
-            *hits += u64::from(is_among_highest(row, label as usize, *k));
+            *hits += u64::from(example.ahead < *k);
         }
         if self.options.ranking() {
             self.scores.extend(row);
@@ -229,11 +219,7 @@ impl ClassificationAccumulator {
             non_finite: self.non_finite,
             counts: ClassCounts::of(&self.confusion),
             confusion: self.confusion.clone(),
-            // With as many classes as k or fewer it could only be 1.
-            top_k: top_k
-                .filter(|(k, _)| **k < self.classes)
-                .map(|(k, hits)| (*k, *hits))
-                .collect(),
+            top_k: top_k.map(|(k, hits)| (*k, *hits)).collect(),
             log_loss: self.log_loss.value() / finite as f64,
             calibration: &self.calibration,
             ranking: self
@@ -241,6 +227,17 @@ impl ClassificationAccumulator {
                 .ranking()
                 .then(|| self.scores.one_vs_rest(self.classes, &self.labels)),
         }))
+    }
+}
+
+/// Whether thresholds are of so many classes.
+pub(super) fn check_thresholds(
+    options: &ClassificationOptions,
+    classes: usize,
+) -> Result<(), ClassificationError> {
+    match options.thresholds().map(Thresholds::classes) {
+        Some(found) if found != classes => Err(ClassificationError::Thresholds { classes, found }),
+        _ => Ok(()),
     }
 }
 
@@ -309,22 +306,6 @@ pub fn first_highest(row: &[f64]) -> (u32, f64) {
         }
     }
     best
-}
-
-/// Whether the class is among the k highest, the higher class first among equals: scikit-learn's
-/// `top_k_accuracy_score`, which sorts upwards, stably, and takes the end; with two classes and k = 1 it compares the
-/// probability of class 1 with one half.
-fn is_among_highest(row: &[f64], class: usize, k: usize) -> bool {
-    if let ([_, second], 1) = (row, k) {
-        return (*second > 0.5) == (class == 1);
-    }
-    let own = row[class];
-    let before = row
-        .iter()
-        .enumerate()
-        .filter(|(other, p)| **p > own || **p == own && *other > class)
-        .count();
-    before < k
 }
 
 #[cfg(test)]
@@ -521,19 +502,5 @@ mod tests {
                 whole
             );
         }
-    }
-
-    #[test]
-    fn ties_of_top_k_go_to_the_higher_class() {
-        let row = [0.3, 0.3, 0.2, 0.2];
-        let among = |k| {
-            (0..4)
-                .map(|class| is_among_highest(&row, class, k))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(among(1), [false, true, false, false]);
-        assert_eq!(among(2), [true, true, false, false]);
-        assert_eq!(among(3), [true, true, false, true]);
-        assert_eq!(first_highest(&row).0, 0);
     }
 }

@@ -29,12 +29,12 @@ impl Calibration {
         }
     }
 
-    pub(super) fn record(&mut self, confidence: f64, correct: bool) {
+    pub(super) fn record(&mut self, confidence: f64, correct: bool, times: u64) {
         let index = bin_of(confidence, self.bins.len());
         if let Some((count, right, sum)) = self.bins.get_mut(index) {
-            *count += 1;
-            *right += u64::from(correct);
-            sum.add(confidence);
+            *count += times;
+            *right += u64::from(correct) * times;
+            sum.add(confidence * times as f64);
         }
     }
 

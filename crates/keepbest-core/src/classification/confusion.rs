@@ -69,8 +69,9 @@ impl ConfusionMatrix {
         }
     }
 
-    pub(super) fn record(&mut self, label: u32, prediction: u32) {
-        *self.cells.entry((label, prediction)).or_default() += 1;
+    /// So many examples; at least one.
+    pub(super) fn record(&mut self, label: u32, prediction: u32, times: u64) {
+        *self.cells.entry((label, prediction)).or_default() += times;
     }
 
     /// The number of classes.
@@ -160,7 +161,7 @@ mod tests {
     fn counts_and_json() {
         let mut matrix = ConfusionMatrix::new(3);
         for (label, prediction) in [(0, 0), (0, 1), (0, 1), (2, 2), (2, 0)] {
-            matrix.record(label, prediction);
+            matrix.record(label, prediction, 1);
         }
         assert_eq!(matrix.rows(), [[1, 2, 0], [0, 0, 0], [1, 0, 1]]);
         assert_eq!((matrix.total(), matrix.correct()), (5, 2));

@@ -103,40 +103,57 @@ impl Key for u64 {
 }
 
 /// One pass over the scores from the highest down; equal scores are one threshold.
+fn rank<K: Key>(keys: impl Iterator<Item = K>) -> Ranking {
+    let mut keys: Vec<K> = keys.collect();
+    keys.sort_unstable();
+    let mut curve = Curve::default();
+    for equal in keys.chunk_by(|a, b| a.score() == b.score()).rev() {
+        let hits = equal.iter().filter(|key| key.is_positive()).count() as u64;
+        curve.threshold(hits, equal.len() as u64 - hits);
+    }
+    curve.ranking()
+}
+
+/// What has been counted from the highest threshold down.
 ///
 /// The area under the ROC curve is the share of pairs of a positive and a negative in which the positive has the higher
 /// score, equal scores counting half: counted in integers, rounded once. Average precision is the sum over
 /// thresholds of precision times the step in recall.
-fn rank<K: Key>(keys: impl Iterator<Item = K>) -> Ranking {
-    let mut keys: Vec<K> = keys.collect();
-    keys.sort_unstable();
-    let mut positives: u64 = 0;
-    let mut negatives: u64 = 0;
-    // Pairs won, doubled.
-    let mut won: u128 = 0;
-    let mut precision_steps = Sum::default();
-    for equal in keys.chunk_by(|a, b| a.score() == b.score()).rev() {
-        let hits = equal.iter().filter(|key| key.is_positive()).count() as u64;
-        let misses = equal.len() as u64 - hits;
-        won += u128::from(misses) * u128::from(2 * positives + hits);
-        positives += hits;
-        negatives += misses;
+#[derive(Debug, Clone, Default)]
+pub(super) struct Curve {
+    positives: u64,
+    negatives: u64,
+    /// Pairs won, doubled.
+    won: u128,
+    precision_steps: Sum,
+}
+
+impl Curve {
+    /// Takes in the positive and negative examples of the next lower score.
+    pub(super) fn threshold(&mut self, hits: u64, misses: u64) {
+        self.won += u128::from(misses) * u128::from(2 * self.positives + hits);
+        self.positives += hits;
+        self.negatives += misses;
         if hits > 0 {
-            precision_steps.add(hits as f64 * (positives as f64 / (positives + negatives) as f64));
+            let precision = self.positives as f64 / (self.positives + self.negatives) as f64;
+            self.precision_steps.add(hits as f64 * precision);
         }
     }
-    let pairs = u128::from(positives) * u128::from(negatives);
-    Ranking {
-        roc_auc: if pairs == 0 {
-            f64::NAN
-        } else {
-            won as f64 / (2 * pairs) as f64
-        },
-        average_precision: if positives == 0 {
-            0.0
-        } else {
-            precision_steps.value() / positives as f64
-        },
+
+    pub(super) fn ranking(&self) -> Ranking {
+        let pairs = u128::from(self.positives) * u128::from(self.negatives);
+        Ranking {
+            roc_auc: if pairs == 0 {
+                f64::NAN
+            } else {
+                self.won as f64 / (2 * pairs) as f64
+            },
+            average_precision: if self.positives == 0 {
+                0.0
+            } else {
+                self.precision_steps.value() / self.positives as f64
+            },
+        }
     }
 }
 

@@ -84,7 +84,8 @@ impl ClassificationReport {
 
         let mut metrics = Metrics::new();
         metrics.insert("accuracy", share(confusion.correct()));
-        for (k, hits) in top_k {
+        // With as many classes as k or fewer it could only be 1.
+        for (k, hits) in top_k.into_iter().filter(|(k, _)| *k < counts.len()) {
             metrics.insert(format!("top{k}_accuracy"), share(hits));
         }
         metrics.insert("balanced_accuracy", balanced_accuracy(&counts));

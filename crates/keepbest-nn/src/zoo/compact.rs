@@ -1,34 +1,51 @@
-//! Two small residual networks of our own, for images of any size: what the recipes train (docs/benchmarks.md has what they
-//! reach on Fashion-MNIST).
+//! Two small networks of our own, for images of any size: what the recipes train (docs/benchmarks.md has what they reach on
+//! Fashion-MNIST, and beside what they were picked).
 
 use super::ZooOptions;
 use super::build::{
     batch_norm, block, conv_no_bias, flatten, global_avg_pool, linear, max_pool, relu, residual,
 };
-use crate::spec::Layer;
+use crate::spec::{AdaptiveAvgPool2d, Layer, Pair};
 
 /// Larger images are halved until they are not twice this many pixels a side.
 const SIDE: usize = 28;
 
+/// A convolution a stage, and a hidden linear layer over what is left of the image: little to compute for what it learns in a few
+/// epochs.
 pub(super) fn fast(options: &ZooOptions) -> Vec<Layer> {
-    layers([(16, 0), (32, 1), (64, 1)], options)
-}
-
-pub(super) fn default(options: &ZooOptions) -> Vec<Layer> {
-    layers([(16, 1), (48, 2), (96, 2)], options)
+    const CHANNELS: [usize; 3] = [32, 64, 64];
+    let mut layers = stem(options, CHANNELS[0]);
+    for (at, channels) in CHANNELS.into_iter().enumerate() {
+        if at > 0 {
+            layers.push(max_pool(2, 2, 0));
+        }
+        let name = format!("layer{}", at + 1);
+        layers.extend(convolution(&name, channels, 1));
+    }
+    // At most 7x7, so that images of other sizes fit the same linear layer; what is smaller stays as it is.
+    let left = |pixels: usize| (0..halvings(options)).fold(pixels, |n, _| n.div_ceil(2)) / 4;
+    let (height, width) = (left(options.height), left(options.width));
+    if height > 7 || width > 7 {
+        layers.push(Layer::AdaptiveAvgPool2d(AdaptiveAvgPool2d {
+            name: None,
+            size: Pair([height.min(7), width.min(7)]),
+        }));
+    }
+    layers.extend([
+        flatten(),
+        linear("hidden", 128),
+        relu(),
+        linear("fc", options.classes),
+    ]);
+    layers
 }
 
 /// Three stages, each at half the size of the one before: a convolution to so many channels, then so many residual blocks of
 /// two.
-fn layers(stages: [(usize, usize); 3], options: &ZooOptions) -> Vec<Layer> {
-    let first = stages[0].0;
-    let halvings = (options.height.min(options.width) / SIDE).max(1).ilog2();
-    let stem = (0..halvings).flat_map(|at| convolution(&at.to_string(), first, 2));
-    let mut layers = Vec::new();
-    if halvings > 0 {
-        layers.push(block("stem", stem.collect()));
-    }
-    for (at, (channels, blocks)) in stages.into_iter().enumerate() {
+pub(super) fn default(options: &ZooOptions) -> Vec<Layer> {
+    const STAGES: [(usize, usize); 3] = [(16, 1), (48, 2), (96, 2)];
+    let mut layers = stem(options, STAGES[0].0);
+    for (at, (channels, blocks)) in STAGES.into_iter().enumerate() {
         if at > 0 {
             layers.push(max_pool(2, 2, 0));
         }
@@ -42,6 +59,20 @@ fn layers(stages: [(usize, usize); 3], options: &ZooOptions) -> Vec<Layer> {
     }
     layers.extend([global_avg_pool(), flatten(), linear("fc", options.classes)]);
     layers
+}
+
+fn halvings(options: &ZooOptions) -> u32 {
+    (options.height.min(options.width) / SIDE).max(1).ilog2()
+}
+
+/// What brings a larger image to the size of a small one.
+fn stem(options: &ZooOptions, channels: usize) -> Vec<Layer> {
+    let stem = (0..halvings(options)).flat_map(|at| convolution(&at.to_string(), channels, 2));
+    let stem: Vec<Layer> = stem.collect();
+    match stem.is_empty() {
+        true => Vec::new(),
+        false => vec![block("stem", stem)],
+    }
 }
 
 /// A 3x3 convolution with batch norm and ReLU.
@@ -63,25 +94,28 @@ mod tests {
 
     #[test]
     fn images_of_any_size_come_to_a_few_pixels() {
-        for (side, multiplications) in [
-            (8, 0.6e6),
-            (28, 9.5e6),
-            (32, 12.5e6),
-            (55, 37e6),
-            (224, 35e6),
+        for (height, width, multiplications, pixels) in [
+            (4, 4, 0.1e6, 1),
+            (8, 8, 0.8e6, 4),
+            (28, 28, 11.4e6, 49),
+            (32, 32, 14e6, 49),
+            (55, 55, 43e6, 49),
+            (28, 120, 45e6, 49),
+            (224, 224, 60e6, 49),
         ] {
-            let spec = spec("fast", &ZooOptions::new(3, side, side, 5)).unwrap();
-            let flops: u64 = Network::new(&spec)
-                .unwrap()
-                .summary()
-                .iter()
-                .map(|l| l.flops)
-                .sum();
+            let options = ZooOptions::new(3, height, width, 5);
+            let network = Network::new(&spec("fast", &options).unwrap()).unwrap();
+            let flops: u64 = network.summary().iter().map(|l| l.flops).sum();
             let found = flops as f64 / 2.0;
             assert!(
                 (0.5..1.5).contains(&(found / multiplications)),
-                "{side}: {found}"
+                "{height}x{width}: {found}"
             );
+            let mut tensors = network.layout().tensors().iter();
+            let hidden = tensors
+                .find(|tensor| tensor.name == "hidden.weight")
+                .unwrap();
+            assert_eq!(hidden.shape, [128, 64 * pixels], "{height}x{width}");
         }
     }
 }

@@ -9,6 +9,7 @@ use keepbest_data::{DataError, Dataset as _, Image, Subset};
 
 use super::svg::{Axis, escape, grid, plot, shorten};
 use crate::evaluate::Measured;
+use crate::outcomes::{Intervals, OutcomesError};
 
 /// How many wrong answers are shown.
 const MISTAKES: usize = 24;
@@ -27,6 +28,8 @@ pub struct Closeup {
     pub report: ClassificationReport,
     /// All metrics, named `split/accuracy` and so on.
     pub metrics: Metrics,
+    /// Intervals of the metrics, where they were asked for.
+    pub intervals: Option<Intervals>,
     /// The wrong answers it was surest of, surest first.
     pub mistakes: Vec<Mistake>,
 }
@@ -73,8 +76,22 @@ impl Closeup {
             mistakes: mistakes.collect::<Result<_, DataError>>()?,
             report: measured.report.clone(),
             metrics: measured.metrics(split),
+            intervals: None,
             classes,
         })
+    }
+
+    /// With intervals of all metrics, if the outcomes were kept; that takes a moment.
+    ///
+    /// # Errors
+    /// [`OutcomesError`] when there were no images.
+    pub fn with_intervals(mut self, measured: &Measured) -> Result<Self, OutcomesError> {
+        let resampled = measured
+            .outcomes
+            .as_ref()
+            .map(|outcomes| outcomes.resample(&self.split));
+        self.intervals = resampled.transpose()?.map(|of| of.intervals());
+        Ok(self)
     }
 
     /// Which class is taken for which: counts, or the share of each label's images.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use keepbest_core::format_value;
-use keepbest_core::statistics::wilson;
+use keepbest_core::statistics::{Interval, wilson};
 
 use super::svg::{STYLE, escape, shorten};
 use super::{Closeup, Report};
@@ -220,13 +220,31 @@ fn metrics(out: &mut String, closeups: &[Closeup]) {
     for (name, words) in SHOWN {
         let _ = write!(out, "<tr><td>{words}</td>");
         for closeup in closeups {
-            let value = closeup.metrics.get(&format!("{}/{name}", closeup.split));
+            let name = format!("{}/{name}", closeup.split);
+            let value = closeup.metrics.get(&name);
             let shown = value.map(format_value).unwrap_or_default();
-            let _ = write!(out, "<td class=\"n\">{shown}</td>");
+            let intervals = closeup.intervals.as_ref();
+            let interval = intervals.and_then(|of| of.metrics.get(&name));
+            let _ = write!(out, "<td class=\"n\">{shown}{}</td>", between(interval));
         }
         out.push_str("</tr>\n");
     }
     out.push_str("</tbody></table></div>\n");
+    if closeups.iter().any(|closeup| closeup.intervals.is_some()) {
+        let how = "In brackets: 95 % intervals, Wilson's for shares of images, else by bootstrap of the images.";
+        let _ = writeln!(out, "<p class=\"faint\">{how}</p>");
+    }
+}
+
+/// An interval behind its value, fainter.
+fn between(interval: Option<&Interval>) -> String {
+    interval.map_or_else(String::new, |interval| {
+        format!(
+            " <span class=\"faint\">[{}, {}]</span>",
+            format_value(interval.low),
+            format_value(interval.high)
+        )
+    })
 }
 
 fn section(out: &mut String, closeup: &Closeup) {
@@ -251,16 +269,20 @@ fn section(out: &mut String, closeup: &Closeup) {
         "<div><h3>By class</h3>\n<div class=\"wide\"><table><thead><tr><th>class</th><th class=\"n\">precision</th>\
          <th class=\"n\">recall</th><th class=\"n\">F1</th><th class=\"n\">images</th></tr></thead><tbody>\n",
     );
-    for (name, class) in closeup.classes.iter().zip(closeup.report.classes()) {
-        let _ = writeln!(
-            out,
-            "<tr><td>{}</td><td class=\"n\">{:.4}</td><td class=\"n\">{:.4}</td><td class=\"n\">{:.4}</td><td class=\"n\">{}</td></tr>",
-            escape(name),
-            class.precision,
-            class.recall,
-            class.f1,
-            class.support
-        );
+    let classes = closeup.classes.iter().zip(closeup.report.classes());
+    for (at, (name, class)) in classes.enumerate() {
+        let intervals = closeup.intervals.as_ref();
+        let of_class = intervals.and_then(|of| of.classes.get(at));
+        let _ = write!(out, "<tr><td>{}</td>", escape(name));
+        for (value, interval) in [
+            (class.precision, of_class.and_then(|of| of.precision)),
+            (class.recall, of_class.and_then(|of| of.recall)),
+            (class.f1, of_class.and_then(|of| of.f1)),
+        ] {
+            let between = between(interval.as_ref());
+            let _ = write!(out, "<td class=\"n\">{value:.4}{between}</td>");
+        }
+        let _ = writeln!(out, "<td class=\"n\">{}</td></tr>", class.support);
     }
     out.push_str("</tbody></table></div></div>\n</div>\n");
     if closeup.mistakes.is_empty() {

@@ -45,8 +45,13 @@ impl fmt::Display for Fitted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} epochs fit into {}: {:.0} images/s were measured, {:.1} s an epoch",
+            "{} {} into {}: {:.0} images/s were measured, {:.1} s an epoch",
             self.epochs,
+            if self.epochs == 1 {
+                "epoch fits"
+            } else {
+                "epochs fit"
+            },
             TimeBudget(self.budget_seconds),
             self.images_per_second,
             self.epoch_seconds

@@ -18,6 +18,7 @@ use crate::costs::is_timed;
 use crate::evaluate::{EvaluateError, Evaluator, Measured};
 use crate::model::Model;
 use crate::noise::Selection;
+use crate::outcomes::Intervals;
 use crate::predict::{Guess, decide};
 
 /// Why a run ended.
@@ -82,6 +83,8 @@ pub struct Finished {
     pub recheck: Option<Recheck>,
     /// The best on the test split.
     pub test: Option<Measured>,
+    /// 95 % intervals of its metrics there.
+    pub test_intervals: Option<Intervals>,
     /// Which evaluations cannot be told from the best, and how much choosing it flatters it.
     pub selection: Option<Selection>,
     /// A few images of the test split (of val, when there is none) with the best's answers.
@@ -136,8 +139,9 @@ impl Run {
                 difference: first_difference(&metrics, &best.metrics),
                 metrics,
             };
-            self.reporting
-                .best(&measured, &self.setup.data.val, observer);
+            self.reporting.closeups.clear();
+            let images = &self.setup.data.val;
+            self.reporting.finished(&measured, "val", images, observer);
             self.reporting.thresholds.clone_from(&model.thresholds);
             observer.on(Event::Rechecked {
                 path: &best.path,
@@ -151,7 +155,7 @@ impl Run {
                 }
             }
             if let (Some(measured), Some(images)) = (&test, &self.setup.data.test) {
-                self.reporting.tested(measured, images, observer);
+                self.reporting.finished(measured, "test", images, observer);
             }
             examples = show(&self, &model, &mut predictor)?;
         }
@@ -163,6 +167,7 @@ impl Run {
             "epoch": self.state.epoch,
             "epochs": self.state.epochs,
             "test": test.as_ref().map(|test| test.metrics("test")),
+            "test_intervals": self.reporting.intervals("test").map(|of| &of.metrics),
         });
         let kept = self.keeper.finish(summary)?;
         for event in &kept.events {
@@ -176,6 +181,7 @@ impl Run {
         self.reporting
             .write(&self.path, &self.setup.provenance, None, observer);
         self.clock.end(&self.setup.engine, observer);
+        let test_intervals = self.reporting.intervals("test").cloned();
         Ok(Outcome::Finished(Box::new(Finished {
             run: self.path,
             data: self.setup.config.data,
@@ -190,6 +196,7 @@ impl Run {
             also: kept.also,
             recheck,
             test,
+            test_intervals,
             selection: self.reporting.selection,
             examples,
         })))

@@ -9,6 +9,7 @@ use keepbest_keeper::RunView;
 use super::events::{Event, Observer};
 use crate::evaluate::Measured;
 use crate::noise::Selection;
+use crate::outcomes::Intervals;
 use crate::provenance::Provenance;
 use crate::report::{Closeup, REPORT_FILE, Report};
 use crate::thresholds::TunedThresholds;
@@ -26,7 +27,7 @@ pub(super) struct Reporting {
 }
 
 impl Reporting {
-    /// A new best was measured.
+    /// A new best was measured; intervals wait for the end of the run.
     pub fn best(&mut self, measured: &Measured, images: &Subset, observer: &mut dyn Observer) {
         match Closeup::of(measured, "val", images) {
             Ok(closeup) => self.closeups = vec![closeup],
@@ -34,12 +35,30 @@ impl Reporting {
         }
     }
 
-    /// The best was tested: what it does on images that nothing was chosen by matters most.
-    pub fn tested(&mut self, measured: &Measured, images: &Subset, observer: &mut dyn Observer) {
-        match Closeup::of(measured, "test", images) {
+    /// The best was measured when all was done, in the end on what nothing was chosen by, which stands first.
+    pub fn finished(
+        &mut self,
+        measured: &Measured,
+        split: &str,
+        images: &Subset,
+        observer: &mut dyn Observer,
+    ) {
+        let closeup = Closeup::of(measured, split, images)
+            .map_err(|error| error.to_string())
+            .and_then(|closeup| {
+                let closeup = closeup.with_intervals(measured);
+                closeup.map_err(|error| error.to_string())
+            });
+        match closeup {
             Ok(closeup) => self.closeups.insert(0, closeup),
-            Err(error) => self.tell(&error.to_string(), observer),
+            Err(error) => self.tell(&error, observer),
         }
+    }
+
+    /// Intervals of the best's metrics on a split, when they are known.
+    pub fn intervals(&self, split: &str) -> Option<&Intervals> {
+        let closeup = self.closeups.iter().find(|closeup| closeup.split == split);
+        closeup?.intervals.as_ref()
     }
 
     /// Writes the page. `history` is what the journal, which is written in the background, may not have yet.

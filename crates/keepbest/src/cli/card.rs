@@ -1,8 +1,10 @@
 //! `keepbest card MODEL`: a model card in Hugging Face's form, from what is recorded and nothing else.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use keepbest_core::EvaluationRecord;
+use keepbest_core::statistics::Interval;
 use keepbest_keeper::RunView;
 use keepbest_store::RunStatus;
 use keepbest_train::{FileAtHand, Model, ModelPlace, find_model};
@@ -11,6 +13,7 @@ use serde_json::Value;
 use crate::cli::args::CardArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
+use crate::cli::runs::recorded_intervals;
 use crate::cli::words::{count, value};
 
 /// The metrics of a card: name here, Hugging Face's name for it.
@@ -27,11 +30,17 @@ struct Results {
     split: &'static str,
     images: Option<u64>,
     metrics: Value,
+    /// By metric, where they were recorded.
+    intervals: BTreeMap<String, Interval>,
 }
 
 impl Results {
     fn metric(&self, name: &str) -> Option<f64> {
         self.metrics[format!("{}/{name}", self.split)].as_f64()
+    }
+
+    fn interval(&self, name: &str) -> Option<&Interval> {
+        self.intervals.get(&format!("{}/{name}", self.split))
     }
 }
 
@@ -68,6 +77,7 @@ fn results(place: &ModelPlace, model: &Model) -> Result<Vec<Results>, Failure> {
             split: "test",
             images: images("test"),
             metrics: summary["test"].clone(),
+            intervals: recorded_intervals(summary),
         });
     }
     let metadata = model.file.metadata.as_ref();
@@ -80,6 +90,7 @@ fn results(place: &ModelPlace, model: &Model) -> Result<Vec<Results>, Failure> {
             split: "val",
             images: images("val"),
             metrics,
+            intervals: BTreeMap::new(),
         });
     }
     Ok(results)
@@ -223,9 +234,15 @@ fn evaluation(out: &mut String, results: &[Results]) {
         let _ = write!(out, "| {} |", plain(name));
         for result in results {
             let shown = result.metric(name).map(value).unwrap_or_default();
-            let _ = write!(out, " {shown} |");
+            let between = result.interval(name).map_or_else(String::new, |interval| {
+                format!(" ({} to {})", value(interval.low), value(interval.high))
+            });
+            let _ = write!(out, " {shown}{between} |");
         }
         out.push('\n');
+    }
+    if results.iter().any(|result| !result.intervals.is_empty()) {
+        out.push_str("\nIn brackets: 95 % intervals.\n");
     }
     let unseen = if results.iter().any(|result| result.split == "test") {
         "; nothing was chosen by test"

@@ -102,7 +102,7 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             name: name.clone(),
             model: subject.model,
             metrics,
-            intervals: resampled.intervals(),
+            intervals: resampled.intervals().metrics,
             outcomes,
             resampled,
         });

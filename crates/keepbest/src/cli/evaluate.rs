@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::cli::args::{EvaluateArgs, Split};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::measure::{How, Subject, intervals};
+use crate::cli::measure::{How, Subject, resample};
 use crate::cli::terminal::Terminal;
 use crate::cli::words::count;
 use crate::cli::{measured as tables, model, output};
@@ -32,14 +32,18 @@ pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let name = split.name();
     let how = How {
         options,
-        keep_outcomes: args.intervals,
+        keep_outcomes: true,
         ..How::from(&args.compute)
     };
     let measured = subject.measure(name, how)?;
     let Subject { model, data } = subject;
 
     let metrics = measured.metrics(name);
-    let intervals = intervals(&measured, name)?;
+    let outcomes = measured
+        .outcomes
+        .as_ref()
+        .ok_or_else(|| Failure::new(Exit::Failed, "no outcomes were kept"))?;
+    let intervals = resample(outcomes, name)?.intervals();
     if args.json {
         output::json(&json!({
             "model": model.path,
@@ -49,9 +53,10 @@ pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             "images": measured.report.count(),
             "thresholds": model.thresholds,
             "metrics": metrics,
-            "intervals": intervals,
+            "intervals": intervals.metrics,
             "classes": data.classes,
             "per_class": measured.report.classes(),
+            "per_class_intervals": intervals.classes,
             "confusion": measured.report.confusion().rows(),
         }))?;
         return Ok(Exit::Done);
@@ -65,9 +70,13 @@ pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     if let Some(own) = &model.thresholds {
         eprintln!("it decides by {}", own.words());
     }
-    output::lines(&tables::metrics(&metrics, &intervals))?;
+    output::lines(&tables::metrics(&metrics, &intervals.metrics))?;
     output::line("")?;
-    output::lines(&tables::classes(&data.classes, &measured.report))?;
+    output::lines(&tables::classes(
+        &data.classes,
+        &measured.report,
+        &intervals.classes,
+    ))?;
     output::line("")?;
     output::lines(&tables::confusion(
         &data.classes,

@@ -1,9 +1,6 @@
 //! A model and the images to measure it on: what `evaluate`, `compare`, `verify` and `report` have in common.
 
-use std::collections::BTreeMap;
-
 use keepbest_core::classification::{ClassificationOptions, DecisionMetric};
-use keepbest_core::statistics::{Bootstrap, Interval, wilson};
 use keepbest_data::{Fingerprint, PrepareOptions, Prepared, Subset};
 use keepbest_train::{DataRecord, Evaluator, Measured, Model, Outcomes, Resampled, SplitRecord};
 
@@ -150,36 +147,11 @@ impl ChangedSplit {
     }
 }
 
-/// Resamples of the images behind an interval.
-const REPLICATES: u32 = 1000;
-
-/// The bootstrap of every interval and paired test here, the same each time.
-fn bootstrap() -> Bootstrap {
-    Bootstrap {
-        replicates: REPLICATES,
-        ..Bootstrap::default()
-    }
-}
-
 /// All metrics, of the images and of draws of them.
 pub fn resample(outcomes: &Outcomes, split: &str) -> Result<Resampled, Failure> {
     outcomes
-        .resample(split, &bootstrap())
+        .resample(split)
         .map_err(|error| Failure::of(Exit::Failed, &error))
-}
-
-/// The interval of the accuracy, and of all other metrics when the outcomes were kept.
-pub fn intervals(measured: &Measured, split: &str) -> Result<BTreeMap<String, Interval>, Failure> {
-    if let Some(outcomes) = &measured.outcomes {
-        return Ok(resample(outcomes, split)?.intervals());
-    }
-    let matrix = measured.report.confusion();
-    if measured.report.non_finite() > 0 {
-        return Ok(BTreeMap::new());
-    }
-    let accuracy = wilson(matrix.correct(), matrix.total(), bootstrap().confidence)
-        .map_err(|error| Failure::of(Exit::Failed, &error))?;
-    Ok(BTreeMap::from([(format!("{split}/accuracy"), accuracy)]))
 }
 
 /// Whether the images' classes are the model's.

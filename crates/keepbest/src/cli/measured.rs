@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use keepbest_core::statistics::Interval;
 use keepbest_core::{ClassificationReport, ConfusionMatrix, Metrics};
+use keepbest_train::ClassIntervals;
 
 use crate::cli::table::Table;
 use crate::cli::words::{shorten, thousands, value};
@@ -39,8 +40,14 @@ pub fn metrics(metrics: &Metrics, intervals: &BTreeMap<String, Interval>) -> Vec
         .collect()
 }
 
+/// `accuracy 0.9170, 0.8930 to 0.9310 (95 %)`.
+pub fn metric_words(name: &str, number: f64, interval: Option<&Interval>) -> String {
+    let words = interval.map(|interval| format!(", {}", interval_words(interval)));
+    format!("{name} {}{}", value(number), words.unwrap_or_default())
+}
+
 /// `0.8930 to 0.9310 (95 %)`.
-pub fn interval_words(interval: &Interval) -> String {
+fn interval_words(interval: &Interval) -> String {
     let Interval {
         low,
         high,
@@ -54,19 +61,29 @@ pub fn interval_words(interval: &Interval) -> String {
     )
 }
 
-/// Each class with its precision, recall, F1 and number of images.
-pub fn classes(names: &[String], report: &ClassificationReport) -> Vec<String> {
-    let mut table = Table::new(["class", ">precision", ">recall", ">f1", ">images"]);
-    for (name, class) in names.iter().zip(report.classes()) {
+/// Each class with its precision, recall, F1, their intervals, and number of images.
+pub fn classes(
+    names: &[String],
+    report: &ClassificationReport,
+    intervals: &[ClassIntervals],
+) -> Vec<String> {
+    let mut table = Table::new(["class", "precision", "recall", "f1", ">images"]);
+    for ((name, class), of) in names.iter().zip(report.classes()).zip(intervals) {
+        let cell = |value: f64, interval: Option<Interval>| match interval {
+            Some(Interval { low, high, .. }) => format!("{value:.3} [{low:.2}, {high:.2}]"),
+            None => format!("{value:.3}"),
+        };
         table.row([
-            shorten(name, 30),
-            format!("{:.4}", class.precision),
-            format!("{:.4}", class.recall),
-            format!("{:.4}", class.f1),
+            shorten(name, 12),
+            cell(class.precision, of.precision),
+            cell(class.recall, of.recall),
+            cell(class.f1, of.f1),
             thousands(class.support),
         ]);
     }
-    table.lines()
+    let mut lines = table.lines();
+    lines.push("[in brackets: 95 % intervals]".into());
+    lines
 }
 
 /// Classes up to which the whole matrix is shown; with more, what is confused most.

@@ -80,6 +80,8 @@ fn measure(args: &ReportArgs, view: &RunView, report: &mut Report) -> Result<(),
             };
             let measured = subject.measure(split, how)?;
             let closeup = Closeup::of(&measured, split, images)
+                .map_err(|error| Failure::of(Exit::Failed, &error))?
+                .with_intervals(&measured)
                 .map_err(|error| Failure::of(Exit::Failed, &error))?;
             report.closeups.push(closeup);
         }

@@ -1,8 +1,10 @@
 //! What a run amounts to, for `list` and `show`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use keepbest_core::statistics::Interval;
 use keepbest_keeper::{BestRecord, RunView};
 use keepbest_store::RunStatus;
 use keepbest_train::{Settings, status_of};
@@ -31,6 +33,8 @@ pub struct Facts {
     pub best: Option<(f64, u64, u64)>,
     /// Metrics of the final test.
     pub test: Option<Value>,
+    /// Intervals of its metrics, where they were recorded.
+    pub test_intervals: BTreeMap<String, Interval>,
     /// Bytes of all checkpoints.
     pub bytes: u64,
     /// When it was begun and last written to, milliseconds since 1970.
@@ -73,6 +77,7 @@ impl Facts {
             test: summary
                 .map(|summary| summary["test"].clone())
                 .filter(Value::is_object),
+            test_intervals: summary.map(recorded_intervals).unwrap_or_default(),
             bytes: view.checkpoint_bytes().unwrap_or(0),
             times: (state.started_ms, state.updated_ms),
         }
@@ -91,11 +96,17 @@ impl Facts {
             "best": view.best().as_ref().map(best_json),
             "others": view.others().iter().map(best_json).collect::<Vec<_>>(),
             "test": self.test,
+            "test_intervals": self.test_intervals,
             "bytes": self.bytes,
             "started_ms": self.times.0,
             "updated_ms": self.times.1,
         })
     }
+}
+
+/// The intervals of the test's metrics that a finished run recorded; runs of earlier versions have none.
+pub fn recorded_intervals(summary: &Value) -> BTreeMap<String, Interval> {
+    serde_json::from_value(summary["test_intervals"].clone()).unwrap_or_default()
 }
 
 /// A best, as every verb tells it.

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::cli::args::RunArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::front;
+use crate::cli::measured::metric_words;
 use crate::cli::output;
 use crate::cli::runs::{Facts, ago, view};
 use crate::cli::table::Table;
@@ -116,19 +117,13 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         );
     }
     if let Some(test) = &facts.test {
-        let metric = |name: &str| {
-            test[format!("test/{name}")]
-                .as_f64()
-                .map(|number| format!("{name} {}", value(number)))
-        };
-        fact(
-            "test",
-            ["accuracy", "log_loss"]
-                .into_iter()
-                .filter_map(metric)
-                .collect::<Vec<_>>()
-                .join(", "),
-        );
+        for (name, head) in [("accuracy", "test"), ("log_loss", "")] {
+            let full = format!("test/{name}");
+            let interval = facts.test_intervals.get(&full);
+            if let Some(number) = test[&full].as_f64() {
+                fact(head, metric_words(name, number, interval));
+            }
+        }
     }
     if let Some(selection) = &selection {
         let test = facts

@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::cli::args::TrainArgs;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::measured::metric_words;
 use crate::cli::output;
 use crate::cli::painter::Painter;
 use crate::cli::profile::{self, Profiling};
@@ -17,7 +18,7 @@ use crate::cli::runs::best_json;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::tui::Tui;
-use crate::cli::words::{count, shorten, value, wrapped};
+use crate::cli::words::{count, shorten, wrapped};
 
 pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;
@@ -250,17 +251,19 @@ fn told(finished: &Finished) -> Vec<String> {
     }
     if let Some(test) = &finished.test {
         let metrics = test.metrics("test");
-        let metric = |name: &str| {
-            metrics
-                .get(&format!("test/{name}"))
-                .map(|number| format!("{name} {}", value(number)))
-        };
-        let shown: Vec<String> = ["accuracy", "log_loss"]
-            .into_iter()
-            .filter_map(metric)
-            .collect();
         let images = count(test.report.count(), "unseen image");
-        lines.push(format!("test     {} on {images}", shown.join(", ")));
+        let intervals = finished.test_intervals.as_ref();
+        let mut head = "test".to_owned();
+        for name in ["accuracy", "log_loss"] {
+            let full = format!("test/{name}");
+            let interval = intervals.and_then(|of| of.metrics.get(&full));
+            if let Some(number) = metrics.get(&full) {
+                let words = metric_words(name, number, interval);
+                lines.push(format!("{head:8} {words}"));
+                head.clear();
+            }
+        }
+        lines.push(format!("         on {images}"));
     }
     if !finished.examples.is_empty() {
         lines.push(String::new());
@@ -321,6 +324,7 @@ fn finished_json(finished: &Finished) -> Value {
         "also": finished.also,
         "failures": finished.failures,
         "test": finished.test.as_ref().map(|test| test.metrics("test")),
+        "test_intervals": finished.test_intervals.as_ref().map(|of| &of.metrics),
         "selection": finished.selection,
         "examples": finished.examples.iter().map(|example| json!({
             "image": example.source,

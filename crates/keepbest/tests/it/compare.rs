@@ -80,7 +80,7 @@ fn models_with_other_val_images_are_not_compared_on_them() {
 fn metrics_have_intervals() {
     let place = Place::with_data();
     place.trained("run", "");
-    let found = place.json("evaluate run --intervals --json");
+    let found = place.json("evaluate run --json");
     let metrics = found["metrics"].as_object().unwrap();
     for (name, value) in metrics {
         let Some(value) = value.as_f64() else {
@@ -100,12 +100,39 @@ fn metrics_have_intervals() {
             );
         }
     }
-    let brief = place.json("evaluate run --json");
-    assert_eq!(
-        brief["intervals"]["test/accuracy"],
-        found["intervals"]["test/accuracy"]
+    for (class, intervals) in found["per_class"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(found["per_class_intervals"].as_array().unwrap())
+    {
+        for name in ["precision", "recall", "f1"] {
+            let (value, interval) = (class[name].as_f64().unwrap(), &intervals[name]);
+            if interval.is_null() {
+                assert_eq!(value, 0.0, "{name}");
+                continue;
+            }
+            let end = |end: &str| interval[end].as_f64().unwrap();
+            assert!(
+                end("low") <= value && value <= end("high"),
+                "{name}: {value} {interval}"
+            );
+        }
+    }
+    let said = place.ok("evaluate run").out;
+    assert!(
+        said.contains("(95 %)") && said.contains("[in brackets: 95 % intervals]"),
+        "{said}"
     );
-    assert!(place.ok("evaluate run").out.contains("(95 %)"));
+    assert!(
+        said.lines().all(|line| line.chars().count() <= 80),
+        "{said}"
+    );
+    // The run recorded the same.
+    let shown = place.json("show run --json");
+    assert_eq!(shown["test_intervals"], found["intervals"]);
+    let page = std::fs::read_to_string(place.path("runs/run/report.html")).unwrap();
+    assert!(page.contains("95 % intervals"));
 }
 
 #[test]

@@ -21,9 +21,6 @@ pub struct EvaluateArgs {
     /// Also F-beta scores with this beta
     #[arg(long, value_name = "BETA")]
     pub beta: Option<f64>,
-    /// Also a 95 % interval of every metric, from 1,000 resamples of the images
-    #[arg(long)]
-    pub intervals: bool,
     #[command(flatten)]
     pub compute: Compute,
     #[command(flatten)]

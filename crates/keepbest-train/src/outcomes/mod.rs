@@ -1,18 +1,16 @@
 //! How each image of a split came out, and what follows from it: intervals, and tests of two models in pairs.
 
-use std::collections::BTreeMap;
+mod resampled;
 
 use keepbest_core::classification::{
     ClassificationOptions, DecisionMetric, Thresholds, Tuned, log_loss_of, tune,
 };
-use keepbest_core::statistics::{
-    Bootstrap, Interval, PairedDifference, Replicates, StatisticsError, mcnemar_exact, wilson,
-};
-use keepbest_core::{
-    ClassificationAccumulator, ClassificationError, ClassificationReport, Metrics,
-};
+use keepbest_core::statistics::{StatisticsError, mcnemar_exact};
+use keepbest_core::{ClassificationAccumulator, ClassificationError, ClassificationReport};
 
 use crate::criterion::CriterionSum;
+
+pub use resampled::{ClassIntervals, Intervals, Resampled};
 
 /// Probabilities, label and criterion of each image, in the split's order.
 #[derive(Debug, Clone)]
@@ -58,65 +56,6 @@ pub struct Wrong {
     pub predicted: u32,
     /// The probability of that class.
     pub probability: f64,
-}
-
-/// Metrics of the images, and of draws of them.
-#[derive(Debug, Clone)]
-pub struct Resampled {
-    images: u64,
-    confidence: f64,
-    metrics: BTreeMap<String, Replicates>,
-}
-
-impl Resampled {
-    /// An interval of each metric: Wilson's for the shares of images (accuracy, top-k and micro averages), by bootstrap for
-    /// all others. A metric that cannot be computed has none.
-    #[must_use]
-    pub fn intervals(&self) -> BTreeMap<String, Interval> {
-        let interval = |(name, of): (&String, &Replicates)| {
-            let interval = if is_share(name) && of.value.is_finite() {
-                let hits = (of.value * self.images as f64).round();
-                wilson(hits as u64, self.images, self.confidence).ok()
-            } else {
-                of.interval()
-            };
-            Some((name.clone(), interval?))
-        };
-        self.metrics.iter().filter_map(interval).collect()
-    }
-
-    /// By how much each metric is above that of another model on the same images, by the paired bootstrap. A metric that
-    /// cannot be computed has none.
-    ///
-    /// # Errors
-    /// [`StatisticsError::NotPaired`] when the numbers of images or of draws differ.
-    pub fn minus(
-        &self,
-        other: &Self,
-    ) -> Result<BTreeMap<String, PairedDifference>, StatisticsError> {
-        if self.images != other.images {
-            return Err(StatisticsError::NotPaired {
-                first: self.images as usize,
-                second: other.images as usize,
-            });
-        }
-        let mut differences = BTreeMap::new();
-        for (name, first) in &self.metrics {
-            if let Some(second) = other.metrics.get(name)
-                && let Some(difference) = first.minus(second)?
-            {
-                differences.insert(name.clone(), difference);
-            }
-        }
-        Ok(differences)
-    }
-}
-
-/// Whether a metric is a number of images over all of them.
-fn is_share(metric: &str) -> bool {
-    let bare = metric.rsplit('/').next().unwrap_or(metric);
-    let is_top = bare.starts_with("top") && bare.ends_with("_accuracy");
-    bare == "accuracy" || is_top || bare.ends_with("_micro")
 }
 
 /// On which of the same images two models are right.
@@ -247,61 +186,6 @@ impl Outcomes {
             .collect()
     }
 
-    /// All metrics, named `split/accuracy` and so on, of the images and of draws of them. All are computed anew for each
-    /// draw: O(replicates * classes * n log n).
-    ///
-    /// # Errors
-    /// [`OutcomesError::Statistics`] when there are no images, or `bootstrap` makes no sense.
-    pub fn resample(&self, split: &str, bootstrap: &Bootstrap) -> Result<Resampled, OutcomesError> {
-        let mut drawn = (Vec::new(), Vec::new());
-        let all: Vec<u32> = (0..).take(self.len()).collect();
-        let names: Vec<String> = match self.is_empty() {
-            true => Vec::new(),
-            false => self
-                .metrics_of(split, &all, &mut drawn)?
-                .names()
-                .map(Into::into)
-                .collect(),
-        };
-        let found = bootstrap.replicate(self.len(), names.len(), |draw, values| {
-            let metrics = self.metrics_of(split, draw, &mut drawn)?;
-            for (value, name) in values.iter_mut().zip(&names) {
-                *value = metrics.get(name).unwrap_or(f64::NAN);
-            }
-            Ok::<(), OutcomesError>(())
-        })?;
-        Ok(Resampled {
-            images: self.len() as u64,
-            confidence: bootstrap.confidence,
-            metrics: names.into_iter().zip(found).collect(),
-        })
-    }
-
-    /// All metrics of some of the images.
-    fn metrics_of(
-        &self,
-        split: &str,
-        images: &[u32],
-        (probabilities, labels): &mut (Vec<f64>, Vec<u32>),
-    ) -> Result<Metrics, OutcomesError> {
-        probabilities.clear();
-        labels.clear();
-        let mut criterion = CriterionSum::default();
-        for &image in images {
-            let image = image as usize;
-            let row = image * self.classes..(image + 1) * self.classes;
-            probabilities.extend_from_slice(&self.probabilities[row]);
-            labels.push(self.labels[image]);
-            criterion.merge(self.criterion[image]);
-        }
-        let mut accumulator =
-            ClassificationAccumulator::with_options(self.classes, self.options.clone());
-        accumulator.update(probabilities, labels)?;
-        let mut metrics = accumulator.finish()?.metrics(split);
-        metrics.insert(format!("{split}/loss"), criterion.mean());
-        Ok(metrics)
-    }
-
     /// On which images two models are right, and whether their accuracies differ.
     ///
     /// # Errors
@@ -341,6 +225,8 @@ impl Outcomes {
 
 #[cfg(test)]
 mod tests {
+    use keepbest_core::statistics::wilson;
+
     use super::*;
 
     fn outcomes(probabilities: &[[f64; 2]], labels: &[u32]) -> Outcomes {
@@ -364,9 +250,11 @@ mod tests {
         assert_eq!(wrong.len(), 1);
         assert_eq!((wrong[0].image, wrong[0].predicted), (2, 1));
         assert_eq!(wrong[0].probability, 0.4);
-        // The same when resampled.
-        let all = some.metrics_of("val", &[0, 1, 2, 0], &mut Default::default());
-        assert_eq!(all.unwrap().get("val/accuracy"), Some(0.75));
+        let intervals = some.resample("val").unwrap().intervals();
+        assert_eq!(
+            intervals.metrics["val/accuracy"],
+            wilson(2, 3, 0.95).unwrap()
+        );
     }
 
     #[test]
@@ -394,20 +282,33 @@ mod tests {
         ];
         assert_eq!(counts, [2, 2, 0, 1]);
         assert!((found.mcnemar_p - 0.5).abs() < 1e-12);
-        let resampled = |of: &Outcomes| of.resample("val", &Bootstrap::default()).unwrap();
+        let resampled = |of: &Outcomes| of.resample("val").unwrap();
         let differences = resampled(&first).minus(&resampled(&second)).unwrap();
-        let metrics =
-            |of: &Outcomes| of.metrics_of("val", &[0, 1, 2, 3, 4], &mut Default::default());
-        let (of_first, of_second) = (metrics(&first).unwrap(), metrics(&second).unwrap());
-        for name in ["val/log_loss", "val/f1_macro", "val/accuracy", "val/ece"] {
-            let expected = of_first.get(name).unwrap() - of_second.get(name).unwrap();
+        let metrics = |of: &Outcomes| of.report().unwrap().metrics("val");
+        let (of_first, of_second) = (metrics(&first), metrics(&second));
+        for (name, value) in of_first.iter() {
+            let expected = value - of_second.get(name).unwrap();
             let found = differences[name];
             assert!((found.difference - expected).abs() < 1e-12, "{name}");
-            assert!(found.interval.low <= expected && expected <= found.interval.high);
+            assert!(
+                found.interval.low <= expected && expected <= found.interval.high,
+                "{name}"
+            );
         }
         assert!(differences["val/log_loss"].difference < 0.0);
         let intervals = resampled(&first).intervals();
-        assert_eq!(intervals["val/accuracy"], wilson(4, 5, 0.95).unwrap());
+        assert_eq!(
+            intervals.metrics["val/accuracy"],
+            wilson(4, 5, 0.95).unwrap()
+        );
+        assert_eq!(intervals.classes[0].recall, wilson(3, 3, 0.95).ok());
+        assert_eq!(intervals.classes[0].precision, wilson(3, 4, 0.95).ok());
+        let f1 = intervals.classes[0].f1.unwrap();
+        assert!(f1.low < 6.0 / 7.0 && f1.high > 6.0 / 7.0, "{f1:?}");
+        assert_eq!(
+            outcomes(&[], &[]).resample("val").unwrap_err(),
+            OutcomesError::Statistics(StatisticsError::NoExamples)
+        );
         let others = outcomes(&[[0.9, 0.1]; 5], &[0, 1, 1, 1, 0]);
         assert_eq!(
             first.compare(&others),
