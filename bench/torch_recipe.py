@@ -37,13 +37,26 @@ class Residual(nn.Module):
         return x + self.body(x)
 
 
-class Compact(nn.Module):
-    """`keepbest models show fast` and `default`, for 1x28x28."""
+class Fast(nn.Sequential):
+    """`keepbest models show fast`, for 1x28x28."""
 
-    def __init__(self, *stages):
+    def __init__(self):
+        layers, inputs = [], 1
+        for channels in (24, 48, 64):
+            if layers:
+                layers.append(nn.MaxPool2d(2))
+            layers.append(convolution(inputs, channels))
+            inputs = channels
+        super().__init__(*layers, nn.Flatten(), nn.Linear(inputs * 7 * 7, 128), nn.ReLU(inplace=True), nn.Linear(128, 10))
+
+
+class Default(nn.Module):
+    """`keepbest models show default`, for 1x28x28."""
+
+    def __init__(self):
         super().__init__()
         layers, inputs = [], 1
-        for channels, blocks in stages:
+        for channels, blocks in ((16, 1), (48, 2), (96, 2)):
             if layers:
                 layers.append(nn.MaxPool2d(2))
             layers += [convolution(inputs, channels), *(Residual(channels) for _ in range(blocks))]
@@ -56,7 +69,7 @@ class Compact(nn.Module):
 
 
 # Network, shift in pixels, probability of erasing.
-RECIPES = {"quick": (lambda: Compact((16, 0), (32, 1), (64, 1)), 1, 0.0), "strong": (lambda: Compact((16, 1), (48, 2), (96, 2)), 2, 0.25)}
+RECIPES = {"quick": (Fast, 1, 0.0), "strong": (Default, 2, 0.25)}
 BATCH, RATE, DECAY = 64, 0.05, 0.999
 
 

@@ -1,7 +1,10 @@
 //! Intervals and tests against scipy, and against simulations in which the truth is known.
 
+use keepbest_core::classification::{
+    ClassificationExamples, ClassificationOptions, DecisionMetric,
+};
 use keepbest_core::statistics::{
-    Bootstrap, StatisticsError, mcnemar_exact, normal_quantile, wilson,
+    Bootstrap, Interval, StatisticsError, mcnemar_exact, normal_quantile, wilson,
 };
 use serde::Deserialize;
 
@@ -10,6 +13,20 @@ struct Golden {
     wilson: Vec<(u64, u64, f64, f64, f64)>,
     mcnemar: Vec<(u64, u64, f64)>,
     paired: Vec<Paired>,
+    decided: Vec<Decided>,
+}
+
+#[derive(Deserialize)]
+struct Decided {
+    metric: DecisionMetric,
+    classes: usize,
+    labels: Vec<u32>,
+    first: Vec<u32>,
+    second: Vec<u32>,
+    difference: f64,
+    low: f64,
+    high: f64,
+    standard_error: f64,
 }
 
 #[derive(Deserialize)]
@@ -97,6 +114,45 @@ fn the_bootstrap_agrees_with_scipy_within_its_monte_carlo_error() {
     }
 }
 
+#[test]
+fn the_bootstrap_of_decisions_agrees_with_scipy_within_its_monte_carlo_error() {
+    let bootstrap = Bootstrap {
+        replicates: 5000,
+        ..Bootstrap::default()
+    };
+    for case in golden().decided {
+        let of = |decided: &[u32], draw: &[u32]| {
+            let drawn = draw.iter().map(|at| *at as usize);
+            let pairs = drawn.map(|at| (case.labels[at], decided[at]));
+            case.metric.measure(case.classes, pairs)
+        };
+        let found = bootstrap.replicate(case.labels.len(), 2, |draw, values| {
+            (values[0], values[1]) = (of(&case.first, draw), of(&case.second, draw));
+            Ok::<(), StatisticsError>(())
+        });
+        let found = found.unwrap();
+        let found = found[0].minus(&found[1]).unwrap().unwrap();
+        let metric = case.metric;
+        assert!(
+            (found.difference - case.difference).abs() < 1e-12,
+            "{metric}"
+        );
+        // An end of an interval from 5,000 draws has a standard error of 0.038 of theirs, and there are two such.
+        let room = 5.0 * 0.038 * f64::sqrt(2.0) * case.standard_error + 0.0005;
+        let Interval { low, high, .. } = found.interval;
+        assert!(
+            (low - case.low).abs() < room,
+            "{metric}: {low} {}",
+            case.low
+        );
+        assert!(
+            (high - case.high).abs() < room,
+            "{metric}: {high} {}",
+            case.high
+        );
+    }
+}
+
 fn normal_tail(z: f64) -> f64 {
     // By bisection on the quantile, which has its own test.
     let (mut low, mut high) = (0.0, 0.5);
@@ -152,6 +208,57 @@ fn intervals_cover_the_truth_as_often_as_they_say() {
             (0.93..=0.97).contains(&coverage),
             "bootstrap, n {n}: {coverage}"
         );
+    }
+}
+
+/// The same for metrics that are no means, of a classifier of two classes whose scores are normal, so that the truth is known.
+#[test]
+fn intervals_of_f1_and_auc_cover_the_truth_as_often_as_they_say() {
+    let mut random = Random(3);
+    let (n, positives, apart, trials) = (400, 0.3, 1.6, 500);
+    // A score is above or below 0, halfway between the classes, on the wrong side so often.
+    let wrong = normal_tail(apart / 2.0);
+    let f1 = |share: f64| {
+        let (hits, misses, others) = (share * (1.0 - wrong), share * wrong, (1.0 - share) * wrong);
+        2.0 * hits / (2.0 * hits + misses + others)
+    };
+    let truth = [
+        ("f1_macro", (f1(positives) + f1(1.0 - positives)) / 2.0),
+        ("roc_auc_ovr", 1.0 - normal_tail(apart / f64::sqrt(2.0))),
+    ];
+    let mut inside = [0u32; 2];
+    for trial in 0..trials {
+        let labels: Vec<u32> = (0..n).map(|_| u32::from(random.is(positives))).collect();
+        let probabilities: Vec<f64> = labels
+            .iter()
+            .flat_map(|label| {
+                let middle = (f64::from(*label) - 0.5) * apart;
+                let score = middle + normal_quantile(random.unit().clamp(1e-12, 1.0 - 1e-12));
+                let p = 1.0 / (1.0 + f64::exp(-score));
+                [1.0 - p, p]
+            })
+            .collect();
+        let options = ClassificationOptions::default();
+        let examples = ClassificationExamples::new(2, &options, &probabilities, &labels).unwrap();
+        let bootstrap = Bootstrap {
+            replicates: 400,
+            seed: trial,
+            confidence: 0.95,
+        };
+        let found = bootstrap.replicate(n, 2, |draw, values| {
+            let report = examples.report(draw).unwrap();
+            for (value, (name, _)) in values.iter_mut().zip(truth) {
+                *value = report.metric(name).unwrap();
+            }
+            Ok::<(), StatisticsError>(())
+        });
+        for ((inside, (_, truth)), found) in inside.iter_mut().zip(truth).zip(found.unwrap()) {
+            *inside += u32::from(found.interval().unwrap().contains(truth));
+        }
+    }
+    for (inside, (name, _)) in inside.into_iter().zip(truth) {
+        let coverage = f64::from(inside) / trials as f64;
+        assert!((0.93..=0.97).contains(&coverage), "{name}: {coverage}");
     }
 }
 

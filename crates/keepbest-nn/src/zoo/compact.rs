@@ -13,7 +13,7 @@ const SIDE: usize = 28;
 /// A convolution a stage, and a hidden linear layer over what is left of the image: little to compute for what it learns in a few
 /// epochs.
 pub(super) fn fast(options: &ZooOptions) -> Vec<Layer> {
-    const CHANNELS: [usize; 3] = [32, 64, 64];
+    const CHANNELS: [usize; 3] = [24, 48, 64];
     let mut layers = stem(options, CHANNELS[0]);
     for (at, channels) in CHANNELS.into_iter().enumerate() {
         if at > 0 {
@@ -95,13 +95,13 @@ mod tests {
     #[test]
     fn images_of_any_size_come_to_a_few_pixels() {
         for (height, width, multiplications, pixels) in [
-            (4, 4, 0.1e6, 1),
-            (8, 8, 0.8e6, 4),
-            (28, 28, 11.4e6, 49),
-            (32, 32, 14e6, 49),
-            (55, 55, 43e6, 49),
-            (28, 120, 45e6, 49),
-            (224, 224, 60e6, 49),
+            (4, 4, 0.12e6, 1),
+            (8, 8, 0.37e6, 4),
+            (28, 28, 4.3e6, 49),
+            (32, 32, 5.5e6, 49),
+            (55, 55, 15e6, 49),
+            (28, 120, 17e6, 49),
+            (224, 224, 36e6, 49),
         ] {
             let options = ZooOptions::new(3, height, width, 5);
             let network = Network::new(&spec("fast", &options).unwrap()).unwrap();
