@@ -74,13 +74,13 @@ const ENTRIES: &[ZooEntry] = &[
     },
     ZooEntry {
         name: "fast",
-        summary: "small residual network for any size; what `--recipe quick` trains",
+        summary: "three convolutions and a hidden linear layer, any size; what `--recipe quick` trains",
         usual_input: GREY,
         build: compact::fast,
     },
     ZooEntry {
         name: "default",
-        summary: "the same, deeper and wider; what `--recipe strong` trains",
+        summary: "residual network of 13 convolutions, any size; what `--recipe strong` trains",
         usual_input: GREY,
         build: compact::default,
     },

@@ -22,6 +22,8 @@ pub struct Painter {
     told_to_stop: bool,
     bar: Option<ProgressBar>,
     monitor: String,
+    /// The head of the table, until its first row comes: notes may come before.
+    head: Option<String>,
     pace: Pace,
     last_plain: Instant,
 }
@@ -52,6 +54,7 @@ impl Painter {
             told_to_stop: false,
             bar: None,
             monitor: String::new(),
+            head: None,
             pace,
             last_plain: Instant::now(),
         }
@@ -71,6 +74,14 @@ impl Painter {
             Some(bar) => bar.suspend(|| eprintln!("{text}")),
             None => eprintln!("{text}"),
         }
+    }
+
+    /// A row of the table of evaluations.
+    fn row(&mut self, text: &str) {
+        if let Some(head) = self.head.take() {
+            self.line(&format!("\n{head}"));
+        }
+        self.line(text);
     }
 
     /// A line that is told even when quiet: something went wrong.
@@ -145,8 +156,8 @@ impl Painter {
         } else {
             format!("  {:>14}", shorten(&self.monitor, 14))
         };
-        self.line(&format!(
-            "\n{:>7}  {:>10}  {:>9}  {:>8}  {:>7}{extra}  {:>8}",
+        self.head = Some(format!(
+            "{:>7}  {:>10}  {:>9}  {:>8}  {:>7}{extra}  {:>8}",
             "epoch", "train/loss", "train/acc", "val/loss", "val/acc", "images/s"
         ));
         if self.terminal.animated && !self.quiet {
@@ -203,7 +214,7 @@ impl Painter {
             }
             None if now - self.last_plain >= PLAIN_EVERY => {
                 self.last_plain = now;
-                self.line(&format!(
+                self.row(&format!(
                     "{:>7}  step {} of {}, loss {}, {rate}, {left}",
                     format!("{}/{}", progress.epoch, progress.epochs),
                     thousands(progress.step),
@@ -238,7 +249,7 @@ impl Painter {
             ),
             _ => String::new(),
         };
-        self.line(&format!(
+        self.row(&format!(
             "{:>7}  {:>10}  {:>9}  {:>8}  {:>7}{extra}  {rate:>8}{mark}",
             format!("{}/{}", judged.epoch, judged.epochs),
             metric("train/loss"),
