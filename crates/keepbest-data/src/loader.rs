@@ -241,14 +241,16 @@ impl Worker {
         {
             let index = self.subset.indices()[position];
             let image = dataset.image(index)?;
-            let fitted = self.normaliser.preprocessing().fit(&image);
-            let fitted = fitted.map_err(|source| LoadError::Image {
+            let draw = Draw {
+                seed,
+                epoch: self.epoch,
+                image: index,
+            };
+            let changed = augmentation.change(&image, self.normaliser.preprocessing(), draw);
+            let changed = changed.map_err(|source| LoadError::Image {
                 origin: dataset.source(index),
                 source,
             })?;
-            let (epoch, image) = (self.epoch, index);
-            let draw = Draw { seed, epoch, image };
-            let changed = augmentation.change(fitted, draw);
             self.normaliser.normalise(&changed, out);
             augmentation.change_input(out, shape, draw);
             buffers.labels.push(dataset.label(index));

@@ -277,6 +277,31 @@ impl Preprocessing {
         }
     }
 
+    /// Channel rule alone: an image that the resize rule can bring to the model's shape, still `u8`.
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit).
+    pub(crate) fn fit_channels<'a>(
+        &self,
+        image: &'a Image,
+    ) -> Result<Cow<'a, Image>, PreprocessingError> {
+        let shape = image.shape();
+        self.accepts(shape)?;
+        let pixels: Vec<u8> = match (shape.channels, self.input.channels) {
+            (1, 3) => image.pixels().iter().flat_map(|&grey| [grey; 3]).collect(),
+            (3, 1) => image
+                .pixels()
+                .chunks_exact(3)
+                .map(|rgb| luma([rgb[0], rgb[1], rgb[2]]))
+                .collect(),
+            _ => return Ok(Cow::Borrowed(image)),
+        };
+        let shape = ImageShape::new(shape.height, shape.width, self.input.channels);
+        Ok(Cow::Owned(
+            Image::new(shape, pixels).expect("as many pixels"),
+        ))
+    }
+
     /// Channel and resize rule: an image of exactly the model's shape, still `u8`. An image of that shape is returned
     /// as it is.
     ///
@@ -288,17 +313,8 @@ impl Preprocessing {
         if shape == self.input {
             return Ok(image.clone());
         }
-        let mut pixels = match (shape.channels, self.input.channels) {
-            (1, 3) => Cow::Owned(image.pixels().iter().flat_map(|&grey| [grey; 3]).collect()),
-            (3, 1) => Cow::Owned(
-                image
-                    .pixels()
-                    .chunks_exact(3)
-                    .map(|rgb| luma([rgb[0], rgb[1], rgb[2]]))
-                    .collect(),
-            ),
-            _ => Cow::Borrowed(image.pixels()),
-        };
+        let image = self.fit_channels(image)?;
+        let mut pixels = Cow::Borrowed(image.pixels());
         let channels = self.input.channels;
         let (from, to) = (
             (shape.height, shape.width),

@@ -67,25 +67,24 @@ fn rounded(x: f64) -> usize {
     x.round_ties_even() as usize
 }
 
-/// A random part of the image of at least `least` of its area, at the size of the whole.
-pub(super) fn random(image: &Image, least: f64, numbers: &mut CounterRng) -> Image {
+/// A random part of the image of at least `least` of its area, brought to a size: `[height, width]`.
+pub(super) fn random(image: &Image, to: [usize; 2], least: f64, numbers: &mut CounterRng) -> Image {
     let shape = image.shape();
     let ratio = 3.0 / 4.0..=4.0 / 3.0;
     let some = |height, width| height > 0 && width > 0;
     let part = Rectangle::random(shape, least..=1.0, ratio.clone(), numbers, some)
         .unwrap_or_else(|| Rectangle::central(shape, ratio));
-    resized(image, part)
+    resized(image, part, to)
 }
 
-/// A part of the image at the size of the whole.
-pub(super) fn resized(image: &Image, part: Rectangle) -> Image {
-    let shape = image.shape();
+/// A part of the image at another size.
+pub(super) fn resized(image: &Image, part: Rectangle, [height, width]: [usize; 2]) -> Image {
     let ImageShape {
         channels,
-        height,
-        width,
-    } = shape;
-    let rows = image.pixels().chunks_exact(width * channels);
+        width: across,
+        ..
+    } = image.shape();
+    let rows = image.pixels().chunks_exact(across * channels);
     let cut: Vec<u8> = rows
         .skip(part.top)
         .take(part.height)
@@ -94,7 +93,7 @@ pub(super) fn resized(image: &Image, part: Rectangle) -> Image {
         .collect();
     let from = (part.height, part.width);
     let pixels = resize_bilinear(&cut, from, channels, (height, width));
-    Image::new(shape, pixels).expect("resized to the whole")
+    Image::new(ImageShape::new(height, width, channels), pixels).expect("resized to that")
 }
 
 #[cfg(test)]
@@ -148,13 +147,17 @@ mod tests {
     }
 
     #[test]
-    fn images_of_any_size_keep_it() {
+    fn parts_of_any_image_come_to_any_size() {
         for (height, width) in [(1, 1), (1, 50), (50, 1), (3, 2), (28, 28)] {
             let shape = ImageShape::new(height, width, 3);
             let image = Image::new(shape, vec![7; shape.size()]).unwrap();
             for seed in 0..50 {
-                let mut numbers = CounterRng::new(seed, Stream::Augment, &[]);
-                assert_eq!(random(&image, 0.08, &mut numbers), image);
+                for to in [[height, width], [5, 7], [1, 1]] {
+                    let mut numbers = CounterRng::new(seed, Stream::Augment, &[]);
+                    let shape = ImageShape::new(to[0], to[1], 3);
+                    let expected = Image::new(shape, vec![7; shape.size()]).unwrap();
+                    assert_eq!(random(&image, to, 0.08, &mut numbers), expected);
+                }
             }
         }
     }

@@ -38,6 +38,7 @@ struct Crop {
     left: usize,
     height: usize,
     width: usize,
+    to: [usize; 2],
     crc: u32,
 }
 
@@ -153,6 +154,7 @@ fn cutting_out_and_resizing() {
             left,
             height,
             width,
+            to,
             ..
         } = case;
         let part = Rectangle {
@@ -162,9 +164,9 @@ fn cutting_out_and_resizing() {
             width,
         };
         assert_eq!(
-            crc(&resized(&pictures[case.image], part)),
+            crc(&resized(&pictures[case.image], part, to)),
             case.crc,
-            "{part:?}"
+            "{part:?} to {to:?}"
         );
     }
 }

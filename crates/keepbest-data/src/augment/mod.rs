@@ -1,7 +1,8 @@
 //! Augmentation: what is done to training images at random, as a pure function of (seed, epoch, image).
 //!
-//! Everything but erasing and mixing works on the 8-bit image of the model's size and does what torchvision's v2
-//! transforms do to a PIL image, bit for bit; erasing and mixing work on the network's input.
+//! Everything but erasing and mixing works on the 8-bit image and does what torchvision's v2 transforms do to a PIL image, bit
+//! for bit: cropping on the image as it was read, which it brings to the model's size, all others at that size. Erasing and
+//! mixing work on the network's input.
 
 mod affine;
 mod colour;
@@ -22,8 +23,8 @@ pub use jitter::Jitter;
 pub use mix::Mixed;
 pub use text::AugmentationError;
 
-use crate::Image;
 use crate::rng::{CounterRng, Stream};
+use crate::{Image, Preprocessing, PreprocessingError};
 
 /// What is done to a training image at random. The default does nothing.
 ///
@@ -109,13 +110,27 @@ impl Augmentation {
         *self == Self::default()
     }
 
-    /// Changes an image of the model's size.
-    pub(crate) fn change(&self, image: Image, draw: Draw) -> Image {
-        let mut image = match self.crop {
-            Some(least) => crop::random(&image, least, &mut draw.numbers(Change::Crop)),
-            None => image,
+    /// Changes an image, and brings it to the model's shape. It is cropped as it was read, so that a small part keeps its detail.
+    pub(crate) fn change(
+        &self,
+        image: &Image,
+        preprocessing: &Preprocessing,
+        draw: Draw,
+    ) -> Result<Image, PreprocessingError> {
+        let fitted = match self.crop {
+            Some(least) => {
+                let to = [preprocessing.input.height, preprocessing.input.width];
+                let image = preprocessing.fit_channels(image)?;
+                crop::random(&image, to, least, &mut draw.numbers(Change::Crop))
+            }
+            None => preprocessing.fit(image)?,
         };
-        image = self.placement(draw).apply(image);
+        Ok(self.change_fitted(fitted, draw))
+    }
+
+    /// Changes an image of the model's shape.
+    fn change_fitted(&self, image: Image, draw: Draw) -> Image {
+        let mut image = self.placement(draw).apply(image);
         if self.rotate > 0.0 {
             let mut numbers = draw.numbers(Change::Rotate);
             let degrees = numbers.uniform(-self.rotate, self.rotate);

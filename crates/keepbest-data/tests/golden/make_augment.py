@@ -7,8 +7,8 @@
 - `trivial`: for each image and each of TrivialAugmentWide's changes, in its order: the CRC-32 of the result's pixels for
   strengths 0 to 30, then for the same with the sign turned.
 - `rotate`: {"image", "degrees", "crc"}; `adjust`: {"what", "image", "factor", "crc"}, with what to adjust.
-- `crop`: {"image", "top", "left", "height", "width", "crc"}: `resized_crop` to the image's own size, called for the width
-  and then for the height, as in preprocessing.json.
+- `crop`: {"image", "top", "left", "height", "width", "to", "crc"}: `resized_crop` to a size (rows, columns), called for the
+  width and then for the height, as in preprocessing.json.
 - `hsv`: the CRC-32 of 2^20 colours after `adjust_hue` by 0.1: number i is red, green and blue of 16 i + (i >> 8) mod 16.
 - `mixup`: MixUp at a share of 0.3 of three images 2x2x1 of the values 1, 2 and 4.
 """
@@ -60,10 +60,10 @@ def trivial(image):
     return results
 
 
-def crop(image, top, left, height, width):
+def crop(image, top, left, height, width, to):
     part = F.crop(image, top, left, height, width)
-    part = part.resize((image.width, part.height), Image.Resampling.BILINEAR)
-    return crc(part.resize(image.size, Image.Resampling.BILINEAR))
+    part = part.resize((to[1], part.height), Image.Resampling.BILINEAR)
+    return crc(part.resize((to[1], to[0]), Image.Resampling.BILINEAR))
 
 
 def colours():
@@ -101,11 +101,12 @@ def main():
             for factor in factors.get(name, [0.0, 0.3, 0.999, 1.0, 1.7, 9.0])
         ],
         "crop": [
-            {"image": i, "top": top, "left": left, "height": height, "width": width,
-             "crc": crop(pictures[i], top, left, height, width)}
+            {"image": i, "top": top, "left": left, "height": height, "width": width, "to": to,
+             "crc": crop(pictures[i], top, left, height, width, to)}
             for i, top, left, height, width in [
                 (2, 3, 4, 9, 11), (3, 0, 0, 28, 28), (4, 2, 5, 6, 8), (5, 12, 20, 1, 1), (9, 1, 0, 39, 36)
             ]
+            for to in [SHAPES[i][:2], (8, 5), (32, 32)]
         ],
         "hsv": crc(F.adjust_hue(colours(), 0.1)),
         "mixup": mixup(),

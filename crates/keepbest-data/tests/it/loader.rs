@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use keepbest_data::{
     Augmentation, DataError, Dataset, Image, ImageShape, LoadError, Loader, LoaderConfig,
-    PrepareOptions, Preprocessing, Subset,
+    MemoryDataset, PrepareOptions, Preprocessing, ResizeRule, Subset,
 };
 use proptest::prelude::*;
 
@@ -122,6 +122,38 @@ fn an_image_is_augmented_alike_wherever_it_comes_in_the_order() {
         .filter(|(index, pixels)| next[index] != **pixels)
         .count();
     assert!(changed > 50, "{changed} of 64 differ in the next epoch");
+}
+
+/// A chessboard of single pixels is even grey when all of it is brought to a fourth of its size. A small part of it is not: it is
+/// cut out of the image as it was read.
+#[test]
+fn what_is_cropped_keeps_the_detail_of_the_image_as_it_was_read() {
+    let shape = ImageShape::new(64, 64, 1);
+    let board: Vec<u8> = (0..64 * 64)
+        .map(|i| if (i / 64 + i % 64) % 2 == 0 { 0 } else { 254 })
+        .collect();
+    let classes = vec!["board".to_owned()];
+    let set = MemoryDataset::new("board", shape, board, vec![0], classes).unwrap();
+    let preprocessing =
+        Preprocessing::new(ImageShape::new(16, 16, 1)).with_resize(ResizeRule::Crop);
+    // How far the pixels are apart, at most, over some epochs.
+    let apart = |augment: &str| {
+        let config = LoaderConfig::training(1, 1).with_augmentation(augment.parse().unwrap());
+        let set = Subset::all(Arc::new(set.clone()));
+        let loader = Loader::new(set, &preprocessing, config).unwrap();
+        let mut most = 0.0f32;
+        for epoch in 0..40 {
+            for batch in loader.epoch(epoch, 0) {
+                let batch = batch.unwrap();
+                assert_eq!(batch.images.len(), 256);
+                let values = batch.images.iter().copied();
+                most = most.max(values.clone().fold(0.0, f32::max) - values.fold(1.0, f32::min));
+            }
+        }
+        most
+    };
+    assert!(apart("none") < 0.05, "{}", apart("none"));
+    assert!(apart("crop:0.06") > 0.5, "{}", apart("crop:0.06"));
 }
 
 #[test]

@@ -20,6 +20,7 @@ svg.plot{display:block;width:100%;height:auto;max-width:36rem}\
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem}\
 th,td{padding:.25rem .7rem .25rem 0;text-align:left;vertical-align:top}thead th{border-bottom:1px solid var(--rule)}\
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}tr.best td{font-weight:600;color:var(--best)}\
+.between{display:inline-block;white-space:nowrap;color:var(--faint);font-size:.8em}\
 .facts td{overflow-wrap:anywhere}.facts th{font-weight:400;color:var(--faint);white-space:nowrap}\
 .mistakes{display:grid;grid-template-columns:repeat(auto-fill,minmax(8.5rem,1fr));gap:1rem;padding:0;margin:0}\
 .mistakes figure{margin:0}.mistakes img{width:5.5rem;height:5.5rem;object-fit:contain;image-rendering:pixelated;\
@@ -240,7 +241,7 @@ fn metrics(out: &mut String, closeups: &[Closeup]) {
 fn between(interval: Option<&Interval>) -> String {
     interval.map_or_else(String::new, |interval| {
         format!(
-            " <span class=\"faint\">[{}, {}]</span>",
+            " <span class=\"between\">[{}, {}]</span>",
             format_value(interval.low),
             format_value(interval.high)
         )
