@@ -2,33 +2,40 @@
 //! Fashion-MNIST, and beside what they were picked).
 
 use super::ZooOptions;
-use super::build::{
-    batch_norm, block, conv_no_bias, flatten, global_avg_pool, linear, max_pool, relu, residual,
-};
+use super::build::{batch_norm, block, conv_no_bias, flatten, linear, max_pool, relu};
 use crate::spec::{AdaptiveAvgPool2d, Layer, Pair};
 
 /// Larger images are halved until they are not twice this many pixels a side.
 const SIDE: usize = 28;
+/// Pixels a side before the hidden layer, at most: images of other sizes fit the same weights.
+const LEFT: usize = 7;
 
-/// A convolution a stage, and a hidden linear layer over what is left of the image: little to compute for what it learns in a few
-/// epochs.
 pub(super) fn fast(options: &ZooOptions) -> Vec<Layer> {
-    const CHANNELS: [usize; 3] = [24, 48, 64];
-    let mut layers = stem(options, CHANNELS[0]);
-    for (at, channels) in CHANNELS.into_iter().enumerate() {
+    layers([(24, 1), (48, 1), (64, 1)], options)
+}
+
+pub(super) fn default(options: &ZooOptions) -> Vec<Layer> {
+    layers([(32, 2), (64, 2), (128, 1)], options)
+}
+
+/// Three stages, each at half the size of the one before, of so many convolutions to so many channels; then a hidden linear layer
+/// over what is left of the image, which keeps where things are, as the mean of each channel would not.
+fn layers(stages: [(usize, usize); 3], options: &ZooOptions) -> Vec<Layer> {
+    let mut layers = stem(options, stages[0].0);
+    for (at, (channels, convolutions)) in stages.into_iter().enumerate() {
         if at > 0 {
             layers.push(max_pool(2, 2, 0));
         }
-        let name = format!("layer{}", at + 1);
-        layers.extend(convolution(&name, channels, 1));
+        let stage = (0..convolutions).map(|at| convolution(&at.to_string(), channels, 1));
+        layers.push(block(&format!("layer{}", at + 1), stage.collect()));
     }
-    // At most 7x7, so that images of other sizes fit the same linear layer; what is smaller stays as it is.
+    // Images smaller than the usual come to less, and stay as they are.
     let left = |pixels: usize| (0..halvings(options)).fold(pixels, |n, _| n.div_ceil(2)) / 4;
     let (height, width) = (left(options.height), left(options.width));
-    if height > 7 || width > 7 {
+    if height > LEFT || width > LEFT {
         layers.push(Layer::AdaptiveAvgPool2d(AdaptiveAvgPool2d {
             name: None,
-            size: Pair([height.min(7), width.min(7)]),
+            size: Pair([height.min(LEFT), width.min(LEFT)]),
         }));
     }
     layers.extend([
@@ -40,34 +47,13 @@ pub(super) fn fast(options: &ZooOptions) -> Vec<Layer> {
     layers
 }
 
-/// Three stages, each at half the size of the one before: a convolution to so many channels, then so many residual blocks of
-/// two.
-pub(super) fn default(options: &ZooOptions) -> Vec<Layer> {
-    const STAGES: [(usize, usize); 3] = [(16, 1), (48, 2), (96, 2)];
-    let mut layers = stem(options, STAGES[0].0);
-    for (at, (channels, blocks)) in STAGES.into_iter().enumerate() {
-        if at > 0 {
-            layers.push(max_pool(2, 2, 0));
-        }
-        let mut stage = convolution("0", channels, 1);
-        stage.extend((1..=blocks).map(|at| {
-            let mut body = convolution("0", channels, 1);
-            body.extend(convolution("1", channels, 1));
-            residual(&at.to_string(), body)
-        }));
-        layers.push(block(&format!("layer{}", at + 1), stage));
-    }
-    layers.extend([global_avg_pool(), flatten(), linear("fc", options.classes)]);
-    layers
-}
-
 fn halvings(options: &ZooOptions) -> u32 {
     (options.height.min(options.width) / SIDE).max(1).ilog2()
 }
 
 /// What brings a larger image to the size of a small one.
 fn stem(options: &ZooOptions, channels: usize) -> Vec<Layer> {
-    let stem = (0..halvings(options)).flat_map(|at| convolution(&at.to_string(), channels, 2));
+    let stem = (0..halvings(options)).map(|at| convolution(&at.to_string(), channels, 2));
     let stem: Vec<Layer> = stem.collect();
     match stem.is_empty() {
         true => Vec::new(),
@@ -76,15 +62,15 @@ fn stem(options: &ZooOptions, channels: usize) -> Vec<Layer> {
 }
 
 /// A 3x3 convolution with batch norm and ReLU.
-fn convolution(name: &str, channels: usize, stride: usize) -> Vec<Layer> {
-    vec![block(
+fn convolution(name: &str, channels: usize, stride: usize) -> Layer {
+    block(
         name,
         vec![
             conv_no_bias("conv", channels, 3, stride, 1),
             batch_norm("bn"),
             relu(),
         ],
-    )]
+    )
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ const ENTRIES: &[ZooEntry] = &[
     },
     ZooEntry {
         name: "default",
-        summary: "residual network of 13 convolutions, any size; what `--recipe strong` trains",
+        summary: "the same, wider and with five convolutions; what `--recipe strong` trains",
         usual_input: GREY,
         build: compact::default,
     },
