@@ -19,7 +19,7 @@ fn begin(place: &Place, args: &str) -> Child {
         .unwrap();
     let mut err = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
-    while !line.contains("images/s") {
+    while !line.starts_with("files ") {
         line.clear();
         assert!(
             err.read_line(&mut line).unwrap() > 0,
