@@ -119,14 +119,14 @@ impl PairedTest {
     /// The scores of evaluations on all images, and on draws of them; higher is better.
     pub(super) fn replicate(
         &self,
-        traces: &[Trace],
+        traces: &[&Trace],
         replicates: u32,
     ) -> Result<Vec<Replicates>, StatisticsError> {
         let bootstrap = Bootstrap {
             replicates,
             ..Bootstrap::default()
         };
-        let images = traces.first().map_or(0, Trace::len);
+        let images = traces.first().map_or(0, |trace| trace.len());
         bootstrap.replicate(images, traces.len(), |draw, scores| {
             for (score, trace) in scores.iter_mut().zip(traces) {
                 *score = self.sign() * self.score(trace, draw);
@@ -167,16 +167,12 @@ impl PairedTest {
                 second: second.len(),
             });
         }
-        let traces = [first.clone(), second.clone()];
-        let scores = match self.scored {
-            // McNemar's test needs no draws.
-            Scored::Accuracy => self.replicate(&traces, 1)?,
-            // Of fewer no p-value could be well below the limit.
-            _ => {
-                let needed = (20.0 / limit).clamp(f64::from(REPLICATES), 200_000.0);
-                self.replicate(&traces, needed as u32)?
-            }
-        };
+        if self.scored == Scored::Accuracy {
+            return Ok(mcnemar(first, second));
+        }
+        // Of fewer no p-value could be well below the limit.
+        let needed = (20.0 / limit).clamp(f64::from(REPLICATES), 200_000.0);
+        let scores = self.replicate(&[first, second], needed as u32)?;
         self.tell_apart((first, &scores[0]), (second, &scores[1]))
     }
 
@@ -187,13 +183,7 @@ impl PairedTest {
         (second, of_second): (&Trace, &Replicates),
     ) -> Result<(f64, bool), StatisticsError> {
         if self.scored == Scored::Accuracy {
-            let pairs = || first.right().zip(second.right());
-            let only_first = pairs().filter(|(a, b)| *a && !*b).count() as u64;
-            let only_second = pairs().filter(|(a, b)| !*a && *b).count() as u64;
-            return Ok((
-                mcnemar_exact(only_first, only_second),
-                only_first > only_second,
-            ));
+            return Ok(mcnemar(first, second));
         }
         let found = of_first.minus(of_second)?;
         let found = found.ok_or_else(|| StatisticsError::NotFinite {
@@ -202,6 +192,15 @@ impl PairedTest {
         })?;
         Ok((found.p_value, found.difference > 0.0))
     }
+}
+
+/// The p-value, and whether the first alone is right more often.
+fn mcnemar(first: &Trace, second: &Trace) -> (f64, bool) {
+    let pairs = || first.right().zip(second.right());
+    let only_first = pairs().filter(|(a, b)| *a && !*b).count() as u64;
+    let only_second = pairs().filter(|(a, b)| !*a && *b).count() as u64;
+    let p_value = mcnemar_exact(only_first, only_second);
+    (p_value, only_first > only_second)
 }
 
 #[cfg(test)]

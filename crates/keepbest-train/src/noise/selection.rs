@@ -60,7 +60,9 @@ impl Selection {
             .unzip();
         let cost = chosen.len() * traces.len();
         let replicates = (BUDGET / cost.max(1)).clamp(100, REPLICATES as usize) as u32;
-        let scores = test.replicate(&traces, replicates).ok()?;
+        let scores = test
+            .replicate(&traces.iter().collect::<Vec<_>>(), replicates)
+            .ok()?;
         let at = records.iter().position(|record| record.step == best.step)?;
         let mut compared = Vec::new();
         for ((record, trace), of_trace) in records.iter().zip(&traces).zip(&scores) {

@@ -64,10 +64,11 @@ impl Outcomes {
             &self.probabilities,
             &self.labels,
         )?;
-        let report = self.report().map_err(|error| match self.is_empty() {
-            true => OutcomesError::Statistics(StatisticsError::NoExamples),
-            false => error.into(),
-        })?;
+        if self.is_empty() {
+            return Err(StatisticsError::NoExamples.into());
+        }
+        let all: Vec<u32> = (0..).take(self.len()).collect();
+        let report = examples.report(&all)?;
         let names: Vec<String> = report.metrics(split).names().map(Into::into).collect();
         let cost = self.len() * self.classes.max(1);
         let bootstrap = Bootstrap {
