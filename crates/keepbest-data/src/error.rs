@@ -9,6 +9,9 @@ use crate::ImageShape;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
+    /// Whoever watched said to stop.
+    #[error("interrupted while the images were read")]
+    Interrupted,
     /// The path does not exist.
     #[error("{}: no such file or folder", path.display())]
     NotFound {
@@ -360,6 +363,12 @@ pub enum PrepareError {
 }
 
 impl PrepareError {
+    /// Whether whoever watched said to stop.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Data(DataError::Interrupted))
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use crate::{DataError, Dataset as _, Fingerprint, Prepared};
+use crate::{DataError, Dataset as _, Fingerprint, Prepared, Watch};
 
 /// The fingerprint of each split, and the images that stand in more than one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,14 @@ impl Prepared {
     /// # Errors
     /// When an image cannot be read.
     pub fn identify(&self) -> Result<Identity, DataError> {
+        self.identify_watched(Watch::none())
+    }
+
+    /// As [`identify`](Self::identify), watched.
+    ///
+    /// # Errors
+    /// When an image cannot be read; and [`DataError::Interrupted`] when told to stop.
+    pub fn identify_watched(&self, watch: Watch<'_>) -> Result<Identity, DataError> {
         let mut fingerprints = BTreeMap::new();
         let mut shared: Vec<SharedImages> = Vec::new();
         // The first place of every image, by the digest of shape and pixels.
@@ -60,7 +68,7 @@ impl Prepared {
                 continue;
             };
             let mut found: BTreeMap<&'static str, (usize, (usize, usize))> = BTreeMap::new();
-            let fingerprint = Fingerprint::of_with(images, |index, image| {
+            let fingerprint = Fingerprint::of_with(images, watch, |index, image| {
                 let mut hasher = blake3::Hasher::new();
                 hasher.update(image.shape().to_string().as_bytes());
                 hasher.update(image.pixels());

@@ -51,6 +51,7 @@ mod resize;
 pub mod rng;
 mod sampling;
 pub mod split;
+mod watch;
 
 pub use augment::{Augmentation, AugmentationError, Jitter, Mixed};
 pub use bundle::DataBundle;
@@ -64,8 +65,9 @@ pub use image::{Image, ImageShape};
 pub use input::{decode_image, list_images, load_image};
 pub use loader::{Batch, Epoch, Loader, LoaderConfig, batch_ranges};
 pub use normalise::Normaliser;
-pub use open::{DEFAULT_SOURCE, Listing, list, open, open_with};
+pub use open::{DEFAULT_SOURCE, Listing, list, open, open_watched, open_with};
 pub use prepare::{PrepareOptions, Prepared};
 pub use preprocessing::{ChannelRule, Preprocessing, ResizeRule};
 pub use readers::files::Unreadable;
 pub use sampling::Order;
+pub use watch::{Reading, Stage, Watch};

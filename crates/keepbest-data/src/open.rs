@@ -9,7 +9,7 @@ use crate::readers::files::Unreadable;
 use crate::readers::folder::{self, Layout};
 use crate::readers::idx::{self, IdxFiles};
 use crate::readers::{npz, read_folder, table};
-use crate::{DataBundle, DataError, ImageShape, embedded};
+use crate::{DataBundle, DataError, ImageShape, Watch, embedded};
 
 /// The data set that is used when none is named.
 pub const DEFAULT_SOURCE: &str = embedded::NAME;
@@ -46,6 +46,19 @@ pub fn open_with(
     data_dir: Option<&Path>,
     unreadable: Unreadable,
 ) -> Result<DataBundle, DataError> {
+    open_watched(spec, data_dir, unreadable, Watch::none())
+}
+
+/// As [`open_with`], watched: folders and tables of many images take a while.
+///
+/// # Errors
+/// As [`open`]; and [`DataError::Interrupted`] when told to stop.
+pub fn open_watched(
+    spec: &str,
+    data_dir: Option<&Path>,
+    unreadable: Unreadable,
+    watch: Watch<'_>,
+) -> Result<DataBundle, DataError> {
     match spec {
         embedded::NAME => embedded::fashion_mnist(),
         FASHION_MNIST => {
@@ -56,7 +69,7 @@ pub fn open_with(
                 ..bundle
             })
         }
-        path => open_path(path, unreadable),
+        path => open_path(path, unreadable, watch),
     }
 }
 
@@ -79,7 +92,11 @@ fn find_fashion_mnist(data_dir: Option<&Path>) -> Result<(PathBuf, IdxFiles), Da
     Err(DataError::FashionMnistMissing { looked })
 }
 
-fn open_path(spec: &str, unreadable: Unreadable) -> Result<DataBundle, DataError> {
+fn open_path(
+    spec: &str,
+    unreadable: Unreadable,
+    watch: Watch<'_>,
+) -> Result<DataBundle, DataError> {
     let path = Path::new(spec);
     if !path.exists() {
         // A bare word is meant as a name.
@@ -98,7 +115,7 @@ fn open_path(spec: &str, unreadable: Unreadable) -> Result<DataBundle, DataError
     }
     if !path.is_dir() {
         if table::is_table(path) {
-            return table::open(path, unreadable);
+            return table::open(path, unreadable, watch);
         }
         if npz::is_npz(path) {
             return npz::open(path);
@@ -115,7 +132,7 @@ fn open_path(spec: &str, unreadable: Unreadable) -> Result<DataBundle, DataError
         return cifar::open_files(&files, path);
     }
     if let Some(layout) = Layout::find(path)? {
-        return folder::open_layout(&layout, path, unreadable);
+        return folder::open_layout(&layout, path, unreadable, watch);
     }
     let entries = read_folder(path)?;
     if entries.is_empty() {

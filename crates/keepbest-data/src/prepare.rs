@@ -8,6 +8,7 @@ use crate::split::{ThreeParts, stratified, stratified_three};
 use crate::{
     CacheBudget, Cached, ChannelRule, DEFAULT_CACHE_BYTES, DataBundle, DataError, Dataset,
     Fingerprint, ImageShape, PrepareError, Preprocessing, PreprocessingError, ResizeRule, Subset,
+    Watch,
 };
 
 /// How to split and preprocess.
@@ -92,9 +93,23 @@ impl DataBundle {
     /// When the split is not possible, images differ in size without a size to bring them to, or an image cannot be
     /// read.
     pub fn prepare(&self, options: &PrepareOptions) -> Result<Prepared, PrepareError> {
+        self.prepare_watched(options, Watch::none())
+    }
+
+    /// As [`prepare`](Self::prepare), watched.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare); and [`DataError::Interrupted`] when told to stop.
+    pub fn prepare_watched(
+        &self,
+        options: &PrepareOptions,
+        watch: Watch<'_>,
+    ) -> Result<Prepared, PrepareError> {
         let preprocessing = self.infer_preprocessing(options)?;
         let mut prepared = self.prepare_with(options, preprocessing)?;
-        prepared.preprocessing = prepared.preprocessing.computed_on(&prepared.train)?;
+        prepared.preprocessing = prepared
+            .preprocessing
+            .computed_watched(&prepared.train, watch)?;
         Ok(prepared)
     }
 

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::resize::{centre_crop, resize_bilinear, shorter_side};
-use crate::{Dataset, Image, ImageShape, Normaliser, PrepareError, PreprocessingError};
+use crate::watch::Stage;
+use crate::{Dataset, Image, ImageShape, Normaliser, PrepareError, PreprocessingError, Watch};
 
 /// How an image of another size becomes one of the model's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -171,9 +172,18 @@ impl Preprocessing {
     /// # Errors
     /// When an image cannot be read or does not fit (it is named), or there are none.
     pub fn computed_on(self, train: &dyn Dataset) -> Result<Self, PrepareError> {
+        self.computed_watched(train, Watch::none())
+    }
+
+    pub(crate) fn computed_watched(
+        self,
+        train: &dyn Dataset,
+        watch: Watch<'_>,
+    ) -> Result<Self, PrepareError> {
         self.validate()?;
         let mut sums = ChannelSums::new(self.input.channels);
         for index in 0..train.len() {
+            watch.tell(Stage::Measuring, index, train.len())?;
             let image = train.image(index)?;
             let fitted = self.fit(&image).map_err(|source| PrepareError::Image {
                 origin: train.source(index),

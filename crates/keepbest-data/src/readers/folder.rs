@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::files::{FileDataset, Intake, Unreadable};
 use super::{Entry, read_folder};
 use crate::input::has_image_extension;
-use crate::{DataBundle, DataError, Dataset};
+use crate::{DataBundle, DataError, Dataset, Watch};
 
 /// The folders of a data set, by split.
 #[derive(Debug, Clone)]
@@ -80,15 +80,16 @@ pub fn open(folder: &Path) -> Result<DataBundle, DataError> {
     let layout = Layout::find(folder)?.ok_or_else(|| DataError::Empty {
         path: folder.to_owned(),
     })?;
-    open_layout(&layout, folder, Unreadable::Refuse)
+    open_layout(&layout, folder, Unreadable::Refuse, Watch::none())
 }
 
 pub(crate) fn open_layout(
     layout: &Layout,
     folder: &Path,
     unreadable: Unreadable,
+    watch: Watch<'_>,
 ) -> Result<DataBundle, DataError> {
-    let mut intake = Intake::new(unreadable);
+    let mut intake = Intake::new(unreadable, watch);
     let mut left_out = LeftOut::default();
     let classes: Arc<[String]> = class_folders(&layout.train)?
         .into_iter()
@@ -142,7 +143,7 @@ fn read_split(
     classes: &[String],
     every_class: bool,
     left_out: &mut LeftOut,
-    intake: &mut Intake,
+    intake: &mut Intake<'_>,
 ) -> Result<FileDataset, DataError> {
     left_out.loose += read_folder(split)?
         .iter()

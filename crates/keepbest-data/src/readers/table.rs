@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::files::{FileDataset, Intake, Unreadable};
 use super::io_error;
-use crate::{DataBundle, DataError, Dataset};
+use crate::{DataBundle, DataError, Dataset, Watch};
 
 const PATH: [&str; 5] = ["path", "file", "filename", "image", "image_path"];
 const LABEL: [&str; 3] = ["label", "class", "category"];
@@ -49,8 +49,12 @@ struct Row {
 ///
 /// # Errors
 /// When the table cannot be read, a row has no path or label or another split, a file's header cannot be read (the first is
-/// named), or a label is not among those of the training images.
-pub fn open(path: &Path, unreadable: Unreadable) -> Result<DataBundle, DataError> {
+/// named), a label is not among those of the training images, or the watch says to stop.
+pub fn open(
+    path: &Path,
+    unreadable: Unreadable,
+    watch: Watch<'_>,
+) -> Result<DataBundle, DataError> {
     let rows = read(path)?;
     let classes = classes(&rows);
     if classes.is_empty() {
@@ -60,7 +64,7 @@ pub fn open(path: &Path, unreadable: Unreadable) -> Result<DataBundle, DataError
             reason: "the table names no training images".to_owned(),
         });
     }
-    let mut intake = Intake::new(unreadable);
+    let mut intake = Intake::new(unreadable, watch);
     let mut set = |split: Split| -> Result<Option<Arc<dyn Dataset>>, DataError> {
         let mut files = Vec::new();
         for row in rows.iter().filter(|row| row.split == split) {
