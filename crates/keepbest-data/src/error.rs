@@ -383,6 +383,9 @@ impl PrepareError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
+    /// Whoever waited for a batch said to stop.
+    #[error("interrupted while images were loaded")]
+    Interrupted,
     /// Reading an image failed.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -4,8 +4,12 @@
 type Range = (&'static str, &'static str, fn(f64) -> bool);
 
 const RANGES: &[Range] = &[
-    ("epochs", "a whole number of 1 or more", |n| n >= 1.0),
-    ("batch-size", "a whole number of 1 or more", |n| n >= 1.0),
+    ("epochs", "a whole number from 1 to 1,000,000,000", |n| {
+        (1.0..=1e9).contains(&n)
+    }),
+    ("batch-size", "a whole number from 1 to 1,000,000", |n| {
+        (1.0..=1e6).contains(&n)
+    }),
     ("lr", "a finite number above 0", |x| x > 0.0),
     ("momentum", "a number from 0 to below 1", |x| {
         (0.0..1.0).contains(&x)
@@ -33,8 +37,8 @@ const RANGES: &[Range] = &[
     ("test-fraction", "a number from 0 to below 1", |x| {
         (0.0..1.0).contains(&x)
     }),
-    ("threads", "a whole number of 1 or more, or none", |n| {
-        n >= 1.0
+    ("threads", "a whole number from 1 to 1,024, or none", |n| {
+        (1.0..=1024.0).contains(&n)
     }),
     ("patience", "a whole number of 1 or more, or none", |n| {
         n >= 1.0

@@ -14,6 +14,25 @@ use crate::settings::SettingsError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
+    /// It was told to stop before the first step. Nothing was trained, and nothing is changed.
+    #[error("interrupted before the first step")]
+    Interrupted,
+    /// It could not go on, such as for an image that cannot be read any more. As after an interruption, what it had come to is
+    /// saved, and it can be resumed.
+    #[error(
+        "training stopped in epoch {epoch} after step {step}, which is saved in {run}",
+        run = run.display()
+    )]
+    Stopped {
+        /// The run's directory.
+        run: PathBuf,
+        /// Steps taken.
+        step: u64,
+        /// The epoch under way.
+        epoch: u64,
+        /// Why.
+        source: Box<TrainError>,
+    },
     /// A setting is wrong.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -136,6 +155,17 @@ pub enum TrainError {
 }
 
 impl TrainError {
+    /// Whether it was told to stop before the first step.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        match self {
+            Self::Interrupted | Self::Data(DataError::Interrupted) => true,
+            Self::Load(error) => matches!(error, keepbest_data::LoadError::Interrupted),
+            Self::Prepare(error) => error.is_interrupted(),
+            _ => false,
+        }
+    }
+
     /// What to try.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -159,6 +189,18 @@ impl TrainError {
             Self::Data(DataError::Image { .. })
             | Self::Prepare(PrepareError::Data(DataError::Image { .. })) => {
                 Some("mend or remove it, or leave out what cannot be read: --skip-corrupt".into())
+            }
+            Self::Stopped { run, source, .. } => {
+                let mend = match **source {
+                    Self::Load(_) | Self::Evaluate(EvaluateError::Load(_)) => {
+                        "bring the image back as it was, and go on"
+                    }
+                    _ => "when that is mended, go on",
+                };
+                Some(format!(
+                    "{mend} with: keepbest train --resume {}",
+                    run.display()
+                ))
             }
             Self::Data(error) => error.hint(),
             Self::Prepare(error) => error.hint(),

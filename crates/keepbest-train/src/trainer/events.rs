@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use keepbest_core::{Metrics, Verdict};
+use keepbest_data::Reading;
 use keepbest_keeper::KeeperEvent;
 
 use super::carry::Carried;
@@ -45,6 +46,8 @@ impl<F: FnMut(Event<'_>)> Observer for F {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// Images are read, before everything is ready.
+    Reading(Reading),
     /// Everything is ready; training begins.
     Ready(&'a Overview),
     /// What the user should know.

@@ -113,8 +113,16 @@ pub struct Example {
     pub guess: Guess,
 }
 
+/// What a run has come to.
+struct Tested {
+    best: Option<BestRecord>,
+    recheck: Option<Recheck>,
+    test: Option<Measured>,
+    examples: Vec<Example>,
+}
+
 impl Run {
-    /// `None` of a measurement means that it was told to stop: everything is saved, and resuming comes back here.
+    /// Told to stop, or unable to measure, it ends as interrupted: everything is saved, and resuming comes back here.
     pub(super) fn finish(
         mut self,
         ending: Ending,
@@ -123,42 +131,16 @@ impl Run {
     ) -> Result<Outcome, TrainError> {
         self.keeper.wait();
         self.tell(observer);
-        let best = self.keeper.best();
-        let (mut recheck, mut test, mut examples) = (None, None, Vec::new());
-        if let Some(best) = &best {
-            // From disk, every byte verified: what is tested is what the user has.
-            let model = Model::open_trained(&best.path)?;
-            let mut predictor = model.predictor(64, self.setup.config.threads)?;
-            let Some(measured) =
-                measure_again(&self, &model, &mut predictor, "val", observer, stop)?
-            else {
-                return self.interrupted(observer);
-            };
-            let metrics = measured.metrics("val");
-            let again = Recheck {
-                difference: first_difference(&metrics, &best.metrics),
-                metrics,
-            };
-            self.reporting.closeups.clear();
-            let images = &self.setup.data.val;
-            self.reporting.finished(&measured, "val", images, observer);
-            self.reporting.thresholds.clone_from(&model.thresholds);
-            observer.on(Event::Rechecked {
-                path: &best.path,
-                difference: again.difference.as_ref(),
-            });
-            recheck = Some(again);
-            if self.setup.data.test.is_some() {
-                test = measure_again(&self, &model, &mut predictor, "test", observer, stop)?;
-                if test.is_none() {
-                    return self.interrupted(observer);
-                }
-            }
-            if let (Some(measured), Some(images)) = (&test, &self.setup.data.test) {
-                self.reporting.finished(measured, "test", images, observer);
-            }
-            examples = show(&self, &model, &mut predictor)?;
-        }
+        let Tested {
+            best,
+            recheck,
+            test,
+            examples,
+        } = match self.tested(observer, stop) {
+            Ok(Some(tested)) => tested,
+            Ok(None) => return self.interrupted(observer),
+            Err(error) => return Err(self.failed(error, observer)),
+        };
         let summary = json!({
             "ended": ending.name(),
             "reason": ending.reason(),
@@ -174,7 +156,9 @@ impl Run {
             observer.on(Event::Keeper(event));
         }
         let kept_best = best.as_ref().map(|best| &*best.path);
-        Self::close(&mut self.loggers, true, kept_best, observer);
+        Self::close(&mut self.loggers, true, kept_best, observer, &|| {
+            !stop.load(Ordering::Relaxed)
+        });
         self.reporting.selection = RunView::open(&self.path)
             .ok()
             .and_then(|view| Selection::of(&view));
@@ -202,6 +186,62 @@ impl Run {
         })))
     }
 
+    /// The best, read back from disk, measured again and tested; `None` when told to stop in between.
+    fn tested(
+        &mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<Tested>, TrainError> {
+        let best = self.keeper.best();
+        let (mut recheck, mut test, mut examples) = (None, None, Vec::new());
+        if let Some(best) = &best {
+            // From disk, every byte verified: what is tested is what the user has.
+            let model = Model::open_trained(&best.path)?;
+            let mut predictor = model.predictor(64, self.setup.config.threads)?;
+            let Some(measured) =
+                measure_again(self, &model, &mut predictor, "val", observer, stop)?
+            else {
+                return Ok(None);
+            };
+            let metrics = measured.metrics("val");
+            let again = Recheck {
+                difference: first_difference(&metrics, &best.metrics),
+                metrics,
+            };
+            self.reporting.closeups.clear();
+            let images = &self.setup.data.val;
+            self.reporting
+                .finished(&measured, "val", images, observer, stop);
+            self.reporting.thresholds.clone_from(&model.thresholds);
+            observer.on(Event::Rechecked {
+                path: &best.path,
+                difference: again.difference.as_ref(),
+            });
+            recheck = Some(again);
+            if self.setup.data.test.is_some() {
+                test = measure_again(self, &model, &mut predictor, "test", observer, stop)?;
+                if test.is_none() {
+                    return Ok(None);
+                }
+            }
+            if let (Some(measured), Some(images)) = (&test, &self.setup.data.test) {
+                self.reporting
+                    .finished(measured, "test", images, observer, stop);
+            }
+            examples = show(self, &model, &mut predictor)?;
+        }
+        // The intervals, which take a moment, were cut short then.
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        Ok(Some(Tested {
+            best,
+            recheck,
+            test,
+            examples,
+        }))
+    }
+
     /// Ends a run whose numbers went out of range.
     pub(super) fn diverged(
         mut self,
@@ -227,7 +267,7 @@ impl Run {
             }
         }
         let kept_best = best.as_ref().map(|best| &*best.path);
-        Self::close(&mut self.loggers, true, kept_best, observer);
+        Self::close(&mut self.loggers, true, kept_best, observer, &|| true);
         self.reporting
             .write(&self.path, &self.setup.provenance, None, observer);
         let best = best.map(|best| {

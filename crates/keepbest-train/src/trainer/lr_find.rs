@@ -1,12 +1,14 @@
 //! The learning rate range test: Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv 1506.01186), section 3.3.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use keepbest_nn::{Engine as _, StepError};
 use serde::Serialize;
 
 use super::error::TrainError;
+use super::events::Observer;
+use super::heed::Heed;
 use super::run::labels;
 use super::setup::Setup;
 use crate::settings::Settings;
@@ -50,8 +52,8 @@ const SMOOTHING: f64 = 0.9;
 /// A smoothed loss of so many times the lowest has run away.
 const RUNAWAY: f64 = 4.0;
 
-/// Trains the network of these settings from its start for a few steps at rising rates. Nothing is kept. `None` when told to
-/// stop.
+/// Trains the network of these settings from its start for a few steps at rising rates. Nothing is kept. The observer is told
+/// how far reading the images is. `None` when told to stop.
 ///
 /// # Errors
 /// [`TrainError`], as of [`train`](super::train).
@@ -59,34 +61,35 @@ pub fn lr_find(
     given: &Settings,
     range: RateRange,
     stop: &AtomicBool,
-    mut on: impl FnMut(u32),
+    observer: &mut dyn Observer,
 ) -> Result<Option<RangeTest>, TrainError> {
     let runs_dir = given
         .runs_dir
         .clone()
         .unwrap_or_else(|| crate::DEFAULT_RUNS_DIR.into());
+    let heed = Heed::new(observer, stop);
     let Setup {
         mut engine, loader, ..
-    } = Setup::new(given, Path::new(&runs_dir), None)?;
+    } = match Setup::new(given, Path::new(&runs_dir), None, &heed) {
+        Err(error) if error.is_interrupted() => return Ok(None),
+        setup => setup?,
+    };
     let mut points: Vec<RatePoint> = Vec::new();
     let (mut average, mut weight, mut least) = (0.0, 0.0, f64::INFINITY);
     let mut diverged = false;
     let mut epoch = 1;
     let mut batches = loader.epoch(epoch, 0);
     for step in 0..range.steps {
-        if stop.load(Ordering::Relaxed) {
-            return Ok(None);
+        let mut next = batches.next_while(&mut || heed.goes_on());
+        if next.is_none() {
+            epoch += 1;
+            batches = loader.epoch(epoch, 0);
+            next = batches.next_while(&mut || heed.goes_on());
         }
-        let batch = match batches.next() {
+        let batch = match next {
+            _ if !heed.goes_on() => return Ok(None),
             Some(batch) => batch?,
-            None => {
-                epoch += 1;
-                batches = loader.epoch(epoch, 0);
-                match batches.next() {
-                    Some(batch) => batch?,
-                    None => break,
-                }
-            }
+            None => break,
         };
         let part = f64::from(step) / f64::from(range.steps.saturating_sub(1).max(1));
         let learning_rate = range.from * libm::pow(range.to / range.from, part);
@@ -108,7 +111,6 @@ pub fn lr_find(
             smoothed,
         });
         least = least.min(smoothed);
-        on(step + 1);
         if smoothed > RUNAWAY * least {
             diverged = true;
             break;

@@ -12,6 +12,7 @@ mod error;
 mod events;
 mod finish;
 mod gate;
+mod heed;
 mod lr_find;
 mod parent;
 mod position;
@@ -37,6 +38,7 @@ pub use setup::default_augmentation;
 
 use crate::model_ref::DEFAULT_RUNS_DIR;
 use crate::settings::Settings;
+use heed::Heed;
 use run::Run;
 use setup::Setup;
 
@@ -64,10 +66,11 @@ pub enum Outcome {
 /// The run's directory is `name` in `runs_dir`, both of the settings; without a name, the network's with the first number
 /// that is free. Nothing is written before everything about the run is decided and its images have been read.
 /// `preface` becomes a comment in `run.toml`. When `stop` becomes true, the step under way is completed, the resume point
-/// saved, and the answer is [`Outcome::Interrupted`].
+/// saved, and the answer is [`Outcome::Interrupted`]; before the first step there is nothing to save, and it is
+/// [`TrainError::Interrupted`].
 ///
 /// # Errors
-/// [`TrainError`]. What was saved until then is kept.
+/// [`TrainError`]. What was saved until then is kept, and what was reached is saved: [`TrainError::Stopped`].
 pub fn train(
     given: &Settings,
     preface: &str,
@@ -78,7 +81,7 @@ pub fn train(
         .runs_dir
         .clone()
         .unwrap_or_else(|| DEFAULT_RUNS_DIR.into());
-    let setup = Setup::new(given, &runs_dir, None)?;
+    let setup = Setup::new(given, &runs_dir, None, &Heed::new(observer, stop))?;
     let run = Run::create(setup, &runs_dir, given.name.as_deref(), preface)?;
     run.go(observer, stop)
 }
@@ -96,5 +99,6 @@ pub fn resume(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
-    Run::resume(run, given)?.go(observer, stop)
+    let run = Run::resume(run, given, &Heed::new(observer, stop))?;
+    run.go(observer, stop)
 }

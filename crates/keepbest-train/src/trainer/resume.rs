@@ -7,6 +7,7 @@ use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::{Keeper, RunView};
 
 use super::error::TrainError;
+use super::heed::Heed;
 use super::position::TrainerState;
 use super::run::{Run, keeper_config};
 use super::setup::Setup;
@@ -42,7 +43,11 @@ const MAY_CHANGE: [&str; 8] = [
 
 impl Run {
     /// Takes up the run at `path`.
-    pub(super) fn resume(path: &Path, given: &Settings) -> Result<Self, TrainError> {
+    pub(super) fn resume(
+        path: &Path,
+        given: &Settings,
+        heed: &Heed<'_>,
+    ) -> Result<Self, TrainError> {
         // What the interruption left is mended first: then last is there and whole, if it can be.
         keepbest_keeper::fsck(path, true).map_err(|source| TrainError::Unmended {
             path: path.into(),
@@ -56,7 +61,7 @@ impl Run {
             .map_err(crate::RunFilesError::from)?
             .resume_point();
         let Some(point) = point else {
-            return Self::anew(path, &settings);
+            return Self::anew(path, &settings, heed);
         };
         let (last, file) = (point.path, point.model);
         let (mut state, provenance) = resume_point(&last, &file)?;
@@ -67,6 +72,7 @@ impl Run {
             &settings,
             Path::new(""),
             Some(preprocessing_of(&last, &file)?),
+            heed,
         )?;
         setup.config.from = from.flatten();
         check_images(&provenance, &setup.provenance)?;
@@ -125,8 +131,8 @@ impl Run {
     }
 
     /// Begins a run again that ended before anything was saved.
-    fn anew(path: &Path, settings: &Settings) -> Result<Self, TrainError> {
-        let setup = Setup::new(settings, Path::new(""), None)?;
+    fn anew(path: &Path, settings: &Settings, heed: &Heed<'_>) -> Result<Self, TrainError> {
+        let setup = Setup::new(settings, Path::new(""), None, heed)?;
         let state = TrainerState::new(setup.config.epochs);
         let from = ResumedFrom {
             step: 0,

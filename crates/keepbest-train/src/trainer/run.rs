@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use keepbest_core::{EarlyStoppingConfig, StopReason};
-use keepbest_data::{Batch, Epoch};
+use keepbest_data::{Batch, Epoch, LoadError};
 use keepbest_formats::StateDict;
 use keepbest_keeper::{
     Also, Evaluation, Keeper, KeeperConfig, KeeperSummary, ModelConstants, SaveMode,
@@ -158,12 +158,26 @@ impl Run {
             Err(TrainError::Step(
                 problem @ (StepError::NonFiniteLoss { .. } | StepError::NonFiniteGradient { .. }),
             )) => Err(self.diverged(problem, observer)),
-            Err(error) => {
-                // What was measured before is still to be had.
-                self.keeper.wait();
-                self.tell(observer);
-                Err(error)
-            }
+            Err(error) => Err(self.failed(error, observer)),
+        }
+    }
+
+    /// Ends a session that cannot go on as an interruption does: what it has come to is saved.
+    pub(super) fn failed(self, error: TrainError, observer: &mut dyn Observer) -> TrainError {
+        match self.interrupted(observer) {
+            Ok(Outcome::Interrupted {
+                run,
+                step,
+                epoch,
+                failures,
+            }) if failures.is_empty() => TrainError::Stopped {
+                run,
+                step,
+                epoch,
+                source: Box::new(error),
+            },
+            // What went wrong first is the news; saves that failed have been told.
+            _ => error,
         }
     }
 
@@ -206,13 +220,17 @@ impl Run {
                     let begun = Instant::now();
                     let epoch = self.state.epoch;
                     let batch = match &mut batches {
-                        Some((of, batches)) if *of == epoch => batches.next(),
+                        Some((of, batches)) if *of == epoch => batches,
                         _ => {
                             let skip = usize::try_from(self.state.batch).unwrap_or(usize::MAX);
                             let fresh = self.setup.loader.epoch(epoch, skip);
-                            batches.insert((epoch, fresh)).1.next()
+                            &mut batches.insert((epoch, fresh)).1
                         }
                     };
+                    let batch = batch.next_while(&mut || !stop.load(Ordering::Relaxed));
+                    if let Some(Err(LoadError::Interrupted)) = &batch {
+                        return Ok(None);
+                    }
                     // The loader and the timetable count batches by the same rule.
                     let Some(batch) = batch.transpose()? else {
                         unreachable!("an epoch ran out of batches early")
@@ -358,12 +376,14 @@ impl Run {
         finished: bool,
         best: Option<&Path>,
         observer: &mut dyn Observer,
+        go_on: &dyn Fn() -> bool,
     ) {
-        loggers.end(Ended {
+        let ended = Ended {
             finished,
             best: best.map(Path::to_owned),
             time_ms: now_ms(),
-        });
+        };
+        loggers.end(&ended, go_on);
         for problem in loggers.problems() {
             observer.on(Event::Note(&problem));
         }
@@ -394,7 +414,7 @@ impl Run {
         for event in &kept.events {
             observer.on(Event::Keeper(event));
         }
-        Self::close(&mut self.loggers, false, None, observer);
+        Self::close(&mut self.loggers, false, None, observer, &|| true);
         self.reporting
             .write(&self.path, &self.setup.provenance, None, observer);
         self.clock.end(&self.setup.engine, observer);

@@ -6,8 +6,8 @@ use std::time::Instant;
 use keepbest_core::Objective;
 use keepbest_core::retention::Policy;
 use keepbest_data::{
-    Augmentation, DataBundle, Dataset as _, ImageShape, Loader, LoaderConfig, Order, Prepared,
-    Preprocessing, ResizeRule, Subset, Unreadable,
+    Augmentation, DataBundle, Dataset as _, ImageShape, LoadError, Loader, LoaderConfig, Order,
+    Prepared, Preprocessing, ResizeRule, Subset, Unreadable, Watch,
 };
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
@@ -19,6 +19,7 @@ use super::aims::{check_metrics, named, objective, others, retention};
 use super::budget::{self, Course, Fitted};
 use super::carry::Carried;
 use super::error::TrainError;
+use super::heed::Heed;
 use super::parent::{network_of, open_parent, start_from};
 use super::position::Timetable;
 use crate::architecture::{architecture, check_architecture};
@@ -61,7 +62,10 @@ impl Setup {
         given: &Settings,
         runs_dir: &Path,
         recorded: Option<Preprocessing>,
+        heed: &Heed<'_>,
     ) -> Result<Self, TrainError> {
+        let told = |reading| heed.read(reading);
+        let watch = Watch::new(&told);
         let begun = Instant::now();
         let mut given = given.clone();
         let budget = given.time_budget.take();
@@ -100,7 +104,7 @@ impl Setup {
             Unreadable::Refuse
         };
         let dir = first.data_dir.as_deref();
-        let bundle = keepbest_data::open_with(&first.data, dir, unreadable)?;
+        let bundle = keepbest_data::open_watched(&first.data, dir, unreadable, watch)?;
         let split = SplitRecord {
             val_fraction: first.val_fraction,
             test_fraction: first.test_fraction,
@@ -123,7 +127,7 @@ impl Setup {
         }
         let mut data = match recorded {
             Some(preprocessing) => bundle.prepare_with(&options, preprocessing)?,
-            None => bundle.prepare(&options)?,
+            None => bundle.prepare_watched(&options, watch)?,
         };
         let mut notes = std::mem::take(&mut data.notes);
         if let Some(parent) = &parent {
@@ -165,6 +169,14 @@ impl Setup {
             data.classes.len(),
         );
         let spec = architecture(&config.model, &size)?;
+        // Before memory is taken for a batch of so many.
+        if config.batch_size > data.train.len() {
+            return Err(TrainError::Load(LoadError::BatchLargerThanData {
+                batch_size: config.batch_size,
+                images: data.train.len(),
+            }));
+        }
+        heed.check()?;
         let class_weights = class_weights(&config.class_weights, &data.train);
         let engine_config = engine_config(&config, class_weights.as_deref());
         let optimizer = engine_config.optimizer.clone();
@@ -238,14 +250,14 @@ impl Setup {
                 statistics: config.swa.map_or(0.0, |from| 1.0 - from)
                     * timetable.evaluations_per_epoch(),
             };
-            let fit = budget::fit(budget, begun, &course, &mut predictor)?;
+            let fit = budget::fit(budget, begun, &course, &mut predictor, heed)?;
             given.epochs = Some(fit.epochs);
             config = Config::resolve(given, &defaults)?;
             notes.push(fit.to_string());
             fitted = Some(fit);
         }
 
-        let identity = data.identify()?;
+        let identity = data.identify_watched(watch)?;
         notes.extend(identity.shared.iter().map(ToString::to_string));
         let provenance = Provenance {
             keepbest: env!("CARGO_PKG_VERSION").into(),

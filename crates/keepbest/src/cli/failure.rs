@@ -150,7 +150,9 @@ impl From<keepbest_train::TrainError> for Failure {
             keepbest_train::TrainError::Model(error) => return error.into(),
             error => error,
         };
-        let exit = if error.is_usage() {
+        let exit = if error.is_interrupted() {
+            Exit::Interrupted
+        } else if error.is_usage() {
             Exit::Usage
         } else {
             Exit::Failed

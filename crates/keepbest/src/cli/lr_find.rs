@@ -6,10 +6,12 @@ use serde_json::json;
 use crate::cli::args::LrFindArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
+use crate::cli::painter::Painter;
 use crate::cli::signals::stop_on_signals;
+use crate::cli::terminal::Terminal;
 use crate::cli::words::{count, value};
 
-pub fn run(args: &LrFindArgs) -> Result<Exit, Failure> {
+pub fn run(args: &LrFindArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let range = RateRange {
         from: args.min,
         to: args.max,
@@ -25,7 +27,10 @@ pub fn run(args: &LrFindArgs) -> Result<Exit, Failure> {
     }
     let settings = args.settings.settings()?;
     let stop = stop_on_signals()?;
-    let Some(found) = lr_find(&settings, range, &stop, |_| {})? else {
+    let mut painter = Painter::new(*terminal, false, stop.clone());
+    let found = lr_find(&settings, range, &stop, &mut painter);
+    painter.clear();
+    let Some(found) = found? else {
         return Err(Failure::new(Exit::Interrupted, "interrupted"));
     };
     if let Some(file) = &args.to {

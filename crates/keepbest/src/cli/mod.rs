@@ -95,7 +95,7 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Train(args) => train::run(args, terminal),
         Verb::Evaluate(args) => evaluate::run(args, terminal),
         Verb::Predict(args) => predict::run(args, terminal),
-        Verb::LrFind(args) => lr_find::run(args),
+        Verb::LrFind(args) => lr_find::run(args, terminal),
         Verb::Thresholds(args) => thresholds::run(args),
         Verb::Average(args) => average::run(args),
         Verb::Inspect(args) => inspect::run(args, terminal),

@@ -5,14 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use keepbest_data::Reading;
 use keepbest_keeper::KeeperEvent;
 use keepbest_train::{Event, Judged, Observer, Overview, Progress};
 
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{count, duration, shorten, thousands, value};
 
-/// Without a terminal, how often a line tells where a long epoch is.
+/// Without a terminal, how often a line tells where a long epoch is, or a long reading.
 const PLAIN_EVERY: Duration = Duration::from_secs(30);
+/// On a terminal, how long reading may take unsaid.
+const UNSAID: Duration = Duration::from_millis(500);
 
 /// Tells on stderr what a run does.
 pub struct Painter {
@@ -26,6 +29,7 @@ pub struct Painter {
     head: Option<String>,
     pace: Pace,
     last_plain: Instant,
+    begun: Instant,
 }
 
 /// How fast it goes.
@@ -57,6 +61,7 @@ impl Painter {
             head: None,
             pace,
             last_plain: Instant::now(),
+            begun: Instant::now(),
         }
     }
 
@@ -94,7 +99,32 @@ impl Painter {
         }
     }
 
+    /// Images are read before training: what takes a while is shown.
+    fn reading(&mut self, reading: &Reading) {
+        let now = Instant::now();
+        let (done, of) = (reading.done as u64, reading.of as u64);
+        if !self.terminal.animated || self.quiet {
+            if now - self.last_plain >= PLAIN_EVERY {
+                self.last_plain = now;
+                let (done, of) = (thousands(done), thousands(of));
+                self.line(&format!("data     {}: {done} of {of}", reading.stage));
+            }
+            return;
+        }
+        if self.bar.is_none() && now - self.begun >= UNSAID {
+            self.bar = Some(bar(of));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_length(of);
+            bar.set_position(done);
+            bar.set_prefix("data");
+            let (done, of) = (thousands(done), thousands(of));
+            bar.set_message(format!("{}: {done} of {of}", reading.stage));
+        }
+    }
+
     fn ready(&mut self, overview: &Overview) {
+        self.clear();
         let [channels, height, width] = overview.input;
         let [train, val, test] = overview.images.map(|images| thousands(images as u64));
         self.line(&format!(
@@ -161,14 +191,7 @@ impl Painter {
             "epoch", "train/loss", "train/acc", "val/loss", "val/acc", "images/s"
         ));
         if self.terminal.animated && !self.quiet {
-            let bar = ProgressBar::with_draw_target(
-                Some(overview.steps),
-                ProgressDrawTarget::stderr_with_hz(10),
-            );
-            // The template is ours and sound; with the default bar nothing is lost.
-            if let Ok(style) = ProgressStyle::with_template("{prefix} [{wide_bar}] {msg}") {
-                bar.set_style(style.progress_chars("=> "));
-            }
+            let bar = bar(overview.steps);
             bar.set_prefix(format!("epoch 1/{}", overview.epochs));
             bar.set_position(overview.resumed.as_ref().map_or(0, |from| from.step));
             self.bar = Some(bar);
@@ -191,35 +214,32 @@ impl Painter {
             self.told_to_stop = true;
             self.line("stopping after this step; once more to stop at once");
         }
+        // What is not known yet, after the first step, is left out.
         let rate = self.pace.images as f64 / self.pace.busy.as_secs_f64();
-        let left = if self.pace.steps == 0 {
-            String::new()
-        } else {
+        let rate = (self.pace.steps > 0 && rate.is_finite())
+            .then(|| format!("{} images/s", thousands(rate as u64)));
+        let left = (self.pace.steps > 0).then(|| {
             let each = (now - begun).div_f64(self.pace.steps as f64);
-            format!(
-                "{} left",
-                duration(each.mul_f64((progress.steps - progress.step) as f64))
-            )
-        };
-        let rate = if rate.is_finite() {
-            format!("{} images/s", thousands(rate as u64))
-        } else {
-            String::new()
-        };
+            let left = progress.steps.saturating_sub(progress.step);
+            format!("{} left", duration(each.mul_f64(left as f64)))
+        });
+        let loss = Some(format!("loss {}", value(progress.loss)));
+        let known = [loss, rate, left].into_iter().flatten();
+        let known: Vec<String> = known.collect();
         match &self.bar {
             Some(bar) => {
                 bar.set_prefix(format!("epoch {}/{}", progress.epoch, progress.epochs));
-                bar.set_message(format!("loss {}  {rate}  {left}", value(progress.loss)));
+                bar.set_message(known.join("  "));
                 bar.set_position(progress.step);
             }
             None if now - self.last_plain >= PLAIN_EVERY => {
                 self.last_plain = now;
                 self.row(&format!(
-                    "{:>7}  step {} of {}, loss {}, {rate}, {left}",
+                    "{:>7}  step {} of {}, {}",
                     format!("{}/{}", progress.epoch, progress.epochs),
                     thousands(progress.step),
                     thousands(progress.steps),
-                    value(progress.loss),
+                    known.join(", "),
                 ));
             }
             None => {}
@@ -272,12 +292,23 @@ impl Painter {
     }
 }
 
+/// A bar at the bottom of the terminal. What it cannot draw is not drawn.
+fn bar(length: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(10));
+    // The template is ours and sound; with the default bar nothing is lost.
+    if let Ok(style) = ProgressStyle::with_template("{prefix} [{wide_bar}] {msg}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
+
 impl Observer for Painter {
     fn on(&mut self, event: Event<'_>) {
         if !matches!(event, Event::Stepped(_) | Event::Keeper(_)) {
             self.pace.since = None;
         }
         match event {
+            Event::Reading(reading) => self.reading(&reading),
             Event::Ready(overview) => self.ready(overview),
             Event::Note(note) => self.line(&format!("note     {note}")),
             Event::Stepped(progress) => self.stepped(&progress),

@@ -33,7 +33,7 @@ pub struct Compute {
 #[derive(Debug, Default, Args)]
 pub struct Threads {
     /// Threads; one a core by default
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 }
 

@@ -62,7 +62,7 @@ pub struct ReproduceArgs {
     #[command(flatten)]
     pub sets: DataDir,
     /// Threads; those of the run by default. The result does not depend on them
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Say only how it came out
     #[arg(long, short)]

@@ -79,6 +79,9 @@ impl Watch {
             self.pace.latest = None;
         }
         match event {
+            Event::Reading(reading) => {
+                self.doing = format!("{}: {} of {}", reading.stage, reading.done, reading.of);
+            }
             Event::Ready(overview) => self.ready(overview),
             Event::Note(note) => self.line(format!("note: {note}")),
             Event::Stepped(progress) => self.stepped(progress, Instant::now()),
