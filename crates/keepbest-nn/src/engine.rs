@@ -148,6 +148,14 @@ pub(crate) fn context(
     Ok(Arc::new(ctx.with_precision(precision)?))
 }
 
+/// Memory for the activations of a batch.
+pub(crate) fn arena(plan: &Plan, batch: usize) -> Result<Buffer, EngineError> {
+    Buffer::try_zeroed(plan.arena_len).ok_or(EngineError::Memory {
+        batch,
+        bytes: (plan.arena_len as u64).saturating_mul(4),
+    })
+}
+
 impl CpuEngine {
     /// Plans memory and kernels for a model, and draws its starting weights from the seed.
     ///
@@ -196,7 +204,7 @@ impl CpuEngine {
         start(layout, config.seed, &mut state);
         let channels = plan.channels_len;
         let memory = Memory {
-            arena: Buffer::zeroed(plan.arena_len),
+            arena: arena(&plan, batch)?,
             gradients: Buffer::zeroed(layout.trained_len()),
             mean: Buffer::zeroed(channels),
             variance: Buffer::zeroed(channels),

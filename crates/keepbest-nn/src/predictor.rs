@@ -1,7 +1,7 @@
 //! Inference: running statistics, no dropout, so an image's scores do not depend on its batch.
 
 use crate::affine::{affine, inverse_deviation};
-use crate::engine::{EngineError, context, copy_weights};
+use crate::engine::{EngineError, arena, context, copy_weights};
 use crate::network::{BatchNorm, Network, Op, Then};
 use crate::optimizer::check;
 use crate::params::{Snapshot, WeightsError};
@@ -102,7 +102,7 @@ impl Predictor {
         )?;
         let plan = Plan::new(&network, batch_size, Purpose::Inference, &ctx)?;
         let layers = plan.steps.iter().map(LayerWeights::new).collect();
-        let arena = Buffer::zeroed(plan.arena_len);
+        let arena = arena(&plan, batch_size)?;
         Ok(Predictor {
             network,
             ctx,

@@ -252,7 +252,7 @@ mod tests {
         );
         assert_eq!(
             told("epochs = -1"),
-            "line 1: epochs must be a whole number of 1 or more, found \"-1\""
+            "line 1: epochs must be a whole number from 1 to 1,000,000,000, found \"-1\""
         );
         assert_eq!(told("[train]\nepochs = 1"), "line 1: train is no setting");
         assert_eq!(

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::error::TrainError;
 use super::heed::Heed;
 use super::run::labels;
+use super::setup::UNKNOWN_EPOCHS;
 use crate::criterion::Criterion;
 use crate::evaluate::Evaluator;
 use crate::settings::TimeBudget;
@@ -106,7 +107,7 @@ pub(super) fn fit(
         budget_seconds: budget.0,
         images_per_second: 1.0 / image,
         epoch_seconds: epoch,
-        epochs: epochs as u64,
+        epochs: (epochs as u64).min(UNKNOWN_EPOCHS),
     })
 }
 

@@ -186,6 +186,9 @@ impl TrainError {
                     "it has {near}, for one; `*` stands for any characters"
                 ))
             }
+            Self::Engine(keepbest_nn::EngineError::Memory { .. }) => {
+                Some("take a smaller --batch-size, --image-size or --model".into())
+            }
             Self::Data(DataError::Image { .. })
             | Self::Prepare(PrepareError::Data(DataError::Image { .. })) => {
                 Some("mend or remove it, or leave out what cannot be read: --skip-corrupt".into())

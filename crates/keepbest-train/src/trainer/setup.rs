@@ -300,8 +300,8 @@ impl Setup {
     }
 }
 
-/// Stands for the number of epochs while it is not known. No warm-up is longer.
-const UNKNOWN_EPOCHS: u64 = 1_000_000_000;
+/// Stands for the number of epochs while it is not known: the most that may be asked for. No warm-up is longer.
+pub(super) const UNKNOWN_EPOCHS: u64 = 1_000_000_000;
 
 /// What keeps an image of its class, as far as the source tells: moved by up to a sixteenth of its side, and mirrored
 /// unless it may show digits or letters, which are others in a mirror.

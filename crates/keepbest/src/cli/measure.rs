@@ -1,12 +1,16 @@
 //! A model and the images to measure it on: what `evaluate`, `compare`, `verify` and `report` have in common.
 
+use std::cell::RefCell;
+
 use keepbest_core::classification::{ClassificationOptions, DecisionMetric};
-use keepbest_data::{Fingerprint, PrepareOptions, Prepared, Subset};
+use keepbest_data::{Fingerprint, PrepareOptions, Prepared, Reading, Subset, Watch};
 use keepbest_train::{DataRecord, Evaluator, Measured, Model, Outcomes, Resampled, SplitRecord};
 
 use crate::cli::args::{Compute, DataDir, Split};
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::gauge::Gauge;
 use crate::cli::model::provenance;
+use crate::cli::terminal::Terminal;
 use crate::cli::words::count;
 
 impl Split {
@@ -60,7 +64,13 @@ impl Subject {
             .path()
             .or_else(|| recorded.and_then(|recorded| recorded.dir.as_deref()));
         let unreadable = recorded.map_or_else(Default::default, DataRecord::unreadable);
-        let bundle = keepbest_data::open_with(source, dir, unreadable)
+        let gauge = RefCell::new(Gauge::new(&Terminal::detect()));
+        let told = |reading: Reading| {
+            let what = reading.stage.to_string();
+            gauge.borrow_mut().tell(&what, reading.done, reading.of);
+            true
+        };
+        let bundle = keepbest_data::open_watched(source, dir, unreadable, Watch::new(&told))
             .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
         let options = recorded.map_or_else(PrepareOptions::default, |recorded| {
             SplitRecord::options(&recorded.split)
@@ -116,7 +126,9 @@ impl Subject {
         let criterion = recorded
             .map(|provenance| provenance.criterion.criterion())
             .unwrap_or_default();
+        // Memory is taken for a whole batch, also where there are fewer images.
         let batch_size = how.batch_size.unwrap_or(64);
+        let batch_size = batch_size.min(self.images(split)?.len().max(1));
         let mut predictor = self.model.predictor(batch_size, how.threads)?;
         let evaluator = Evaluator {
             batch_size,
@@ -125,8 +137,13 @@ impl Subject {
             tune: how.tune,
             ..Evaluator::new(&criterion, &self.model.preprocessing)
         };
+        let images = self.images(split)?;
+        let mut gauge = Gauge::new(&Terminal::detect());
         evaluator
-            .measure(&mut predictor, self.images(split)?, |_| true)?
+            .measure(&mut predictor, images, |done| {
+                gauge.tell(&format!("measuring {split}"), done, images.len());
+                true
+            })?
             .ok_or_else(|| Failure::new(Exit::Failed, "nothing was measured"))
     }
 }

@@ -19,6 +19,7 @@ mod failure;
 mod filter;
 mod front;
 mod fsck;
+mod gauge;
 mod import;
 mod inspect;
 mod list;

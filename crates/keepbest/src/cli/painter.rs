@@ -4,18 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use keepbest_data::Reading;
+use indicatif::ProgressBar;
 use keepbest_keeper::KeeperEvent;
 use keepbest_train::{Event, Judged, Observer, Overview, Progress};
 
+use crate::cli::gauge::{Gauge, PLAIN_EVERY, bar};
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{count, duration, shorten, thousands, value};
-
-/// Without a terminal, how often a line tells where a long epoch is, or a long reading.
-const PLAIN_EVERY: Duration = Duration::from_secs(30);
-/// On a terminal, how long reading may take unsaid.
-const UNSAID: Duration = Duration::from_millis(500);
 
 /// Tells on stderr what a run does.
 pub struct Painter {
@@ -23,13 +18,14 @@ pub struct Painter {
     quiet: bool,
     stop: Arc<AtomicBool>,
     told_to_stop: bool,
+    /// Before training.
+    reading: Option<Gauge>,
     bar: Option<ProgressBar>,
     monitor: String,
     /// The head of the table, until its first row comes: notes may come before.
     head: Option<String>,
     pace: Pace,
     last_plain: Instant,
-    begun: Instant,
 }
 
 /// How fast it goes.
@@ -40,6 +36,21 @@ struct Pace {
     busy: Duration,
     /// When the latest step ended, if nothing else came after it.
     since: Option<Instant>,
+}
+
+impl Pace {
+    /// Loss, speed and time left; what is not known yet, as after the first step, is left out.
+    fn words(&self, loss: f64, steps_left: u64, since_begun: Duration) -> Vec<String> {
+        let rate = self.images as f64 / self.busy.as_secs_f64();
+        let rate = (self.steps > 0 && rate.is_finite())
+            .then(|| format!("{} images/s", thousands(rate as u64)));
+        let left = (self.steps > 0).then(|| {
+            let each = since_begun.div_f64(self.steps as f64);
+            format!("{} left", duration(each.mul_f64(steps_left as f64)))
+        });
+        let loss = Some(format!("loss {}", value(loss)));
+        [loss, rate, left].into_iter().flatten().collect()
+    }
 }
 
 impl Painter {
@@ -56,17 +67,18 @@ impl Painter {
             quiet,
             stop,
             told_to_stop: false,
+            reading: None,
             bar: None,
             monitor: String::new(),
             head: None,
             pace,
             last_plain: Instant::now(),
-            begun: Instant::now(),
         }
     }
 
     /// Takes the bar away.
     pub fn clear(&mut self) {
+        self.reading = None;
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -99,32 +111,8 @@ impl Painter {
         }
     }
 
-    /// Images are read before training: what takes a while is shown.
-    fn reading(&mut self, reading: &Reading) {
-        let now = Instant::now();
-        let (done, of) = (reading.done as u64, reading.of as u64);
-        if !self.terminal.animated || self.quiet {
-            if now - self.last_plain >= PLAIN_EVERY {
-                self.last_plain = now;
-                let (done, of) = (thousands(done), thousands(of));
-                self.line(&format!("data     {}: {done} of {of}", reading.stage));
-            }
-            return;
-        }
-        if self.bar.is_none() && now - self.begun >= UNSAID {
-            self.bar = Some(bar(of));
-        }
-        if let Some(bar) = &self.bar {
-            bar.set_length(of);
-            bar.set_position(done);
-            bar.set_prefix("data");
-            let (done, of) = (thousands(done), thousands(of));
-            bar.set_message(format!("{}: {done} of {of}", reading.stage));
-        }
-    }
-
     fn ready(&mut self, overview: &Overview) {
-        self.clear();
+        self.reading = None;
         let [channels, height, width] = overview.input;
         let [train, val, test] = overview.images.map(|images| thousands(images as u64));
         self.line(&format!(
@@ -192,7 +180,7 @@ impl Painter {
         ));
         if self.terminal.animated && !self.quiet {
             let bar = bar(overview.steps);
-            bar.set_prefix(format!("epoch 1/{}", overview.epochs));
+            bar.set_prefix(format!("epoch 1/{} ", overview.epochs));
             bar.set_position(overview.resumed.as_ref().map_or(0, |from| from.step));
             self.bar = Some(bar);
         }
@@ -214,21 +202,11 @@ impl Painter {
             self.told_to_stop = true;
             self.line("stopping after this step; once more to stop at once");
         }
-        // What is not known yet, after the first step, is left out.
-        let rate = self.pace.images as f64 / self.pace.busy.as_secs_f64();
-        let rate = (self.pace.steps > 0 && rate.is_finite())
-            .then(|| format!("{} images/s", thousands(rate as u64)));
-        let left = (self.pace.steps > 0).then(|| {
-            let each = (now - begun).div_f64(self.pace.steps as f64);
-            let left = progress.steps.saturating_sub(progress.step);
-            format!("{} left", duration(each.mul_f64(left as f64)))
-        });
-        let loss = Some(format!("loss {}", value(progress.loss)));
-        let known = [loss, rate, left].into_iter().flatten();
-        let known: Vec<String> = known.collect();
+        let left = progress.steps.saturating_sub(progress.step);
+        let known = self.pace.words(progress.loss, left, now - begun);
         match &self.bar {
             Some(bar) => {
-                bar.set_prefix(format!("epoch {}/{}", progress.epoch, progress.epochs));
+                bar.set_prefix(format!("epoch {}/{} ", progress.epoch, progress.epochs));
                 bar.set_message(known.join("  "));
                 bar.set_position(progress.step);
             }
@@ -292,23 +270,17 @@ impl Painter {
     }
 }
 
-/// A bar at the bottom of the terminal. What it cannot draw is not drawn.
-fn bar(length: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(10));
-    // The template is ours and sound; with the default bar nothing is lost.
-    if let Ok(style) = ProgressStyle::with_template("{prefix} [{wide_bar}] {msg}") {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar
-}
-
 impl Observer for Painter {
     fn on(&mut self, event: Event<'_>) {
         if !matches!(event, Event::Stepped(_) | Event::Keeper(_)) {
             self.pace.since = None;
         }
         match event {
-            Event::Reading(reading) => self.reading(&reading),
+            Event::Reading(reading) if !self.quiet => {
+                let terminal = &self.terminal;
+                let gauge = self.reading.get_or_insert_with(|| Gauge::new(terminal));
+                gauge.tell(&reading.stage.to_string(), reading.done, reading.of);
+            }
             Event::Ready(overview) => self.ready(overview),
             Event::Note(note) => self.line(&format!("note     {note}")),
             Event::Stepped(progress) => self.stepped(&progress),
@@ -323,5 +295,26 @@ impl Observer for Painter {
             Event::Rechecked { .. } => self.clear(),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_yet_leaves_no_empty_field() {
+        let mut pace = Pace {
+            begun: None,
+            steps: 0,
+            images: 0,
+            busy: Duration::ZERO,
+            since: None,
+        };
+        let ten = Duration::from_secs(10);
+        assert_eq!(pace.words(7.0252, 100, Duration::ZERO), ["loss 7.0252"]);
+        (pace.steps, pace.images, pace.busy) = (10, 640, ten);
+        let words = pace.words(0.5, 30, ten);
+        assert_eq!(words, ["loss 0.5000", "64 images/s", "30s left"]);
     }
 }

@@ -19,6 +19,7 @@ mod lr_find;
 mod memory;
 mod models;
 mod noise;
+mod output;
 mod pareto;
 mod predict;
 mod recipes;

@@ -237,11 +237,11 @@ fn show(shared: &Shared, mut screen: Screen, mut signals: Signals) {
         };
         // A terminal that is gone sends SIGHUP; one that only fails is tried again.
         match event::poll(TICK) {
-            Ok(true) => {
-                if let Ok(event::Event::Key(key)) = event::read() {
-                    shared.key(key);
-                }
-            }
+            Ok(true) => match event::read() {
+                Ok(event::Event::Key(key)) => shared.key(key),
+                Ok(_) => {}
+                Err(_) => std::thread::sleep(TICK),
+            },
             Ok(false) if drawn => {}
             _ => std::thread::sleep(TICK),
         }
