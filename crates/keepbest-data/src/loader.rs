@@ -168,7 +168,7 @@ impl Loader {
         let abandoned = Arc::new(AtomicBool::new(false));
         let mut lanes = Vec::new();
         let mut failed = None;
-        // Where the system starts fewer threads, those share out the batches anew.
+        // Where the system starts fewer threads, half of those share out the batches; the rest of the program needs some, too.
         let mut wanted = threads;
         while wanted > 0 {
             match self.lanes(wanted, &ranges, &order, epoch, &abandoned) {
@@ -179,7 +179,7 @@ impl Loader {
                 }
                 Err((started, source)) => {
                     failed = Some(LoadError::Thread { source });
-                    wanted = started.min(wanted - 1);
+                    wanted = started.div_ceil(2).min(wanted - 1);
                 }
             }
         }

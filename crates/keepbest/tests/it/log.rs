@@ -118,7 +118,7 @@ fn a_logger_that_never_comes_to_an_end_is_not_waited_for() {
         assert!(said.err.contains(why), "{name}: {}", said.err);
         assert_eq!(
             place.json(&format!("show {name} --json"))["status"],
-            "finished"
+            "completed"
         );
         let csv = std::fs::read_to_string(place.path(&format!("runs/{name}/metrics.csv")));
         assert_eq!(csv.unwrap().lines().count(), 3, "{name}");

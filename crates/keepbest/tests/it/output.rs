@@ -53,7 +53,7 @@ fn training_goes_on_when_nothing_can_be_told() {
         assert_eq!(said.code, 0, "{name}: {}", said.err);
         assert_eq!(
             place.json(&format!("show {name} --json"))["status"],
-            "finished",
+            "completed",
             "{name}"
         );
         assert_eq!(digest(name), digest("whole"), "{name}");
@@ -62,7 +62,7 @@ fn training_goes_on_when_nothing_can_be_told() {
     // A result that cannot be written is an error: of the command, not of the run.
     let said = bash(&place, &format!("{train} --name result --json >/dev/full"));
     said.fails(1, &["cannot write to stdout"]);
-    assert_eq!(place.json("show result --json")["status"], "finished");
+    assert_eq!(place.json("show result --json")["status"], "completed");
     // Nobody reads the result: the exit code is that of the run.
     let line = format!("set -o pipefail; {train} --name piped | true");
     assert_eq!(bash(&place, &line).code, 0);
@@ -110,7 +110,7 @@ fn a_terminal_that_is_gone() {
     // Under nohup it goes on, with nowhere to write.
     let saved = "runs/stays/best.safetensors";
     loses_its_terminal(&place, "trap \"\" HUP;", &args("stays", 60), saved);
-    wait_for(&place, "stays", "finished");
+    wait_for(&place, "stays", "completed");
     place.ok("verify stays");
 }
 

@@ -1,6 +1,7 @@
 //! `train --tui`: the run on a whole screen, with keys.
 //!
 //! A thread of its own draws ten times a second and reads the keys, so that both go on while a long step or an evaluation does.
+//! Another waits for signals: reading keys may never come back from a terminal that is gone, and is not waited for then.
 //! However the program ends, the screen is given back first: when this is dropped, from the hook of a panic, and before a second
 //! Ctrl-C or other signal to stop ends it at once. After a panic, of whatever thread, nothing more is drawn over what it said.
 
@@ -27,7 +28,7 @@ use ratatui::crossterm::terminal::{
 };
 use ratatui::crossterm::{cursor, execute};
 use signal_hook::consts::SIGXCPU;
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::{Handle, Signals};
 
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::signals;
@@ -40,10 +41,14 @@ const TICK: Duration = Duration::from_millis(100);
 /// The name of the thread that draws.
 const THREAD: &str = "keepbest-screen";
 
+/// How long the thread that draws is waited for at the end.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The screen of a run.
 pub struct Tui {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    signals: Handle,
 }
 
 struct Shared {
@@ -115,7 +120,8 @@ impl Tui {
             );
         }
         let failed = |error: std::io::Error| Failure::of(Exit::Failed, &error);
-        let signals = Signals::new(signals::stopping()).map_err(failed)?;
+        let mut signals = Signals::new(signals::stopping()).map_err(failed)?;
+        let handle = signals.handle();
         let shared = Arc::new(Shared {
             watch: Mutex::new(Watch::new()),
             stop,
@@ -123,18 +129,33 @@ impl Tui {
             panicked: Mutex::new(false),
         });
         give_back_on_panic(Arc::clone(&shared));
+        std::thread::Builder::new()
+            .name("keepbest-signals".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || {
+                    for signal in signals.forever() {
+                        if signal == SIGXCPU {
+                            signals::quiet_cpu_limit();
+                        }
+                        shared.told_to_stop();
+                    }
+                }
+            })
+            .map_err(failed)?;
         let terminal = take_screen().inspect_err(|_| give_back()).map_err(failed)?;
         let thread = std::thread::Builder::new()
             .name(THREAD.into())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || show(&shared, terminal, signals)
+                move || show(&shared, terminal)
             })
             .inspect_err(|_| give_back())
             .map_err(failed)?;
         Ok(Self {
             shared,
             thread: Some(thread),
+            signals: handle,
         })
     }
 
@@ -142,9 +163,16 @@ impl Tui {
     pub fn close(&mut self) {
         self.shared.over.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // When it has panicked, the hook has given the screen back.
-            let _ = thread.join();
+            let since = Instant::now();
+            while !thread.is_finished() && since.elapsed() < PATIENCE {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if thread.is_finished() {
+                // When it has panicked, the hook has given the screen back.
+                let _ = thread.join();
+            }
             give_back();
+            self.signals.close();
             let watch = self.shared.watch();
             for line in watch
                 .lines
@@ -208,16 +236,10 @@ fn give_back_on_panic(shared: Arc<Shared>) {
 }
 
 /// Draws and reads keys until the run is over.
-fn show(shared: &Shared, mut screen: Screen, mut signals: Signals) {
+fn show(shared: &Shared, mut screen: Screen) {
     let mut meter = Meter::default();
     let mut looked: Option<Instant> = None;
     while !shared.over.load(Ordering::Relaxed) {
-        for signal in signals.pending() {
-            if signal == SIGXCPU {
-                signals::quiet_cpu_limit();
-            }
-            shared.told_to_stop();
-        }
         if looked.is_none_or(|looked| looked.elapsed() > Duration::from_secs(1)) {
             looked = Some(Instant::now());
             let run = shared.watch().run.clone();
@@ -235,15 +257,19 @@ fn show(shared: &Shared, mut screen: Screen, mut signals: Signals) {
             }
             screen.draw(|frame| draw::draw(frame, &watch)).is_ok()
         };
-        // A terminal that is gone sends SIGHUP; one that only fails is tried again.
+        // A terminal that is gone sends SIGHUP; one that only fails is tried again. Of neither there is anything to read.
+        if !drawn {
+            std::thread::sleep(TICK);
+            continue;
+        }
         match event::poll(TICK) {
             Ok(true) => match event::read() {
                 Ok(event::Event::Key(key)) => shared.key(key),
                 Ok(_) => {}
                 Err(_) => std::thread::sleep(TICK),
             },
-            Ok(false) if drawn => {}
-            _ => std::thread::sleep(TICK),
+            Ok(false) => {}
+            Err(_) => std::thread::sleep(TICK),
         }
     }
 }
