@@ -131,18 +131,25 @@ impl Pass<'_> {
 const STREAM_START: u64 = 1;
 const STREAM_DROPOUT: u64 = 2;
 
-/// A context of `threads` threads on the given instructions, or on what there is.
+/// Threads that a machine of `cores` may be asked for; what more would take is memory alone.
+fn most_threads(cores: usize) -> usize {
+    cores.saturating_mul(4).max(16)
+}
+
+/// A context of `threads` threads on the given instructions, or on what there is. Of fewer threads where cores are far fewer, or
+/// the system starts no more: results do not depend on them.
 pub(crate) fn context(
     threads: Option<usize>,
     isa: Option<Isa>,
     precision: Precision,
 ) -> Result<Arc<Context>, EngineError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = match threads {
         Some(threads) => {
             check("threads", threads as f64, threads > 0, "at least 1")?;
-            threads
+            threads.min(most_threads(cores))
         }
-        None => std::thread::available_parallelism().map_or(1, usize::from),
+        None => cores,
     };
     let ctx = Context::new(isa.map_or_else(Isa::detect, Ok)?, threads)?;
     Ok(Arc::new(ctx.with_precision(precision)?))

@@ -181,6 +181,12 @@ impl Setup {
         let engine_config = engine_config(&config, class_weights.as_deref());
         let optimizer = engine_config.optimizer.clone();
         let mut engine = CpuEngine::new(&spec, engine_config.clone())?;
+        if let Some(asked) = config.threads.filter(|asked| *asked > engine.threads()) {
+            notes.push(format!(
+                "{asked} threads were asked for, {} compute: this machine has no use for more, or starts no more",
+                engine.threads()
+            ));
+        }
         let carried = match &parent {
             Some(parent) => Some(start_from(&mut engine, parent, &data.classes)?),
             None => None,

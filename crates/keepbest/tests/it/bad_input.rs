@@ -414,7 +414,7 @@ fn fewer_threads_than_asked_for_are_enough() {
     // Room for some of the threads' stacks, not for all.
     for kilobytes in [2_500_000, 1_500_000] {
         let line = format!(
-            "ulimit -v {kilobytes}; exec {} train {SMALL} --threads 1024 --name v{kilobytes} --quiet --json",
+            "ulimit -v {kilobytes}; exec {} train {SMALL} --threads 1024 --name v{kilobytes} --json",
             env!("CARGO_BIN_EXE_keepbest")
         );
         let said = std::process::Command::new("bash")
@@ -423,6 +423,8 @@ fn fewer_threads_than_asked_for_are_enough() {
             .output();
         let said = crate::support::Said::of(said.unwrap());
         assert_eq!(said.code, 0, "{kilobytes}: {}", said.err);
+        let told = "1024 threads were asked for, ";
+        assert!(said.err.contains(told), "{kilobytes}: {}", said.err);
         let run: serde_json::Value = serde_json::from_str(&said.out).unwrap();
         assert_eq!(run["best"]["digest"], expected["best"]["digest"]);
     }
