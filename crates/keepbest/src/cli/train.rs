@@ -18,7 +18,7 @@ use crate::cli::runs::best_json;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::tui::Tui;
-use crate::cli::words::{count, shorten, wrapped};
+use crate::cli::words::{count, shorten, tail, wrapped};
 
 pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;
@@ -275,7 +275,7 @@ fn told(finished: &Finished) -> Vec<String> {
                 "  (wrong)"
             };
             table.row([
-                shorten(&example.source, 30),
+                tail(&example.source, 30),
                 shorten(&example.label, 16),
                 format!("{}{right}", shorten(&example.guess.label, 16)),
                 format!("{:.1}%", 100.0 * example.guess.probability),
