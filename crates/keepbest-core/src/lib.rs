@@ -16,6 +16,9 @@
 //! # Ok::<(), keepbest_core::ObjectiveError>(())
 //! ```
 
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod classification;
 pub mod digest;
 pub mod early_stopping;

@@ -7,6 +7,9 @@
 //!   answers.
 //! - [`find_model`] reads the MODEL grammar: a file, a run, `run@last`, `run@step:1200`.
 
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod architecture;
 pub mod average;
 mod config;

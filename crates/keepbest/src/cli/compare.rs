@@ -86,7 +86,7 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             }
             Some(_) => {}
         }
-        eprintln!(
+        say!(
             "measuring {name} on {}",
             count(images.len() as u64, "image")
         );
@@ -135,7 +135,7 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     if let (Some(file), Some((runs, metrics))) = (&args.html, &curves) {
         let page = overlay_page(runs, metrics, &told.join("\n"));
         std::fs::write(file, page).map_err(|error| cannot_write(file, &error))?;
-        eprintln!("wrote {}", file.display());
+        say!("wrote {}", file.display());
     }
 
     if args.json {

@@ -60,12 +60,12 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     }
     let hint = terminal.error_style().hint;
     if runs.is_empty() && !args.conditions.is_empty() {
-        eprintln!("no run in {} is like that", runs_dir.display());
+        say!("no run in {} is like that", runs_dir.display());
         return Ok(Exit::Done);
     }
     if runs.is_empty() {
-        eprintln!("no runs in {}", runs_dir.display());
-        eprintln!("{hint}hint:{hint:#} `keepbest train` makes one");
+        say!("no runs in {}", runs_dir.display());
+        say!("{hint}hint:{hint:#} `keepbest train` makes one");
         return Ok(Exit::Done);
     }
     match &standings {
