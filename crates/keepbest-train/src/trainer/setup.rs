@@ -251,6 +251,11 @@ impl Setup {
             fitted = Some(fit);
         }
 
+        notes.extend(
+            config
+                .recipe
+                .and_then(|recipe| recipe.advice(config.epochs)),
+        );
         let identity = data.identify()?;
         notes.extend(identity.shared.iter().map(ToString::to_string));
         let provenance = Provenance {

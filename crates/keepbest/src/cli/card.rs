@@ -12,6 +12,7 @@ use keepbest_train::{FileAtHand, Model, ModelPlace, find_model};
 use serde_json::Value;
 
 use crate::cli::args::CardArgs;
+use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::runs::recorded_intervals;
@@ -52,10 +53,7 @@ pub fn run(args: &CardArgs) -> Result<Exit, Failure> {
     let card = card(&model, &results(&place, &model)?);
     match &args.to {
         None => output::bytes(card.as_bytes())?,
-        Some(file) => std::fs::write(file, card).map_err(|error| Failure {
-            causes: vec![error.to_string()],
-            ..Failure::new(Exit::Failed, format!("cannot write {}", file.display()))
-        })?,
+        Some(file) => export::write_bytes(file, args.force, card.as_bytes())?,
     }
     Ok(Exit::Done)
 }

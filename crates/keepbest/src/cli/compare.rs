@@ -14,12 +14,11 @@ use serde_json::json;
 use crate::cli::args::{CompareArgs, Split};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::measure::{How, Subject, resample};
-use crate::cli::report::cannot_write;
 use crate::cli::runs::view;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{count, tail, value};
-use crate::cli::{model, output};
+use crate::cli::{export, model, output};
 
 /// p-values below it are called a difference.
 const SIGNIFICANT: f64 = 0.05;
@@ -54,6 +53,9 @@ struct Pair {
 pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let split = args.split.name();
     // Before anything is measured, which may take a while.
+    if let Some(file) = &args.html {
+        export::refuse_existing(file, args.force)?;
+    }
     let curves = args.html.as_ref().map(|_| curves(args)).transpose()?;
     let mut sides = Vec::new();
     let mut first_data = None;
@@ -134,7 +136,7 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     }
     if let (Some(file), Some((runs, metrics))) = (&args.html, &curves) {
         let page = overlay_page(runs, metrics, &told.join("\n"));
-        std::fs::write(file, page).map_err(|error| cannot_write(file, &error))?;
+        export::write_bytes(file, args.force, page.as_bytes())?;
         say!("wrote {}", file.display());
     }
 
@@ -293,11 +295,14 @@ fn different_settings(args: &CompareArgs) -> Result<BTreeMap<String, Vec<String>
         let text = view
             .config()
             .map_err(|error| Failure::of(Exit::Failed, &error))?;
-        let table: toml::Table =
-            toml::from_str(&text).map_err(|error| {
-                let message = format!("{} is not TOML: {}", run.join("run.toml").display(), error.message());
-                Failure::new(Exit::Failed, message)
-            })?;
+        let table: toml::Table = toml::from_str(&text).map_err(|error| {
+            let message = format!(
+                "{} is not TOML: {}",
+                run.join("run.toml").display(),
+                error.message()
+            );
+            Failure::new(Exit::Failed, message)
+        })?;
         let mut keys = BTreeMap::new();
         flatten("", &table, &mut keys);
         all.push(keys);

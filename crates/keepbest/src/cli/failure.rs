@@ -47,20 +47,19 @@ impl Failure {
         self
     }
 
-    /// From an error and its sources.
+    /// From an error and its sources. What was told is not told again: libraries differ in whether an error repeats its source.
     pub fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
-        let mut causes = Vec::new();
+        let mut failure = Self::new(exit, error.to_string());
         let mut source = error.source();
         while let Some(cause) = source {
-            causes.push(cause.to_string());
+            let words = cause.to_string();
+            let before = failure.causes.last().unwrap_or(&failure.message);
+            if !before.contains(words.trim()) {
+                failure.causes.push(words);
+            }
             source = cause.source();
         }
-        Self {
-            exit,
-            message: error.to_string(),
-            causes,
-            hint: None,
-        }
+        failure
     }
 
     /// Writes it to stderr.

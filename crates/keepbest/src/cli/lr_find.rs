@@ -4,6 +4,7 @@ use keepbest_train::{RateRange, lr_find};
 use serde_json::json;
 
 use crate::cli::args::LrFindArgs;
+use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::signals::stop_on_signals;
@@ -23,16 +24,16 @@ pub fn run(args: &LrFindArgs) -> Result<Exit, Failure> {
         let hint = "0 < min < max".to_owned();
         return Err(Failure::new(Exit::Usage, message).with_hint(hint));
     }
+    if let Some(file) = &args.to {
+        export::refuse_existing(file, args.force)?;
+    }
     let settings = args.settings.settings()?;
     let stop = stop_on_signals()?;
     let Some(found) = lr_find(&settings, range, &stop, |_| {})? else {
         return Err(Failure::new(Exit::Interrupted, "interrupted"));
     };
     if let Some(file) = &args.to {
-        std::fs::write(file, found.svg()).map_err(|error| Failure {
-            causes: vec![error.to_string()],
-            ..Failure::new(Exit::Failed, format!("cannot write {}", file.display()))
-        })?;
+        export::write_bytes(file, args.force, found.svg().as_bytes())?;
     }
     if args.json {
         output::json(&json!({
@@ -58,6 +59,9 @@ pub fn run(args: &LrFindArgs) -> Result<Exit, Failure> {
             say!(
                 "there the loss fell fastest; its lowest was {}",
                 value(least)
+            );
+            say!(
+                "the size of a rate, not the best one: compare a run with it and one with the default"
             );
         }
         None => {

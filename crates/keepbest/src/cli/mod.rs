@@ -69,7 +69,7 @@ pub fn main() -> ExitCode {
     }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, &terminal),
     };
     match run(&cli, &terminal) {
         Ok(exit) => ExitCode::from(exit as u8),
@@ -81,13 +81,24 @@ pub fn main() -> ExitCode {
 }
 
 /// Help and version go to stdout, complaints to stderr; clap has worded both.
-fn usage(error: &clap::Error) -> ExitCode {
-    // Nobody is left to tell when this fails.
-    let _ = error.print();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::from(Exit::Done as u8),
-        _ => ExitCode::from(Exit::Usage as u8),
+fn usage(error: &clap::Error, terminal: &Terminal) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        // Nobody is left to tell when this fails.
+        let _ = error.print();
+        return ExitCode::from(Exit::Done as u8);
     }
+    // Complaints repeat what was given, which may come from names of files: they are written like all else.
+    let bad = terminal.error_style().bad;
+    for line in error.render().to_string().trim_end().lines() {
+        match line.strip_prefix("error:") {
+            Some(words) => say!("{bad}error:{bad:#}{words}"),
+            None => say!("{line}"),
+        }
+    }
+    ExitCode::from(Exit::Usage as u8)
 }
 
 fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {

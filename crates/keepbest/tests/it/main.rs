@@ -32,3 +32,4 @@ mod terminal;
 mod thresholds;
 mod train;
 mod verify;
+mod words;

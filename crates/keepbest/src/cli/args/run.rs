@@ -57,6 +57,9 @@ pub struct ReportArgs {
     /// Also write each plot as SVG and as PNG to this folder
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,
+    /// Replace files that are there; the run's own page always is
+    #[arg(long)]
+    pub force: bool,
     #[command(flatten)]
     pub sets: DataDir,
     #[command(flatten)]
