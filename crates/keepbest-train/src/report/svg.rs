@@ -26,10 +26,19 @@ svg.plot{background:var(--ground);font:13px system-ui,-apple-system,'Segoe UI','
 .plot .mark{fill:var(--ground);stroke-width:1.5;stroke-dasharray:none}\
 .plot .over{fill:var(--on)}.plot .cell{fill:var(--val)}";
 
-/// Text made safe for HTML and SVG; what is not seen, or XML does not allow, is written out. Line breaks stay.
+/// Text made safe for HTML and SVG, on one line; what is not seen, or XML does not allow, is written out.
 pub(super) fn escape(text: &str) -> String {
+    marked_up(&visible(text))
+}
+
+/// The same with line breaks.
+pub(super) fn escape_lines(text: &str) -> String {
+    marked_up(&visible_lines(text))
+}
+
+fn marked_up(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for c in visible_lines(text).chars() {
+    for c in text.chars() {
         match c {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),
@@ -190,6 +199,7 @@ mod tests {
             escape("<script>'\"&\u{1}"),
             "&lt;script&gt;&#39;&quot;&amp;\\u0001"
         );
-        assert_eq!(escape("\u{202e}\u{9b}1m\n"), "\\u202e\\u009b1m\n");
+        assert_eq!(escape("\u{202e}\u{9b}1m\n"), "\\u202e\\u009b1m\\n");
+        assert_eq!(escape_lines("a\n\r"), "a\n\\r");
     }
 }

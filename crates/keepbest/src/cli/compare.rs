@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use keepbest_core::statistics::{Interval, PairedDifference};
+use keepbest_core::text::visible;
 use keepbest_core::{Direction, Metrics};
 use keepbest_keeper::RunView;
 use keepbest_train::{
@@ -135,7 +136,8 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         told.extend(settings_table(args, &settings));
     }
     if let (Some(file), Some((runs, metrics))) = (&args.html, &curves) {
-        let page = overlay_page(runs, metrics, &told.join("\n"));
+        let lines: Vec<_> = told.iter().map(|line| visible(line)).collect();
+        let page = overlay_page(runs, metrics, &lines.join("\n"));
         export::write_bytes(file, args.force, page.as_bytes())?;
         say!("wrote {}", file.display());
     }

@@ -50,7 +50,8 @@ mod words;
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextValue, ErrorKind};
+use keepbest_core::text::visible;
 
 use args::{Cli, Verb};
 use failure::{Exit, Failure};
@@ -69,7 +70,7 @@ pub fn main() -> ExitCode {
     }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, &terminal),
+        Err(error) => return usage(error),
     };
     match run(&cli, &terminal) {
         Ok(exit) => ExitCode::from(exit as u8),
@@ -81,24 +82,26 @@ pub fn main() -> ExitCode {
 }
 
 /// Help and version go to stdout, complaints to stderr; clap has worded both.
-fn usage(error: &clap::Error, terminal: &Terminal) -> ExitCode {
-    if matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    ) {
-        // Nobody is left to tell when this fails.
-        let _ = error.print();
-        return ExitCode::from(Exit::Done as u8);
-    }
-    // Complaints repeat what was given, which may come from names of files: they are written like all else.
-    let bad = terminal.error_style().bad;
-    for line in error.render().to_string().trim_end().lines() {
-        match line.strip_prefix("error:") {
-            Some(words) => say!("{bad}error:{bad:#}{words}"),
-            None => say!("{line}"),
+fn usage(mut error: clap::Error) -> ExitCode {
+    // Complaints repeat what was given, which may be names of files: it is written like all else.
+    let shown = |text: &String| visible(text).into_owned();
+    let given = error.context().map(|(kind, value)| match value {
+        ContextValue::String(text) => (kind, ContextValue::String(shown(text))),
+        ContextValue::Strings(all) => {
+            let all = all.iter().map(shown).collect();
+            (kind, ContextValue::Strings(all))
         }
+        other => (kind, other.clone()),
+    });
+    for (kind, value) in given.collect::<Vec<_>>() {
+        error.insert(kind, value);
     }
-    ExitCode::from(Exit::Usage as u8)
+    // Nobody is left to tell when this fails.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::from(Exit::Done as u8),
+        _ => ExitCode::from(Exit::Usage as u8),
+    }
 }
 
 fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {

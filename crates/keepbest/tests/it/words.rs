@@ -163,7 +163,9 @@ fn errors_and_wrong_usage_write_names_out() {
 #[test]
 fn names_in_model_files_and_tensors_are_written_out() {
     let place = Place::with_data();
-    let text = place.ok("models show lenet5").out;
+    let text = place
+        .ok("models show lenet5 --classes 4 --input 1x28x28")
+        .out;
     let name = "name = \"lenet5\"";
     assert!(text.contains(name), "{text}");
     let hostile = text.replace(name, "name = \"../\\u001b[31mnet\\u202e\"");
@@ -472,12 +474,9 @@ fn files_are_not_replaced_unasked() {
         ("card run --to card.md", "card.md"),
         ("models draw lenet5 --to net.svg", "net.svg"),
         ("data preview data --to sheet.png", "sheet.png"),
-        (
-            "data sample data --to samples --count 2",
-            "samples/00000-0.png",
-        ),
+        ("data sample --to samples", "samples/00000-Ankle_boot.png"),
         ("report run --to page.html", "page.html"),
-        ("report run --plots plots", "plots/accuracy.svg"),
+        ("report run --plots plots", "plots/monitor.svg"),
         ("compare run run --html both.html", "both.html"),
         (
             "lr-find --data data --batch-size 16 --steps 10 --to rates.svg",
