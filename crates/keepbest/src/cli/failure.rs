@@ -157,3 +157,32 @@ impl From<keepbest_train::TrainError> for Failure {
         Self::of(exit, &error).with_hint(error.hint())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error that repeats its source, as those of some libraries do.
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot open it: {source}")]
+    struct Repeats {
+        source: std::io::Error,
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("nothing was read")]
+    struct Outer {
+        source: Repeats,
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let source = std::io::Error::other("the disk is gone");
+        let error = Outer {
+            source: Repeats { source },
+        };
+        let failure = Failure::of(Exit::Failed, &error);
+        assert_eq!(failure.message, "nothing was read");
+        assert_eq!(failure.causes, ["cannot open it: the disk is gone"]);
+    }
+}
