@@ -479,7 +479,7 @@ fn files_are_not_replaced_unasked() {
         ("report run --plots plots", "plots/monitor.svg"),
         ("compare run run --html both.html", "both.html"),
         (
-            "lr-find --data data --batch-size 16 --steps 10 --to rates.svg",
+            "lr-find --data data --batch-size 16 --to rates.svg",
             "rates.svg",
         ),
         ("export run --to run.pth", "run.pth"),
