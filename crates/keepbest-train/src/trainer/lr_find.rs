@@ -122,8 +122,8 @@ pub fn lr_find(
     }))
 }
 
-/// The rate at which the smoothed loss is lowest, if it fell at all. Where it fell fastest, which others suggest, is up to sixteen
-/// times lower here: the average lags behind by a rate of three times, but over so few steps the loss falls late.
+/// The rate at which the smoothed loss is lowest, if it fell at all. Where it falls fastest, which others suggest, is 2 to 16 times
+/// lower on our sets, and whole runs with that rate end worse (docs/models.md).
 fn lowest(points: &[RatePoint]) -> Option<f64> {
     let first = points.first()?;
     let least = points

@@ -51,10 +51,10 @@ pub enum Verb {
     ///
     /// With no arguments: images of clothes that ship inside the program, a small network, about a minute.
     Train(TrainArgs),
-    /// Find the size of a learning rate: a few steps at rising rates, and where the loss falls fastest
+    /// Find the size of a learning rate: a few steps at rising rates, and where the loss stops falling
     ///
     /// For a network, an optimizer or images of which nothing is known: it tells rates that learn from those that do not, and where
-    /// training runs away. It is not the best rate: the default of `train` often does better, as it is chosen for whole runs.
+    /// training runs away. It is not the best rate: the default of `train` did as well or better wherever both were measured.
     /// Takes the settings of `train`; nothing is kept.
     LrFind(LrFindArgs),
     /// Measure a model on a split: all metrics and the confusion matrix

@@ -57,12 +57,10 @@ pub fn run(args: &LrFindArgs) -> Result<Exit, Failure> {
             let least = least.fold(f64::INFINITY, f64::min);
             output::line(format!("--lr {rate:.2e}"))?;
             say!(
-                "there the loss fell fastest; its lowest was {}",
+                "there the loss was lowest, {}; higher rates no longer helped",
                 value(least)
             );
-            say!(
-                "the size of a rate, not the best one: compare a run with it and one with the default"
-            );
+            say!("it is the size of a rate: compare a run with it and one with the default");
         }
         None => {
             let message = format!("the loss never fell in {steps}");
