@@ -224,7 +224,8 @@ pub(crate) fn nearest<'a, S: Borrow<str> + ?Sized + 'a>(
             "val" => 1,
             _ => 2,
         };
-        Some(((kind, place, edit_distance(metric, own)), candidate))
+        let slips = edit_distance(metric, own).min(edit_distance(&folded, candidate));
+        Some(((kind, place, slips), candidate))
     });
     // The first of equals.
     ranked.min_by_key(|(rank, _)| *rank).map(|(_, name)| name)
