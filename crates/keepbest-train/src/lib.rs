@@ -28,6 +28,7 @@ mod predict;
 mod provenance;
 mod report;
 mod run_files;
+mod run_name;
 mod settings;
 mod suggest;
 mod thresholds;
@@ -41,7 +42,9 @@ pub use environment::{Environment, Git};
 pub use evaluate::{EvaluateError, Evaluator, Measured};
 pub use foreign::{Opened, about_model, open_any};
 pub use model::{Model, ModelError, named_spec};
-pub use model_ref::{DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_run};
+pub use model_ref::{
+    DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_resumable, find_run,
+};
 pub use noise::{Compared, PairedTest, Selection, Trace, TraceError};
 pub use outcomes::{
     ClassIntervals, Comparison, Intervals, Outcomes, OutcomesError, Resampled, Wrong,
@@ -54,8 +57,8 @@ pub use report::{
 };
 pub use run_files::{FileAtHand, RunFilesError, model_file_of, status_of};
 pub use settings::{
-    AlsoKind, ByteSize, ChangedSetting, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode,
-    Monitors, OptimizerKind, Origin, PrecisionKind, Recipe, Resize, Sampling, SaveKind,
+    AlsoKind, ByteSize, ChangedSetting, ClassWeights, EvalEvery, Following, Group, ImageSize, Key,
+    Mode, Monitors, OptimizerKind, Origin, PrecisionKind, Recipe, Resize, Sampling, SaveKind,
     ScheduleKind, Settings, SettingsError, Smooth, TimeBudget, changed_settings, to_toml,
 };
 pub use suggest::nearest;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use keepbest_core::format_value;
 use keepbest_core::statistics::{Interval, wilson};
 
-use super::svg::{STYLE, escape, shorten};
+use super::svg::{STYLE, escape, escape_lines, shorten};
 use super::{Closeup, Report};
 use crate::overfitting::Overfitting;
 
@@ -405,7 +405,7 @@ fn provenance(out: &mut String, report: &Report) {
     let _ = writeln!(
         out,
         "<details><summary>Every setting (run.toml)</summary>\n<pre>{}</pre></details>",
-        escape(&report.settings)
+        escape_lines(&report.settings)
     );
 }
 

@@ -1,6 +1,7 @@
 //! What a user sets: flags and keys of `run.toml`, which are the same thing under one name.
 
 mod choices;
+mod derived;
 mod file;
 mod range;
 mod recipe;
@@ -13,6 +14,7 @@ pub use choices::{
     AlsoKind, ByteSize, ClassWeights, EvalEvery, ImageSize, Mode, Monitors, OptimizerKind,
     PrecisionKind, Resize, Sampling, SaveKind, ScheduleKind, Smooth, TimeBudget,
 };
+pub use derived::Following;
 pub use file::{ChangedSetting, changed_settings, to_toml};
 use keepbest_core::classification::DecisionMetric;
 use keepbest_data::Augmentation;
@@ -159,6 +161,14 @@ macro_rules! settings {
                     toml::Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
                     value => text(&value),
                 })
+            }
+
+            /// Takes one back, as if it had not been given.
+            fn forget(&mut self, name: &str) {
+                match name {
+                    $($( $name => self.$field = None, )*)*
+                    _ => {}
+                }
             }
 
             /// The value of one as TOML, when it is given.

@@ -15,7 +15,7 @@ use keepbest_nn::{
     Precision, Predictor, Tuning,
 };
 
-use super::aims::{check_metrics, named, objective, others, retention};
+use super::aims::{MANY_CLASSES, check_metrics, named, objective, others, retention};
 use super::budget::{self, Course, Fitted};
 use super::carry::Carried;
 use super::error::TrainError;
@@ -95,6 +95,13 @@ impl Setup {
         let (objective, smoothing) = objective(&first)?;
         let others = others(&first, &objective)?;
         let retention = retention(&first)?;
+        let objectives = std::iter::once(&objective).chain(&others);
+        check_metrics(
+            objectives.clone(),
+            &retention,
+            smoothing.as_ref(),
+            MANY_CLASSES,
+        )?;
         let log = log_to(&first)?;
         check_architecture(&first.model)?;
 
@@ -154,7 +161,6 @@ impl Setup {
         };
         let mut config = Config::resolve(given.clone(), &defaults)?;
 
-        let objectives = std::iter::once(&objective).chain(&others);
         check_metrics(
             objectives.clone(),
             &retention,
@@ -263,6 +269,11 @@ impl Setup {
             fitted = Some(fit);
         }
 
+        notes.extend(
+            config
+                .recipe
+                .and_then(|recipe| recipe.advice(config.epochs)),
+        );
         let identity = data.identify_watched(watch)?;
         notes.extend(identity.shared.iter().map(ToString::to_string));
         let provenance = Provenance {

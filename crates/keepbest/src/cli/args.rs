@@ -14,7 +14,7 @@ pub use model::{
     AverageArgs, CardArgs, CompareArgs, EvaluateArgs, ExportArgs, ImportArgs, InspectArgs,
     PredictArgs, ThresholdsArgs, VerifyArgs,
 };
-pub use network::{ModelsArgs, ModelsVerb, NetworkArgs};
+pub use network::{Input, ModelsArgs, ModelsVerb, NetworkArgs};
 pub use run::{FsckArgs, ListArgs, PinArgs, PruneArgs, ReportArgs, RestoreArgs, RunArgs};
 pub use shared::{Compute, DataDir, Split, Threads};
 pub use training::{LrFindArgs, ReproduceArgs, TrainArgs};
@@ -51,8 +51,10 @@ pub enum Verb {
     ///
     /// With no arguments: images of clothes that ship inside the program, a small network, about a minute.
     Train(TrainArgs),
-    /// Find a learning rate: a few steps at rising rates, and where the loss falls fastest
+    /// Find the size of a learning rate: a few steps at rising rates, and where the loss stops falling
     ///
+    /// For a network, an optimizer or images of which nothing is known: it tells rates that learn from those that do not, and where
+    /// training runs away. It is the size of a rate, not the best one: with a thousand images or more the default of `train` did as well.
     /// Takes the settings of `train`; nothing is kept.
     LrFind(LrFindArgs),
     /// Measure a model on a split: all metrics and the confusion matrix

@@ -5,12 +5,14 @@ use std::fmt::Write as _;
 
 use keepbest_core::EvaluationRecord;
 use keepbest_core::statistics::Interval;
+use keepbest_core::text::visible;
 use keepbest_keeper::RunView;
 use keepbest_store::RunStatus;
 use keepbest_train::{FileAtHand, Model, ModelPlace, find_model};
 use serde_json::Value;
 
 use crate::cli::args::CardArgs;
+use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::runs::recorded_intervals;
@@ -51,10 +53,7 @@ pub fn run(args: &CardArgs) -> Result<Exit, Failure> {
     let card = card(&model, &results(&place, &model)?);
     match &args.to {
         None => output::bytes(card.as_bytes())?,
-        Some(file) => std::fs::write(file, card).map_err(|error| Failure {
-            causes: vec![error.to_string()],
-            ..Failure::new(Exit::Failed, format!("cannot write {}", file.display()))
-        })?,
+        Some(file) => export::write_bytes(file, args.force, card.as_bytes())?,
     }
     Ok(Exit::Done)
 }
@@ -98,16 +97,15 @@ fn results(place: &ModelPlace, model: &Model) -> Result<Vec<Results>, Failure> {
 
 /// A JSON string is a YAML string.
 fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    visible(&Value::from(text).to_string()).into_owned()
 }
 
 /// One line of Markdown text.
 fn plain(text: &str) -> String {
     let mut safe = String::new();
-    for c in text.chars() {
+    for c in visible(text).chars() {
         match c {
             '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' => safe.extend(['\\', c]),
-            c if c.is_control() => safe.push(' '),
             c => safe.push(c),
         }
     }

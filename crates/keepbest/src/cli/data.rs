@@ -25,6 +25,7 @@ pub fn run(args: &DataArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             count,
             split,
             by_class,
+            force,
             sets,
         }) => {
             let request = sample::Request {
@@ -33,6 +34,7 @@ pub fn run(args: &DataArgs, terminal: &Terminal) -> Result<Exit, Failure> {
                 count: *count as usize,
                 split: *split,
                 by_class: *by_class,
+                force: *force,
             };
             sample::run(&request, sets.path(), args.json)
         }
@@ -66,9 +68,9 @@ fn list(json: bool, terminal: &Terminal) -> Result<Exit, Failure> {
         say!("{hint}hint:{hint:#} {text}");
     }
     say!(
-        "{hint}hint:{hint:#} your own images: --data FOLDER, one folder a class (FOLDER/cat/1.png), \n      \
-         or FOLDER/train, val and test with such folders in them"
+        "{hint}hint:{hint:#} your own images: --data FOLDER, one folder a class (FOLDER/cat/1.png),"
     );
+    say!("      or FOLDER/train, val and test with such folders in them");
     Ok(Exit::Done)
 }
 

@@ -47,20 +47,19 @@ impl Failure {
         self
     }
 
-    /// From an error and its sources.
+    /// From an error and its sources. What was told is not told again: libraries differ in whether an error repeats its source.
     pub fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
-        let mut causes = Vec::new();
+        let mut failure = Self::new(exit, error.to_string());
         let mut source = error.source();
         while let Some(cause) = source {
-            causes.push(cause.to_string());
+            let words = cause.to_string();
+            let before = failure.causes.last().unwrap_or(&failure.message);
+            if !before.contains(words.trim()) {
+                failure.causes.push(words);
+            }
             source = cause.source();
         }
-        Self {
-            exit,
-            message: error.to_string(),
-            causes,
-            hint: None,
-        }
+        failure
     }
 
     /// Writes it to stderr.
@@ -158,5 +157,34 @@ impl From<keepbest_train::TrainError> for Failure {
             Exit::Failed
         };
         Self::of(exit, &error).with_hint(error.hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error that repeats its source, as those of some libraries do.
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot open it: {source}")]
+    struct Repeats {
+        source: std::io::Error,
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("nothing was read")]
+    struct Outer {
+        source: Repeats,
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let source = std::io::Error::other("the disk is gone");
+        let error = Outer {
+            source: Repeats { source },
+        };
+        let failure = Failure::of(Exit::Failed, &error);
+        assert_eq!(failure.message, "nothing was read");
+        assert_eq!(failure.causes, ["cannot open it: the disk is gone"]);
     }
 }

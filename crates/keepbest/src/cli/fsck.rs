@@ -1,5 +1,6 @@
 //! `keepbest fsck RUN`: what a crash left behind, and mending it.
 
+use keepbest_core::text::shell_word;
 use keepbest_store::{FsckReport, OpenError};
 use serde_json::json;
 
@@ -55,7 +56,7 @@ fn tell(run: &str, report: &FsckReport, repair: bool) -> Result<(), Failure> {
                 "{run}: {}; {verified} verified",
                 count(report.findings.len() as u64, "finding")
             ))?;
-            say!("hint: keepbest fsck {run} --repair");
+            say!("hint: keepbest fsck {} --repair", shell_word(run));
             Ok(())
         }
     }

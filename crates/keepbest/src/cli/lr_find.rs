@@ -4,6 +4,7 @@ use keepbest_train::{RateRange, lr_find};
 use serde_json::json;
 
 use crate::cli::args::LrFindArgs;
+use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::painter::Painter;
@@ -25,6 +26,9 @@ pub fn run(args: &LrFindArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         let hint = "0 < min < max".to_owned();
         return Err(Failure::new(Exit::Usage, message).with_hint(hint));
     }
+    if let Some(file) = &args.to {
+        export::refuse_existing(file, args.force)?;
+    }
     let settings = args.settings.settings()?;
     let stop = stop_on_signals()?;
     let mut painter = Painter::new(*terminal, false, stop.clone());
@@ -34,10 +38,7 @@ pub fn run(args: &LrFindArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Interrupted, "interrupted"));
     };
     if let Some(file) = &args.to {
-        std::fs::write(file, found.svg()).map_err(|error| Failure {
-            causes: vec![error.to_string()],
-            ..Failure::new(Exit::Failed, format!("cannot write {}", file.display()))
-        })?;
+        export::write_bytes(file, args.force, found.svg().as_bytes())?;
     }
     if args.json {
         output::json(&json!({
@@ -61,9 +62,10 @@ pub fn run(args: &LrFindArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             let least = least.fold(f64::INFINITY, f64::min);
             output::line(format!("--lr {rate:.2e}"))?;
             say!(
-                "there the loss fell fastest; its lowest was {}",
+                "there the loss was lowest, {}; higher rates no longer helped",
                 value(least)
             );
+            say!("it is the size of a rate: compare a run with it and one with the default");
         }
         None => {
             let message = format!("the loss never fell in {steps}");

@@ -51,7 +51,8 @@ mod words;
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextValue, ErrorKind};
+use keepbest_core::text::visible;
 
 use args::{Cli, Verb};
 use failure::{Exit, Failure};
@@ -70,7 +71,7 @@ pub fn main() -> ExitCode {
     }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(error),
     };
     match run(&cli, &terminal) {
         Ok(exit) => ExitCode::from(exit as u8),
@@ -82,7 +83,20 @@ pub fn main() -> ExitCode {
 }
 
 /// Help and version go to stdout, complaints to stderr; clap has worded both.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(mut error: clap::Error) -> ExitCode {
+    // Complaints repeat what was given, which may be names of files: it is written like all else.
+    let shown = |text: &String| visible(text).into_owned();
+    let given = error.context().map(|(kind, value)| match value {
+        ContextValue::String(text) => (kind, ContextValue::String(shown(text))),
+        ContextValue::Strings(all) => {
+            let all = all.iter().map(shown).collect();
+            (kind, ContextValue::Strings(all))
+        }
+        other => (kind, other.clone()),
+    });
+    for (kind, value) in given.collect::<Vec<_>>() {
+        error.insert(kind, value);
+    }
     // Nobody is left to tell when this fails.
     let _ = error.print();
     match error.kind() {

@@ -96,7 +96,8 @@ impl Painter {
     /// A row of the table of evaluations.
     fn row(&mut self, text: &str) {
         if let Some(head) = self.head.take() {
-            self.line(&format!("\n{head}"));
+            self.line("");
+            self.line(&head);
         }
         self.line(text);
     }

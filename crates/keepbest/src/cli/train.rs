@@ -4,7 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use keepbest_train::{DEFAULT_RUNS_DIR, Finished, Observer, Outcome, Profiled, Settings, find_run};
+use keepbest_core::text::shell_word;
+use keepbest_train::{
+    DEFAULT_RUNS_DIR, Finished, Following, Observer, Outcome, Profiled, Settings, find_resumable,
+};
 use serde_json::{Value, json};
 
 use crate::cli::args::TrainArgs;
@@ -18,7 +21,7 @@ use crate::cli::signals::stop_on_signals;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::tui::Tui;
-use crate::cli::words::{count, shorten, wrapped};
+use crate::cli::words::{count, shorten, tail, wrapped};
 
 pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;
@@ -32,7 +35,20 @@ pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             let hint = "leave --config out, or give the settings to change as flags";
             return Err(Failure::new(Exit::Usage, message).with_hint(Some(hint.into())));
         }
-        given = given.over(file);
+        let following;
+        (given, following) = given.over_recorded(file);
+        for Following {
+            name,
+            recorded,
+            from,
+            ..
+        } in following.iter().filter(|_| !args.quiet)
+        {
+            say!(
+                "note     {name}, {recorded} in {}, follows from the new {from}",
+                config.display()
+            );
+        }
     }
     let mut profiled = None;
     let outcome = if args.tui {
@@ -78,7 +94,7 @@ fn train(
                 .runs_dir
                 .clone()
                 .unwrap_or_else(|| DEFAULT_RUNS_DIR.into());
-            keepbest_train::resume(&find_run(run, &runs_dir)?, given, observer, stop)
+            keepbest_train::resume(&find_resumable(run, &runs_dir)?, given, observer, stop)
         }
         None => keepbest_train::train(given, &preface(), observer, stop),
     };
@@ -128,7 +144,7 @@ fn interrupted(
             count(step, "step"),
             last.display()
         );
-        say!("go on with: keepbest train --resume {}", run.display());
+        say!("go on with: keepbest train --resume {}", shell_word(run));
     }
     told.map(|()| Exit::Interrupted)
 }
@@ -200,7 +216,7 @@ fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(
             "{} has no best: no evaluation could be one",
             finished.run.display()
         );
-        let hint = format!("keepbest show {} says why", finished.run.display());
+        let hint = format!("keepbest show {} says why", shell_word(&finished.run));
         return Err(Failure::new(Exit::Failed, message).with_hint(Some(hint)));
     };
     let test = finished
@@ -214,8 +230,12 @@ fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(
         .filter(|_| !args.quiet)
     {
         let warn = terminal.error_style().warn;
-        let lines = wrapped(&warning, 70).join("\n         ");
-        say!("{warn}warning:{warn:#} {lines}");
+        for (at, line) in wrapped(&warning, 70).iter().enumerate() {
+            match at {
+                0 => say!("{warn}warning:{warn:#} {line}"),
+                _ => say!("         {line}"),
+            }
+        }
     }
     if let Some((name, recorded, found)) = finished
         .recheck
@@ -282,7 +302,7 @@ fn told(finished: &Finished) -> Vec<String> {
                 "  (wrong)"
             };
             table.row([
-                shorten(&example.source, 30),
+                tail(&example.source, 30),
                 shorten(&example.label, 16),
                 format!("{}{right}", shorten(&example.guess.label, 16)),
                 format!("{:.1}%", 100.0 * example.guess.probability),
@@ -295,8 +315,9 @@ fn told(finished: &Finished) -> Vec<String> {
 
 fn next_commands(finished: &Finished, terminal: &Terminal) {
     let dim = terminal.error_style().dim;
-    let name = finished.run.display();
-    say!("\n{dim}try next{dim:#}");
+    let name = shell_word(&finished.run);
+    say!("");
+    say!("{dim}try next{dim:#}");
     say!("  keepbest show {name}");
     say!("  keepbest evaluate {name}");
     if keepbest_data::list(None)

@@ -33,3 +33,4 @@ mod terminal;
 mod thresholds;
 mod train;
 mod verify;
+mod words;

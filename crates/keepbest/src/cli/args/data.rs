@@ -28,6 +28,9 @@ pub enum DataVerb {
         /// Folder to write to
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
+        /// Replace files that are there
+        #[arg(long)]
+        force: bool,
         /// How many
         #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
         count: u32,
@@ -59,6 +62,9 @@ pub struct PreviewArgs {
     /// File to write, .png
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub force: bool,
     /// Random changes, as `train --augment` takes them; by default what suits the data
     #[arg(long, value_name = "HOW")]
     pub augment: Option<String>,

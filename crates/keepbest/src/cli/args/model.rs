@@ -44,6 +44,9 @@ pub struct CompareArgs {
     /// Also write a page with the runs' curves over each other
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Replace the file if there is one
+    #[arg(long, requires = "html")]
+    pub force: bool,
     #[command(flatten)]
     pub compute: Compute,
     #[command(flatten)]
@@ -163,6 +166,9 @@ pub struct CardArgs {
     /// File to write instead of stdout
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
+    /// Replace the file if there is one
+    #[arg(long, requires = "to")]
+    pub force: bool,
     #[command(flatten)]
     pub runs: RunsDir,
 }

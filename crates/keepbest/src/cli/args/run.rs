@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use keepbest_core::Pareto;
 use keepbest_train::{ModelRefError, find_run};
 
 use super::shared::{DataDir, RunsDir, Threads};
@@ -42,7 +41,7 @@ pub struct ListArgs {
     /// Which runs' bests no other is as good as or better than by each of two or more metrics, such as
     /// `val/f1_macro,model_bytes`
     #[arg(long, value_name = "METRICS")]
-    pub pareto: Option<Pareto>,
+    pub pareto: Option<String>,
     #[command(flatten)]
     pub runs: RunsDir,
     /// Print JSON
@@ -58,6 +57,9 @@ pub struct ReportArgs {
     /// Also write each plot as SVG and as PNG to this folder
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,
+    /// Replace files that are there; the run's own page always is
+    #[arg(long)]
+    pub force: bool,
     #[command(flatten)]
     pub sets: DataDir,
     #[command(flatten)]

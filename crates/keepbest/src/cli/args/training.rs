@@ -52,6 +52,9 @@ pub struct LrFindArgs {
     /// Also draw the loss by the rate, as an SVG file
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
+    /// Replace the file if there is one
+    #[arg(long, requires = "to")]
+    pub force: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::font;
 use super::sample::save_png;
 use crate::cli::args::PreviewArgs;
+use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 
@@ -18,6 +19,7 @@ const GAP: usize = 8;
 const LEAST: usize = 96;
 
 pub fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
+    export::refuse_existing(&args.to, args.force)?;
     // Read as `train` reads them.
     let mut settings = Settings::default();
     for (name, text) in [("augment", &args.augment), ("image-size", &args.image_size)] {
@@ -36,7 +38,12 @@ pub fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
         .map(|i| label(&batch, i, &data.classes))
         .collect();
     let sheet = Sheet::of(&batch, &labels, &data.preprocessing);
-    save_png(&args.to, &sheet.pixels, sheet.width, sheet.height, 3)?;
+    save_png(
+        &args.to,
+        args.force,
+        &sheet.pixels,
+        [sheet.width, sheet.height, 3],
+    )?;
     if json {
         let images: Vec<_> = batch
             .indices

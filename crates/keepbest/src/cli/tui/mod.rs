@@ -13,7 +13,6 @@ mod watch;
 mod tests;
 
 use std::io::{IsTerminal as _, Stderr, stderr, stdin};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -242,8 +241,8 @@ fn show(shared: &Shared, mut screen: Screen) {
     while !shared.over.load(Ordering::Relaxed) {
         if looked.is_none_or(|looked| looked.elapsed() > Duration::from_secs(1)) {
             looked = Some(Instant::now());
-            let run = shared.watch().run.clone();
-            let resources = meter.look(Path::new(&run));
+            let run = shared.watch().directory.clone();
+            let resources = meter.look(&run);
             shared.watch().resources = resources;
         }
         let drawn = {
