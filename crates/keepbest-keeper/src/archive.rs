@@ -409,6 +409,7 @@ pub fn restore_on(
     run.append(Event::Pinned(PinnedEvent {
         checkpoint: saved.checkpoint.clone(),
     }))?;
+    let committed = committed.with_file(saved.file);
     run.record_saved(&committed, saved.step, saved.epoch, saved.weights)?;
     Ok(saved.checkpoint)
 }
