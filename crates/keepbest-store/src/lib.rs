@@ -14,6 +14,9 @@
 //!
 //! [`RunWriter`] says in which order things are written and what that guarantees.
 
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod archive;
 mod error;
 pub mod faulty;

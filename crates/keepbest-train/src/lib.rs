@@ -7,6 +7,9 @@
 //!   answers.
 //! - [`find_model`] reads the MODEL grammar: a file, a run, `run@last`, `run@step:1200`.
 
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod architecture;
 pub mod average;
 mod config;
@@ -25,6 +28,7 @@ mod predict;
 mod provenance;
 mod report;
 mod run_files;
+mod run_name;
 mod settings;
 mod suggest;
 mod thresholds;
@@ -38,7 +42,7 @@ pub use environment::{Environment, Git};
 pub use evaluate::{EvaluateError, Evaluator, Measured};
 pub use foreign::{Opened, about_model, open_any};
 pub use model::{Model, ModelError, named_spec};
-pub use model_ref::{DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_run};
+pub use model_ref::{DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_resumable, find_run};
 pub use noise::{Compared, PairedTest, Selection, Trace, TraceError};
 pub use outcomes::{
     ClassIntervals, Comparison, Intervals, Outcomes, OutcomesError, Resampled, Wrong,

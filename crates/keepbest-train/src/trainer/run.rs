@@ -28,6 +28,7 @@ use super::setup::Setup;
 use crate::architecture::keep_model;
 use crate::environment::Environment;
 use crate::log::{About, Ended, Logged, Loggers, now_ms};
+use crate::run_name;
 use crate::settings::{AlsoKind, SaveKind};
 use crate::thresholds::TunedThresholds;
 
@@ -536,7 +537,7 @@ fn first_free(
 ) -> Result<(PathBuf, Keeper), TrainError> {
     let mut number = 1u32;
     loop {
-        let path = runs_dir.join(format!("{network}-{number}"));
+        let path = runs_dir.join(run_name::of_network(network, number));
         if !path.exists() {
             match Keeper::create(&path, text, config.clone()) {
                 // Another run took the name in this moment.

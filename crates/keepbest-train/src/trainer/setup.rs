@@ -15,7 +15,7 @@ use keepbest_nn::{
     Precision, Predictor, Tuning,
 };
 
-use super::aims::{check_metrics, named, objective, others, retention};
+use super::aims::{MANY_CLASSES, check_metrics, named, objective, others, retention};
 use super::budget::{self, Course, Fitted};
 use super::carry::Carried;
 use super::error::TrainError;
@@ -91,6 +91,13 @@ impl Setup {
         let (objective, smoothing) = objective(&first)?;
         let others = others(&first, &objective)?;
         let retention = retention(&first)?;
+        let objectives = std::iter::once(&objective).chain(&others);
+        check_metrics(
+            objectives.clone(),
+            &retention,
+            smoothing.as_ref(),
+            MANY_CLASSES,
+        )?;
         let log = log_to(&first)?;
         check_architecture(&first.model)?;
 
@@ -150,7 +157,6 @@ impl Setup {
         };
         let mut config = Config::resolve(given.clone(), &defaults)?;
 
-        let objectives = std::iter::once(&objective).chain(&others);
         check_metrics(
             objectives.clone(),
             &retention,

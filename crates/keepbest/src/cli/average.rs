@@ -33,7 +33,7 @@ pub fn run(args: &AverageArgs) -> Result<Exit, Failure> {
     let subject = Subject::new(first, args.images.data.as_deref(), &args.images.sets)?;
     let all: Vec<&Model> = [&subject.model].into_iter().chain(&models).collect();
     if all.iter().any(|model| model.thresholds.is_some()) {
-        eprintln!(
+        say!(
             "thresholds are left out: all are measured by the likeliest class, and so the average decides; `keepbest thresholds` tunes it"
         );
     }
@@ -203,7 +203,7 @@ fn told(
     }
     output::lines(&table.lines())?;
     if !adopted {
-        eprintln!(
+        say!(
             "no average is better than the best alone on the {} val images: nothing is written",
             data.val.len()
         );

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use keepbest_core::EvaluationRecord;
 use keepbest_core::statistics::Interval;
+use keepbest_core::text::visible;
 use keepbest_keeper::RunView;
 use keepbest_store::RunStatus;
 use keepbest_train::{FileAtHand, Model, ModelPlace, find_model};
@@ -98,16 +99,15 @@ fn results(place: &ModelPlace, model: &Model) -> Result<Vec<Results>, Failure> {
 
 /// A JSON string is a YAML string.
 fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    visible(&Value::from(text).to_string()).into_owned()
 }
 
 /// One line of Markdown text.
 fn plain(text: &str) -> String {
     let mut safe = String::new();
-    for c in text.chars() {
+    for c in visible(text).chars() {
         match c {
             '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' => safe.extend(['\\', c]),
-            c if c.is_control() => safe.push(' '),
             c => safe.push(c),
         }
     }

@@ -11,14 +11,14 @@ use keepbest_train::{
 };
 use serde_json::json;
 
-use crate::cli::args::CompareArgs;
+use crate::cli::args::{CompareArgs, Split};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::measure::{How, Subject, resample};
 use crate::cli::report::cannot_write;
 use crate::cli::runs::view;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{count, shorten, value};
+use crate::cli::words::{count, tail, value};
 use crate::cli::{model, output};
 
 /// p-values below it are called a difference.
@@ -77,14 +77,16 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
                     "the {split} images of {name} are not those of {}: {fingerprint}, {first}",
                     args.models[0]
                 );
-                return Err(Failure::new(Exit::Failed, message).with_hint(Some(
-                    "models can only be compared on the same images: try `--split test`, which no seed changes"
-                        .to_owned(),
-                )));
+                let hint = match args.split {
+                    Split::Test => "name a set that is the same for all: --data FOLDER",
+                    _ => "try --split test, or name a set that is the same for all: --data FOLDER",
+                };
+                let hint = format!("models can only be compared on the same images: {hint}");
+                return Err(Failure::new(Exit::Failed, message).with_hint(hint));
             }
             Some(_) => {}
         }
-        eprintln!(
+        say!(
             "measuring {name} on {}",
             count(images.len() as u64, "image")
         );
@@ -133,7 +135,7 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     if let (Some(file), Some((runs, metrics))) = (&args.html, &curves) {
         let page = overlay_page(runs, metrics, &told.join("\n"));
         std::fs::write(file, page).map_err(|error| cannot_write(file, &error))?;
-        eprintln!("wrote {}", file.display());
+        say!("wrote {}", file.display());
     }
 
     if args.json {
@@ -213,7 +215,7 @@ fn source_of(args: &CompareArgs, model: &Model) -> Result<String, Failure> {
 fn metrics_table(sides: &[Side], split: &str) -> Vec<String> {
     let width = (60 / sides.len()).clamp(8, 26);
     let mut heads = vec![split.to_owned()];
-    heads.extend(sides.iter().map(|side| shorten(&side.name, width)));
+    heads.extend(sides.iter().map(|side| tail(&side.name, width)));
     let mut table = Table::of(heads, 1);
     for bare in SHOWN {
         let name = format!("{split}/{bare}");
@@ -292,7 +294,10 @@ fn different_settings(args: &CompareArgs) -> Result<BTreeMap<String, Vec<String>
             .config()
             .map_err(|error| Failure::of(Exit::Failed, &error))?;
         let table: toml::Table =
-            toml::from_str(&text).map_err(|error| Failure::of(Exit::Failed, &error))?;
+            toml::from_str(&text).map_err(|error| {
+                let message = format!("{} is not TOML: {}", run.join("run.toml").display(), error.message());
+                Failure::new(Exit::Failed, message)
+            })?;
         let mut keys = BTreeMap::new();
         flatten("", &table, &mut keys);
         all.push(keys);
@@ -324,11 +329,11 @@ fn flatten(prefix: &str, table: &toml::Table, out: &mut BTreeMap<String, String>
 fn settings_table(args: &CompareArgs, settings: &BTreeMap<String, Vec<String>>) -> Vec<String> {
     let width = (50 / args.models.len()).clamp(8, 24);
     let mut heads = vec!["setting".to_owned()];
-    heads.extend(args.models.iter().map(|name| shorten(name, width)));
+    heads.extend(args.models.iter().map(|name| tail(name, width)));
     let mut table = Table::of(heads, 1);
     for (name, values) in settings {
-        let mut cells = vec![shorten(name, 20)];
-        cells.extend(values.iter().map(|value| shorten(value, width)));
+        let mut cells = vec![tail(name, 20)];
+        cells.extend(values.iter().map(|value| tail(value, width)));
         table.cells(cells);
     }
     table.lines()

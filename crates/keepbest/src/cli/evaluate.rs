@@ -61,14 +61,14 @@ pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         }))?;
         return Ok(Exit::Done);
     }
-    eprintln!(
+    say!(
         "{} on the {name} split of {} ({})",
         model.path.display(),
         data.name,
         count(measured.report.count(), "image"),
     );
     if let Some(own) = &model.thresholds {
-        eprintln!("it decides by {}", own.words());
+        say!("it decides by {}", own.words());
     }
     output::lines(&tables::metrics(&metrics, &intervals.metrics))?;
     output::line("")?;

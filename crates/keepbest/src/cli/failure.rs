@@ -16,7 +16,7 @@ pub enum Exit {
     Usage = 2,
     /// A check was made and does not hold.
     CheckFailed = 3,
-    /// By Ctrl-C or SIGTERM.
+    /// By Ctrl-C, SIGTERM or another signal to stop.
     Interrupted = 130,
 }
 
@@ -67,12 +67,12 @@ impl Failure {
     pub fn print(&self, terminal: &Terminal) {
         let style = terminal.error_style();
         let (bad, hint, dim) = (style.bad, style.hint, style.dim);
-        eprintln!("{bad}error:{bad:#} {}", self.message);
+        say!("{bad}error:{bad:#} {}", self.message);
         for cause in &self.causes {
-            eprintln!("  {dim}because:{dim:#} {cause}");
+            say!("  {dim}because:{dim:#} {cause}");
         }
         if let Some(text) = &self.hint {
-            eprintln!("{hint}hint:{hint:#} {text}");
+            say!("{hint}hint:{hint:#} {text}");
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Reading the command line, doing it, and telling how it went.
 
+// First, for its macro.
+#[macro_use]
+mod output;
+
 mod archive;
 mod args;
 mod average;
@@ -23,7 +27,6 @@ mod measure;
 mod measured;
 mod model;
 mod models;
-mod output;
 mod painter;
 mod pin;
 mod png;
@@ -35,6 +38,7 @@ mod reproduce;
 mod runs;
 mod settings_args;
 mod show;
+mod signals;
 mod table;
 mod terminal;
 mod thresholds;
@@ -55,6 +59,7 @@ use terminal::Terminal;
 /// Runs the program.
 pub fn main() -> ExitCode {
     let terminal = Terminal::detect();
+    signals::survive_file_size_limit();
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // A damaged image may stop a decoder: that is told as an error of ours.

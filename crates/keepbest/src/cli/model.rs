@@ -26,7 +26,7 @@ pub fn open(
     let model = Model::open(file.path(), compute.network.as_deref())?;
     let warn = terminal.error_style().warn;
     for note in &model.notes {
-        eprintln!("{warn}note:{warn:#} {note}");
+        say!("{warn}note:{warn:#} {note}");
     }
     Ok(model)
 }

@@ -19,8 +19,8 @@ use crate::cli::measure::Subject;
 use crate::cli::output;
 use crate::cli::painter::Painter;
 use crate::cli::runs::view;
+use crate::cli::signals::stop_on_signals;
 use crate::cli::terminal::Terminal;
-use crate::cli::train::stop_on_signals;
 use crate::cli::words::count;
 
 /// Where the two runs part.

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use keepbest_core::Pareto;
 use keepbest_train::{ModelRefError, find_run};
 
 use super::shared::{DataDir, RunsDir, Threads};
@@ -42,7 +41,7 @@ pub struct ListArgs {
     /// Which runs' bests no other is as good as or better than by each of two or more metrics, such as
     /// `val/f1_macro,model_bytes`
     #[arg(long, value_name = "METRICS")]
-    pub pareto: Option<Pareto>,
+    pub pareto: Option<String>,
     #[command(flatten)]
     pub runs: RunsDir,
     /// Print JSON
