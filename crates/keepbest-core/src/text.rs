@@ -79,8 +79,9 @@ fn is_hidden(c: char) -> bool {
 #[must_use]
 pub fn shell_word(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
-    let plain =
-        |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c) || (!c.is_ascii() && !is_hidden(c));
+    let plain = |c: char| {
+        c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c) || (!c.is_ascii() && !is_hidden(c))
+    };
     match path.to_str() {
         // A word that begins like this is expanded, or is no path to the program.
         Some(text) if !text.is_empty() && text.chars().all(plain) => text.to_owned(),
@@ -126,7 +127,11 @@ mod tests {
 
     #[test]
     fn json_stays_the_same_json() {
-        let names = ["\u{1b}[31m\n", "\u{7f}\u{9b}\u{202e}", "\u{e0041}\u{feff}\"\\"];
+        let names = [
+            "\u{1b}[31m\n",
+            "\u{7f}\u{9b}\u{202e}",
+            "\u{e0041}\u{feff}\"\\",
+        ];
         let written = serde_json::to_string_pretty(&names).unwrap();
         let told = visible_lines(&written);
         assert!(told.chars().all(|c| c == '\n' || !is_hidden(c)), "{told}");

@@ -214,9 +214,7 @@ impl Model {
                 Self::open(path, Some(&own.unwrap_or(network)))
             }
             // No verb that opens a model so takes a network by name.
-            Err(ModelError::NeedsNetwork { path, .. }) => {
-                Err(ModelError::NothingRecorded { path })
-            }
+            Err(ModelError::NeedsNetwork { path, .. }) => Err(ModelError::NothingRecorded { path }),
             other => other,
         }
     }

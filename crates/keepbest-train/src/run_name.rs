@@ -3,8 +3,7 @@
 use keepbest_core::text::is_visible;
 
 /// What a name must be, in words.
-pub(crate) const RULE: &str =
-    "the name of one folder: no path, not beginning with -, and with nothing in it that is not seen";
+pub(crate) const RULE: &str = "the name of one folder: no path, not beginning with -, and with nothing in it that is not seen";
 
 /// Whether a run of this name would be found by it again.
 pub(crate) fn is_name(text: &str) -> bool {
@@ -35,7 +34,17 @@ mod tests {
             assert!(is_name(name), "{name}");
         }
         for name in [
-            "", ".", "..", "a/b", "../x", "/abs", "x/", "-x", "a\nb", "\u{1b}[31m", "\u{202e}x",
+            "",
+            ".",
+            "..",
+            "a/b",
+            "../x",
+            "/abs",
+            "x/",
+            "-x",
+            "a\nb",
+            "\u{1b}[31m",
+            "\u{202e}x",
         ] {
             assert!(!is_name(name), "{name:?}");
         }

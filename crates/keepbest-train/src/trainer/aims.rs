@@ -25,7 +25,9 @@ fn or_mistyped(error: ObjectiveError) -> ObjectiveError {
         ObjectiveError::UnknownDirection { expression }
         | ObjectiveError::UnknownGoalDirection { expression } => {
             let known = measurable(MANY_CLASSES);
-            let missing = known.ok().and_then(|known| expression.evaluate(&known).err());
+            let missing = known
+                .ok()
+                .and_then(|known| expression.evaluate(&known).err());
             missing.map_or(error, ObjectiveError::from)
         }
         _ => error,

@@ -29,7 +29,7 @@ pub use carry::Carried;
 pub use clock::{Profiled, TimeSpent};
 pub use error::TrainError;
 pub use events::{Event, Judged, Observer, Overview, Progress, Wish};
-pub use finish::{Ending, Example, Finished, Recheck, first_difference};
+pub use finish::{Ending, Example, Finished, Recheck};
 pub use lr_find::{RangeTest, RatePoint, RateRange, lr_find};
 pub use position::{Running, TrainerState};
 pub use resume::ResumedFrom;

@@ -293,11 +293,14 @@ fn different_settings(args: &CompareArgs) -> Result<BTreeMap<String, Vec<String>
         let text = view
             .config()
             .map_err(|error| Failure::of(Exit::Failed, &error))?;
-        let table: toml::Table =
-            toml::from_str(&text).map_err(|error| {
-                let message = format!("{} is not TOML: {}", run.join("run.toml").display(), error.message());
-                Failure::new(Exit::Failed, message)
-            })?;
+        let table: toml::Table = toml::from_str(&text).map_err(|error| {
+            let message = format!(
+                "{} is not TOML: {}",
+                run.join("run.toml").display(),
+                error.message()
+            );
+            Failure::new(Exit::Failed, message)
+        })?;
         let mut keys = BTreeMap::new();
         flatten("", &table, &mut keys);
         all.push(keys);

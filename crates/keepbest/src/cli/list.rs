@@ -77,7 +77,10 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         .filter_map(|(name, view)| Some((name, view.as_ref().err()?)))
     {
         Failure::of(Exit::Failed, error)
-            .with_hint(Some(format!("keepbest fsck {}", shell_word(runs_dir.join(name)))))
+            .with_hint(Some(format!(
+                "keepbest fsck {}",
+                shell_word(runs_dir.join(name))
+            )))
             .print(terminal);
     }
     Ok(Exit::Done)

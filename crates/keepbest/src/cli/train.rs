@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use keepbest_train::{DEFAULT_RUNS_DIR, Finished, Observer, Outcome, Profiled, Settings, find_run};
+use keepbest_train::{
+    DEFAULT_RUNS_DIR, Finished, Observer, Outcome, Profiled, Settings, find_run, settle_places,
+};
 use serde_json::{Value, json};
 
 use crate::cli::args::TrainArgs;
@@ -23,7 +25,7 @@ use crate::cli::words::{count, shorten, tail, wrapped};
 pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;
     if let Some(config) = &args.config {
-        let file = Settings::from_file(config)?;
+        let mut file = Settings::from_file(config)?;
         if let (Some(Some(recipe)), Some(_)) = (given.recipe, file.recipe) {
             let message = format!(
                 "--recipe {recipe} would change nothing: {} is of a run, and has every setting",
@@ -32,6 +34,12 @@ pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             let hint = "leave --config out, or give the settings to change as flags";
             return Err(Failure::new(Exit::Usage, message).with_hint(Some(hint.into())));
         }
+        // What was written there counts from the directory of then; what is given, from that of now.
+        if given.data.is_some() || given.data_dir.is_some() {
+            (file.data, file.data_dir) = (None, None);
+        }
+        settle_places(&mut file, config)
+            .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
         given = given.over(file);
     }
     let mut profiled = None;
@@ -217,13 +225,13 @@ fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(
         let lines = wrapped(&warning, 70).join("\n         ");
         say!("{warn}warning:{warn:#} {lines}");
     }
-    if let Some((name, recorded, found)) = finished
+    if let Some(difference) = finished
         .recheck
         .as_ref()
         .and_then(|recheck| recheck.difference.as_ref())
     {
         let message = format!(
-            "{} read back has {name} {found}, {recorded} was recorded",
+            "{} read back and measured again: {difference}",
             best.path.display()
         );
         return Err(Failure::new(Exit::CheckFailed, message));
