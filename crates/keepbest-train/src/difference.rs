@@ -4,7 +4,7 @@ use std::fmt;
 
 use keepbest_core::Metrics;
 
-use crate::costs::is_timed;
+use crate::costs::{Costs, is_timed};
 
 /// A metric that was recorded and measured otherwise, or by one of the two alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,10 +33,15 @@ impl MetricDifference {
         all.find(|it| of_split(&it.name) || (it.recorded.is_some() && it.found.is_some()))
     }
 
-    /// The first metric that differs, in its value or in being there.
+    /// The first metric that differs, in its value or in being there. What a model costs is measured where something asks for it:
+    /// that only one of the two has it is no difference.
     #[must_use]
     pub fn first_of_all(found: &Metrics, recorded: &Metrics) -> Option<Self> {
-        Self::all(found, recorded).next()
+        let mut all = Self::all(found, recorded);
+        all.find(|it| {
+            let both = it.recorded.is_some() && it.found.is_some();
+            both || !Costs::NAMES.contains(&&*it.name)
+        })
     }
 
     fn all<'a>(found: &'a Metrics, recorded: &'a Metrics) -> impl Iterator<Item = Self> + use<'a> {
@@ -113,5 +118,7 @@ mod tests {
         let recorded = metrics(&[&both[..], &more[..1]].concat());
         let difference = MetricDifference::first_of_all(&found, &recorded).unwrap();
         assert_eq!(difference.name, "train/loss");
+        let costs = metrics(&[&both[..], &[("model_bytes", 9.0)]].concat());
+        assert_eq!(MetricDifference::first_of_all(&found, &costs), None);
     }
 }

@@ -143,24 +143,27 @@ pub(crate) fn recorded(run: &Path) -> Places {
 /// `run.toml`, or another file of settings: what that names may lie beside it.
 ///
 /// # Errors
-/// When the images are nowhere.
+/// When the images of a run are nowhere.
 pub fn settle_places(settings: &mut Settings, file: &Path) -> Result<(), NotThere> {
     let folder = file.parent().unwrap_or(Path::new(""));
     // Looked up from beside the file as from a run.
     let run = absolute(file).and_then(|file| Some(file.parent()?.to_owned()));
     let run = run.as_deref();
     let places = recorded(folder);
-    if let Some(data) = &settings.data {
-        if keepbest_data::is_named(data) {
-            if let Some(Some(dir)) = &settings.data_dir
-                && let Some(written) = dir.to_str()
-            {
-                settings.data_dir = Some(Some(find(written, &[&places.data], run)?));
-            }
-        } else {
-            let found = beside(data, folder).map_or_else(|| find(data, &[&places.data], run), Ok);
-            settings.data = Some(found?.display().to_string());
-        }
+    let locate = |written: &str| match folder.join("journal.jsonl").exists() {
+        true => find(written, &[&places.data], run).map(Some),
+        // What is nowhere may be a mistyped name: that is told by who opens it.
+        false => Ok(Some(folder.join(written))
+            .filter(|beside| !Path::new(written).exists() && beside.exists())),
+    };
+    if let Some(data) = settings.data.clone().filter(|data| !keepbest_data::is_named(data))
+        && let Some(found) = locate(&data)?
+    {
+        settings.data = Some(found.display().to_string());
+    } else if let Some(Some(dir)) = settings.data_dir.clone()
+        && let Some(found) = dir.to_str().map(locate).transpose()?.flatten()
+    {
+        settings.data_dir = Some(Some(found));
     }
     // What is no path is the name of a run.
     if let Some(Some(from)) = &settings.from
@@ -176,13 +179,6 @@ pub fn settle_places(settings: &mut Settings, file: &Path) -> Result<(), NotTher
         crate::use_own_model(settings, folder);
     }
     Ok(())
-}
-
-/// What a file that is no run's names, beside that file, when it is not where it was written.
-fn beside(written: &str, folder: &Path) -> Option<PathBuf> {
-    let is_run = folder.join("journal.jsonl").exists();
-    let path = folder.join(written);
-    (!is_run && !Path::new(written).exists() && path.exists()).then_some(path)
 }
 
 /// Whether two paths that are there lead to one place.

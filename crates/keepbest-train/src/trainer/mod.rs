@@ -85,8 +85,8 @@ pub fn train(
 
 /// Goes on with a run from its resume point, bit for bit as if it had never stopped.
 ///
-/// Its settings are those of its `run.toml`. Of `given`, only what does not change the model may be set: `threads`,
-/// `data-dir`, and `epochs` to train longer than planned (which makes the learning rates those of the longer plan).
+/// Its settings are those of its `run.toml`. Of `given`, only what does not change the model may be set: `threads`, `data` and
+/// `data-dir` (the images, wherever they lie now, must be the same), and `epochs` to train longer than planned (which makes the learning rates those of the longer plan).
 ///
 /// # Errors
 /// [`TrainError`]. What was saved until then is kept.

@@ -32,6 +32,8 @@ struct Findings {
     checks: Vec<Check>,
     /// What nothing was compared with.
     unchecked: Vec<String>,
+    /// Whether something could not be examined that was to be.
+    cut_short: bool,
 }
 
 impl Findings {
@@ -48,10 +50,11 @@ impl Findings {
 pub fn run(args: &VerifyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let place = find_model(&args.of.model, &args.of.runs.runs_dir)?;
     let mut findings = Findings::default();
+    let mut failure = None;
     let path = match FileAtHand::of(&place) {
         Ok(file) => {
             let path = file.path().to_owned();
-            examine(args, &place, &path, &mut findings)?;
+            failure = examine(args, &place, &path, &mut findings).err();
             path
         }
         Err(RunFilesError::Open(keepbest_store::OpenError::Journal(error)))
@@ -62,8 +65,21 @@ pub fn run(args: &VerifyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         }
         Err(error) => return Err(error.into()),
     };
-    tell(args, &path, &findings, terminal)?;
     let holds = findings.checks.iter().all(|check| check.holds);
+    match failure {
+        // What was found before something could not be examined is known.
+        Some(failure) if findings.checks.is_empty() => return Err(failure),
+        Some(failure) => {
+            findings.unchecked(format!("the rest: {}", failure.message));
+            findings.cut_short = true;
+            tell(args, &path, &findings, terminal)?;
+            if holds {
+                return Err(failure);
+            }
+            failure.print(terminal);
+        }
+        None => tell(args, &path, &findings, terminal)?,
+    }
     Ok(if holds { Exit::Done } else { Exit::CheckFailed })
 }
 
@@ -87,7 +103,7 @@ fn examine(
         record::against(attested, record.as_ref(), &model, findings)?;
     }
     if args.digest_only {
-        findings.unchecked("the metrics: without --digest-only they are measured again");
+        findings.unchecked("the metrics, which are measured again without --digest-only");
         return Ok(());
     }
     metrics::measured(args, model, record.as_ref(), findings)
@@ -128,11 +144,14 @@ fn tell(
     findings: &Findings,
     terminal: &Terminal,
 ) -> Result<(), Failure> {
-    let Findings { checks, unchecked } = findings;
+    let Findings {
+        checks, unchecked, ..
+    } = findings;
+    let holds = checks.iter().all(|check| check.holds) && !findings.cut_short;
     if args.of.json {
         return output::json(&json!({
             "model": path,
-            "ok": checks.iter().all(|check| check.holds),
+            "ok": holds,
             "checks": checks
                 .iter()
                 .map(|check| json!({"check": check.name, "ok": check.holds, "told": check.told}))
