@@ -156,7 +156,10 @@ pub fn settle_places(settings: &mut Settings, file: &Path) -> Result<(), NotTher
         false => Ok(Some(folder.join(written))
             .filter(|beside| !Path::new(written).exists() && beside.exists())),
     };
-    if let Some(data) = settings.data.clone().filter(|data| !keepbest_data::is_named(data))
+    if let Some(data) = settings
+        .data
+        .clone()
+        .filter(|data| !keepbest_data::is_named(data))
         && let Some(found) = locate(&data)?
     {
         settings.data = Some(found.display().to_string());
