@@ -36,7 +36,7 @@ pub mod verdict;
 pub use classification::{
     ClassificationAccumulator, ClassificationError, ClassificationReport, ConfusionMatrix,
 };
-pub use digest::WeightsDigest;
+pub use digest::{FileDigest, WeightsDigest};
 pub use early_stopping::{EarlyStopping, EarlyStoppingConfig, StopReason};
 pub use expression::{Expression, ExpressionError};
 pub use history::{EvaluationRecord, History};

@@ -65,7 +65,7 @@ pub use image::{Image, ImageShape};
 pub use input::{decode_image, list_images, load_image};
 pub use loader::{Batch, Epoch, Loader, LoaderConfig, batch_ranges};
 pub use normalise::Normaliser;
-pub use open::{DEFAULT_SOURCE, Listing, list, open, open_watched, open_with};
+pub use open::{DEFAULT_SOURCE, Listing, is_named, list, open, open_watched, open_with};
 pub use prepare::{PrepareOptions, Prepared};
 pub use preprocessing::{ChannelRule, Preprocessing, ResizeRule};
 pub use readers::files::Unreadable;

@@ -11,6 +11,7 @@
 
 mod also;
 mod archive;
+mod audit;
 mod background;
 mod config;
 mod error;
@@ -31,6 +32,7 @@ pub use also::Also;
 pub use archive::{
     ArchiveRunError, Archived, archive_run, archive_run_on, read_archived, restore, restore_on,
 };
+pub use audit::{Contradiction, audit_file, audit_journal};
 pub use config::{KeeperConfig, ModelConstants, ParseSaveModeError, SaveMode};
 pub use error::{CreateError, FinishError, OfferError, ResumeError, SelectError};
 pub use evaluation::Evaluation;

@@ -15,6 +15,7 @@ pub mod average;
 mod config;
 mod costs;
 mod criterion;
+mod difference;
 mod environment;
 mod evaluate;
 mod foreign;
@@ -24,6 +25,7 @@ mod model_ref;
 mod noise;
 mod outcomes;
 mod overfitting;
+mod place;
 mod predict;
 mod provenance;
 mod report;
@@ -38,6 +40,7 @@ pub use architecture::{ArchitectureError, architecture, read_model_file, use_own
 pub use config::{Config, DEFAULT_DATA, DEFAULT_MODEL, DEVICES, DataDefaults, check_device};
 pub use costs::{LATENCY, fixed_costs, is_timed};
 pub use criterion::Criterion;
+pub use difference::MetricDifference;
 pub use environment::{Environment, Git};
 pub use evaluate::{EvaluateError, Evaluator, Measured};
 pub use foreign::{Opened, about_model, open_any};
@@ -50,6 +53,7 @@ pub use outcomes::{
     ClassIntervals, Comparison, Intervals, Outcomes, OutcomesError, Resampled, Wrong,
 };
 pub use overfitting::Overfitting;
+pub use place::{NotThere, Place, settle_places};
 pub use predict::{Guess, decide, top_k};
 pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
 pub use report::{
@@ -66,5 +70,5 @@ pub use thresholds::TunedThresholds;
 pub use trainer::{
     Carried, Ending, Event, Example, Finished, Fitted, Judged, Observer, Outcome, Overview,
     Profiled, Progress, RangeTest, RatePoint, RateRange, Recheck, ResumedFrom, Running, TimeSpent,
-    TrainError, TrainerState, Wish, default_augmentation, first_difference, lr_find, resume, train,
+    TrainError, TrainerState, Wish, default_augmentation, lr_find, resume, train,
 };

@@ -28,6 +28,7 @@ use super::setup::Setup;
 use crate::architecture::keep_model;
 use crate::environment::Environment;
 use crate::log::{About, Ended, Logged, Loggers, now_ms};
+use crate::place::PLACES;
 use crate::run_name;
 use crate::settings::{AlsoKind, SaveKind};
 use crate::thresholds::TunedThresholds;
@@ -149,6 +150,7 @@ impl Run {
         }
         self.loggers = Loggers::start(&self.setup.log, self.about());
         self.gate = Gate::of(&self);
+        self.show_best(observer, stop);
         if observer.wants_profile() {
             self.setup.engine.start_profile();
         }
@@ -508,6 +510,7 @@ impl Pace {
 /// What the keeper needs to know about a run.
 pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
     let mut session = to_json(&Environment::of(&setup.engine));
+    session[PLACES] = to_json(&setup.provenance.places());
     if let Some(carried) = &setup.carried {
         session["carried"] = to_json(carried);
     }

@@ -28,6 +28,7 @@ use crate::costs::Costs;
 use crate::environment::Environment;
 use crate::log::LogTo;
 use crate::noise::Smoothing;
+use crate::place::Place;
 use crate::provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
 use crate::settings::{
     ClassWeights, ImageSize, OptimizerKind, PrecisionKind, Resize, Sampling, Settings,
@@ -68,6 +69,7 @@ impl Setup {
         let watch = Watch::new(&told);
         let begun = Instant::now();
         let mut given = given.clone();
+        let name = given.name.clone();
         let budget = given.time_budget.take();
         if let Some(budget) = budget {
             if let Some(epochs) = given.epochs {
@@ -276,12 +278,13 @@ impl Setup {
         );
         let identity = data.identify_watched(watch)?;
         notes.extend(identity.shared.iter().map(ToString::to_string));
-        let provenance = Provenance {
+        let mut provenance = Provenance {
             keepbest: env!("CARGO_PKG_VERSION").into(),
             network: spec.name.clone(),
             data: DataRecord {
                 source: config.data.clone(),
                 dir: config.data_dir.clone(),
+                place: Place::default(),
                 split,
                 fingerprints: identity.fingerprints,
                 skipped: bundle.skipped,
@@ -295,6 +298,11 @@ impl Setup {
             config: config.to_settings().to_table(),
             environment: Some(Environment::of(&engine)),
         };
+        let run = runs_dir.join(name.as_deref().unwrap_or(&spec.name));
+        provenance.data.settle(&config.data, &run);
+        if let Some(parent) = &mut provenance.parent {
+            parent.place = Place::of(&parent.path, Some(&run));
+        }
         Ok(Self {
             config,
             data,

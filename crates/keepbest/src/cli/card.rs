@@ -15,7 +15,7 @@ use crate::cli::args::CardArgs;
 use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::runs::recorded_intervals;
+use crate::cli::runs::{recorded_intervals, view};
 use crate::cli::words::{count, value};
 
 /// The metrics of a card: name here, Hugging Face's name for it.
@@ -66,8 +66,14 @@ fn results(place: &ModelPlace, model: &Model) -> Result<Vec<Results>, Failure> {
         .map(|provenance| &provenance.data.fingerprints);
     let images = |split: &str| prints.and_then(|prints| Some(prints.get(split)?.count));
     let mut results = Vec::new();
-    if let ModelPlace::Run { run, .. } = place
-        && let Ok(view) = RunView::open(run)
+    // A file in a run is told of as when the run was named.
+    let run = match place {
+        ModelPlace::Run { run, .. } => Some(view(run)?),
+        ModelPlace::File(file) => std::path::absolute(file)
+            .ok()
+            .and_then(|file| RunView::open(file.parent()?).ok()),
+    };
+    if let Some(view) = run
         && view.best().map(|best| best.weights) == Some(model.file.weights_digest())
         && let RunStatus::Finished(summary) = &view.state().status
         && summary["test"].is_object()

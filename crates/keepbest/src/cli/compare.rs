@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::cli::args::{CompareArgs, Split};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::measure::{How, Subject, resample};
+use crate::cli::measure::{How, Subject, located, resample};
 use crate::cli::runs::view;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
@@ -212,7 +212,7 @@ fn curves(args: &CompareArgs) -> Result<(Vec<Overlaid>, Vec<String>), Failure> {
 fn source_of(args: &CompareArgs, model: &Model) -> Result<String, Failure> {
     match &args.images.data {
         Some(data) => Ok(data.clone()),
-        None => Ok(model::provenance(model)?.data.source.to_string()),
+        None => Ok(located(model, None, &args.images.sets)?.0),
     }
 }
 

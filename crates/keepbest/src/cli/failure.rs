@@ -64,9 +64,18 @@ impl Failure {
 
     /// Writes it to stderr.
     pub fn print(&self, terminal: &Terminal) {
+        self.tell("error:", terminal.error_style().bad, terminal);
+    }
+
+    /// Writes it to stderr as what did not keep the command from being done.
+    pub fn warn(&self, terminal: &Terminal) {
+        self.tell("warning:", terminal.error_style().warn, terminal);
+    }
+
+    fn tell(&self, word: &str, colour: anstyle::Style, terminal: &Terminal) {
         let style = terminal.error_style();
-        let (bad, hint, dim) = (style.bad, style.hint, style.dim);
-        say!("{bad}error:{bad:#} {}", self.message);
+        let (hint, dim) = (style.hint, style.dim);
+        say!("{colour}{word}{colour:#} {}", self.message);
         for cause in &self.causes {
             say!("  {dim}because:{dim:#} {cause}");
         }

@@ -6,6 +6,7 @@ mod output;
 
 mod archive;
 mod args;
+mod attest;
 mod average;
 mod card;
 mod compare;
@@ -123,6 +124,7 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Models(args) => models::run(args),
         Verb::Data(args) => data::run(args, terminal),
         Verb::Verify(args) => verify::run(args, terminal),
+        Verb::Attest(args) => attest::run(args),
         Verb::Card(args) => card::run(args),
         Verb::Reproduce(args) => reproduce::run(args, terminal),
         Verb::Explain(args) => explain::run(args),

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use keepbest_core::text::shell_word;
 use keepbest_train::{
     DEFAULT_RUNS_DIR, Finished, Following, Observer, Outcome, Profiled, Settings, find_resumable,
+    settle_places,
 };
 use serde_json::{Value, json};
 
@@ -26,7 +27,7 @@ use crate::cli::words::{count, shorten, tail, wrapped};
 pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;
     if let Some(config) = &args.config {
-        let file = Settings::from_file(config)?;
+        let mut file = Settings::from_file(config)?;
         if let (Some(Some(recipe)), Some(_)) = (given.recipe, file.recipe) {
             let message = format!(
                 "--recipe {recipe} would change nothing: {} is of a run, and has every setting",
@@ -35,6 +36,12 @@ pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             let hint = "leave --config out, or give the settings to change as flags";
             return Err(Failure::new(Exit::Usage, message).with_hint(Some(hint.into())));
         }
+        // What was written there counts from the directory of then; what is given, from that of now.
+        if given.data.is_some() || given.data_dir.is_some() {
+            (file.data, file.data_dir) = (None, None);
+        }
+        settle_places(&mut file, config)
+            .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
         let following;
         (given, following) = given.over_recorded(file);
         for Following {
@@ -237,13 +244,13 @@ fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(
             }
         }
     }
-    if let Some((name, recorded, found)) = finished
+    if let Some(difference) = finished
         .recheck
         .as_ref()
         .and_then(|recheck| recheck.difference.as_ref())
     {
         let message = format!(
-            "{} read back has {name} {found}, {recorded} was recorded",
+            "{} read back and measured again: {difference}",
             best.path.display()
         );
         return Err(Failure::new(Exit::CheckFailed, message));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use keepbest_train::{ModelRefError, find_run};
 
-use super::shared::{DataDir, RunsDir, Threads};
+use super::shared::{Images, RunsDir, Threads};
 use crate::cli::filter::Condition;
 
 /// A run, and how to tell of it.
@@ -50,6 +50,7 @@ pub struct ListArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("data", |data| data.help("Where the data lies now, when not where it was")))]
 pub struct ReportArgs {
     /// File to write; report.html in the run by default
     #[arg(long, value_name = "FILE")]
@@ -61,7 +62,7 @@ pub struct ReportArgs {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub sets: DataDir,
+    pub images: Images,
     #[command(flatten)]
     pub threads: Threads,
     #[command(flatten)]
