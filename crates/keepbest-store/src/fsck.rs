@@ -3,6 +3,7 @@
 mod archives;
 mod check;
 mod promotions;
+mod recall;
 mod report;
 mod salvage;
 
@@ -10,6 +11,7 @@ use std::path::Path;
 
 use keepbest_core::WeightsDigest;
 
+pub use recall::Testimony;
 pub use report::{Finding, FindingKind, FsckReport};
 
 use crate::error::{BoxError, OpenError};
@@ -40,6 +42,19 @@ pub trait Verifier {
     /// # Errors
     /// When it cannot be read or is damaged.
     fn checkpoint(&self, path: &Path) -> Result<Verified, BoxError>;
+
+    /// What a checkpoint file that verified says about the run it is of. Nothing, unless the caller's files can say something.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn testimony(&self, _path: &Path) -> Result<Testimony, BoxError> {
+        Ok(Testimony::default())
+    }
+
+    /// The checkpoints that an archive holds by its own account; `None` when it gives none.
+    fn archived(&self, _path: &Path) -> Option<Vec<CheckpointName>> {
+        None
+    }
 
     /// Those of `members` that do not come back from an archive as they were saved, each with the reason.
     fn archive(&self, path: &Path, members: &[SavedEvent]) -> Vec<(CheckpointName, String)>;
