@@ -55,11 +55,11 @@ impl Check<'_> {
         let elsewhere = self
             .verify
             .archived(path)
-            .is_none_or(|members| members.iter().all(|member| on_disk.contains(member)));
+            .is_some_and(|members| members.iter().all(|member| on_disk.contains(member)));
         if elsewhere {
             return self.leftover(path, problem);
         }
-        let problem = format!("{problem}, and what it holds is nowhere else");
+        let problem = format!("{problem}, and what it holds may be nowhere else");
         let subject = format!("{ARCHIVES_DIR}/{name}");
         self.found(FindingKind::UnknownArchive, subject, problem, "it stays")?;
         Ok(())

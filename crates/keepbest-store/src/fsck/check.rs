@@ -223,10 +223,7 @@ impl Check<'_> {
 
     pub(super) fn list(&self, directory: &Path) -> Result<Vec<String>, IoError> {
         let stat = self.fs.stat(directory);
-        if stat
-            .map_err(IoError::at("examine", directory))?
-            .is_none()
-        {
+        if stat.map_err(IoError::at("examine", directory))?.is_none() {
             return Ok(Vec::new());
         }
         self.fs

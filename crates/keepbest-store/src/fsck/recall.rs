@@ -153,7 +153,12 @@ impl Check<'_> {
                 "they are taken from the checkpoints".to_owned()
             }
         };
-        self.found(FindingKind::ShortenedJournal, JOURNAL_FILE, problem, &action)?;
+        self.found(
+            FindingKind::ShortenedJournal,
+            JOURNAL_FILE,
+            problem,
+            &action,
+        )?;
         for record in lacking {
             self.append(Event::Evaluated(record))?;
         }
