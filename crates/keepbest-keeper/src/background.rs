@@ -228,19 +228,21 @@ impl Background<'_> {
         }
         let mut begun = Vec::new();
         let mut failures: Vec<Failed> = Vec::new();
-        let snapshot = job.snapshot.take();
-        if let Some(snapshot) = &snapshot {
+        let mut snapshot = job.snapshot.take();
+        if let Some(of) = snapshot.clone() {
             // Foreign code runs inside: a panic there costs this save, not the run.
-            match catch_unwind(AssertUnwindSafe(|| {
-                self.begin(&job, snapshot, &self.history)
-            })) {
+            match catch_unwind(AssertUnwindSafe(|| self.begin(&job, &of, &self.history))) {
                 Ok(outcome) => {
                     job.record.digest = Some(outcome.digest);
                     self.queue.lock().digests.push((job.index, outcome.digest));
                     begun = outcome.begun;
                     failures = outcome.failures;
                 }
-                Err(panic) => failures.push((job.refs.clone(), panic_text(&*panic))),
+                Err(panic) => {
+                    failures.push((job.refs.clone(), panic_text(&*panic)));
+                    // It would panic again.
+                    snapshot = None;
+                }
             }
         }
         self.history.push(job.record.clone());
@@ -268,7 +270,7 @@ impl Background<'_> {
                     && on_disk.is_none_or(|best| best.step != job.record.step)
                     && let Some(score) = job.record.judgement(place).and_then(|it| it.score)
                 {
-                    track.failed(&job.record, score);
+                    track.failed(&job.record, score, snapshot.is_some());
                     missed.push(reference.clone());
                 }
             }
@@ -280,7 +282,7 @@ impl Background<'_> {
                 error,
             });
         }
-        if !missed.is_empty() {
+        if !missed.is_empty() && snapshot.is_some() {
             self.unsaved.push(EvaluatedJob {
                 refs: missed,
                 snapshot,

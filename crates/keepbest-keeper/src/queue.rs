@@ -118,6 +118,8 @@ pub(crate) struct Track {
     pub best: Option<BestRecord>,
     /// The best that could not be saved and is better than what is on disk.
     pub unsaved: Option<UnsavedBest>,
+    /// Its snapshot is held, to be tried again.
+    held: bool,
 }
 
 impl Track {
@@ -128,6 +130,7 @@ impl Track {
             pending: Vec::new(),
             best,
             unsaved: None,
+            held: false,
         }
     }
 
@@ -139,17 +142,18 @@ impl Track {
             .or_else(|| self.best.as_ref().map(|best| best.score))
     }
 
-    /// The best score ever, wherever it is.
+    /// The best score that is on disk or can still come there.
     pub fn reached(&self) -> Option<Score> {
-        let unsaved = self.unsaved.as_ref().map(|unsaved| unsaved.score);
+        let unsaved = self.unsaved.as_ref().filter(|_| self.held);
+        let unsaved = unsaved.map(|unsaved| unsaved.score);
         match (self.to_beat(), unsaved) {
             (Some(a), Some(b)) if self.objective.compare_total(&a, &b).is_lt() => Some(b),
             (a, b) => a.or(b),
         }
     }
 
-    /// Takes note that an evaluation was to be best and could not be saved.
-    pub fn failed(&mut self, record: &EvaluationRecord, score: Score) {
+    /// Takes note that an evaluation was to be best and could not be saved, and whether it can be tried again.
+    pub fn failed(&mut self, record: &EvaluationRecord, score: Score, held: bool) {
         let worse =
             |other: &UnsavedBest| self.objective.compare_total(&other.score, &score).is_lt();
         if !self.has(&score) && self.unsaved.as_ref().is_none_or(worse) {
@@ -159,6 +163,7 @@ impl Track {
                 epoch: record.epoch,
                 score,
             });
+            self.held = held;
         }
     }
 

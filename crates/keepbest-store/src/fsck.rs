@@ -16,8 +16,8 @@ pub use report::{Finding, FindingKind, FsckReport};
 
 use crate::error::{BoxError, OpenError};
 use crate::fs::{RealFileSystem, SharedFileSystem};
-use crate::journal::SavedEvent;
-use crate::layout::{CheckpointKind, CheckpointName};
+use crate::journal::{Event, RepairedEvent, SavedEvent};
+use crate::layout::{CheckpointKind, CheckpointName, JOURNAL_FILE};
 use crate::lock::active_writer;
 use crate::reader::RunReader;
 use crate::writer::RunWriter;
@@ -142,11 +142,18 @@ impl RunWriter {
             );
         }
         if let Some(torn) = self.torn_tail() {
+            let problem = format!("line {} is incomplete: {}", torn.line, torn.problem);
+            let action = "cut";
+            // It was cut when the run was opened; the journal tells it of itself.
+            self.append(Event::Repaired(RepairedEvent {
+                finding: format!("{JOURNAL_FILE}: {problem}"),
+                action: action.to_owned(),
+            }))?;
             report.add(
                 FindingKind::TornJournal,
-                crate::layout::JOURNAL_FILE,
-                format!("line {} is incomplete: {}", torn.line, torn.problem),
-                Some("cut"),
+                JOURNAL_FILE,
+                problem,
+                Some(action),
             );
         }
         check::mend(self, depth, verify, report)

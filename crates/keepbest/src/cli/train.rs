@@ -18,7 +18,7 @@ use crate::cli::runs::best_json;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::tui::Tui;
-use crate::cli::words::{count, shorten, wrapped};
+use crate::cli::words::{count, shorten, value, wrapped};
 
 pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;
@@ -56,7 +56,8 @@ pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             step,
             epoch,
             failures,
-        } => interrupted(args, &run, step, epoch, &failures, profiled),
+            lost,
+        } => interrupted(args, &run, (step, epoch), (&failures, &lost), profiled),
         Outcome::Finished(finished) => finish(args, &finished, profiled, terminal),
         _ => Err(Failure::new(
             Exit::Failed,
@@ -113,9 +114,8 @@ pub fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
 fn interrupted(
     args: &TrainArgs,
     run: &Path,
-    step: u64,
-    epoch: u64,
-    failures: &[String],
+    (step, epoch): (u64, u64),
+    (failures, lost): (&[String], &[String]),
     profiled: Option<&Profiled>,
 ) -> Result<Exit, Failure> {
     if args.json {
@@ -140,6 +140,7 @@ fn interrupted(
         );
         eprintln!("go on with: keepbest train --resume {}", run.display());
     }
+    none_lost(lost)?;
     Ok(Exit::Interrupted)
 }
 
@@ -167,13 +168,7 @@ fn finish(
         }
     }
     if !finished.best_is_saved {
-        let message = match &finished.best {
-            Some(best) => format!(
-                "the best model could not be saved; {} is the best before it",
-                best.path.display()
-            ),
-            None => "the best model could not be saved".to_owned(),
-        };
+        let message = unsaved_words(finished);
         let causes = finished.failures.last().cloned().into_iter().collect();
         return Err(Failure {
             causes,
@@ -185,6 +180,13 @@ fn finish(
         let causes = finished.failures.last().cloned().into_iter().collect();
         return Err(Failure {
             causes,
+            ..Failure::new(Exit::Failed, message)
+        });
+    }
+    if let Some(failure) = finished.unresolved.last() {
+        let message = "the best is saved; what else was to be saved is not all there";
+        return Err(Failure {
+            causes: vec![failure.clone()],
             ..Failure::new(Exit::Failed, message)
         });
     }
@@ -221,7 +223,49 @@ fn finish(
         );
         return Err(Failure::new(Exit::CheckFailed, message));
     }
+    none_lost(&finished.lost)?;
     Ok(Exit::Done)
+}
+
+/// What was lost before this session is in its exit code.
+fn none_lost(lost: &[String]) -> Result<(), Failure> {
+    if lost.is_empty() {
+        return Ok(());
+    }
+    Err(Failure {
+        causes: lost.to_vec(),
+        ..Failure::new(
+            Exit::CheckFailed,
+            "a best was lost before this session began",
+        )
+    })
+}
+
+/// Which best could not be saved, and what is on disk.
+fn unsaved_words(finished: &Finished) -> String {
+    let unsaved = finished.unsaved.iter().map(|unsaved| {
+        let on_disk = finished
+            .best
+            .iter()
+            .chain(&finished.others)
+            .find(|best| best.reference == unsaved.reference);
+        let what = format!(
+            "{} ({}, epoch {}) could not be saved",
+            unsaved.reference,
+            value(unsaved.score.value),
+            unsaved.epoch
+        );
+        match on_disk {
+            Some(best) => format!(
+                "{what}; {} is that of epoch {} ({})",
+                best.path.display(),
+                best.epoch,
+                value(best.score.value)
+            ),
+            None => format!("{what}, and none is on disk"),
+        }
+    });
+    unsaved.collect::<Vec<_>>().join("; ")
 }
 
 /// The result in a few lines: best, test, answers.
@@ -323,6 +367,8 @@ fn finished_json(finished: &Finished) -> Value {
         "saved": finished.best_is_saved,
         "also": finished.also,
         "failures": finished.failures,
+        "unresolved": finished.unresolved,
+        "lost": finished.lost,
         "test": finished.test.as_ref().map(|test| test.metrics("test")),
         "test_intervals": finished.test_intervals.as_ref().map(|of| &of.metrics),
         "selection": finished.selection,

@@ -6,7 +6,7 @@ use keepbest_keeper::{RunView, Selector};
 use keepbest_nn::Network;
 use keepbest_train::{
     FileAtHand, LATENCY, Model, ModelError, ModelPlace, Settings, changed_settings, find_model,
-    first_difference, fixed_costs,
+    first_difference, fixed_costs, settings_when_saved,
 };
 use serde_json::json;
 
@@ -156,11 +156,19 @@ fn settings(place: &ModelPlace, model: &Model) -> Result<Option<Check>, Failure>
     if recorded.is_empty() {
         return Ok(None);
     }
-    let changed = changed_settings(&Settings::from_file(&run.join("run.toml"))?, recorded);
+    let view = RunView::open(run).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let written = Settings::from_file(&run.join("run.toml"))?;
+    // What a resume changed, the journal tells.
+    let in_force = settings_when_saved(&view, &written, &model.file.weights_digest());
+    let changed = changed_settings(&in_force, recorded);
     let told = match changed.first() {
         Some(change) => format!(
             "run.toml has {} {}, the model was trained with {}",
             change.key, change.found, change.recorded
+        ),
+        None if in_force != written => format!(
+            "run.toml, with what the journal has of resumes, has the {} settings it was trained with",
+            recorded.len()
         ),
         None => format!(
             "run.toml has the {} settings it was trained with",

@@ -25,6 +25,7 @@ mod recipes;
 mod reliability;
 mod report;
 mod reproduce;
+mod resume;
 mod retention;
 mod several;
 mod support;
