@@ -345,6 +345,17 @@ pub(crate) fn lost_in_archive(
         .collect()
 }
 
+/// The checkpoints that an archive holds by its index; `None` when it cannot be read.
+pub(crate) fn members(path: &Path) -> Option<Vec<CheckpointName>> {
+    let archive = Archive::open(path).ok()?;
+    let names = archive.members().iter();
+    Some(
+        names
+            .filter_map(|member| member.name.parse().ok())
+            .collect(),
+    )
+}
+
 /// The name and the bytes of an archived checkpoint, verified.
 ///
 /// # Errors

@@ -11,8 +11,8 @@ use keepbest_core::{
 };
 use keepbest_formats::model_file::ModelFile;
 use keepbest_store::{
-    CommitError, Depth, Event, FsckReport, Guarantee, OpenError, RealFileSystem, RefName,
-    ResumedEvent, RunDir, RunWriter, SharedFileSystem, StartedEvent,
+    CommitError, Depth, Event, FsckReport, Guarantee, OpenError, RUN_FORMAT, RealFileSystem,
+    RefName, ResumedEvent, RunDir, RunWriter, SharedFileSystem, StartedEvent,
 };
 use serde_json::Value;
 
@@ -27,14 +27,12 @@ use crate::snapshot::SnapshotHandle;
 use crate::verify::ModelFiles;
 use crate::view::{RunView, best_record, resume_point};
 
-/// Version of the run directory's format.
-const FORMAT: u32 = 1;
-
 /// Keeps the best model of a run, and the point to resume it from.
 ///
 /// [`offer`](Self::offer) judges an evaluation at once and returns; encoding, writing, reading back, promoting and pruning happen
 /// on one background thread. What became of it is told by [`events`](Self::events) and by [`finish`](Self::finish). A save that
-/// fails costs that save and nothing else: best and last stay what they were, and the next evaluation saves anew.
+/// fails costs that save and nothing else: best and last stay what they were, the next evaluation saves anew, and a best that could
+/// not be saved is held in memory, one for each objective, and tried again at every evaluation and at the end.
 ///
 /// Dropping a keeper waits for the saves under way.
 ///
@@ -340,24 +338,37 @@ impl Keeper {
         {
             return Err(OfferError::OutOfOrder { step, previous });
         }
-        let to_beat: Vec<Option<Score>> = {
+        // What was reached, and what of it is on disk or on its way there.
+        let to_beat: Vec<(Option<Score>, Option<Score>)> = {
             let state = self.queue.lock();
             if state.ended {
                 return Err(OfferError::WriterGone);
             }
-            state.bests.iter().map(Track::to_beat).collect()
+            let tracks = state.bests.iter();
+            tracks
+                .map(|track| (track.reached(), track.to_beat()))
+                .collect()
         };
-        let judged = self.aims.iter().zip(to_beat).enumerate();
-        let judgements = judged.map(|(place, (aim, to_beat))| {
-            // Luck was weighed by the first objective.
-            let withheld = evaluation.why_withheld().filter(|_| place == 0);
-            aim.judge(&evaluation, to_beat, withheld)
-        });
+        // Luck was weighed by the first objective.
+        let withheld = |place| evaluation.why_withheld().filter(|_| place == 0);
+        let judged = self.aims.iter().zip(&to_beat).enumerate();
+        let judgements = judged
+            .map(|(place, (aim, (reached, _)))| aim.judge(&evaluation, *reached, withheld(place)));
         let mut judgements = judgements.collect::<Result<Vec<_>, _>>()?;
 
         let (mut refs, mut superseded) = (Vec::new(), Vec::new());
-        for (aim, judgement) in self.aims.iter_mut().zip(&judgements) {
+        let aims = self.aims.iter_mut().zip(&judgements).zip(to_beat);
+        for (place, ((aim, judgement), (reached, on_disk))) in aims.enumerate() {
             let Some(score) = judgement.score.filter(|_| judgement.verdict.is_improved()) else {
+                // Better than what is on disk, it stands in for a best that could not be saved so far.
+                if reached != on_disk
+                    && aim
+                        .judge(&evaluation, on_disk, withheld(place))?
+                        .verdict
+                        .is_improved()
+                {
+                    refs.push(aim.reference.clone());
+                }
                 continue;
             };
             match aim.improved(step, score) {
@@ -400,6 +411,13 @@ impl Keeper {
             epoch,
             training,
         })));
+    }
+
+    /// Tries once more what could not be saved and still is the best, and waits. To be called before the best is read back from disk at
+    /// the end of a run.
+    pub fn settle(&self) {
+        self.queue.push_when_free(Job::Settle);
+        self.queue.wait_idle();
     }
 
     /// What happened in the background since the last call.
@@ -531,7 +549,13 @@ impl Keeper {
             others,
             last: RunView::open(&self.run).ok().and_then(|view| view.last()),
             failures: std::mem::take(&mut state.failures),
+            unresolved: std::mem::take(&mut state.unresolved),
             best_is_saved: state.bests.iter().all(|track| track.unsaved.is_none()),
+            unsaved: state
+                .bests
+                .iter()
+                .filter_map(|it| it.unsaved.clone())
+                .collect(),
             also: self
                 .also
                 .filter(|_| state.best().is_some())
@@ -567,7 +591,7 @@ impl Drop for Keeper {
 fn started(config: &KeeperConfig, guarantee: Guarantee) -> Event {
     Event::Started(StartedEvent {
         keepbest: env!("CARGO_PKG_VERSION").to_owned(),
-        format: FORMAT,
+        format: RUN_FORMAT,
         objective: config.objective.clone(),
         others: config.others.clone(),
         settings: config.settings(),

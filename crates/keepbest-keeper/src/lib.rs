@@ -25,6 +25,7 @@ mod prune;
 mod queue;
 mod save;
 mod snapshot;
+mod stamp;
 mod verify;
 mod view;
 
@@ -36,7 +37,7 @@ pub use audit::{Contradiction, audit_file, audit_journal};
 pub use config::{KeeperConfig, ModelConstants, ParseSaveModeError, SaveMode};
 pub use error::{CreateError, FinishError, OfferError, ResumeError, SelectError};
 pub use evaluation::Evaluation;
-pub use event::{BestRecord, KeeperEvent, KeeperSummary, SaveFailure};
+pub use event::{BestRecord, KeeperEvent, KeeperSummary, SaveFailure, UnsavedBest};
 pub use explain::{
     BestExplained, CheckpointExplained, Explanation, Fate, RunnerUp, UnsavedExplained, explain,
 };
@@ -45,6 +46,7 @@ pub use keeper::{Keeper, ResumePoint, Resumed};
 pub use maintain::{MaintainError, Removal, RetentionRules, pin, prunable, prune_run, unpin};
 pub use prune::retention_plan;
 pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle};
+pub use stamp::provenance_of;
 pub use verify::{fsck, verify_checkpoint};
 pub use view::{RunView, Selector};
 

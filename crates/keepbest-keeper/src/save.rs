@@ -12,6 +12,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::config::{ModelConstants, SaveMode};
+use crate::stamp;
 
 /// Why a file could not be written.
 #[derive(Debug, Error)]
@@ -58,7 +59,7 @@ pub(crate) fn begin(
     content: &Content<'_>,
     refs: Vec<RefName>,
 ) -> Result<Begun, WriteError> {
-    let metadata = metadata(constants, mode, content)?;
+    let metadata = metadata(run, constants, mode, content)?;
     let (kind, image) = match mode {
         SaveMode::Full => (
             CheckpointKind::Full,
@@ -107,6 +108,7 @@ impl Begun {
 }
 
 fn metadata(
+    run: &RunWriter,
     constants: &ModelConstants,
     mode: SaveMode,
     content: &Content<'_>,
@@ -129,6 +131,6 @@ fn metadata(
         training,
         evaluation: content.record.map(serde_json::to_value).transpose()?,
         history: Some(serde_json::to_value(content.history)?),
-        provenance: constants.provenance.clone(),
+        provenance: stamp::add(constants.provenance.clone(), run.events()),
     })
 }

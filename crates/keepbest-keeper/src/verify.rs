@@ -4,11 +4,13 @@ use std::path::Path;
 
 use keepbest_formats::model_file::{Kind, ModelFile};
 use keepbest_store::{
-    BoxError, CheckpointKind, CheckpointName, FsckReport, OpenError, SavedEvent, Verified, Verifier,
+    BoxError, CheckpointKind, CheckpointName, FsckReport, OpenError, SavedEvent, Testimony,
+    Verified, Verifier,
 };
 
 use crate::also;
-use crate::archive::lost_in_archive;
+use crate::archive::{lost_in_archive, members};
+use crate::stamp;
 
 /// Reads every byte of a checkpoint against the digests it carries.
 ///
@@ -50,6 +52,23 @@ pub(crate) struct ModelFiles;
 impl Verifier for ModelFiles {
     fn checkpoint(&self, path: &Path) -> Result<Verified, BoxError> {
         verify_checkpoint(path)
+    }
+
+    fn testimony(&self, path: &Path) -> Result<Testimony, BoxError> {
+        let mut testimony = Testimony::default();
+        let Some(metadata) = ModelFile::open_unverified(path)?.metadata else {
+            return Ok(testimony);
+        };
+        testimony.events = stamp::events(&metadata);
+        // What another program put there is no testimony.
+        let read = |value: Option<serde_json::Value>| value.unwrap_or_default();
+        testimony.history = serde_json::from_value(read(metadata.history)).unwrap_or_default();
+        testimony.evaluation = serde_json::from_value(read(metadata.evaluation)).ok();
+        Ok(testimony)
+    }
+
+    fn archived(&self, path: &Path) -> Option<Vec<CheckpointName>> {
+        members(path)
     }
 
     fn archive(&self, path: &Path, members: &[SavedEvent]) -> Vec<(CheckpointName, String)> {

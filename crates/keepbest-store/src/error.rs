@@ -102,6 +102,21 @@ pub enum JournalError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The run is of a newer format: what it holds may mean something else than this version takes it for.
+    #[error(
+        "{} is of run format {format}, and this keepbest knows up to {known}: it takes {keepbest} or newer", path.display()
+    )]
+    #[non_exhaustive]
+    Newer {
+        /// The journal.
+        path: PathBuf,
+        /// The run's format.
+        format: u64,
+        /// The newest that this version knows.
+        known: u32,
+        /// What began the run.
+        keepbest: String,
+    },
     /// An event cannot be written as JSON.
     #[error("cannot write an event of kind {kind} as JSON")]
     #[non_exhaustive]

@@ -3,6 +3,7 @@
 mod archives;
 mod check;
 mod promotions;
+mod recall;
 mod report;
 mod salvage;
 
@@ -10,12 +11,13 @@ use std::path::Path;
 
 use keepbest_core::{FileDigest, WeightsDigest};
 
+pub use recall::Testimony;
 pub use report::{Finding, FindingKind, FsckReport};
 
 use crate::error::{BoxError, OpenError};
 use crate::fs::{RealFileSystem, SharedFileSystem};
-use crate::journal::SavedEvent;
-use crate::layout::{CheckpointKind, CheckpointName};
+use crate::journal::{Event, RepairedEvent, SavedEvent};
+use crate::layout::{CheckpointKind, CheckpointName, JOURNAL_FILE};
 use crate::lock::active_writer;
 use crate::reader::RunReader;
 use crate::writer::RunWriter;
@@ -42,6 +44,19 @@ pub trait Verifier {
     /// # Errors
     /// When it cannot be read or is damaged.
     fn checkpoint(&self, path: &Path) -> Result<Verified, BoxError>;
+
+    /// What a checkpoint file that verified says about the run it is of. Nothing, unless the caller's files can say something.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn testimony(&self, _path: &Path) -> Result<Testimony, BoxError> {
+        Ok(Testimony::default())
+    }
+
+    /// The checkpoints that an archive holds by its own account; `None` when it gives none.
+    fn archived(&self, _path: &Path) -> Option<Vec<CheckpointName>> {
+        None
+    }
 
     /// Those of `members` that do not come back from an archive as they were saved, each with the reason.
     fn archive(&self, path: &Path, members: &[SavedEvent]) -> Vec<(CheckpointName, String)>;
@@ -129,11 +144,18 @@ impl RunWriter {
             );
         }
         if let Some(torn) = self.torn_tail() {
+            let problem = format!("line {} is incomplete: {}", torn.line, torn.problem);
+            let action = "cut";
+            // It was cut when the run was opened; the journal tells it of itself.
+            self.append(Event::Repaired(RepairedEvent {
+                finding: format!("{JOURNAL_FILE}: {problem}"),
+                action: action.to_owned(),
+            }))?;
             report.add(
                 FindingKind::TornJournal,
-                crate::layout::JOURNAL_FILE,
-                format!("line {} is incomplete: {}", torn.line, torn.problem),
-                Some("cut"),
+                JOURNAL_FILE,
+                problem,
+                Some(action),
             );
         }
         check::mend(self, depth, verify, report)

@@ -10,6 +10,8 @@ use keepbest_core::{Expression, WeightsDigest};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// The newest format of a run directory that this version knows, and the one that it writes.
+pub const RUN_FORMAT: u32 = 1;
 /// The resolved configuration; never changes after the run starts.
 pub const CONFIG_FILE: &str = "run.toml";
 /// The append-only journal.

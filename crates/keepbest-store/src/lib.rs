@@ -45,7 +45,9 @@ pub use error::{
 };
 pub use file::{holds, write_file, write_file_on};
 pub use fs::{FileSystem, RealFileSystem, SharedFileSystem, Stat, WritableFile};
-pub use fsck::{Depth, Finding, FindingKind, FsckReport, Verified, Verifier, fsck, fsck_on};
+pub use fsck::{
+    Depth, Finding, FindingKind, FsckReport, Testimony, Verified, Verifier, fsck, fsck_on,
+};
 pub use in_use::{InUse, is_in_use};
 pub use journal::{
     Entry, Event, FinishedEvent, InterruptedEvent, Journal, OtherEvent, PinnedEvent, PromotedEvent,
@@ -54,7 +56,7 @@ pub use journal::{
 };
 pub use layout::{
     CHECKPOINTS_DIR, CONFIG_FILE, CheckpointKind, CheckpointName, CheckpointNameError,
-    DAMAGED_SUFFIX, JOURNAL_FILE, LOCK_FILE, RefName, RefNameError, STAGED_PREFIX,
+    DAMAGED_SUFFIX, JOURNAL_FILE, LOCK_FILE, RUN_FORMAT, RefName, RefNameError, STAGED_PREFIX,
 };
 pub use lock::{LockError, Owner, active_writer};
 pub use probe::Guarantee;

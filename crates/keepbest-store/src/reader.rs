@@ -111,6 +111,10 @@ impl RunReader {
     /// When the directory cannot be read.
     pub fn checkpoints(&self) -> Result<Vec<(CheckpointName, u64)>, IoError> {
         let directory = self.path.join(CHECKPOINTS_DIR);
+        let stat = self.fs.stat(&directory);
+        if stat.map_err(IoError::at("examine", &directory))?.is_none() {
+            return Ok(Vec::new());
+        }
         let mut found = Vec::new();
         for name in self
             .fs

@@ -131,7 +131,7 @@ impl RunWriter {
     ///
     /// # Errors
     /// [`OpenError::Lock`] when another process writes to it, [`OpenError::Journal`] when the journal is damaged before its
-    /// last line, [`OpenError::NotFound`] and [`OpenError::NotARun`] when there is no run.
+    /// last line or of a newer format, [`OpenError::NotFound`] and [`OpenError::NotARun`] when there is no run.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         Self::open_on(RealFileSystem::shared(), path)
     }
@@ -143,6 +143,10 @@ impl RunWriter {
     pub fn open_on(fs: SharedFileSystem, path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let reader = RunReader::open_on(SharedFileSystem::clone(&fs), path)?;
         let path = reader.path().to_owned();
+        // Before the lock's file is written: a run of a newer format stays as it is.
+        if let Err(error @ JournalError::Newer { .. }) = reader.journal() {
+            return Err(error.into());
+        }
         let lock = RunLock::acquire(&path)?;
         let (journal, read) = JournalWriter::open(&fs, &path.join(JOURNAL_FILE))?;
         Ok(Self {
@@ -172,6 +176,12 @@ impl RunWriter {
     #[must_use]
     pub fn state(&self) -> &RunState {
         &self.state
+    }
+
+    /// How many events the journal has.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.journal.events()
     }
 
     /// What was cut from the journal when the run was opened.

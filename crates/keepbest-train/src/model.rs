@@ -234,7 +234,7 @@ impl Model {
         };
         let metadata = file.metadata.as_ref();
         let provenance: Option<Provenance> = metadata
-            .and_then(|metadata| metadata.provenance.clone())
+            .and_then(keepbest_keeper::provenance_of)
             .map(serde_json::from_value)
             .transpose()
             .map_err(unreadable("the provenance"))?;

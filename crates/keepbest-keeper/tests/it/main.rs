@@ -11,5 +11,6 @@ mod queue;
 mod resume;
 mod saving;
 mod several;
+mod shortened;
 mod support;
 mod view;

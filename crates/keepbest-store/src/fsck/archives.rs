@@ -1,6 +1,7 @@
 //! Archives: what they hold comes back, and nothing else lies beside them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::Depth;
 use super::check::Check;
@@ -34,8 +35,7 @@ impl Check<'_> {
                 if name.starts_with(STAGED_PREFIX) {
                     self.leftover(&path, "was never finished")?;
                 } else if is_archive(&name) && !held.contains_key(&name) {
-                    // What it holds is still there: checkpoints are removed only after their archive is journalled.
-                    self.leftover(&path, "the journal does not know it")?;
+                    self.unknown_archive(&name, &path)?;
                 }
             }
         }
@@ -44,6 +44,24 @@ impl Check<'_> {
                 self.archive(&archive, &members)?;
             }
         }
+        Ok(())
+    }
+
+    /// An archive that the journal does not know. Checkpoints are removed only after their archive is journalled, so what it holds
+    /// is still there, unless the journal has lost that event.
+    fn unknown_archive(&mut self, name: &str, path: &Path) -> Result<(), OpenError> {
+        let problem = "the journal does not know it";
+        let on_disk = self.on_disk()?;
+        let elsewhere = self
+            .verify
+            .archived(path)
+            .is_some_and(|members| members.iter().all(|member| on_disk.contains(member)));
+        if elsewhere {
+            return self.leftover(path, problem);
+        }
+        let problem = format!("{problem}, and what it holds may be nowhere else");
+        let subject = format!("{ARCHIVES_DIR}/{name}");
+        self.found(FindingKind::UnknownArchive, subject, problem, "it stays")?;
         Ok(())
     }
 

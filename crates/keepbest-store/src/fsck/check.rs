@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::recall::Known;
 use super::report::{FindingKind, FsckReport};
 use super::{Depth, Verified, Verifier};
 use crate::error::{IoError, JournalError, OpenError};
@@ -85,23 +86,28 @@ pub(super) struct Check<'a> {
     pub(super) hand: Hand<'a>,
     pub(super) verify: &'a dyn Verifier,
     // What reading each checkpoint gave, so that none is read twice.
-    results: BTreeMap<CheckpointName, Result<Verified, String>>,
+    pub(super) results: BTreeMap<CheckpointName, Result<Verified, String>>,
     pub(super) report: &'a mut FsckReport,
 }
 
 impl Check<'_> {
     fn run(&mut self, depth: Depth) -> Result<(), OpenError> {
+        let before = Known::of(self.state());
+        self.directory()?;
         self.leftovers()?;
         let on_disk = self.on_disk()?;
         self.half_pruned(&on_disk)?;
         self.missing(&on_disk)?;
-        self.orphans(&on_disk)?;
+        self.strays()?;
+        self.orphans(&self.on_disk()?)?;
         self.damaged(depth)?;
         self.archives(depth)?;
+        self.recall(&before)?;
         self.unfinished_promotions()?;
         for reference in self.state().ref_names() {
             self.reference(&reference)?;
         }
+        self.lost_bests(&before)?;
         let mut verified: Vec<_> = self
             .results
             .iter()
@@ -195,13 +201,37 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Without its directory a run has no checkpoints, and can take none.
+    fn directory(&mut self) -> Result<(), OpenError> {
+        let path = self.run.join(CHECKPOINTS_DIR);
+        let stat = self.fs.stat(&path).map_err(IoError::at("examine", &path))?;
+        if stat.is_none()
+            && self.found(
+                FindingKind::MissingDirectory,
+                CHECKPOINTS_DIR,
+                "is missing",
+                "made anew",
+            )?
+        {
+            self.fs
+                .create_dir(&path)
+                .map_err(IoError::at("create", &path))?;
+            sync_dir(&*self.fs, &self.run)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn list(&self, directory: &Path) -> Result<Vec<String>, IoError> {
+        let stat = self.fs.stat(directory);
+        if stat.map_err(IoError::at("examine", directory))?.is_none() {
+            return Ok(Vec::new());
+        }
         self.fs
             .list(directory)
             .map_err(IoError::at("list", directory))
     }
 
-    fn on_disk(&self) -> Result<BTreeSet<CheckpointName>, IoError> {
+    pub(super) fn on_disk(&self) -> Result<BTreeSet<CheckpointName>, IoError> {
         let names = self.list(&self.run.join(CHECKPOINTS_DIR))?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }

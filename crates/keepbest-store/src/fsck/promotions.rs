@@ -78,7 +78,10 @@ impl Check<'_> {
 
     fn complete_last(&mut self) -> Result<(), OpenError> {
         let last_step = self.state().last().map(|last| last.step);
-        if last_step.is_none() && !self.state().lost.contains(&RefName::LAST) {
+        let path = RefName::LAST.path(&self.run);
+        let stat = self.fs.stat(&path).map_err(IoError::at("examine", &path))?;
+        let wanted = stat.is_some() || self.state().lost.contains(&RefName::LAST);
+        if last_step.is_none() && !wanted {
             // This run has no last: it may not want one.
             return Ok(());
         }

@@ -18,7 +18,7 @@ pub(super) fn salvage(
     let _lock = RunLock::acquire(run)?;
     let path = run.join(JOURNAL_FILE);
     let bytes = fs.read(&path).map_err(IoError::at("read", &path))?;
-    let (mut entries, lost) = journal::parse_salvaging(&bytes);
+    let (mut entries, lost) = journal::parse_salvaging(&path, &bytes)?;
     let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
     let problem = format!("damaged in line {}", lost.join(", "));
     let aside = format!("{JOURNAL_FILE}{DAMAGED_SUFFIX}");

@@ -74,6 +74,11 @@ impl JournalWriter {
         Ok((writer, journal))
     }
 
+    /// How many events are durable.
+    pub(crate) fn events(&self) -> u64 {
+        self.events
+    }
+
     /// Appends one event and syncs it.
     pub(crate) fn append(&mut self, event: Event) -> Result<Entry, JournalError> {
         let entry = Entry {

@@ -132,6 +132,14 @@ pub enum TrainError {
         /// Why.
         source: keepbest_keeper::store::OpenError,
     },
+    /// The run's settings are no longer those that it began with.
+    #[error("{path} is not what the run began with: {}", in_words(changes), path = path.display())]
+    ChangedSettings {
+        /// Its `run.toml`.
+        path: PathBuf,
+        /// What differs.
+        changes: Vec<crate::ChangedSetting>,
+    },
     /// The resume point is of another program, or does not fit the run's settings.
     #[error("the resume point {path} does not fit the run: {what}", path = path.display())]
     ResumePoint {
@@ -227,6 +235,11 @@ impl TrainError {
             Self::NothingInCommon { .. } => {
                 Some("start from a model of the same network, or leave --from out".into())
             }
+            Self::ChangedSettings { .. } => Some(
+                "put it back; what may change is given as a flag, such as --epochs or --threads; to train on with other \
+                 settings, start a new run with --from RUN@last"
+                    .into(),
+            ),
             Self::DataChanged { .. } => {
                 Some("say where the run's images lie now, with --data, or start a new run".into())
             }
@@ -239,7 +252,10 @@ impl TrainError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Settings(error) => !matches!(error, SettingsError::Read { .. }),
-            Self::Objective(_) | Self::Architecture(_) | Self::Rates(_) => true,
+            Self::Objective(_)
+            | Self::Architecture(_)
+            | Self::Rates(_)
+            | Self::ChangedSettings { .. } => true,
             Self::Load(keepbest_data::LoadError::BatchLargerThanData { .. }) => true,
             Self::Engine(
                 keepbest_nn::EngineError::ClassWeights { .. }
@@ -255,4 +271,15 @@ impl TrainError {
 /// A time in whole seconds, rounded up, as a budget is written.
 fn seconds(time: Duration) -> crate::settings::TimeBudget {
     crate::settings::TimeBudget((time.as_secs_f64().ceil() as u64).max(1))
+}
+
+/// What differs, in words.
+fn in_words(changes: &[crate::ChangedSetting]) -> String {
+    let words = changes.iter().map(|change| {
+        format!(
+            "{} is {}, recorded is {}",
+            change.key, change.found, change.recorded
+        )
+    });
+    words.collect::<Vec<_>>().join("; ")
 }

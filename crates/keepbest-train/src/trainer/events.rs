@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use keepbest_core::{Metrics, Verdict};
 use keepbest_data::Reading;
 use keepbest_keeper::KeeperEvent;
+use keepbest_keeper::store::Finding;
 
 use super::carry::Carried;
 use super::clock::Profiled;
@@ -52,6 +53,8 @@ pub enum Event<'a> {
     Ready(&'a Overview),
     /// What the user should know.
     Note(&'a str),
+    /// Something in the run's files was not as it should be, and what was done about it, before it is taken up.
+    Mended(&'a Finding),
     /// An optimizer step was taken.
     Stepped(Progress),
     /// An evaluation goes on.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use keepbest_core::Metrics;
 use keepbest_core::classification::ClassificationOptions;
 use keepbest_data::Dataset as _;
-use keepbest_keeper::{BestRecord, RunView, store};
+use keepbest_keeper::{BestRecord, RunView, UnsavedBest, store};
 use keepbest_nn::{Predictor, StepError};
 use serde_json::json;
 
@@ -79,6 +79,12 @@ pub struct Finished {
     pub also_is_saved: bool,
     /// Saves that failed, in words.
     pub failures: Vec<String>,
+    /// Those of them that nothing made good for.
+    pub unresolved: Vec<String>,
+    /// The best ever measured, where it could not be saved.
+    pub unsaved: Vec<UnsavedBest>,
+    /// The bests that were found lost when the run was taken up, in words.
+    pub lost: Vec<String>,
     /// What measuring the reloaded best again gave.
     pub recheck: Option<Recheck>,
     /// The best on the test split.
@@ -129,7 +135,7 @@ impl Run {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome, TrainError> {
-        self.keeper.wait();
+        self.keeper.settle();
         self.tell(observer);
         let Tested {
             best,
@@ -175,7 +181,10 @@ impl Run {
             best,
             best_is_saved: kept.best_is_saved,
             also_is_saved: kept.also_error.is_none(),
-            failures: in_words(&kept),
+            failures: in_words(&kept.failures, &kept),
+            unresolved: in_words(&kept.unresolved, &kept),
+            unsaved: kept.unsaved,
+            lost: self.lost,
             others: kept.others,
             also: kept.also,
             recheck,
@@ -248,7 +257,7 @@ impl Run {
         problem: StepError,
         observer: &mut dyn Observer,
     ) -> TrainError {
-        self.keeper.wait();
+        self.keeper.settle();
         self.tell(observer);
         let best = self.keeper.best();
         let monitor = self.setup.objective.monitor().to_string();

@@ -22,9 +22,13 @@ impl<'a> Heed<'a> {
         }
     }
 
+    pub fn tell(&self, event: Event<'_>) {
+        self.observer.borrow_mut().on(event);
+    }
+
     /// Whether to go on, after telling how far the reading is.
     pub fn read(&self, reading: Reading) -> bool {
-        self.observer.borrow_mut().on(Event::Reading(reading));
+        self.tell(Event::Reading(reading));
         self.goes_on()
     }
 

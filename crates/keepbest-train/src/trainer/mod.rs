@@ -56,8 +56,10 @@ pub enum Outcome {
         step: u64,
         /// The epoch under way.
         epoch: u64,
-        /// Saves that failed, in words.
+        /// Saves that failed and that nothing made good for, in words.
         failures: Vec<String>,
+        /// The bests that were found lost when the run was taken up, in words.
+        lost: Vec<String>,
     },
 }
 
@@ -88,8 +90,10 @@ pub fn train(
 
 /// Goes on with a run from its resume point, bit for bit as if it had never stopped.
 ///
-/// Its settings are those of its `run.toml`. Of `given`, only what does not change the model may be set: `threads`, `data` and
-/// `data-dir` (the images, wherever they lie now, must be the same), and `epochs` to train longer than planned (which makes the learning rates those of the longer plan).
+/// Its settings are those of its `run.toml`, which must be what the run began with. Of `given`, only what does not change the model
+/// may be set: `threads`, `data` and `data-dir` (the images, wherever they lie now, must be the same), and `epochs` to train
+/// longer than planned (which makes the learning rates those of the longer plan). What is set is journalled, and told in
+/// [`Event::Note`]; what had to be mended in the run's files first, in [`Event::Mended`].
 ///
 /// # Errors
 /// [`TrainError`]. What was saved until then is kept.

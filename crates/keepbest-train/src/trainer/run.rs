@@ -8,7 +8,7 @@ use keepbest_core::{EarlyStoppingConfig, StopReason};
 use keepbest_data::{Batch, Epoch, LoadError};
 use keepbest_formats::StateDict;
 use keepbest_keeper::{
-    Also, Evaluation, Keeper, KeeperConfig, KeeperSummary, ModelConstants, SaveMode,
+    Also, Evaluation, Keeper, KeeperConfig, KeeperSummary, ModelConstants, SaveFailure, SaveMode,
     SnapshotHandle, store,
 };
 use keepbest_nn::{Engine as _, Labels, Mixed, StepError};
@@ -26,6 +26,7 @@ use super::reporting::Reporting;
 use super::resume::ResumedFrom;
 use super::setup::Setup;
 use crate::architecture::keep_model;
+use crate::changes::CONFIG;
 use crate::environment::Environment;
 use crate::log::{About, Ended, Logged, Loggers, now_ms};
 use crate::place::PLACES;
@@ -40,6 +41,8 @@ pub(super) struct Run {
     pub keeper: Keeper,
     pub state: TrainerState,
     pub resumed: Option<ResumedFrom>,
+    /// The bests that were found lost when it was taken up.
+    pub lost: Vec<String>,
     pub reporting: Reporting,
     pub loggers: Loggers,
     gate: Gate,
@@ -79,7 +82,7 @@ impl Run {
             setup.objective.direction(),
         );
         rates.validate()?;
-        let config = keeper_config(&setup)?;
+        let config = beginning(&setup)?;
         let text = setup.config.to_toml(preface);
         ensure_space(&setup, runs_dir)?;
         let (path, keeper) = match name {
@@ -98,6 +101,7 @@ impl Run {
             keeper,
             state,
             resumed: None,
+            lost: Vec::new(),
             reporting: Reporting::default(),
             loggers: Loggers::default(),
             gate: Gate::default(),
@@ -128,6 +132,7 @@ impl Run {
             keeper,
             state,
             resumed: Some(resumed),
+            lost: Vec::new(),
             reporting: Reporting::default(),
             loggers: Loggers::default(),
             gate: Gate::default(),
@@ -173,6 +178,7 @@ impl Run {
                 step,
                 epoch,
                 failures,
+                ..
             }) if failures.is_empty() => TrainError::Stopped {
                 run,
                 step,
@@ -411,7 +417,7 @@ impl Run {
         let handle = SnapshotHandle::new(Held(self.setup.engine.snapshot()));
         self.keeper
             .save_last(&handle, self.state.epoch, self.training_json());
-        self.keeper.wait();
+        self.keeper.settle();
         self.tell(observer);
         let kept = self.keeper.interrupt()?;
         for event in &kept.events {
@@ -425,7 +431,8 @@ impl Run {
             run: self.path,
             step: self.state.step,
             epoch: self.state.epoch,
-            failures: in_words(&kept),
+            failures: in_words(&kept.unresolved, &kept),
+            lost: self.lost,
         })
     }
 
@@ -542,9 +549,18 @@ pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
     })
 }
 
+/// What the keeper of a run that begins needs to know: its settings too, for whoever goes on with it.
+pub(super) fn beginning(setup: &Setup) -> Result<KeeperConfig, TrainError> {
+    let mut config = keeper_config(setup)?;
+    if let Some(session) = &mut config.session {
+        session[CONFIG] = to_json(&setup.config.to_settings().to_table());
+    }
+    Ok(config)
+}
+
 /// What could not be saved, in words.
-pub(super) fn in_words(kept: &KeeperSummary) -> Vec<String> {
-    let saves = kept.failures.iter().map(ToString::to_string);
+pub(super) fn in_words(failures: &[SaveFailure], kept: &KeeperSummary) -> Vec<String> {
+    let saves = failures.iter().map(ToString::to_string);
     let also = kept.also.iter().zip(&kept.also_error);
     let also =
         also.map(|(path, error)| format!("{} is not in step with best: {error}", path.display()));
@@ -589,6 +605,6 @@ fn ensure_space(setup: &Setup, runs_dir: &Path) -> Result<(), TrainError> {
     )?)
 }
 
-fn to_json(value: &impl serde::Serialize) -> serde_json::Value {
+pub(super) fn to_json(value: &impl serde::Serialize) -> serde_json::Value {
     serde_json::to_value(value).expect("what a model file holds has string keys")
 }

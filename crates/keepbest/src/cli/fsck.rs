@@ -20,7 +20,8 @@ pub fn run(args: &FsckArgs) -> Result<Exit, Failure> {
             _ => failure,
         }
     })?;
-    let held = report.is_clean() || (args.repair && report.is_mended());
+    let mended = args.repair && report.is_mended() && report.lost_bests().next().is_none();
+    let held = report.is_clean() || mended;
     if args.of.json {
         output::json(&json!({
             "run": path,

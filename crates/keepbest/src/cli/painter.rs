@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use keepbest_keeper::KeeperEvent;
+use keepbest_store::{Finding, FindingKind};
 use keepbest_train::{Event, Judged, Observer, Overview, Progress};
 
 use crate::cli::gauge::{Gauge, PLAIN_EVERY, bar};
@@ -258,6 +259,15 @@ impl Painter {
         ));
     }
 
+    /// What was found in the files of a run that is taken up. A loss, or what could not be mended, is told in any case.
+    fn mended(&self, finding: &Finding) {
+        if finding.kind == FindingKind::LostBest || finding.action.is_none() {
+            self.warn(&finding.to_string());
+        } else {
+            self.line(&format!("mended   {finding}"));
+        }
+    }
+
     fn kept(&self, event: &KeeperEvent) {
         match event {
             KeeperEvent::Promoted { reference, .. } if reference.is_best() => {
@@ -265,6 +275,7 @@ impl Painter {
             }
             KeeperEvent::SaveFailed(_)
             | KeeperEvent::AlsoFailed { .. }
+            | KeeperEvent::SetAside { .. }
             | KeeperEvent::PruneFailed { .. } => self.warn(&event.to_string()),
             _ => {}
         }
@@ -284,6 +295,7 @@ impl Observer for Painter {
             }
             Event::Ready(overview) => self.ready(overview),
             Event::Note(note) => self.line(&format!("note     {note}")),
+            Event::Mended(finding) => self.mended(finding),
             Event::Stepped(progress) => self.stepped(&progress),
             Event::Measuring { split, done, of } => {
                 if let Some(bar) = &self.bar {

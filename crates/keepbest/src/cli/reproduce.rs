@@ -8,8 +8,9 @@ use keepbest_core::{History, Objective};
 use keepbest_keeper::RunView;
 use keepbest_store::RunStatus;
 use keepbest_train::{
-    Event, LATENCY, MetricDifference, Model, Observer, Outcome, Provenance, ScheduleKind, Settings,
-    TrainError, Wish, changed_settings, is_timed, settle_places, train, use_own_model,
+    Event, LATENCY, MetricDifference, Model, Observer, Outcome, PlanChange, Provenance,
+    ScheduleKind, Settings, TrainError, Wish, changed_settings, is_timed, plan_changes, resume,
+    settings_when_saved, settle_places, train, use_own_model,
 };
 use serde_json::json;
 
@@ -40,7 +41,8 @@ pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let settings = Settings::from_file(&path.join("run.toml"))?;
     let model = Model::open_trained(&best.path)?;
     let by_time = trained_by_time(&view, &settings);
-    let mut difference = before(args, model, &settings)?;
+    let in_force = settings_when_saved(&view, &settings, &best.weights);
+    let mut difference = before(args, model, &in_force)?;
     if difference.is_none() {
         difference = again(args, &view, &path, settings, terminal)?;
         if let (Some(found), Some(by_time)) = (&mut difference, by_time) {
@@ -195,7 +197,11 @@ fn again(
         settings.threads = Some(Some(threads.into()));
     }
     let stop = stop_on_signals()?;
+    let planned = settings.epochs.unwrap_or_default();
+    let mut changes = plan_changes(view, planned).into_iter();
+    let mut change = changes.next();
     let mut watch = Watch {
+        until: change,
         painter: Painter::new(*terminal, args.quiet, stop.clone()),
         recorded: view.history(),
         to_the_end: !timed && came_to_its_own_end(view),
@@ -204,7 +210,21 @@ fn again(
         seen: 0,
         stop: stop.clone(),
     };
-    let outcome = train(&settings, "", &mut watch, &stop);
+    let mut outcome = train(&settings, "", &mut watch, &stop);
+    // Session by session, as the run was made longer.
+    while let (Some(longer), Ok(_), None) = (change, &outcome, &watch.difference) {
+        if !watch.reached(&longer) {
+            break;
+        }
+        change = changes.next();
+        watch.until = change;
+        stop.store(false, Ordering::Relaxed);
+        let mut given = Settings::default();
+        given.epochs = Some(longer.epochs);
+        given.threads = settings.threads;
+        given.data_dir.clone_from(&settings.data_dir);
+        outcome = resume(&scratch.0.join("run"), &given, &mut watch, &stop);
+    }
     watch.painter.clear();
     let (difference, seen) = (watch.difference, watch.seen);
     match outcome {
@@ -300,6 +320,8 @@ fn trained_by_time(view: &RunView, settings: &Settings) -> Option<String> {
 /// Compares while training goes on, and ends it at the first difference. Asks for the evaluations that the run was asked for.
 struct Watch<'a> {
     painter: Painter,
+    /// Where the run was made longer: training ends there, to go on by the new plan.
+    until: Option<PlanChange>,
     recorded: &'a History,
     to_the_end: bool,
     /// Steps taken.
@@ -307,6 +329,13 @@ struct Watch<'a> {
     seen: usize,
     difference: Option<Difference>,
     stop: Arc<AtomicBool>,
+}
+
+impl Watch<'_> {
+    /// Whether it has come to where the run was made longer.
+    fn reached(&self, change: &PlanChange) -> bool {
+        self.step >= change.step && self.seen >= change.evaluations
+    }
 }
 
 impl Observer for Watch<'_> {
@@ -333,10 +362,13 @@ impl Observer for Watch<'_> {
                     }
                 })
             };
-            let all = self.seen == self.recorded.len() && !self.to_the_end;
+            let all = self.seen == self.recorded.len() && !self.to_the_end && self.until.is_none();
             if self.difference.is_some() || all {
                 self.stop.store(true, Ordering::Relaxed);
             }
+        }
+        if self.until.is_some_and(|change| self.reached(&change)) {
+            self.stop.store(true, Ordering::Relaxed);
         }
         self.painter.on(event);
     }

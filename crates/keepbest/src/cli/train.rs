@@ -22,7 +22,7 @@ use crate::cli::signals::stop_on_signals;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::tui::Tui;
-use crate::cli::words::{count, shorten, tail, wrapped};
+use crate::cli::words::{count, shorten, tail, value, wrapped};
 
 pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;
@@ -79,7 +79,8 @@ pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             step,
             epoch,
             failures,
-        } => interrupted(args, &run, step, epoch, &failures, profiled),
+            lost,
+        } => interrupted(args, &run, (step, epoch), (&failures, &lost), profiled),
         Outcome::Finished(finished) => finish(args, &finished, profiled, terminal),
         _ => Err(Failure::new(
             Exit::Failed,
@@ -120,9 +121,8 @@ fn preface() -> String {
 fn interrupted(
     args: &TrainArgs,
     run: &Path,
-    step: u64,
-    epoch: u64,
-    failures: &[String],
+    (step, epoch): (u64, u64),
+    (failures, lost): (&[String], &[String]),
     profiled: Option<&Profiled>,
 ) -> Result<Exit, Failure> {
     let told = || -> Result<(), Failure> {
@@ -153,7 +153,9 @@ fn interrupted(
         );
         say!("go on with: keepbest train --resume {}", shell_word(run));
     }
-    told.map(|()| Exit::Interrupted)
+    told?;
+    none_lost(lost)?;
+    Ok(Exit::Interrupted)
 }
 
 fn finish(
@@ -197,13 +199,7 @@ fn show(
 /// Whether all went well.
 fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(), Failure> {
     if !finished.best_is_saved {
-        let message = match &finished.best {
-            Some(best) => format!(
-                "the best model could not be saved; {} is the best before it",
-                best.path.display()
-            ),
-            None => "the best model could not be saved".to_owned(),
-        };
+        let message = unsaved_words(finished);
         let causes = finished.failures.last().cloned().into_iter().collect();
         return Err(Failure {
             causes,
@@ -215,6 +211,13 @@ fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(
         let causes = finished.failures.last().cloned().into_iter().collect();
         return Err(Failure {
             causes,
+            ..Failure::new(Exit::Failed, message)
+        });
+    }
+    if let Some(failure) = finished.unresolved.last() {
+        let message = "the best is saved; what else was to be saved is not all there";
+        return Err(Failure {
+            causes: vec![failure.clone()],
             ..Failure::new(Exit::Failed, message)
         });
     }
@@ -255,7 +258,48 @@ fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(
         );
         return Err(Failure::new(Exit::CheckFailed, message));
     }
-    Ok(())
+    none_lost(&finished.lost)
+}
+
+/// What was lost before this session is in its exit code.
+fn none_lost(lost: &[String]) -> Result<(), Failure> {
+    if lost.is_empty() {
+        return Ok(());
+    }
+    Err(Failure {
+        causes: lost.to_vec(),
+        ..Failure::new(
+            Exit::CheckFailed,
+            "a best was lost before this session began",
+        )
+    })
+}
+
+/// Which best could not be saved, and what is on disk.
+fn unsaved_words(finished: &Finished) -> String {
+    let unsaved = finished.unsaved.iter().map(|unsaved| {
+        let on_disk = finished
+            .best
+            .iter()
+            .chain(&finished.others)
+            .find(|best| best.reference == unsaved.reference);
+        let what = format!(
+            "{} ({}, epoch {}) could not be saved",
+            unsaved.reference,
+            value(unsaved.score.value),
+            unsaved.epoch
+        );
+        match on_disk {
+            Some(best) => format!(
+                "{what}; {} is that of epoch {} ({})",
+                best.path.display(),
+                best.epoch,
+                value(best.score.value)
+            ),
+            None => format!("{what}, and none is on disk"),
+        }
+    });
+    unsaved.collect::<Vec<_>>().join("; ")
 }
 
 /// The result in a few lines: best, test, answers.
@@ -358,6 +402,8 @@ fn finished_json(finished: &Finished) -> Value {
         "saved": finished.best_is_saved,
         "also": finished.also,
         "failures": finished.failures,
+        "unresolved": finished.unresolved,
+        "lost": finished.lost,
         "test": finished.test.as_ref().map(|test| test.metrics("test")),
         "test_intervals": finished.test_intervals.as_ref().map(|of| &of.metrics),
         "selection": finished.selection,

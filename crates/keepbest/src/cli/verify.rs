@@ -6,10 +6,11 @@ mod record;
 use std::path::{Path, PathBuf};
 
 use keepbest_formats::model_file::{ModelFileError, OpenError};
+use keepbest_keeper::RunView;
 use keepbest_store::JournalError;
 use keepbest_train::{
     FileAtHand, Model, ModelError, ModelPlace, RunFilesError, Settings, changed_settings,
-    find_model,
+    find_model, settings_when_saved,
 };
 use record::Record;
 use serde_json::json;
@@ -201,11 +202,19 @@ fn settings(run: &Path, model: &Model) -> Result<Option<Check>, Failure> {
     let Some(recorded) = recorded.filter(|recorded| !recorded.is_empty()) else {
         return Ok(None);
     };
-    let changed = changed_settings(&Settings::from_file(&run.join("run.toml"))?, recorded);
+    let view = RunView::open(run).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let written = Settings::from_file(&run.join("run.toml"))?;
+    // What a resume changed, the journal tells.
+    let in_force = settings_when_saved(&view, &written, &model.file.weights_digest());
+    let changed = changed_settings(&in_force, recorded);
     let told = match changed.first() {
         Some(change) => format!(
             "run.toml has {} {}, the model was trained with {}",
             change.key, change.found, change.recorded
+        ),
+        None if in_force != written => format!(
+            "run.toml, with what the journal has of resumes, has the {} settings it was trained with",
+            recorded.len()
         ),
         None => format!(
             "run.toml has the {} settings it was trained with",

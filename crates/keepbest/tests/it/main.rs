@@ -27,6 +27,7 @@ mod recipes;
 mod reliability;
 mod report;
 mod reproduce;
+mod resume;
 mod retention;
 mod several;
 mod support;

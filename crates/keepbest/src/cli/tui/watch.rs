@@ -88,6 +88,7 @@ impl Watch {
             }
             Event::Ready(overview) => self.ready(overview),
             Event::Note(note) => self.line(format!("note: {note}")),
+            Event::Mended(finding) => self.line(format!("mended: {finding}")),
             Event::Stepped(progress) => self.stepped(progress, Instant::now()),
             Event::Measuring { split, done, of } => {
                 self.doing = format!("measuring {split} {done}/{of}");
@@ -232,6 +233,7 @@ impl Watch {
             }
             KeeperEvent::SaveFailed(_)
             | KeeperEvent::AlsoFailed { .. }
+            | KeeperEvent::SetAside { .. }
             | KeeperEvent::PruneFailed { .. } => self.line(format!("warning: {event}")),
             _ => {}
         }
