@@ -11,13 +11,15 @@ use keepbest_formats::model_file::{self, ModelFile};
 use keepbest_formats::pth::{self, PthFile, PthImage, Tree};
 use keepbest_formats::weights_digest;
 use keepbest_store::{
-    BoxError, CommitError, Event, Finding, FindingKind, FsckReport, IoError, OpenError,
-    RealFileSystem, RepairedEvent, RunState, RunWriter, SharedFileSystem, holds, write_file_on,
+    BoxError, CommitError, Event, FileKind, Finding, FindingKind, FsckReport, IoError, OpenError,
+    RealFileSystem, RepairedEvent, RunState, RunWriter, SharedFileSystem, free_aside, holds,
+    write_file_on,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::error::with_causes;
+use crate::verify::open_model;
 use crate::view::RunView;
 
 /// A form that best is kept in as well.
@@ -103,7 +105,7 @@ impl<'a> Follower<'a> {
         let Some(best) = state.best() else {
             return Ok(None);
         };
-        let best = ModelFile::open(best.checkpoint.path(run))?;
+        let best = open_model(&best.checkpoint.path(run))?;
         let image = pth::encode(&Tree::from(&best.weights))?;
         Ok(Some(Self {
             also,
@@ -126,8 +128,11 @@ impl<'a> Follower<'a> {
     fn standing(&self) -> Result<Standing, AlsoError> {
         let path = self.path();
         let stat = self.fs.stat(&path).map_err(IoError::at("examine", &path))?;
-        if stat.is_none() {
-            return Ok(Standing::Missing);
+        match stat.map(|stat| stat.kind) {
+            None => return Ok(Standing::Missing),
+            Some(FileKind::File) => {}
+            // A link is replaced, not what it leads to.
+            Some(_) => return Ok(Standing::Behind),
         }
         if holds(&path, |out| self.put(out)).map_err(IoError::at("read", &path))? {
             return Ok(Standing::InStep);
@@ -168,12 +173,24 @@ impl<'a> Follower<'a> {
         Some((finding, action))
     }
 
+    /// Moves away what a file cannot take the place of, or should not: a directory, a FIFO, a device.
+    fn clear(&self, path: &Path) -> Result<(), IoError> {
+        let stat = self.fs.stat(path).map_err(IoError::at("examine", path))?;
+        if stat.is_none_or(|stat| matches!(stat.kind, FileKind::File | FileKind::Link)) {
+            return Ok(());
+        }
+        let aside = free_aside(&**self.fs, path)?;
+        self.fs
+            .rename(path, &aside)
+            .map_err(IoError::at("rename", path))
+    }
+
     /// Writes the file unless it is in step. The one before it stays until the new one is there, whole.
     pub fn follow(&self) -> Result<(), AlsoError> {
         let path = self.path();
         match self.standing()? {
             Standing::InStep => return Ok(()),
-            Standing::Missing | Standing::Behind => {}
+            Standing::Missing | Standing::Behind => self.clear(&path)?,
             Standing::Ahead => {
                 let aside = self.run.join(self.also.aside());
                 self.fs

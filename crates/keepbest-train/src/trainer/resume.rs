@@ -54,7 +54,8 @@ impl Run {
         // The keeper's own rule: a kill may have come between a saved checkpoint and the move of `last`.
         let point = RunView::open(path)
             .map_err(crate::RunFilesError::from)?
-            .resume_point();
+            .resume_point()
+            .map_err(crate::RunFilesError::from)?;
         let Some(point) = point else {
             return Self::anew(path, &settings);
         };
