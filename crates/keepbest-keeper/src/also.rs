@@ -173,10 +173,15 @@ impl<'a> Follower<'a> {
         Some((finding, action))
     }
 
-    /// Moves away what a file cannot take the place of, or should not: a directory, a FIFO, a device.
+    /// Moves a FIFO, a device or a socket away, which a rename would replace. A directory stays, and is told.
     fn clear(&self, path: &Path) -> Result<(), IoError> {
         let stat = self.fs.stat(path).map_err(IoError::at("examine", path))?;
-        if stat.is_none_or(|stat| matches!(stat.kind, FileKind::File | FileKind::Link)) {
+        if stat.is_none_or(|stat| {
+            matches!(
+                stat.kind,
+                FileKind::File | FileKind::Link | FileKind::Directory
+            )
+        }) {
             return Ok(());
         }
         let aside = free_aside(&**self.fs, path)?;

@@ -28,6 +28,7 @@ mod reproduce;
 mod retention;
 mod several;
 mod support;
+mod tampered;
 mod terminal;
 mod thresholds;
 mod train;
