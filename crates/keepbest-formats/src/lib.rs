@@ -34,7 +34,7 @@ pub use convert::TensorStats;
 pub use digest::{ParseDigestError, TensorDigest, weights_digest};
 pub use dtype::Dtype;
 pub use keepbest_core::WeightsDigest;
-pub use map::map_file;
+pub use map::{map_file, map_open_file};
 pub use state_dict::{DuplicateTensor, StateDict};
 pub use tensor::{Tensor, TensorError};
 pub use zip::ZipError;

@@ -1,6 +1,6 @@
 //! Mapping files into memory.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::Path;
 
@@ -18,21 +18,35 @@ use bytes::Bytes;
 /// # Errors
 /// When the file cannot be opened or mapped, or is not a regular file.
 pub fn map_file(path: impl AsRef<Path>) -> io::Result<Bytes> {
-    map(&File::open(path)?)
+    map_open_file(&open_file(path.as_ref())?)
 }
 
-/// Maps a file that is open: [`map_file`].
-pub(crate) fn map(file: &File) -> io::Result<Bytes> {
-    let metadata = file.metadata()?;
+/// Opens a file to be mapped. What is no regular file is not opened: a FIFO would be waited for.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    require_file(&std::fs::metadata(path)?)?;
+    File::open(path)
+}
+
+fn require_file(metadata: &Metadata) -> io::Result<()> {
     if metadata.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    if !metadata.is_file() {
-        return Err(io::Error::new(
+    match metadata.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "not a regular file",
-        ));
+        )),
     }
+}
+
+/// Maps a file that is open, as [`map_file`] does.
+///
+/// # Errors
+/// When it cannot be mapped, or is not a regular file.
+pub fn map_open_file(file: &File) -> io::Result<Bytes> {
+    let metadata = file.metadata()?;
+    require_file(&metadata)?;
     if metadata.len() == 0 {
         // An empty mapping is an error for the system.
         return Ok(Bytes::new());

@@ -11,14 +11,16 @@ use keepbest_formats::model_file::{self, ModelFile};
 use keepbest_formats::pth::{self, PthFile, PthImage, Tree};
 use keepbest_formats::weights_digest;
 use keepbest_store::{
-    BoxError, CheckpointState, CommitError, Event, Finding, FindingKind, FsckReport, IoError,
-    OpenError, RealFileSystem, RepairedEvent, RunState, RunWriter, SharedFileSystem, holds,
+    BoxError, CheckpointState, CommitError, Event, FileKind, Finding, FindingKind, FsckReport,
+    IoError, OpenError, RealFileSystem, RepairedEvent, RunState, RunWriter, SharedFileSystem,
+    free_aside, holds,
     write_file_on,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::error::with_causes;
+use crate::verify::open_model;
 use crate::view::RunView;
 
 /// A form that best is kept in as well.
@@ -104,7 +106,7 @@ impl<'a> Follower<'a> {
         let Some(best) = state.best() else {
             return Ok(None);
         };
-        let best = ModelFile::open(best.checkpoint.path(run))?;
+        let best = open_model(&best.checkpoint.path(run))?;
         let image = pth::encode(&Tree::from(&best.weights))?;
         Ok(Some(Self {
             also,
@@ -127,8 +129,11 @@ impl<'a> Follower<'a> {
     fn standing(&self) -> Result<Standing, AlsoError> {
         let path = self.path();
         let stat = self.fs.stat(&path).map_err(IoError::at("examine", &path))?;
-        if stat.is_none() {
-            return Ok(Standing::Missing);
+        match stat.map(|stat| stat.kind) {
+            None => return Ok(Standing::Missing),
+            Some(FileKind::File) => {}
+            // A link is replaced, not what it leads to.
+            Some(_) => return Ok(Standing::Behind),
         }
         if holds(&path, |out| self.put(out)).map_err(IoError::at("read", &path))? {
             return Ok(Standing::InStep);
@@ -185,6 +190,23 @@ impl<'a> Follower<'a> {
         Some((finding, action))
     }
 
+    /// Moves a FIFO, a device or a socket away, which a rename would replace. A directory stays, and is told.
+    fn clear(&self, path: &Path) -> Result<(), IoError> {
+        let stat = self.fs.stat(path).map_err(IoError::at("examine", path))?;
+        if stat.is_none_or(|stat| {
+            matches!(
+                stat.kind,
+                FileKind::File | FileKind::Link | FileKind::Directory
+            )
+        }) {
+            return Ok(());
+        }
+        let aside = free_aside(&**self.fs, path)?;
+        self.fs
+            .rename(path, &aside)
+            .map_err(IoError::at("rename", path))
+    }
+
     /// Writes the file unless it is in step. The one before it stays until the new one is there, whole; where it goes on under
     /// another name, that is the answer.
     pub fn follow(&self) -> Result<Option<PathBuf>, AlsoError> {
@@ -192,9 +214,9 @@ impl<'a> Follower<'a> {
         let mut aside = None;
         match self.standing()? {
             Standing::InStep => return Ok(None),
-            Standing::Missing | Standing::Behind => {}
+            Standing::Missing | Standing::Behind => self.clear(&path)?,
             Standing::Lost => {
-                let to = self.free_aside()?;
+                let to = self.lost_aside()?;
                 self.fs
                     .rename(&path, &to)
                     .map_err(IoError::at("rename", &path))?;
@@ -215,7 +237,7 @@ impl<'a> Follower<'a> {
     }
 
     /// A name that no file has yet: `best.lost.pth`, `best.lost.2.pth`.
-    fn free_aside(&self) -> Result<PathBuf, IoError> {
+    fn lost_aside(&self) -> Result<PathBuf, IoError> {
         let first = self.run.join(self.also.aside());
         let mut path = first.clone();
         let mut number = 1;

@@ -195,11 +195,31 @@ impl Keeper {
         config: KeeperConfig,
     ) -> Result<Self, CreateError> {
         Objective::check_distinct(std::iter::once(&config.objective).chain(&config.others))?;
-        let mut writer = RunDir::create_on(fs, run)?;
+        let mut writer = RunDir::create_on(SharedFileSystem::clone(&fs), run)?;
+        let guarantee = match Self::begin(&mut writer, run_toml, &config) {
+            Ok(guarantee) => guarantee,
+            Err(error) => {
+                // So that the name is free again.
+                writer.discard();
+                return Err(error);
+            }
+        };
+        Self::start(writer, config, guarantee, History::new(), 0).map_err(|error| {
+            discard(fs, run);
+            CreateError::Thread(error)
+        })
+    }
+
+    /// Writes what a run begins with.
+    fn begin(
+        writer: &mut RunWriter,
+        run_toml: &str,
+        config: &KeeperConfig,
+    ) -> Result<Guarantee, CreateError> {
         writer.write_config(run_toml)?;
         let guarantee = writer.probe()?;
-        writer.append(started(&config, guarantee))?;
-        Self::start(writer, config, guarantee, History::new(), 0).map_err(CreateError::Thread)
+        writer.append(started(config, guarantee))?;
+        Ok(guarantee)
     }
 
     /// Goes on with a run: mends what an interruption left, then rebuilds best, history and patience from the journal.
@@ -237,7 +257,7 @@ impl Keeper {
             }
         }
         let repairs = writer.recover(Depth::Refs, &ModelFiles)?;
-        let point = resume_point(writer.state(), writer.path());
+        let point = resume_point(writer.state(), writer.path())?;
         let (step, epoch) = point
             .as_ref()
             .map_or((0, 0), |point| (point.step, point.epoch));
@@ -585,6 +605,13 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.join();
+    }
+}
+
+/// Removes a run that was just created and could not begin.
+fn discard(fs: SharedFileSystem, run: &Path) {
+    if let Ok(writer) = RunWriter::open_on(fs, run) {
+        writer.discard();
     }
 }
 

@@ -70,7 +70,9 @@ pub(crate) fn begin(
             model_file::encode(content.weights, &StateDict::new(), &metadata.into_params())?,
         ),
     };
-    let name = run.free_name(content.step, &image.weights_digest(), kind);
+    let name = run
+        .free_name(content.step, &image.weights_digest(), kind)
+        .map_err(CommitError::Io)?;
     Ok(Begun {
         staged: run.stage(name, image.total_len())?,
         image,

@@ -1,6 +1,7 @@
 //! Finding and mending what a crash, or a disk, left behind.
 
 mod archives;
+mod aside;
 mod check;
 mod promotions;
 mod recall;
@@ -14,11 +15,11 @@ use keepbest_core::{FileDigest, WeightsDigest};
 pub use recall::Testimony;
 pub use report::{Finding, FindingKind, FsckReport};
 
-use crate::error::{BoxError, OpenError};
+use crate::error::{BoxError, JournalError, OpenError};
 use crate::fs::{RealFileSystem, SharedFileSystem};
 use crate::journal::{Event, RepairedEvent, SavedEvent};
 use crate::layout::{CheckpointKind, CheckpointName, JOURNAL_FILE};
-use crate::lock::active_writer;
+use crate::lock::{RunLock, active_writer};
 use crate::reader::RunReader;
 use crate::writer::RunWriter;
 
@@ -37,13 +38,24 @@ pub struct Verified {
     pub file: Option<FileDigest>,
 }
 
+/// Why a verifier does not vouch for a file.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// It could not be read, for the moment or for good: whether it is whole is not known.
+    #[error(transparent)]
+    Unread(BoxError),
+    /// It was read, and its form or a digest refutes it.
+    #[error(transparent)]
+    Damaged(BoxError),
+}
+
 /// Checks every byte of a file. The store knows bytes, not tensors, so the caller brings it.
 pub trait Verifier {
     /// What a checkpoint file holds.
     ///
     /// # Errors
-    /// When it cannot be read or is damaged.
-    fn checkpoint(&self, path: &Path) -> Result<Verified, BoxError>;
+    /// [`VerifyError`], which tells apart what cannot be read and what is damaged: only the latter is set aside.
+    fn checkpoint(&self, path: &Path) -> Result<Verified, VerifyError>;
 
     /// What a checkpoint file that verified says about the run it is of. Nothing, unless the caller's files can say something.
     ///
@@ -58,8 +70,16 @@ pub trait Verifier {
         None
     }
 
-    /// Those of `members` that do not come back from an archive as they were saved, each with the reason.
-    fn archive(&self, path: &Path, members: &[SavedEvent]) -> Vec<(CheckpointName, String)>;
+    /// Those of `members` that do not come back from an archive as they were saved, each with the reason; all of them when the archive
+    /// is gone.
+    ///
+    /// # Errors
+    /// When the archive is there and cannot be read.
+    fn archive(
+        &self,
+        path: &Path,
+        members: &[SavedEvent],
+    ) -> Result<Vec<(CheckpointName, String)>, BoxError>;
 }
 
 /// How much is read back.
@@ -77,11 +97,14 @@ pub enum Depth {
 /// know, lacks, or calls pruned, checkpoints that do not verify or do not come back from their archive, refs that are missing,
 /// stale or damaged. A best that does not
 /// verify is set aside and the next best that does takes its place. Nothing that could still be of use is deleted: damaged
-/// files stay, under a name that ends in `.damaged`.
+/// files stay, under a name that ends in `.damaged`, and what was set aside and verifies after all is taken back.
+///
+/// A file is set aside when its form or its digests refute it, and never because it cannot be read. All that a repair reads is read
+/// before it changes anything.
 ///
 /// # Errors
-/// [`OpenError`]: there is no run, or, with `repair`, another process is writing to it. What is wrong inside the run is in
-/// the report, not an error.
+/// [`OpenError`]: there is no run, or, with `repair`, another process is writing to it; [`OpenError::Unread`] and [`OpenError::Io`]
+/// when something cannot be read: then nothing was changed. What is wrong inside the run is in the report, not an error.
 pub fn fsck(path: &Path, repair: bool, verify: &dyn Verifier) -> Result<FsckReport, OpenError> {
     fsck_on(RealFileSystem::shared(), path, repair, verify)
 }
@@ -97,20 +120,29 @@ pub fn fsck_on(
     verify: &dyn Verifier,
 ) -> Result<FsckReport, OpenError> {
     let mut report = FsckReport::default();
-    if repair {
-        let mut writer = match RunWriter::open_on(SharedFileSystem::clone(&fs), path) {
-            Err(OpenError::Journal(crate::JournalError::Damaged { .. })) => {
-                salvage::salvage(&fs, path, &mut report)?;
-                RunWriter::open_on(fs, path)?
-            }
-            other => other?,
-        };
-        writer.recover_into(Depth::All, verify, &mut report)?;
+    let reader = RunReader::open_on(fs, path)?;
+    if !repair {
+        report.active_writer = active_writer(path)?;
+        check::examine(&reader, verify, &mut report)?;
         return Ok(report);
     }
-    let reader = RunReader::open_on(SharedFileSystem::clone(&fs), path)?;
-    report.active_writer = active_writer(path)?;
-    check::examine(&fs, &reader, verify, &mut report)?;
+    reader.refuse_newer()?;
+    let lock = RunLock::acquire(path)?;
+    let read = match reader.state() {
+        Err(JournalError::Damaged { .. }) => None,
+        state => Some(state?),
+    };
+    let known = match &read {
+        Some(state) => state.clone(),
+        None => salvage::state(&reader)?,
+    };
+    let (fs, run) = (reader.file_system(), reader.path());
+    let facts = check::rehearse(fs, run, known, Depth::All, verify)?;
+    if read.is_none() {
+        salvage::salvage(fs, run, &mut report)?;
+    }
+    let mut writer = RunWriter::open_locked(&reader, lock)?;
+    writer.recover_into(Depth::All, verify, facts, &mut report)?;
     Ok(report)
 }
 
@@ -118,14 +150,15 @@ impl RunWriter {
     /// Mends what can be mended, as [`fsck`] with repair does, before anything else is written.
     ///
     /// # Errors
-    /// When the run cannot be read, or a repair cannot be written.
+    /// When something in the run cannot be read (then nothing was changed), or a repair cannot be written.
     pub fn recover(
         &mut self,
         depth: Depth,
         verify: &dyn Verifier,
     ) -> Result<FsckReport, OpenError> {
         let mut report = FsckReport::default();
-        self.recover_into(depth, verify, &mut report)?;
+        let facts = check::rehearse(&self.fs, &self.path, self.state.clone(), depth, verify)?;
+        self.recover_into(depth, verify, facts, &mut report)?;
         Ok(report)
     }
 
@@ -133,6 +166,7 @@ impl RunWriter {
         &mut self,
         depth: Depth,
         verify: &dyn Verifier,
+        facts: check::Facts,
         report: &mut FsckReport,
     ) -> Result<(), OpenError> {
         if let Some(owner) = self.stale_owner() {
@@ -158,6 +192,6 @@ impl RunWriter {
                 Some(action),
             );
         }
-        check::mend(self, depth, verify, report)
+        check::mend(self, depth, verify, facts, report)
     }
 }

@@ -28,10 +28,12 @@ mod in_use;
 mod journal;
 mod layout;
 mod lock;
+mod patient;
 mod probe;
 mod read_back;
 mod reader;
 mod refs;
+mod regular;
 mod staged;
 mod state;
 mod writer;
@@ -43,10 +45,11 @@ pub use attestation::{Attestation, NotAttested, ParseAttestationError};
 pub use error::{
     BoxError, CommitError, CreateError, IoError, JournalError, OpenError, PromoteError, PruneError,
 };
-pub use file::{holds, write_file, write_file_on};
+pub use file::{holds, replace_unsynced, write_file, write_file_on};
 pub use fs::{FileSystem, RealFileSystem, SharedFileSystem, Stat, WritableFile};
 pub use fsck::{
-    Depth, Finding, FindingKind, FsckReport, Testimony, Verified, Verifier, fsck, fsck_on,
+    Depth, Finding, FindingKind, FsckReport, Testimony, Verified, Verifier, VerifyError, fsck,
+    fsck_on,
 };
 pub use in_use::{InUse, is_in_use};
 pub use journal::{
@@ -56,12 +59,14 @@ pub use journal::{
 };
 pub use layout::{
     CHECKPOINTS_DIR, CONFIG_FILE, CheckpointKind, CheckpointName, CheckpointNameError,
-    DAMAGED_SUFFIX, JOURNAL_FILE, LOCK_FILE, RUN_FORMAT, RefName, RefNameError, STAGED_PREFIX,
+    DAMAGED_SUFFIX, JOURNAL_FILE, LOCK_FILE, MODEL_FILE, OUTCOMES_DIR, RUN_FORMAT, RefName,
+    RefNameError, STAGED_PREFIX, free_aside,
 };
 pub use lock::{LockError, Owner, active_writer};
 pub use probe::Guarantee;
 pub use read_back::ReadBack;
 pub use reader::RunReader;
+pub use regular::{FileKind, Links, NotRegular, open_regular, read_regular};
 pub use staged::{Committed, StagedCheckpoint};
 pub use state::{CheckpointState, RefState, RunState, RunStatus};
 pub use writer::{RunDir, RunWriter, ensure_space};

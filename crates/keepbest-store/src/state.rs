@@ -115,9 +115,13 @@ impl RunState {
                 let evaluation = self.history.iter().rev().find(|evaluation| {
                     evaluation.step == event.step && evaluation.digest == Some(event.weights)
                 });
+                // And what is saved again, as after it came back from an archive, was evaluated then.
+                let before = self.checkpoints.get(&event.checkpoint);
+                let before = before.filter(|before| before.saved.weights == event.weights);
+                let evaluation = evaluation.cloned();
                 let checkpoint = CheckpointState {
                     saved: event.clone(),
-                    evaluation: evaluation.cloned(),
+                    evaluation: evaluation.or_else(|| before?.evaluation.clone()),
                     pruned: None,
                 };
                 self.checkpoints

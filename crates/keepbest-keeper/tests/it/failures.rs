@@ -226,7 +226,8 @@ fn a_disk_that_turns_read_only_at_any_call_keeps_the_best() {
         offer_and_wait(&mut keeper, 1, 0.5);
         let first = fs.calls();
         fs.fail(move |call: &Call| {
-            let reads = ["read", "list", "stat", "available_space"].contains(&call.method);
+            let reads = ["read", "list", "stat", "stat_open", "available_space"];
+            let reads = reads.contains(&call.method);
             (call.index >= first + nth && !reads).then(|| os_error(Errno::ROFS))
         });
         offer_and_wait(&mut keeper, 2, 0.6);

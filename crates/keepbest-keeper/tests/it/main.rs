@@ -7,6 +7,7 @@ mod failures;
 mod file_systems;
 mod front;
 mod histories;
+mod lasting;
 mod queue;
 mod resume;
 mod saving;

@@ -9,7 +9,7 @@ use super::report::FindingKind;
 use crate::archive::{ARCHIVES_DIR, ArchiveLostEvent, archive_path, is_archive};
 use crate::error::{IoError, OpenError};
 use crate::journal::{Event, SavedEvent};
-use crate::layout::STAGED_PREFIX;
+use crate::layout::{CheckpointName, STAGED_PREFIX};
 
 impl Check<'_> {
     pub(super) fn archives(&mut self, depth: Depth) -> Result<(), OpenError> {
@@ -65,11 +65,27 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// What an archive does not give back, read once.
+    fn lost_in(
+        &mut self,
+        archive: &str,
+        path: &Path,
+        members: &[SavedEvent],
+    ) -> Result<Vec<(CheckpointName, String)>, OpenError> {
+        if let Some(lost) = self.facts.archives.get(archive) {
+            return Ok(lost.clone());
+        }
+        let lost = self.verify.archive(path, members);
+        let lost = lost.map_err(OpenError::unread(path))?;
+        self.facts.archives.insert(archive.to_owned(), lost.clone());
+        Ok(lost)
+    }
+
     fn archive(&mut self, archive: &str, members: &[SavedEvent]) -> Result<(), OpenError> {
         let Some(path) = archive_path(&self.run, archive) else {
             return Ok(());
         };
-        let lost = self.verify.archive(&path, members);
+        let lost = self.lost_in(archive, &path, members)?;
         let Some((first, problem)) = lost.first() else {
             return Ok(());
         };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keepbest_core::{EvaluationRecord, History};
 
-use super::check::Check;
+use super::check::{Check, Restored};
 use super::report::FindingKind;
 use crate::error::{IoError, OpenError};
 use crate::fs::sync_dir;
@@ -86,7 +86,7 @@ impl Check<'_> {
             if linked {
                 continue;
             }
-            let Ok(verified) = self.verify.checkpoint(&path) else {
+            let Ok(verified) = self.verdict(&path)? else {
                 continue;
             };
             let known = self.state().checkpoints.values();
@@ -112,6 +112,13 @@ impl Check<'_> {
                 refs::replace_by_link(&self.fs, &path, &name.path(&self.run))?;
                 sync_dir(&*self.fs, &self.run.join(CHECKPOINTS_DIR))?;
             }
+            self.restored.insert(
+                name,
+                Restored {
+                    verified,
+                    from: path,
+                },
+            );
         }
         Ok(())
     }
@@ -121,7 +128,7 @@ impl Check<'_> {
         if self.report.active_writer.is_some() {
             return Ok(());
         }
-        let witnesses = self.witnesses();
+        let witnesses = self.witnesses()?;
         let lacking = self.lacking(&witnesses);
         let again = self.without_evaluation(&witnesses);
         let newest = witnesses
@@ -170,27 +177,23 @@ impl Check<'_> {
     }
 
     /// The checkpoints that verified, the one written last first.
-    fn witnesses(&self) -> Vec<Witness> {
-        let mut witnesses: Vec<Witness> = self
-            .results
-            .iter()
-            .filter_map(|(name, result)| Some((name, result.as_ref().ok()?)))
-            .filter_map(|(name, verified)| {
-                // What cannot be read now says nothing.
-                let mut testimony = self.verify.testimony(&name.path(&self.run)).ok()?;
-                if let Some(evaluation) = &mut testimony.evaluation {
-                    evaluation.digest = Some(verified.weights);
-                }
-                Some(Witness {
-                    name: name.clone(),
-                    testimony,
-                })
-            })
-            .collect();
+    fn witnesses(&mut self) -> Result<Vec<Witness>, OpenError> {
+        let mut witnesses = Vec::new();
+        for (name, verified) in self.sound() {
+            // Set aside as damaged or pruned since it was read.
+            if !self.state().checkpoints.contains_key(&name) {
+                continue;
+            }
+            let mut testimony = self.testimony(&name)?;
+            if let Some(evaluation) = &mut testimony.evaluation {
+                evaluation.digest = Some(verified.weights);
+            }
+            witnesses.push(Witness { name, testimony });
+        }
         witnesses.sort_by_key(|Witness { name, testimony }| {
             std::cmp::Reverse((testimony.events, name.step()))
         });
-        witnesses
+        Ok(witnesses)
     }
 
     /// The evaluations that the journal never told of, in order.

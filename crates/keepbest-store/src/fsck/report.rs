@@ -94,6 +94,8 @@ pub enum FindingKind {
     HalfPruned,
     /// A checkpoint that the journal does not know.
     Orphan,
+    /// A checkpoint that was set aside verifies after all.
+    SetAside,
     /// A checkpoint that should be there is not.
     MissingCheckpoint,
     /// A checkpoint does not verify.

@@ -11,7 +11,7 @@ mod svg;
 use std::path::Path;
 
 use keepbest_core::{History, Objective, Pareto};
-use keepbest_keeper::store::{Event, RunStatus, STAGED_PREFIX};
+use keepbest_keeper::store::{Event, RunStatus, replace_unsynced};
 use keepbest_keeper::{RunView, fronts};
 
 pub use closeup::{Closeup, Mistake};
@@ -251,10 +251,7 @@ impl Report {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let staged = path.with_file_name(format!("{STAGED_PREFIX}{name}"));
-        std::fs::write(&staged, self.html())?;
-        std::fs::rename(&staged, path)
+        replace_unsynced(path, self.html().as_bytes()).map_err(|error| error.source)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use keepbest_keeper::store::{Links, read_regular};
 use toml::de::{DeTable, DeValue};
 
 use super::{Origin, Settings, SettingsError};
@@ -63,7 +64,9 @@ impl Settings {
     /// # Errors
     /// [`SettingsError::Read`], or [`SettingsError::InFile`] with what is wrong in it.
     pub fn from_file(path: &Path) -> Result<Self, SettingsError> {
-        let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read {
+        let bytes = read_regular(path, Links::Follow);
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+        let text = text.map_err(|source| SettingsError::Read {
             path: path.into(),
             source,
         })?;

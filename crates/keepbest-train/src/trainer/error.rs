@@ -107,7 +107,7 @@ pub enum TrainError {
     #[error("cannot keep a copy of the model file in the run")]
     KeepModel {
         /// Why.
-        source: std::io::Error,
+        source: keepbest_keeper::store::CommitError,
     },
     /// The run cannot be taken up.
     #[error(transparent)]

@@ -79,7 +79,8 @@ impl Run {
             settle_places(&mut settings, &toml)?;
         }
         // The keeper's own rule: a kill may have come between a saved checkpoint and the move of `last`.
-        let Some(point) = view.resume_point() else {
+        let point = view.resume_point().map_err(crate::RunFilesError::from)?;
+        let Some(point) = point else {
             check_settings(&view, &written, None)?;
             let changes = changes(given, &written, None);
             return Self::anew(path, &settings, changes, lost, heed);

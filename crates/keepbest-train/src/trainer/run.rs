@@ -93,8 +93,14 @@ impl Run {
             }
             None => first_free(runs_dir, &setup.spec.name, &text, config)?,
         };
-        keep_model(&setup.config.model, &setup.spec, &path)
-            .map_err(|source| TrainError::KeepModel { source })?;
+        if let Err(source) = keep_model(&setup.config.model, &setup.spec, &path) {
+            // So that the name is free again.
+            drop(keeper);
+            if let Ok(run) = store::RunWriter::open(&path) {
+                run.discard();
+            }
+            return Err(TrainError::KeepModel { source });
+        }
         Ok(Self {
             setup,
             path,
@@ -577,7 +583,8 @@ fn first_free(
     let mut number = 1u32;
     loop {
         let path = runs_dir.join(run_name::of_network(network, number));
-        if !path.exists() {
+        // A link that leads nowhere takes a name, too.
+        if path.symlink_metadata().is_err() {
             match Keeper::create(&path, text, config.clone()) {
                 // Another run took the name in this moment.
                 Err(_) if path.join("run.toml").exists() => {}

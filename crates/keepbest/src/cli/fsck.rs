@@ -17,6 +17,10 @@ pub fn run(args: &FsckArgs) -> Result<Exit, Failure> {
             OpenError::Lock(_) => {
                 failure.with_hint(Some("wait for it to end, or leave --repair out".to_owned()))
             }
+            OpenError::Unread { .. } => failure.with_hint(Some(
+                "nothing was changed; give it memory, permission or a disk that answers, and try again"
+                    .to_owned(),
+            )),
             _ => failure,
         }
     })?;

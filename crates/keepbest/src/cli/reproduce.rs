@@ -1,6 +1,6 @@
 //! `keepbest reproduce RUN`: trains it again, and compares.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -142,16 +142,6 @@ fn parent(recorded: &Provenance, run: &Path) -> Result<Option<Difference>, Failu
     }))
 }
 
-/// A folder that goes when it is no longer needed.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed is hidden and harmless.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Trains again, in a hidden folder beside the run, as far as the run came.
 fn again(
     args: &ReproduceArgs,
@@ -160,12 +150,21 @@ fn again(
     mut settings: Settings,
     terminal: &Terminal,
 ) -> Result<Option<Difference>, Failure> {
-    let beside = path.parent().unwrap_or(Path::new(""));
-    let scratch = Scratch(beside.join(format!(
-        ".reproducing-{}-{}",
-        view.name(),
-        std::process::id()
-    )));
+    let beside = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    // It goes when it is no longer needed; what cannot be removed is hidden and harmless.
+    let scratch = tempfile::Builder::new()
+        .prefix(&format!(".reproducing-{}-", view.name()))
+        .tempdir_in(beside)
+        .map_err(|error| Failure {
+            causes: vec![error.to_string()],
+            ..Failure::new(
+                Exit::Failed,
+                format!("cannot make a folder in {}", beside.display()),
+            )
+        })?;
     use_own_model(&mut settings, path);
     let (data, dir) = (args.images.data.clone(), args.images.sets.path());
     let written = settings.data.clone();
@@ -179,7 +178,7 @@ fn again(
         settings.data_dir = dir.map(|dir| Some(dir.to_owned()));
     }
     settings.name = Some("run".into());
-    settings.runs_dir = Some(scratch.0.clone());
+    settings.runs_dir = Some(scratch.path().to_owned());
     // These do not change what is trained.
     settings.keep = Some(Vec::new());
     settings.pareto = Some(None);
@@ -241,8 +240,8 @@ fn again(
             "interrupted before the end",
         ));
     }
-    let new =
-        RunView::open(scratch.0.join("run")).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let new = RunView::open(scratch.path().join("run"))
+        .map_err(|error| Failure::of(Exit::Failed, &error))?;
     Ok(compare(view, &new))
 }
 

@@ -34,6 +34,7 @@ mod support;
 mod tampered;
 mod terminal;
 mod thresholds;
+mod touched;
 mod train;
 mod verify;
 mod words;
