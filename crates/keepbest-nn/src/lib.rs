@@ -10,6 +10,7 @@
 
 mod affine;
 mod engine;
+mod memory;
 mod network;
 pub mod onnx;
 pub mod optimizer;

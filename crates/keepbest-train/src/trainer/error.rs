@@ -156,6 +156,9 @@ impl TrainError {
                     "it has {near}, for one; `*` stands for any characters"
                 ))
             }
+            Self::Engine(keepbest_nn::EngineError::Memory { .. }) => {
+                Some("take a smaller --batch-size, --image-size or network".into())
+            }
             Self::Data(DataError::Image { .. })
             | Self::Prepare(PrepareError::Data(DataError::Image { .. })) => {
                 Some("mend or remove it, or leave out what cannot be read: --skip-corrupt".into())

@@ -37,6 +37,8 @@ impl Lowering {
             dilation: l.dilation.0,
             groups: l.groups,
         };
+        // Before anything is multiplied: what it lets through is small enough for that.
+        shape.output().map_err(|e| place.error(e.to_string()))?;
         let per_group = input.c / l.groups;
         let taps = l.kernel.0[0] * l.kernel.0[1];
         let weight_shape = [l.out, per_group, l.kernel.0[0], l.kernel.0[1]];
