@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use keepbest_formats::read_text;
 use keepbest_nn::zoo::{self, UnknownModel, ZooOptions};
 use keepbest_nn::{InputSize, ModelSpec, SpecError};
 
@@ -107,6 +108,9 @@ pub(crate) fn keep_model(model: &str, spec: &ModelSpec, run: &Path) -> std::io::
     std::fs::write(run.join(MODEL_FILE), spec.to_toml())
 }
 
+/// Longest model file read, in bytes. The largest network of the zoo takes a fiftieth of it.
+const MODEL_FILE_LIMIT: u64 = 1 << 20;
+
 /// The architecture in a model file as it is written, or `None` when `model` is a name.
 ///
 /// # Errors
@@ -115,7 +119,7 @@ pub fn read_model_file(model: &str) -> Result<Option<ModelSpec>, ArchitectureErr
     let Some(path) = file(model) else {
         return Ok(None);
     };
-    let text = std::fs::read_to_string(path).map_err(|source| ArchitectureError::Read {
+    let text = read_text(path, MODEL_FILE_LIMIT).map_err(|source| ArchitectureError::Read {
         path: path.into(),
         source,
     })?;

@@ -36,8 +36,8 @@ pub use costs::{LATENCY, fixed_costs, is_timed};
 pub use criterion::Criterion;
 pub use environment::{Environment, Git};
 pub use evaluate::{EvaluateError, Evaluator, Measured};
-pub use foreign::{Opened, about_model, open_any};
-pub use model::{Model, ModelError, named_spec};
+pub use foreign::{Opened, Opening, about_model, open_any};
+pub use model::{Model, ModelError, guess_network, named_spec, part_of, told};
 pub use model_ref::{DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_run};
 pub use noise::{Compared, PairedTest, Selection, Trace, TraceError};
 pub use outcomes::{

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{HEADER_DIGEST_KEY, Kind, METADATA_KEY, ModelFile, ModelFileError, OpenError};
 use super::{Seal, TRAINING_PREFIX, metadata, seal};
 use crate::digest::{combine, digest_parts, digest_tensors};
-use crate::map::map;
+use crate::map::{map, open_regular};
 use crate::safetensors::{self, Safetensors};
 use crate::sniff::{FileKind, sniff};
 use crate::{StateDict, Tensor};
@@ -66,7 +66,7 @@ impl ModelFile {
 }
 
 fn open(path: &Path) -> Result<File, OpenError> {
-    File::open(path).map_err(|source| OpenError::Io {
+    open_regular(path).map_err(|source| OpenError::Io {
         path: path.into(),
         source,
     })

@@ -4,6 +4,7 @@ mod archive;
 mod args;
 mod average;
 mod card;
+mod class_names;
 mod compare;
 mod completions;
 mod data;
