@@ -92,6 +92,10 @@ impl Dataset for Cached {
             return Ok(image.clone());
         }
         let image = self.inner.image(index)?;
+        if self.preprocessing.shorter_side.is_some() {
+            // A fitted image would be resized and cut from once more by whoever normalises it.
+            return Ok(image);
+        }
         let Ok(fitted) = self.preprocessing.fit(&image) else {
             return Ok(image);
         };
@@ -105,7 +109,10 @@ impl Dataset for Cached {
     }
 
     fn shape(&self) -> Option<ImageShape> {
-        Some(self.preprocessing.input)
+        match self.preprocessing.shorter_side {
+            Some(_) => self.inner.shape(),
+            None => Some(self.preprocessing.input),
+        }
     }
 
     fn source(&self, index: usize) -> String {

@@ -19,7 +19,8 @@ pub enum ResizeRule {
     /// Resized to the model's height and width, whatever that does to the aspect ratio.
     Exact,
     /// Resized, keeping the aspect ratio, so that the model's height and width are just covered; then the centre is cut
-    /// out. For a square model that is torchvision's `Resize(size)` and `CenterCrop(size)`.
+    /// out. For a square model that is torchvision's `Resize(size)` and `CenterCrop(size)`. With a
+    /// [`shorter_side`](Preprocessing::shorter_side) the image is first resized to that: `Resize(256)` and `CenterCrop(224)`.
     Crop,
 }
 
@@ -63,6 +64,9 @@ pub struct Preprocessing {
     pub input: ImageShape,
     /// What happens to an image of another size.
     pub resize: ResizeRule,
+    /// What the shorter side of an image becomes before [`ResizeRule::Crop`] cuts the model's size out of it, in pixels; as much as
+    /// just covers that size when absent.
+    pub shorter_side: Option<usize>,
     /// What happens to an image with another number of channels.
     pub channels: ChannelRule,
     /// What an 8-bit pixel value is divided by first: 255.
@@ -79,6 +83,8 @@ pub struct Preprocessing {
 struct Unchecked {
     input: ImageShape,
     resize: ResizeRule,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shorter_side: Option<usize>,
     channels: ChannelRule,
     divide_by: f32,
     mean: Vec<f32>,
@@ -92,6 +98,7 @@ impl TryFrom<Unchecked> for Preprocessing {
         let Unchecked {
             input,
             resize,
+            shorter_side,
             channels,
             divide_by,
             mean,
@@ -100,6 +107,7 @@ impl TryFrom<Unchecked> for Preprocessing {
         let preprocessing = Self {
             input,
             resize,
+            shorter_side,
             channels,
             divide_by,
             mean,
@@ -115,6 +123,7 @@ impl From<Preprocessing> for Unchecked {
         let Preprocessing {
             input,
             resize,
+            shorter_side,
             channels,
             divide_by,
             mean,
@@ -123,6 +132,7 @@ impl From<Preprocessing> for Unchecked {
         Self {
             input,
             resize,
+            shorter_side,
             channels,
             divide_by,
             mean,
@@ -137,6 +147,7 @@ impl Preprocessing {
         Self {
             input,
             resize: ResizeRule::None,
+            shorter_side: None,
             channels: ChannelRule::None,
             divide_by: 255.0,
             mean: vec![0.0; input.channels],
@@ -147,6 +158,12 @@ impl Preprocessing {
     /// The same with a resize rule.
     pub fn with_resize(mut self, rule: ResizeRule) -> Self {
         self.resize = rule;
+        self
+    }
+
+    /// The same with a shorter side before the crop.
+    pub fn with_shorter_side(mut self, side: usize) -> Self {
+        self.shorter_side = Some(side);
         self
     }
 
@@ -219,6 +236,23 @@ impl Preprocessing {
                 "input",
                 format!("is {height}x{width}; a side is 1 to {MAX_SIDE}"),
             );
+        }
+        if let Some(side) = self.shorter_side {
+            if self.resize != ResizeRule::Crop {
+                return invalid(
+                    "shorter_side",
+                    "is for the resize rule crop alone".to_owned(),
+                );
+            }
+            if side < height.max(width) || side > MAX_SIDE {
+                return invalid(
+                    "shorter_side",
+                    format!(
+                        "is {side}; it is {} (the input's longer side) to {MAX_SIDE}",
+                        height.max(width)
+                    ),
+                );
+            }
         }
         match (self.channels, channels) {
             (ChannelRule::ToRgb, 1) => {
@@ -313,14 +347,14 @@ impl Preprocessing {
     }
 
     /// Channel and resize rule: an image of exactly the model's shape, still `u8`. An image of that shape is returned
-    /// as it is.
+    /// as it is, unless a shorter side is to be cut from.
     ///
     /// # Errors
     /// [`PreprocessingError::Shape`] when no recorded rule brings it there.
     pub fn fit(&self, image: &Image) -> Result<Image, PreprocessingError> {
         let shape = image.shape();
         self.accepts(shape)?;
-        if shape == self.input {
+        if shape == self.input && self.shorter_side.is_none() {
             return Ok(image.clone());
         }
         let image = self.fit_channels(image)?;
@@ -330,11 +364,11 @@ impl Preprocessing {
             (shape.height, shape.width),
             (self.input.height, self.input.width),
         );
-        if from != to {
-            let resized_to = if self.resize == ResizeRule::Crop {
-                shorter_side(from, to)
-            } else {
-                to
+        if from != to || self.shorter_side.is_some() {
+            let resized_to = match (self.resize, self.shorter_side) {
+                (ResizeRule::Crop, Some(side)) => shorter_side(from, (side, side)),
+                (ResizeRule::Crop, None) => shorter_side(from, to),
+                _ => to,
             };
             let resized = resize_bilinear(&pixels, from, channels, resized_to);
             pixels = Cow::Owned(centre_crop(resized, resized_to, channels, to));
@@ -460,6 +494,40 @@ mod tests {
         );
         // A size is not converted because channels are.
         assert!(to_rgb.fit(&image(2, 2, 1, &[0; 4])).is_err());
+    }
+
+    #[test]
+    fn a_shorter_side_is_resized_to_before_the_cut() {
+        let column = |x: usize| (x * 20) as u8;
+        let wide: Vec<u8> = (0..4 * 8).map(|at| column(at % 8)).collect();
+        let crop = Preprocessing::new(ImageShape::new(2, 2, 1)).with_resize(ResizeRule::Crop);
+        let cut = crop.clone().with_shorter_side(4);
+        // No resizing at all: the middle of the image.
+        assert_eq!(
+            cut.fit(&image(4, 8, 1, &wide)).unwrap().pixels(),
+            [60, 80, 60, 80]
+        );
+        // An image of the model's size is cut from all the same, as torchvision does.
+        let (small, twice) = (image(2, 2, 1, &[0, 100, 0, 100]), ImageShape::new(4, 4, 1));
+        let resized = Preprocessing::new(twice)
+            .with_resize(ResizeRule::Exact)
+            .fit(&small)
+            .unwrap();
+        let middle = [5, 6, 9, 10].map(|at| resized.pixels()[at]);
+        assert_eq!(cut.fit(&small).unwrap().pixels(), middle);
+
+        let invalid = |of: Preprocessing| of.validate().unwrap_err().to_string();
+        assert!(invalid(cut.clone().with_resize(ResizeRule::Exact)).contains("crop alone"));
+        assert!(invalid(crop.clone().with_shorter_side(1)).contains("is 1; it is 2"));
+        let json = serde_json::to_value(&cut).unwrap();
+        assert_eq!(json["shorter_side"], 4);
+        assert_eq!(serde_json::from_value::<Preprocessing>(json).unwrap(), cut);
+        assert!(
+            serde_json::to_value(&crop)
+                .unwrap()
+                .get("shorter_side")
+                .is_none()
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod golden_tests;
 #[cfg(test)]
 mod optimizer_tests;
 
+use crate::memory;
 use crate::network::{Network, ParamId};
 use crate::optimizer::check;
 use crate::params::average;
@@ -157,7 +158,7 @@ pub(crate) fn context(
 
 /// Memory for the activations of a batch.
 pub(crate) fn arena(plan: &Plan, batch: usize) -> Result<Buffer, EngineError> {
-    Buffer::try_zeroed(plan.arena_len).ok_or(EngineError::Memory {
+    Buffer::try_zeroed(plan.arena_len).ok_or(EngineError::Allocation {
         batch,
         bytes: (plan.arena_len as u64).saturating_mul(4),
     })
@@ -194,11 +195,19 @@ impl CpuEngine {
                 layer: layer.to_owned(),
             });
         }
+        memory::check_batch(&network, batch)?;
         let ctx = context(config.threads, config.isa, config.precision)?;
         let rates = Rates::new(&network, &config.tuning)?;
         let plan = Plan::new(&network, batch, Purpose::Training(&rates), &ctx)?;
         let layout = network.layout();
         let slots = config.optimizer.slots();
+        // Weights, the block that a snapshot leaves behind, the moving average; gradients, and the optimizer's state in both blocks.
+        let weights = std::iter::repeat_n(
+            layout.weights_len(),
+            2 + 2 * usize::from(config.averaging.is_some()),
+        );
+        let trained = std::iter::repeat_n(layout.trained_len(), 1 + 2 * slots.len());
+        memory::check_floats(weights.chain(trained).chain([plan.arena_len]), batch)?;
         if let Some(Averaging::Ema(decay)) = config.averaging {
             check(
                 "ema",

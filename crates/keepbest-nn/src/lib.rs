@@ -13,6 +13,7 @@
 
 mod affine;
 mod engine;
+mod memory;
 mod network;
 pub mod onnx;
 pub mod optimizer;

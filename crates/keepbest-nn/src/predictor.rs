@@ -2,6 +2,7 @@
 
 use crate::affine::{affine, inverse_deviation};
 use crate::engine::{EngineError, arena, context, copy_weights};
+use crate::memory;
 use crate::network::{BatchNorm, Network, Op, Then};
 use crate::optimizer::check;
 use crate::params::{Snapshot, WeightsError};
@@ -100,7 +101,9 @@ impl Predictor {
             batch_size > 0,
             "at least 1",
         )?;
+        memory::check_batch(&network, batch_size)?;
         let plan = Plan::new(&network, batch_size, Purpose::Inference, &ctx)?;
+        memory::check_floats([plan.arena_len, network.layout().weights_len()], batch_size)?;
         let layers = plan.steps.iter().map(LayerWeights::new).collect();
         let arena = arena(&plan, batch_size)?;
         Ok(Predictor {

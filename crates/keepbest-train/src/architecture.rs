@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use keepbest_formats::read_text;
 use keepbest_keeper::store::{CommitError, Links, MODEL_FILE, read_regular, write_file};
 use keepbest_nn::zoo::{self, UnknownModel, ZooOptions};
 use keepbest_nn::{InputSize, ModelSpec, SpecError};
@@ -112,6 +113,9 @@ pub(crate) fn keep_model(model: &str, spec: &ModelSpec, run: &Path) -> Result<()
     write_file(&run.join(MODEL_FILE), false, text.len() as u64, put, verify)
 }
 
+/// Longest model file read, in bytes. The largest network of the zoo takes a fiftieth of it.
+const MODEL_FILE_LIMIT: u64 = 1 << 20;
+
 /// The architecture in a model file as it is written, or `None` when `model` is a name.
 ///
 /// # Errors
@@ -120,7 +124,7 @@ pub fn read_model_file(model: &str) -> Result<Option<ModelSpec>, ArchitectureErr
     let Some(path) = file(model) else {
         return Ok(None);
     };
-    let text = std::fs::read_to_string(path).map_err(|source| ArchitectureError::Read {
+    let text = read_text(path, MODEL_FILE_LIMIT).map_err(|source| ArchitectureError::Read {
         path: path.into(),
         source,
     })?;

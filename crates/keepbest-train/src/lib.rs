@@ -45,8 +45,8 @@ pub use criterion::Criterion;
 pub use difference::MetricDifference;
 pub use environment::{Environment, Git};
 pub use evaluate::{EvaluateError, Evaluator, Measured};
-pub use foreign::{Opened, about_model, open_any};
-pub use model::{Model, ModelError, named_spec};
+pub use foreign::{Opened, Opening, about_model, open_any};
+pub use model::{Model, ModelError, guess_network, named_spec, part_of, told};
 pub use model_ref::{
     DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_resumable, find_run,
 };

@@ -186,12 +186,22 @@ pub(super) fn to_json(metadata: &ModelMetadata, seal: &Seal) -> Result<String, s
     })
 }
 
+/// Values in the metadata at most: what a value takes in memory is many times what it takes in the file.
+const VALUES_LIMIT: usize = 4_000_000;
+
 /// The JSON of a file to metadata and seal. The schema is looked at before anything else, so that a
 /// newer file is called that and not malformed.
 pub(super) fn from_json(
     json: &str,
     file_digest: FileDigest,
 ) -> Result<(ModelMetadata, Seal), ModelFileError> {
+    // Each value has one of these before it; those within texts are counted too.
+    let values = json.bytes().filter(|byte| b"[{,".contains(byte)).count();
+    if values > VALUES_LIMIT {
+        return Err(ModelFileError::TooManyValues {
+            limit: VALUES_LIMIT,
+        });
+    }
     let Outline {
         keys,
         schema,

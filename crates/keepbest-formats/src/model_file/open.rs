@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{HEADER_DIGEST_KEY, Kind, METADATA_KEY, ModelFile, ModelFileError, OpenError};
 use super::{Seal, TRAINING_PREFIX, metadata, seal};
 use crate::digest::{combine, digest_parts, digest_tensors};
-use crate::map::{map_open_file, open_file};
+use crate::map::{map_open_file, open_regular};
 use crate::safetensors::{self, Safetensors};
 use crate::sniff::{FileKind, sniff};
 use crate::{StateDict, Tensor};
@@ -74,7 +74,7 @@ impl ModelFile {
 }
 
 fn open(path: &Path) -> Result<File, OpenError> {
-    open_file(path).map_err(|source| OpenError::Io {
+    open_regular(path).map_err(|source| OpenError::Io {
         path: path.into(),
         source,
     })

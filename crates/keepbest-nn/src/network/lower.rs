@@ -11,6 +11,12 @@ use keepbest_kernels::{ActShape, Pointwise, PoolShape};
 /// Layers a network may have: enough for any that trains on a CPU, and soon reached by a hostile `repeat`.
 const MAX_LAYERS: usize = 4096;
 
+/// Values of an input image: 16,384 x 16,384 pixels of 4 channels.
+const MAX_INPUT: u128 = 1 << 30;
+
+/// Bytes of a layer's name with those of the blocks around it.
+const MAX_NAME: usize = 512;
+
 /// Sides of an adaptive pooling's output.
 const MAX_ADAPTIVE: usize = 4096;
 
@@ -81,6 +87,13 @@ pub(super) fn flatten(spec: &ModelSpec) -> Result<(Network, Current), LayerError
         );
         return Err(whole(spec, problem));
     }
+    let pixels = [input.channels, input.height, input.width];
+    let sides = pixels.iter().map(|&side| side as u128);
+    let values = sides.fold(1u128, u128::saturating_mul);
+    if values > MAX_INPUT {
+        let problem = format!("input has {values} values, more than {MAX_INPUT}");
+        return Err(whole(spec, problem));
+    }
     if spec.classes == 0 {
         return Err(whole(spec, "needs at least one class, found 0".to_owned()));
     }
@@ -137,6 +150,16 @@ impl Lowering {
     /// Counts a layer, or a copy of layers.
     fn count(&mut self, place: &Place) -> Result<(), LayerError> {
         self.seen += 1;
+        if place.name.len() > MAX_NAME {
+            return Err(LayerError {
+                layer: place.name.chars().take(40).chain("...".chars()).collect(),
+                op: place.layer.op(),
+                problem: format!(
+                    "its name has {} bytes, more than {MAX_NAME}",
+                    place.name.len()
+                ),
+            });
+        }
         if self.seen > MAX_LAYERS {
             return Err(place.error(format!("the network has more than {MAX_LAYERS} layers")));
         }

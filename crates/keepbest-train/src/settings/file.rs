@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use keepbest_keeper::store::{Links, read_regular};
 use toml::de::{DeTable, DeValue};
 
 use super::{Origin, Settings, SettingsError};
+
+/// Longest `run.toml` read, in bytes.
+const FILE_LIMIT: u64 = 1 << 20;
 
 impl Settings {
     /// Reads the text of a `run.toml`. Keys are those of the flags; an unknown one is an error.
@@ -64,11 +66,11 @@ impl Settings {
     /// # Errors
     /// [`SettingsError::Read`], or [`SettingsError::InFile`] with what is wrong in it.
     pub fn from_file(path: &Path) -> Result<Self, SettingsError> {
-        let bytes = read_regular(path, Links::Follow);
-        let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
-        let text = text.map_err(|source| SettingsError::Read {
-            path: path.into(),
-            source,
+        let text = keepbest_formats::read_text(path, FILE_LIMIT).map_err(|source| {
+            SettingsError::Read {
+                path: path.into(),
+                source,
+            }
         })?;
         Self::from_toml(&text).map_err(|error| SettingsError::InFile {
             path: path.into(),

@@ -199,7 +199,10 @@ impl TrainError {
                     "it has {near}, for one; `*` stands for any characters"
                 ))
             }
-            Self::Engine(keepbest_nn::EngineError::Memory { .. }) => {
+            Self::Engine(
+                keepbest_nn::EngineError::Memory { .. }
+                | keepbest_nn::EngineError::Allocation { .. },
+            ) => {
                 Some("take a smaller --batch-size, --image-size or --model".into())
             }
             Self::Data(DataError::Image { .. })

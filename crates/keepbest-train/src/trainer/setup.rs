@@ -20,7 +20,7 @@ use super::budget::{self, Course, Fitted};
 use super::carry::Carried;
 use super::error::TrainError;
 use super::heed::Heed;
-use super::parent::{network_of, open_parent, start_from};
+use super::parent::{better_network, network_of, open_parent, start_from, told};
 use super::position::Timetable;
 use crate::architecture::{architecture, check_architecture};
 use crate::config::{Config, DataDefaults};
@@ -199,6 +199,10 @@ impl Setup {
             Some(parent) => Some(start_from(&mut engine, parent, &data.classes)?),
             None => None,
         };
+        if let (Some(parent), Some(carried)) = (&parent, &carried) {
+            notes.extend(told(parent));
+            notes.extend(better_network(engine.network(), parent, carried, &size));
+        }
         let mut predictor = engine.predictor(config.batch_size.max(64))?;
         let mut named: Vec<String> = named(objectives, &retention).map(Into::into).collect();
         named.extend(

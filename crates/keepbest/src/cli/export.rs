@@ -125,7 +125,7 @@ pub fn run(args: &ExportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             return Err("it holds other bytes than were written".into());
         }
         if matches!(form, Form::StateDict | Form::Checkpoint) {
-            let found = weights_digest(&PthFile::open(staged)?.weights(None)?.weights);
+            let found = weights_digest(&PthFile::open(staged)?.weights_as_named(None)?.weights);
             if found != digest {
                 return Err("it holds other weights than were written".into());
             }

@@ -136,7 +136,11 @@ impl From<keepbest_train::ModelError> for Failure {
             | keepbest_train::ModelError::Architecture(_) => Exit::Usage,
             // A file that was made to attack: the check that every file goes through does not hold.
             keepbest_train::ModelError::Pth { source, .. }
-                if matches!(**source, keepbest_formats::pth::PthError::Dangerous { .. }) =>
+                if matches!(
+                    **source,
+                    keepbest_formats::pth::PthError::Dangerous { .. }
+                        | keepbest_formats::pth::PthError::Touched { .. }
+                ) =>
             {
                 Exit::CheckFailed
             }

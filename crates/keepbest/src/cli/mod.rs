@@ -9,6 +9,7 @@ mod args;
 mod attest;
 mod average;
 mod card;
+mod class_names;
 mod compare;
 mod completions;
 mod data;

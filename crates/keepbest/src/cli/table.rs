@@ -1,7 +1,5 @@
 //! Columns of text.
 
-use std::fmt::Write as _;
-
 use keepbest_core::text::visible;
 
 /// A table; the first row is its head. Its cells are as they are shown, so that their widths are.
@@ -108,12 +106,15 @@ impl Table {
                 if column > 0 {
                     line.push_str("  ");
                 }
-                let width = widths[column];
-                let _ = if self.right.get(column) == Some(&true) {
-                    write!(line, "{cell:>width$}")
+                // Filled up by hand: the width of a format is an error beyond 65,535.
+                let blanks = " ".repeat(widths[column] - cell.chars().count());
+                if self.right.get(column) == Some(&true) {
+                    line.push_str(&blanks);
+                    line.push_str(cell);
                 } else {
-                    write!(line, "{cell:<width$}")
-                };
+                    line.push_str(cell);
+                    line.push_str(&blanks);
+                }
             }
             lines.push(line.trim_end().into());
         }
@@ -124,6 +125,18 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cells_of_any_width() {
+        let mut table = Table::new(["name", ">size", "more"]);
+        let long = "x".repeat(70_000);
+        table.row([long.clone(), long.clone(), "a".into()]);
+        table.row(["b".into(), "2".into(), "c".into()]);
+        let lines = table.lines();
+        assert_eq!(lines[1], format!("{long}  {long}  a"));
+        assert_eq!(lines[2].len(), 140_005);
+        assert_eq!(table.lines_within(80).len(), 3);
+    }
 
     #[test]
     fn columns_align() {

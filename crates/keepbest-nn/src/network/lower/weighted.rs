@@ -14,6 +14,17 @@ fn check_eps(place: &Place, eps: f64) -> Result<(), LayerError> {
     }
 }
 
+/// Outputs of a layer at most.
+const MAX_OUT: usize = 1 << 24;
+
+fn check_out(place: &Place, out: usize) -> Result<(), LayerError> {
+    if out <= MAX_OUT {
+        Ok(())
+    } else {
+        Err(place.error(format!("out must be at most {MAX_OUT}, found {out}")))
+    }
+}
+
 impl Lowering {
     pub(super) fn conv(
         &mut self,
@@ -37,6 +48,9 @@ impl Lowering {
             dilation: l.dilation.0,
             groups: l.groups,
         };
+        // Before anything is multiplied: what they let through is small enough for that.
+        check_out(place, l.out)?;
+        shape.output().map_err(|e| place.error(e.to_string()))?;
         let per_group = input.c / l.groups;
         let taps = l.kernel.0[0] * l.kernel.0[1];
         let weight_shape = [l.out, per_group, l.kernel.0[0], l.kernel.0[1]];
@@ -73,6 +87,7 @@ impl Lowering {
         } else {
             [input.h, input.w]
         };
+        check_out(place, l.out)?;
         let features = input.c * kernel[0] * kernel[1];
         let shape = ConvShape {
             input,

@@ -159,6 +159,9 @@ pub struct InspectArgs {
     /// State dict to show, in a checkpoint of several
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
+    /// Show weights that a file's dangerous calls do not touch; nothing is run
+    #[arg(long)]
+    pub ignore_calls: bool,
     #[command(flatten)]
     pub runs: RunsDir,
     /// Print JSON
@@ -182,23 +185,30 @@ pub struct CardArgs {
 
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The file: safetensors, .pth, .pt, .ckpt
+    /// The file: safetensors, .pth, .pt, .ckpt, .pkl, or the .index.json of several
     pub file: PathBuf,
     /// Network that the weights belong to (`keepbest models` lists them)
     #[arg(long = "model", value_name = "NAME")]
     pub network: Option<String>,
-    /// Class names by label: a,b,c or a file with one a line
+    /// Class names by label: a,b,c or a file with one a line, blank lines left out
     #[arg(long, value_name = "NAMES")]
     pub classes: Option<String>,
     /// How images become input: pixels, imagenet, a JSON file, or size=32,mean=0.5,std=0.25
     ///
     /// `pixels` divides by 255 (the default); `imagenet` is 224x224 with ImageNet's mean and standard deviation.
     /// Settings are parted by commas, values of channels by slashes: mean=0.49/0.48/0.45; resize is none, exact or crop.
+    /// They can follow one of the two words: imagenet,shorter-side=256 resizes to 256 before it cuts out 224.
     #[arg(long, value_name = "HOW")]
     pub preprocess: Option<String>,
     /// Rename tensors: a pattern that matches whole names, and what they become
     #[arg(long, value_name = "OLD=NEW")]
     pub map: Vec<String>,
+    /// Leave tensors out: a pattern that matches whole names
+    #[arg(long, value_name = "PATTERN")]
+    pub drop: Vec<String>,
+    /// Take weights that a file's dangerous calls do not touch; nothing is run
+    #[arg(long)]
+    pub ignore_calls: bool,
     /// Take what fits and start the rest anew
     #[arg(long)]
     pub partial: bool,
