@@ -46,6 +46,25 @@ pub fn open_with(
     data_dir: Option<&Path>,
     unreadable: Unreadable,
 ) -> Result<DataBundle, DataError> {
+    let bundle = open_to_measure(spec, data_dir, unreadable)?;
+    match bundle.only {
+        None => Ok(bundle),
+        Some(split) => Err(DataError::NothingToTrainOn {
+            origin: bundle.name,
+            split,
+        }),
+    }
+}
+
+/// As [`open_with`], to measure on: a source with a test split alone, or a val split alone, will do ([`DataBundle::only`]).
+///
+/// # Errors
+/// As [`open`].
+pub fn open_to_measure(
+    spec: &str,
+    data_dir: Option<&Path>,
+    unreadable: Unreadable,
+) -> Result<DataBundle, DataError> {
     match spec {
         embedded::NAME => embedded::fashion_mnist(),
         FASHION_MNIST => {

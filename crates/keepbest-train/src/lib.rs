@@ -25,6 +25,7 @@ mod predict;
 mod provenance;
 mod report;
 mod run_files;
+mod seen;
 mod settings;
 mod suggest;
 mod thresholds;
@@ -50,6 +51,7 @@ pub use report::{
     Closeup, KeptFront, Mistake, OtherBest, Overlaid, REPORT_FILE, Report, overlay_page,
 };
 pub use run_files::{FileAtHand, RunFilesError, model_file_of, status_of};
+pub use seen::{Seen, SeenBefore};
 pub use settings::{
     AlsoKind, ByteSize, ChangedSetting, ClassWeights, EvalEvery, Group, ImageSize, Key, Mode,
     Monitors, OptimizerKind, Origin, PrecisionKind, Recipe, Resize, Sampling, SaveKind,

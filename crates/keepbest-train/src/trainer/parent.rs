@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use keepbest_data::Identity;
 use keepbest_nn::zoo;
 use keepbest_nn::{CpuEngine, Engine as _, ParamTensor, Role};
 
@@ -12,6 +13,7 @@ use crate::config::DEFAULT_MODEL;
 use crate::model::Model;
 use crate::model_ref::find_model;
 use crate::run_files::FileAtHand;
+use crate::seen::{Seen, SeenBefore};
 use crate::settings::SettingsError;
 
 /// The model that `from` names. `network` is that of a file with weights alone which does not say.
@@ -23,13 +25,49 @@ pub(super) fn open_parent(
     let file = FileAtHand::of(&find_model(from, runs_dir)?)?;
     let path = file.path();
     // Weights alone will do to start from: the network is named by `model`.
-    match Model::open(path, None) {
+    let parent = match Model::open(path, None) {
         Err(crate::ModelError::NeedsNetwork { trained_as, .. }) => {
             let network = trained_as.as_deref().or(network).unwrap_or(DEFAULT_MODEL);
-            Ok(Model::open(path, Some(network))?)
+            Model::open(path, Some(network))?
         }
-        other => Ok(other?),
+        other => other?,
+    };
+    parent.check_finite()?;
+    Ok(parent)
+}
+
+/// The images that val and test have in common with what the parent and the models before it have seen, and what to say of that.
+pub(super) fn seen_before(
+    parent: &Model,
+    before: &Seen,
+    identity: &Identity,
+) -> (Vec<SeenBefore>, Vec<String>) {
+    let measured = ["val", "test"].into_iter().filter_map(|split| {
+        let found = before.among(split, identity.digests.get(split)?);
+        found.any().then_some(found)
+    });
+    let measured: Vec<SeenBefore> = measured.collect();
+    let path = parent.path.display();
+    let mut notes: Vec<String> = measured
+        .iter()
+        .map(|found| {
+            format!("{found} by {path} or a model it comes from: the score on them flatters")
+        })
+        .collect();
+    if let Some(split) = parent.provenance.as_ref().map(|of| of.data.split)
+        && !measured.is_empty()
+    {
+        notes.push(format!(
+            "{path} was split with seed {}, val-fraction {} and test-fraction {}: the same images split so again keep their places",
+            split.seed, split.val_fraction, split.test_fraction
+        ));
     }
+    if before.unknown {
+        notes.push(format!(
+            "not all images that {path} comes from are recorded: whether val and test are new to it cannot be told"
+        ));
+    }
+    (measured, notes)
 }
 
 /// What `model` must be for the network of a model to start from: a name of the zoo, or its run's model file.

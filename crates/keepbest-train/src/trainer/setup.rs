@@ -6,8 +6,8 @@ use std::time::Instant;
 use keepbest_core::Objective;
 use keepbest_core::retention::Policy;
 use keepbest_data::{
-    Augmentation, DataBundle, Dataset as _, ImageShape, Loader, LoaderConfig, Order, Prepared,
-    Preprocessing, ResizeRule, Subset, Unreadable,
+    Augmentation, ChannelRule, DataBundle, Dataset as _, ImageShape, Loader, LoaderConfig, Order,
+    Prepared, Preprocessing, ResizeRule, Subset, Unreadable, Unrecorded,
 };
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
@@ -19,7 +19,7 @@ use super::aims::{check_metrics, named, objective, others, retention};
 use super::budget::{self, Course, Fitted};
 use super::carry::Carried;
 use super::error::TrainError;
-use super::parent::{network_of, open_parent, start_from};
+use super::parent::{network_of, open_parent, seen_before, start_from};
 use super::position::Timetable;
 use crate::architecture::{architecture, check_architecture};
 use crate::config::{Config, DataDefaults};
@@ -28,6 +28,7 @@ use crate::environment::Environment;
 use crate::log::LogTo;
 use crate::noise::Smoothing;
 use crate::provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
+use crate::seen::Seen;
 use crate::settings::{
     ClassWeights, ImageSize, OptimizerKind, PrecisionKind, Resize, Sampling, Settings,
     SettingsError,
@@ -120,6 +121,10 @@ impl Setup {
                 .image_size
                 .get_or_insert((input.height, input.width));
             options.channels = Some(input.channels);
+            // What the parent did to images of another size is done to these.
+            if parent.preprocessing.resize != ResizeRule::None {
+                options.resize.get_or_insert(parent.preprocessing.resize);
+            }
         }
         let mut data = match recorded {
             Some(preprocessing) => bundle.prepare_with(&options, preprocessing)?,
@@ -127,6 +132,9 @@ impl Setup {
         };
         let mut notes = std::mem::take(&mut data.notes);
         if let Some(parent) = &parent {
+            if parent.provenance.is_some() {
+                notes.extend(converted(&parent.preprocessing, &data.preprocessing));
+            }
             // The weights expect images normalised as theirs were.
             let (mean, std) = (
                 parent.preprocessing.mean.clone(),
@@ -247,6 +255,13 @@ impl Setup {
 
         let identity = data.identify()?;
         notes.extend(identity.shared.iter().map(ToString::to_string));
+        let before = Seen::by(&parent);
+        let mut leaked = Vec::new();
+        if let Some(parent) = &parent {
+            let (found, told) = seen_before(parent, &before, &identity);
+            leaked = found;
+            notes.extend(told);
+        }
         let provenance = Provenance {
             keepbest: env!("CARGO_PKG_VERSION").into(),
             network: spec.name.clone(),
@@ -254,7 +269,7 @@ impl Setup {
                 source: config.data.clone(),
                 dir: config.data_dir.clone(),
                 split,
-                fingerprints: identity.fingerprints,
+                fingerprints: identity.fingerprints.clone(),
                 skipped: bundle.skipped,
             },
             criterion,
@@ -263,6 +278,8 @@ impl Setup {
             optimizer: Some(optimizer.clone()),
             parent: parent.as_ref().map(Parent::of),
             averaged: Vec::new(),
+            seen: Some(before.and(&identity)),
+            seen_before: leaked,
             config: config.to_settings().to_table(),
             environment: Some(Environment::of(&engine)),
         };
@@ -286,6 +303,17 @@ impl Setup {
             notes,
         })
     }
+}
+
+/// What becomes of images that are unlike all that the parent has seen.
+fn converted(parent: &Preprocessing, own: &Preprocessing) -> Option<String> {
+    let size = parent.resize == ResizeRule::None && own.resize != ResizeRule::None;
+    let channels = parent.channels == ChannelRule::None && own.channels != ChannelRule::None;
+    let how = own.conversion_words(Unrecorded { size, channels })?;
+    Some(format!(
+        "the model it starts from saw images of {} alone: {how}",
+        parent.input
+    ))
 }
 
 /// Stands for the number of epochs while it is not known. No warm-up is longer.

@@ -7,7 +7,7 @@ use keepbest_core::EvaluationRecord;
 use keepbest_core::statistics::Interval;
 use keepbest_keeper::RunView;
 use keepbest_store::RunStatus;
-use keepbest_train::{FileAtHand, Model, ModelPlace, find_model};
+use keepbest_train::{FileAtHand, Model, ModelPlace, SeenBefore, find_model};
 use serde_json::Value;
 
 use crate::cli::args::CardArgs;
@@ -188,7 +188,8 @@ fn card(model: &Model, results: &[Results]) -> String {
         }
         out.push('\n');
     }
-    evaluation(&mut out, results);
+    let before = recorded.map_or(&[][..], |recorded| &recorded.seen_before);
+    evaluation(&mut out, results, before);
     out
 }
 
@@ -218,7 +219,7 @@ fn front_matter(out: &mut String, name: &str, data: Option<&str>, results: &[Res
     let _ = writeln!(out, "---");
 }
 
-fn evaluation(out: &mut String, results: &[Results]) {
+fn evaluation(out: &mut String, results: &[Results], before: &[SeenBefore]) {
     if results.is_empty() {
         return;
     }
@@ -244,7 +245,9 @@ fn evaluation(out: &mut String, results: &[Results]) {
     if results.iter().any(|result| !result.intervals.is_empty()) {
         out.push_str("\nIn brackets: 95 % intervals.\n");
     }
-    let unseen = if results.iter().any(|result| result.split == "test") {
+    let unseen = if results.iter().any(|result| result.split == "test")
+        && !before.iter().any(|found| found.split == "test")
+    {
         "; nothing was chosen by test"
     } else {
         ""
@@ -253,4 +256,10 @@ fn evaluation(out: &mut String, results: &[Results]) {
         out,
         "\nThe model was chosen by its score on val, which flatters it{unseen}."
     );
+    for found in before {
+        let _ = writeln!(
+            out,
+            "\nOf the images that it was measured on, {found} by the model it starts from or one before: the score on them flatters it."
+        );
+    }
 }

@@ -15,6 +15,7 @@ mod failure;
 mod filter;
 mod front;
 mod fsck;
+mod images;
 mod import;
 mod inspect;
 mod list;
@@ -92,7 +93,7 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Predict(args) => predict::run(args, terminal),
         Verb::LrFind(args) => lr_find::run(args),
         Verb::Thresholds(args) => thresholds::run(args),
-        Verb::Average(args) => average::run(args),
+        Verb::Average(args) => average::run(args, terminal),
         Verb::Inspect(args) => inspect::run(args, terminal),
         Verb::Import(args) => import::run(args, terminal),
         Verb::Export(args) => export::run(args, terminal),

@@ -65,4 +65,10 @@ impl Terminal {
     pub fn error_style(&self) -> Palette {
         self.err
     }
+
+    /// Says on stderr what the user should know.
+    pub fn note(&self, text: &str) {
+        let warn = self.err.warn;
+        eprintln!("{warn}note:{warn:#} {text}");
+    }
 }
