@@ -96,31 +96,22 @@ impl SeenBefore {
     }
 }
 
-/// `86 of 100 test images were trained on and 3 more chosen by`.
+/// What the model was: `trained on 86 of 100 test images and chosen by 3 more`.
 impl fmt::Display for SeenBefore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            split,
-            images,
-            trained,
-            chosen,
-            exact,
-        } = self;
-        let about = if *exact { "" } else { "about " };
-        let split = match split.as_str() {
+        let about = if self.exact { "" } else { "about " };
+        let split = match self.split.as_str() {
             "all" => String::new(),
             split => format!("{split} "),
         };
-        let plural = if *images == 1 { "" } else { "s" };
-        let were = |count: u64| if count == 1 { "was" } else { "were" };
-        let of = format!("of {images} {split}image{plural}");
-        match (trained, chosen) {
-            (trained, 0) => write!(f, "{about}{trained} {of} {} trained on", were(*trained)),
-            (0, chosen) => write!(f, "{about}{chosen} {of} {} chosen by", were(*chosen)),
+        let plural = if self.images == 1 { "" } else { "s" };
+        let of = format!("of {} {split}image{plural}", self.images);
+        match (self.trained, self.chosen) {
+            (trained, 0) => write!(f, "trained on {about}{trained} {of}"),
+            (0, chosen) => write!(f, "chosen by {about}{chosen} {of}"),
             (trained, chosen) => write!(
                 f,
-                "{about}{trained} {of} {} trained on and {about}{chosen} more chosen by",
-                were(*trained)
+                "trained on {about}{trained} {of} and chosen by {about}{chosen} more"
             ),
         }
     }
@@ -143,10 +134,10 @@ mod tests {
         assert_eq!((found.images, found.trained, found.chosen), (15, 5, 2));
         assert_eq!(
             found.to_string(),
-            "5 of 15 test images were trained on and 2 more chosen by"
+            "trained on 5 of 15 test images and chosen by 2 more"
         );
         let one = seen.among("val", &[digest(11)]);
-        assert_eq!(one.to_string(), "1 of 1 val image was chosen by");
+        assert_eq!(one.to_string(), "chosen by 1 of 1 val image");
         assert!(!seen.among("test", &[digest(99)]).any());
     }
 }

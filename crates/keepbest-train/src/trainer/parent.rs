@@ -12,6 +12,7 @@ use crate::architecture::own_model_file;
 use crate::config::DEFAULT_MODEL;
 use crate::model::Model;
 use crate::model_ref::find_model;
+use crate::provenance::SplitRecord;
 use crate::run_files::FileAtHand;
 use crate::seen::{Seen, SeenBefore};
 use crate::settings::SettingsError;
@@ -41,9 +42,14 @@ pub(super) fn seen_before(
     parent: &Model,
     before: &Seen,
     identity: &Identity,
+    split: &SplitRecord,
 ) -> (Vec<SeenBefore>, Vec<String>) {
     let measured = ["val", "test"].into_iter().filter_map(|split| {
-        let found = before.among(split, identity.digests.get(split)?);
+        let mut found = before.among(split, identity.digests.get(split)?);
+        if split == "val" {
+            // It was chosen by them, as this run will choose.
+            found.chosen = 0;
+        }
         found.any().then_some(found)
     });
     let measured: Vec<SeenBefore> = measured.collect();
@@ -51,15 +57,14 @@ pub(super) fn seen_before(
     let mut notes: Vec<String> = measured
         .iter()
         .map(|found| {
-            format!("{found} by {path} or a model it comes from: the score on them flatters")
+            format!("{path}, or a model it comes from, was {found}: the score on them flatters")
         })
         .collect();
-    if let Some(split) = parent.provenance.as_ref().map(|of| of.data.split)
-        && !measured.is_empty()
-    {
+    let its_own = parent.provenance.as_ref().map(|of| of.data.split);
+    if let Some(own) = its_own.filter(|own| own != split && !measured.is_empty()) {
         notes.push(format!(
-            "{path} was split with seed {}, val-fraction {} and test-fraction {}: the same images split so again keep their places",
-            split.seed, split.val_fraction, split.test_fraction
+            "to split these images as it did: --seed {} --val-fraction {} --test-fraction {}",
+            own.seed, own.val_fraction, own.test_fraction
         ));
     }
     if before.unknown {

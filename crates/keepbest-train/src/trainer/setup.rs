@@ -258,7 +258,7 @@ impl Setup {
         let before = Seen::by(&parent);
         let mut leaked = Vec::new();
         if let Some(parent) = &parent {
-            let (found, told) = seen_before(parent, &before, &identity);
+            let (found, told) = seen_before(parent, &before, &identity, &split);
             leaked = found;
             notes.extend(told);
         }

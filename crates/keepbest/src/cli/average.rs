@@ -76,7 +76,7 @@ pub fn run(args: &AverageArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         let seen = seen_before(&members, &subject.data)?;
         for found in &seen {
             terminal.note(&format!(
-                "{found} by one of the models: the score of the average on them flatters it"
+                "one of the models was {found}: the score of the average on them flatters it"
             ));
         }
         write(args, &members, &seen, &result, &objective)?;

@@ -259,7 +259,7 @@ fn evaluation(out: &mut String, results: &[Results], before: &[SeenBefore]) {
     for found in before {
         let _ = writeln!(
             out,
-            "\nOf the images that it was measured on, {found} by the model it starts from or one before: the score on them flatters it."
+            "\nThe model it starts from, or one before, was {found}: the score on them flatters it."
         );
     }
 }

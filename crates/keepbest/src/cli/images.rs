@@ -239,7 +239,7 @@ impl Chosen {
         }
         notes.extend(self.seen.as_ref().filter(|found| found.any()).map(|found| {
             format!(
-                "{found} by {} or a model it comes from: the figures flatter it",
+                "{}, or a model it comes from, was {found}: the figures flatter it",
                 self.model.path.display()
             )
         }));

@@ -212,7 +212,7 @@ fn finish(
     }
     for found in finished.seen_before.iter().filter(|_| !args.quiet) {
         let warning = format!(
-            "{found} before, by the model it starts from or one that that comes from: the score on them flatters it"
+            "the model it starts from, or one before, was {found}: the score on them flatters it"
         );
         let warn = terminal.error_style().warn;
         let lines = wrapped(&warning, 70).join("\n         ");

@@ -93,7 +93,7 @@ fn images_that_were_not_trained_on_count_whole() {
     let said = place.ok("evaluate run --data moved");
     assert!(
         said.err
-            .contains("note: 48 of 61 images were trained on and 6 more chosen by by"),
+            .contains("was trained on 48 of 61 images and chosen by 6 more"),
         "{}",
         said.err
     );

@@ -37,7 +37,7 @@ fn of_test(found: &Value) -> Value {
 fn test_images_that_a_parent_has_seen_are_not_called_unseen() {
     let place = place();
     place.json(&format!("{TRAIN} --name one --quiet --json"));
-    let (first, second) = (drawn(&place, 0), drawn(&place, 2));
+    let (first, second) = (drawn(&place, 1), drawn(&place, 2));
     let trained = second[2].intersection(&first[0]).count();
     let chosen = second[2].intersection(&first[1]).count();
     assert!(trained > 0 && trained < second[2].len());
@@ -55,9 +55,10 @@ fn test_images_that_a_parent_has_seen_are_not_called_unseen() {
     assert!(said.out.contains(&told), "{}", said.out);
     assert!(!said.out.contains("unseen image"), "{}", said.out);
     for words in [
-        format!("note: {trained} of 6 test images were trained on"),
-        "was split with seed 0, val-fraction 0.1 and test-fraction 0.1".to_owned(),
-        format!("warning: {trained} of 6 test images were trained on"),
+        format!("or a model it comes from, was trained on {trained} of 6 test images"),
+        "to split these images as it did: --seed 1 --val-fraction 0.1 --test-fraction 0.1"
+            .to_owned(),
+        "warning: the model it starts from, or one before, was trained on".to_owned(),
     ] {
         assert!(said.err.contains(&words), "{words}\n{}", said.err);
     }
@@ -65,7 +66,7 @@ fn test_images_that_a_parent_has_seen_are_not_called_unseen() {
     assert!(said.out.contains("on 6 unseen images"), "{}", said.out);
 
     // So say the report, also when it is made again, the card, and evaluate.
-    let words = format!("{trained} of 6 test images were trained on");
+    let words = format!("was trained on {trained} of 6 test images");
     let page = || std::fs::read_to_string(place.path("runs/two/report.html")).unwrap();
     assert!(page().contains(&words));
     assert!(page().contains("images of which some were seen in training before"));
@@ -111,7 +112,7 @@ fn what_was_seen_is_handed_down() {
         "train --data others --epochs 1 --batch-size 8 --quiet --json --from three --name four",
     );
     let five = place.json(&format!("{small} --from four --seed 5 --name five"));
-    let [first, second, last] = [0, 2, 5].map(|seed| drawn(&place, seed));
+    let [first, second, last] = [1, 2, 5].map(|seed| drawn(&place, seed));
     let trained: BTreeSet<&String> = first[0].union(&second[0]).collect();
     let chosen: BTreeSet<&String> = first[1].union(&second[1]).collect();
     let seen = last[2].iter().filter(|image| trained.contains(image));
@@ -121,15 +122,17 @@ fn what_was_seen_is_handed_down() {
     assert_eq!(of_test(&five), json!([seen.count(), others.count()]));
 
     // An average has seen what its models have.
-    place.json(&format!("{small} --seed 7 --name seven"));
-    place.json(&format!("{small} --name eight"));
+    place.json(&format!(
+        "{small} --from one.safetensors --seed 7 --name seven"
+    ));
+    place.json(&format!("{small} --from one.safetensors --name eight"));
     let said = place.ok("average eight seven --out mean.safetensors");
-    let [eighth, seventh] = [0, 7].map(|seed| drawn(&place, seed));
+    let [eighth, seventh] = [1, 7].map(|seed| drawn(&place, seed));
     let of = eighth[1].intersection(&seventh[0]).count();
     assert!(of > 0);
     assert!(
         said.err
-            .contains(&format!("note: {of} of 6 val images were trained on")),
+            .contains(&format!("was trained on {of} of 6 val images")),
         "{}",
         said.err
     );
@@ -137,7 +140,8 @@ fn what_was_seen_is_handed_down() {
     let said = place.ok("evaluate mean.safetensors");
     let of = eighth[2].intersection(&seventh[0]).count();
     assert!(
-        said.err.contains(&format!("{of} of 6 test images")),
+        said.err
+            .contains(&format!("trained on {of} of 6 test images")),
         "{}",
         said.err
     );
@@ -160,9 +164,8 @@ fn a_resumed_run_remembers_and_an_unknown_parent_is_told() {
     assert!(!of_test(&resumed).is_null());
 
     place.ok("export one --to one.pth");
-    let said = place.ok(&format!(
-        "{TRAIN} --from one.pth --model simple-cnn --name three"
-    ));
+    place.ok("import one.pth --model simple-cnn --preprocess size=12 --to bare.safetensors");
+    let said = place.ok(&format!("{TRAIN} --from bare.safetensors --name three"));
     assert!(said.err.contains("cannot be told"), "{}", said.err);
     assert!(
         said.out.contains("on 6 images that this run has not seen"),
