@@ -40,7 +40,7 @@ pub struct ImageSetError {
 
 /// How many of some images are in a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Found {
+pub struct ImageCount {
     /// How many, or about how many.
     pub images: u64,
     /// Whether every image was looked up.
@@ -78,12 +78,12 @@ impl ImageSet {
     }
 
     /// How many of the images with these digests are in the set.
-    pub fn count(&self, digests: &[u64]) -> Found {
+    pub fn count(&self, digests: &[u64]) -> ImageCount {
         let found = digests
             .iter()
             .filter(|digest| self.has(**digest) == Some(true));
         let estimate = (found.count() as u64) << self.thinned;
-        Found {
+        ImageCount {
             images: estimate.min(digests.len() as u64),
             exact: self.thinned == 0,
         }
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn few_images_are_counted_exactly() {
         let set = ImageSet::of(digests(0, 1000));
-        let exact = |images| Found {
+        let exact = |images| ImageCount {
             images,
             exact: true,
         };

@@ -63,7 +63,7 @@ pub use fingerprint::Fingerprint;
 pub use guard::is_decoding;
 pub use identity::{Identity, SharedImages};
 pub use image::{Image, ImageShape};
-pub use image_set::{Found, ImageSet, ImageSetError};
+pub use image_set::{ImageCount, ImageSet, ImageSetError};
 pub use input::{decode_image, list_images, load_image};
 pub use joined::Joined;
 pub use loader::{Batch, Epoch, Loader, LoaderConfig, batch_ranges};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use keepbest_data::{Found, Identity, ImageSet};
+use keepbest_data::{Identity, ImageCount, ImageSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Model;
@@ -77,7 +77,7 @@ impl Seen {
             .iter()
             .copied()
             .filter(|digest| self.train.has(*digest) != Some(true));
-        let chosen: Found = self.val.count(&others.collect::<Vec<_>>());
+        let chosen: ImageCount = self.val.count(&others.collect::<Vec<_>>());
         SeenBefore {
             split: split.to_owned(),
             images: digests.len() as u64,

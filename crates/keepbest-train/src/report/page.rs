@@ -196,7 +196,7 @@ fn summary(report: &Report) -> Vec<String> {
     let from = report.provenance.iter();
     told.extend(from.flat_map(|from| &from.seen_before).map(|found| {
         sentence(&format!(
-            "the model it starts from, or one before, was {found}: the score on them flatters it"
+            "a model that it comes from was {found}: the score on them flatters it"
         ))
     }));
     told.extend(report.notes.iter().cloned());

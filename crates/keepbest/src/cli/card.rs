@@ -259,7 +259,7 @@ fn evaluation(out: &mut String, results: &[Results], before: &[SeenBefore]) {
     for found in before {
         let _ = writeln!(
             out,
-            "\nThe model it starts from, or one before, was {found}: the score on them flatters it."
+            "\nA model that it comes from was {found}: the score on them flatters it."
         );
     }
 }

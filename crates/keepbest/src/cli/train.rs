@@ -211,9 +211,8 @@ fn finish(
         eprintln!("{warn}warning:{warn:#} {lines}");
     }
     for found in finished.seen_before.iter().filter(|_| !args.quiet) {
-        let warning = format!(
-            "the model it starts from, or one before, was {found}: the score on them flatters it"
-        );
+        let warning =
+            format!("a model that it comes from was {found}: the score on them flatters it");
         let warn = terminal.error_style().warn;
         let lines = wrapped(&warning, 70).join("\n         ");
         eprintln!("{warn}warning:{warn:#} {lines}");

@@ -58,7 +58,7 @@ fn test_images_that_a_parent_has_seen_are_not_called_unseen() {
         format!("or a model it comes from, was trained on {trained} of 6 test images"),
         "to split these images as it did: --seed 1 --val-fraction 0.1 --test-fraction 0.1"
             .to_owned(),
-        "warning: the model it starts from, or one before, was trained on".to_owned(),
+        "warning: a model that it comes from was trained on".to_owned(),
     ] {
         assert!(said.err.contains(&words), "{words}\n{}", said.err);
     }
