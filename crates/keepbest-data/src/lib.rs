@@ -27,6 +27,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod augment;
 pub mod base64;
 mod bundle;
@@ -68,7 +71,7 @@ pub use input::{decode_image, list_images, load_image};
 pub use joined::Joined;
 pub use loader::{Batch, Epoch, Loader, LoaderConfig, batch_ranges};
 pub use normalise::Normaliser;
-pub use open::{DEFAULT_SOURCE, Listing, list, open, open_to_measure, open_with};
+pub use open::{DEFAULT_SOURCE, Listing, is_named, list, open, open_to_measure, open_with};
 pub use prepare::{PrepareOptions, Prepared};
 pub use preprocessing::{ChannelRule, Preprocessing, ResizeRule, Unrecorded};
 pub use readers::files::Unreadable;

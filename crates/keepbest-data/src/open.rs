@@ -79,6 +79,11 @@ pub fn open_to_measure(
     }
 }
 
+/// Whether a data set goes by this name, rather than by a path.
+pub fn is_named(spec: &str) -> bool {
+    [embedded::NAME, FASHION_MNIST].contains(&spec)
+}
+
 fn fashion_mnist_folders(data_dir: Option<&Path>) -> Vec<PathBuf> {
     let given = data_dir
         .into_iter()

@@ -11,6 +11,9 @@
 //! - [`onnx`]: ONNX models, written only.
 //! - [`sniff`]: what a file holds that is something else.
 
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod archive;
 mod convert;
 pub mod delta;

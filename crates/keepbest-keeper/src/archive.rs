@@ -294,13 +294,14 @@ fn read_member(
     }
 }
 
-/// Whether a restored file holds the weights that were saved; an error if it is damaged.
+/// Whether a restored file is the one that was saved, or of an earlier version holds the same weights; an error if it is damaged.
 fn is_as_saved(file: &Bytes, saved: &SavedEvent) -> Result<bool, ArchiveRunError> {
     let model = ModelFile::from_bytes(file.clone()).map_err(|source| ArchiveRunError::Model {
         checkpoint: saved.checkpoint.clone(),
         source: Box::new(source),
     })?;
-    Ok(model.weights_digest() == saved.weights)
+    let found = model.seal.as_ref().map(|seal| seal.file_digest);
+    Ok(model.weights_digest() == saved.weights && (saved.file.is_none() || saved.file == found))
 }
 
 /// The checkpoints of `members` that do not come back from an archive, each with the reason.
@@ -409,6 +410,7 @@ pub fn restore_on(
     run.append(Event::Pinned(PinnedEvent {
         checkpoint: saved.checkpoint.clone(),
     }))?;
+    let committed = committed.with_file(saved.file);
     run.record_saved(&committed, saved.step, saved.epoch, saved.weights)?;
     Ok(saved.checkpoint)
 }

@@ -6,8 +6,12 @@
 //! - [`prune_run`], [`pin`], [`explain`]: retention between trainings, and the reasons for it.
 //! - [`fsck`]: finding and mending what a crash left behind.
 
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod also;
 mod archive;
+mod audit;
 mod background;
 mod config;
 mod error;
@@ -28,6 +32,7 @@ pub use also::Also;
 pub use archive::{
     ArchiveRunError, Archived, archive_run, archive_run_on, read_archived, restore, restore_on,
 };
+pub use audit::{Contradiction, audit_file, audit_journal};
 pub use config::{KeeperConfig, ModelConstants, ParseSaveModeError, SaveMode};
 pub use error::{CreateError, FinishError, OfferError, ResumeError, SelectError};
 pub use evaluation::Evaluation;

@@ -102,7 +102,7 @@ impl Begun {
                 false => Err(BoxError::from("it holds other weights than were written")),
             }
         })?;
-        Ok(committed)
+        Ok(committed.with_file(Some(image.seal().file_digest)))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::archive::lost_in_archive;
 pub fn verify_checkpoint(path: &Path) -> Result<Verified, BoxError> {
     let file = ModelFile::open(path)?;
     let weights = file.weights_digest();
+    let digest = file.seal.as_ref().map(|seal| seal.file_digest);
     let metadata = file
         .metadata
         .ok_or("it was not written by keepbest: nothing in it can be verified")?;
@@ -28,6 +29,7 @@ pub fn verify_checkpoint(path: &Path) -> Result<Verified, BoxError> {
             Kind::Params => CheckpointKind::Params,
         },
         weights,
+        file: digest,
     })
 }
 

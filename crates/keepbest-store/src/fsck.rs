@@ -8,7 +8,7 @@ mod salvage;
 
 use std::path::Path;
 
-use keepbest_core::WeightsDigest;
+use keepbest_core::{FileDigest, WeightsDigest};
 
 pub use report::{Finding, FindingKind, FsckReport};
 
@@ -31,6 +31,8 @@ pub struct Verified {
     pub kind: CheckpointKind,
     /// The identity of its weights.
     pub weights: WeightsDigest,
+    /// The identity of the whole file, where it has one.
+    pub file: Option<FileDigest>,
 }
 
 /// Checks every byte of a file. The store knows bytes, not tensors, so the caller brings it.

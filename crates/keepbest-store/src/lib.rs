@@ -14,7 +14,11 @@
 //!
 //! [`RunWriter`] says in which order things are written and what that guarantees.
 
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod archive;
+mod attestation;
 mod error;
 pub mod faulty;
 mod file;
@@ -35,6 +39,7 @@ mod writer;
 pub use archive::{
     ARCHIVES_DIR, ArchiveLostEvent, ArchivedEvent, CommittedArchive, StagedArchive, archive_path,
 };
+pub use attestation::{Attestation, NotAttested, ParseAttestationError};
 pub use error::{
     BoxError, CommitError, CreateError, IoError, JournalError, OpenError, PromoteError, PruneError,
 };

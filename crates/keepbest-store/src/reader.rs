@@ -81,6 +81,12 @@ impl RunReader {
             .map_err(IoError::at("read", &path))
     }
 
+    /// The bytes of a file of the run.
+    pub(crate) fn bytes(&self, name: &str) -> Result<Vec<u8>, IoError> {
+        let path = self.path.join(name);
+        self.fs.read(&path).map_err(IoError::at("read", &path))
+    }
+
     /// The journal. A torn tail is reported in it, not cut.
     ///
     /// # Errors

@@ -5,6 +5,8 @@ use std::io::{self, BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use keepbest_core::FileDigest;
+
 use crate::error::{BoxError, CommitError, IoError};
 use crate::fs::{SharedFileSystem, WritableFile, sync_dir};
 use crate::layout::{CheckpointName, STAGED_PREFIX};
@@ -202,6 +204,7 @@ impl StagedCheckpoint {
         let committed = Committed {
             name: self.name,
             bytes,
+            file: None,
         };
         Ok((committed, verified))
     }
@@ -212,9 +215,17 @@ impl StagedCheckpoint {
 pub struct Committed {
     pub(crate) name: CheckpointName,
     pub(crate) bytes: u64,
+    pub(crate) file: Option<FileDigest>,
 }
 
 impl Committed {
+    /// With the identity of the whole file, for the journal.
+    #[must_use]
+    pub fn with_file(mut self, file: Option<FileDigest>) -> Self {
+        self.file = file;
+        self
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &CheckpointName {

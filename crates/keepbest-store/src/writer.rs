@@ -279,6 +279,7 @@ impl RunWriter {
                 Committed {
                     name: name.clone(),
                     bytes: stat.len,
+                    file: None,
                 },
                 verified,
             )),
@@ -314,6 +315,7 @@ impl RunWriter {
             kind: committed.name.kind(),
             bytes: committed.bytes,
             weights,
+            file: committed.file,
         };
         self.append(Event::Saved(event)).inspect_err(|_| {
             let _ = self.fs.remove_file(&committed.name.path(&self.path));

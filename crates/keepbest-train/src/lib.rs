@@ -7,11 +7,15 @@
 //!   answers.
 //! - [`find_model`] reads the MODEL grammar: a file, a run, `run@last`, `run@step:1200`.
 
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod architecture;
 pub mod average;
 mod config;
 mod costs;
 mod criterion;
+mod difference;
 mod environment;
 mod evaluate;
 mod foreign;
@@ -21,10 +25,12 @@ mod model_ref;
 mod noise;
 mod outcomes;
 mod overfitting;
+mod place;
 mod predict;
 mod provenance;
 mod report;
 mod run_files;
+mod run_name;
 mod seen;
 mod settings;
 mod suggest;
@@ -35,16 +41,20 @@ pub use architecture::{ArchitectureError, architecture, read_model_file, use_own
 pub use config::{Config, DEFAULT_DATA, DEFAULT_MODEL, DEVICES, DataDefaults, check_device};
 pub use costs::{LATENCY, fixed_costs, is_timed};
 pub use criterion::Criterion;
+pub use difference::MetricDifference;
 pub use environment::{Environment, Git};
 pub use evaluate::{EvaluateError, Evaluator, Measured};
 pub use foreign::{Opened, about_model, open_any};
 pub use model::{Model, ModelError, named_spec};
-pub use model_ref::{DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_run};
+pub use model_ref::{
+    DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_resumable, find_run,
+};
 pub use noise::{Compared, PairedTest, Selection, Trace, TraceError};
 pub use outcomes::{
     ClassIntervals, Comparison, Intervals, Outcomes, OutcomesError, Resampled, Wrong,
 };
 pub use overfitting::Overfitting;
+pub use place::{NotThere, Place, settle_places};
 pub use predict::{Guess, decide, top_k};
 pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
 pub use report::{
@@ -62,5 +72,5 @@ pub use thresholds::TunedThresholds;
 pub use trainer::{
     Carried, Ending, Event, Example, Finished, Fitted, Judged, Observer, Outcome, Overview,
     Profiled, Progress, RangeTest, RatePoint, RateRange, Recheck, ResumedFrom, Running, TimeSpent,
-    TrainError, TrainerState, Wish, default_augmentation, first_difference, lr_find, resume, train,
+    TrainError, TrainerState, Wish, default_augmentation, lr_find, resume, train,
 };

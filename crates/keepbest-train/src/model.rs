@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keepbest_core::classification::Thresholds;
+use keepbest_core::text::shell_word;
 use keepbest_data::{ImageShape, Preprocessing};
 use keepbest_formats::StateDict;
 use keepbest_formats::model_file::{Kind, ModelFile};
@@ -68,6 +69,12 @@ pub enum ModelError {
         path: PathBuf,
         /// What it was trained as, where recorded.
         trained_as: Option<String>,
+    },
+    /// The file has no architecture and no record of one, where what is recorded is what counts.
+    #[error("{path} holds weights alone, and nothing is recorded about them", path = path.display())]
+    NothingRecorded {
+        /// The file.
+        path: PathBuf,
     },
     /// A network was named for a file that brings its own.
     #[error("{path} is a full model of {own}, not of {named}", path = path.display())]
@@ -149,9 +156,9 @@ impl ModelError {
             Self::Pth { source, path } => match **source {
                 PthError::Dangerous { .. } => Some(format!(
                     "nothing in it was run; `keepbest inspect {}` shows what it holds",
-                    path.display()
+                    shell_word(path)
                 )),
-                PthError::Ambiguous { .. } => Some("pick one with --key".into()),
+                PthError::Ambiguous { .. } => Some("`keepbest import --key KEY` picks one".into()),
                 _ => None,
             },
             Self::Open(keepbest_formats::model_file::OpenError::Model {
@@ -165,6 +172,10 @@ impl ModelError {
             Self::NeedsNetwork { .. } => {
                 Some("name it with --model; `keepbest models` lists them".into())
             }
+            Self::NothingRecorded { path } => Some(format!(
+                "`keepbest import {} --model NAME --to FILE.safetensors` makes a full model of it",
+                shell_word(path)
+            )),
             Self::OtherNetwork { .. } => {
                 Some("leave --model out: the file brings its network".into())
             }
@@ -216,6 +227,8 @@ impl Model {
                 let own = own_model_file(path).map(|file| file.display().to_string());
                 Self::open(path, Some(&own.unwrap_or(network)))
             }
+            // No verb that opens a model so takes a network by name.
+            Err(ModelError::NeedsNetwork { path, .. }) => Err(ModelError::NothingRecorded { path }),
             other => other,
         }
     }

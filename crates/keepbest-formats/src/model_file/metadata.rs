@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use keepbest_core::WeightsDigest;
+use keepbest_core::{FileDigest, WeightsDigest};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -188,7 +188,10 @@ pub(super) fn to_json(metadata: &ModelMetadata, seal: &Seal) -> Result<String, s
 
 /// The JSON of a file to metadata and seal. The schema is looked at before anything else, so that a
 /// newer file is called that and not malformed.
-pub(super) fn from_json(json: &str) -> Result<(ModelMetadata, Seal), ModelFileError> {
+pub(super) fn from_json(
+    json: &str,
+    file_digest: FileDigest,
+) -> Result<(ModelMetadata, Seal), ModelFileError> {
     let Outline {
         keys,
         schema,
@@ -236,6 +239,7 @@ pub(super) fn from_json(json: &str) -> Result<(ModelMetadata, Seal), ModelFileEr
         producer: written.producer,
         weights_digest: written.weights_digest,
         tensors: written.tensors,
+        file_digest,
     };
     Ok((metadata, seal))
 }

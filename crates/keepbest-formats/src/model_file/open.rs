@@ -98,7 +98,12 @@ fn read(file: &Bytes, verify: Verify<'_>) -> Result<ModelFile, ModelFileError> {
     } = safetensors::read(file)?;
     let sealed = match (other.remove(HEADER_DIGEST_KEY), other.remove(METADATA_KEY)) {
         (None, None) => None,
-        (Some(_), Some(json)) if seal::is_sealed(header) => Some(metadata::from_json(&json)?),
+        (Some(digest), Some(json)) if seal::is_sealed(header) => {
+            let digest = digest.parse().map_err(|_| ModelFileError::NotSealed {
+                reason: "the header's digest is not one",
+            })?;
+            Some(metadata::from_json(&json, digest)?)
+        }
         (Some(_), Some(_)) => {
             return Err(ModelFileError::NotSealed {
                 reason: "the header's digest is not at its place",

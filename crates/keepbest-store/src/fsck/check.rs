@@ -315,6 +315,7 @@ impl Check<'_> {
                         kind: verified.kind,
                         bytes: stat.map_or(0, |stat| stat.len),
                         weights: verified.weights,
+                        file: verified.file,
                     }))?;
                 }
                 Err(problem) => {

@@ -128,6 +128,7 @@ impl Check<'_> {
             let committed = Committed {
                 name: saved.checkpoint.clone(),
                 bytes: saved.bytes,
+                file: saved.file,
             };
             writer
                 .promote(&committed, event)

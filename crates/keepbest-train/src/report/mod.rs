@@ -236,6 +236,16 @@ impl Report {
         curves
     }
 
+    /// Whether a page at `path` shows the best closely, and this one would not.
+    #[must_use]
+    pub fn shows_less_than(&self, path: &Path) -> bool {
+        let shows_best = |page: Vec<u8>| {
+            let mark = page::MEASURED.as_bytes();
+            page.windows(mark.len()).any(|part| part == mark)
+        };
+        self.closeups.is_empty() && std::fs::read(path).is_ok_and(shows_best)
+    }
+
     /// Writes the page to `path`: whole, or not at all. It is not synced to disk, since it can be made again at any time.
     ///
     /// # Errors

@@ -42,6 +42,9 @@ const SHOWN: [(&str, &str); 8] = [
     ("ece", "calibration error"),
 ];
 
+/// The heading over what was measured of the best.
+pub(super) const MEASURED: &str = "<h2>The best, measured</h2>\n";
+
 pub(super) fn page(report: &Report) -> String {
     let mut out = String::new();
     let title = escape(&report.name);
@@ -71,7 +74,7 @@ pub(super) fn page(report: &Report) -> String {
         );
     }
     if !report.closeups.is_empty() {
-        out.push_str("<h2>The best, measured</h2>\n");
+        out.push_str(MEASURED);
         metrics(&mut out, &report.closeups);
     }
     for closeup in &report.closeups {

@@ -1,4 +1,6 @@
-//! Which numbers make sense for a setting.
+//! Which numbers make sense for a setting, and which names for a run.
+
+use crate::run_name;
 
 /// What a setting's number must be, in words, and the test of it.
 type Range = (&'static str, &'static str, fn(f64) -> bool);
@@ -47,16 +49,22 @@ const RANGES: &[Range] = &[
     ),
 ];
 
-/// What the setting's number must be, when it is more than a number.
+/// What the setting must be, when it is more than a number or a text.
 pub(super) fn expected(name: &str) -> Option<&'static str> {
+    if name == "name" {
+        return Some(run_name::RULE);
+    }
     RANGES
         .iter()
         .find(|(key, ..)| *key == name)
         .map(|(_, expected, _)| *expected)
 }
 
-/// Whether the text, if it is a number, lies in the setting's range.
+/// Whether the text, if it is a number, lies in the setting's range, or is a run's name.
 pub(super) fn holds(name: &str, text: &str) -> bool {
+    if name == "name" {
+        return run_name::is_name(text.trim());
+    }
     match (
         RANGES.iter().find(|(key, ..)| *key == name),
         text.replace('_', "").parse::<f64>(),

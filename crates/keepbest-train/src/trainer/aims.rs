@@ -11,8 +11,30 @@ use crate::costs::Costs;
 use crate::noise::Smoothing;
 use crate::settings::{Mode, SettingsError, Smooth};
 
+/// More classes than any metric needs to be there, for checks before the data is read.
+pub(super) const MANY_CLASSES: usize = 20;
+
 /// What best means, and the smoothing of what decides.
 pub(super) fn objective(config: &Config) -> Result<(Objective, Option<Smoothing>), TrainError> {
+    Ok(read_objective(config).map_err(or_mistyped)?)
+}
+
+/// A metric that does not exist rather than one of which it is not known what is better.
+fn or_mistyped(error: ObjectiveError) -> ObjectiveError {
+    match &error {
+        ObjectiveError::UnknownDirection { expression }
+        | ObjectiveError::UnknownGoalDirection { expression } => {
+            let known = measurable(MANY_CLASSES);
+            let missing = known
+                .ok()
+                .and_then(|known| expression.evaluate(&known).err());
+            missing.map_or(error, ObjectiveError::from)
+        }
+        _ => error,
+    }
+}
+
+fn read_objective(config: &Config) -> Result<(Objective, Option<Smoothing>), ObjectiveError> {
     let direction = match config.mode {
         Mode::Auto => None,
         Mode::Max => Some(keepbest_core::Direction::Maximise),
@@ -26,7 +48,7 @@ pub(super) fn objective(config: &Config) -> Result<(Objective, Option<Smoothing>
     if let Some(smoothing) = &smoothing {
         objective = Objective::with_direction(smoothing.name(), objective.direction())?;
     }
-    let min_delta = config.min_delta.parse().map_err(ObjectiveError::MinDelta)?;
+    let min_delta = config.min_delta.parse()?;
     objective = objective.with_min_delta(min_delta)?;
     if let Some(tie_break) = &config.tie_break {
         objective = objective.with_tie_break(tie_break, None)?;
@@ -41,7 +63,7 @@ pub(super) fn others(config: &Config, first: &Objective) -> Result<Vec<Objective
         let objective = Objective::new(monitor).map_err(|error| match error {
             // `--mode` is the first one's.
             ObjectiveError::UnknownDirection { expression } => {
-                ObjectiveError::UnknownGoalDirection { expression }
+                or_mistyped(ObjectiveError::UnknownGoalDirection { expression })
             }
             error => error,
         })?;
@@ -61,7 +83,7 @@ fn constrained(mut objective: Objective, config: &Config) -> Result<Objective, O
 /// Parses the retention rules, the front first.
 pub(super) fn retention(config: &Config) -> Result<Vec<Policy>, TrainError> {
     let pareto = config.pareto.iter().map(|metrics| {
-        let pareto = metrics.parse::<Pareto>()?;
+        let pareto = metrics.parse::<Pareto>().map_err(or_mistyped)?;
         Ok::<_, TrainError>(Policy::Pareto(pareto))
     });
     let rules = config.keep.iter().map(|rule| {
@@ -83,6 +105,23 @@ pub(super) fn check_metrics<'a>(
     smoothing: Option<&Smoothing>,
     classes: usize,
 ) -> Result<(), TrainError> {
+    let mut metrics = measurable(classes)?;
+    if let Some(smoothing) = smoothing {
+        smoothing
+            .add(&mut metrics, &History::new())
+            .map_err(ObjectiveError::from)?;
+    }
+    for objective in objectives {
+        objective.judge(None, &metrics)?;
+    }
+    for pareto in fronts(retention) {
+        pareto.point(&metrics).map_err(ObjectiveError::from)?;
+    }
+    Ok(())
+}
+
+/// Every metric that an evaluation of so many classes has, with some value.
+fn measurable(classes: usize) -> Result<Metrics, TrainError> {
     let mut accumulator = ClassificationAccumulator::new(classes);
     let mut row = vec![0.0; classes];
     row[0] = 1.0;
@@ -97,18 +136,7 @@ pub(super) fn check_metrics<'a>(
     metrics.insert("train/loss", 0.0);
     metrics.insert("train/accuracy", 0.0);
     metrics.extend(Costs::NAMES.map(|name| (name, 0.0)));
-    if let Some(smoothing) = smoothing {
-        smoothing
-            .add(&mut metrics, &History::new())
-            .map_err(ObjectiveError::from)?;
-    }
-    for objective in objectives {
-        objective.judge(None, &metrics)?;
-    }
-    for pareto in fronts(retention) {
-        pareto.point(&metrics).map_err(ObjectiveError::from)?;
-    }
-    Ok(())
+    Ok(metrics)
 }
 
 /// The names of all metrics that something goes by.

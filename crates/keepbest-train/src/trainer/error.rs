@@ -121,9 +121,12 @@ pub enum TrainError {
         /// In words.
         what: String,
     },
+    /// The images are nowhere.
+    #[error(transparent)]
+    NotThere(#[from] crate::NotThere),
     /// The images are not those that the run was trained on.
     #[error(
-        "the {split} images are not those the run began with: {found}, recorded were {recorded}"
+        "the {split} images of {place} are not those the run began with: {found}, recorded were {recorded}"
     )]
     DataChanged {
         /// The split.
@@ -132,6 +135,8 @@ pub enum TrainError {
         recorded: String,
         /// Identity found.
         found: String,
+        /// Where they were read from.
+        place: String,
     },
 }
 
@@ -177,7 +182,10 @@ impl TrainError {
             Self::NothingInCommon { .. } => {
                 Some("start from a model of the same network, or leave --from out".into())
             }
-            Self::DataChanged { .. } => Some("bring the images back, or start a new run".into()),
+            Self::DataChanged { .. } => {
+                Some("say where the run's images lie now, with --data, or start a new run".into())
+            }
+            Self::NotThere(error) => Some(error.hint()),
             _ => None,
         }
     }

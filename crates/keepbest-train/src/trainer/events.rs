@@ -70,8 +70,8 @@ pub enum Event<'a> {
     Rechecked {
         /// Its file.
         path: &'a std::path::Path,
-        /// The metric that came out differently, with the value recorded and the value found.
-        difference: Option<&'a (String, f64, f64)>,
+        /// The metric that came out differently.
+        difference: Option<&'a crate::MetricDifference>,
     },
     /// Where the time went, at the end of a session of at least one step; for an observer that wants it.
     Profiled(&'a Profiled),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use keepbest_core::Metrics;
 use keepbest_core::classification::ClassificationOptions;
 use keepbest_data::Dataset as _;
-use keepbest_keeper::{BestRecord, RunView};
+use keepbest_keeper::{BestRecord, RunView, store};
 use keepbest_nn::{Predictor, StepError};
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use super::Outcome;
 use super::error::TrainError;
 use super::events::{Event, Observer};
 use super::run::{Run, in_words};
-use crate::costs::is_timed;
+use crate::difference::MetricDifference;
 use crate::evaluate::{EvaluateError, Evaluator, Measured};
 use crate::model::Model;
 use crate::noise::Selection;
@@ -102,8 +102,8 @@ pub struct Finished {
 pub struct Recheck {
     /// Its metrics on val, measured again.
     pub metrics: Metrics,
-    /// The first metric that differs: name, recorded, found. `None` when all are equal to the last bit.
-    pub difference: Option<(String, f64, f64)>,
+    /// The first metric that differs. `None` when all are equal to the last bit.
+    pub difference: Option<MetricDifference>,
 }
 
 /// An image with its label and the model's answer.
@@ -141,7 +141,7 @@ impl Run {
             };
             let metrics = measured.metrics("val");
             let again = Recheck {
-                difference: first_difference(&metrics, &best.metrics),
+                difference: MetricDifference::first("val", &metrics, &best.metrics),
                 metrics,
             };
             self.reporting.closeups.clear();
@@ -254,6 +254,54 @@ impl Run {
     }
 }
 
+impl Run {
+    /// Measures the best of earlier sessions once more, for the page: it must not be replaced by one that shows less. What fails
+    /// here is told, and stops nothing.
+    pub(super) fn show_best(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) {
+        let Some(best) = self.keeper.best() else {
+            return;
+        };
+        let mut measure = || -> Result<(), TrainError> {
+            let model = Model::open_trained(&best.path)?;
+            let mut predictor = model.predictor(64, self.setup.config.threads)?;
+            let tested = RunView::open(&self.path)
+                .is_ok_and(|view| was_tested(&view))
+                .then_some("test")
+                .filter(|_| self.setup.data.test.is_some());
+            for split in std::iter::once("val").chain(tested) {
+                let measured = measure_again(self, &model, &mut predictor, split, observer, stop)?;
+                let images = self.setup.data.split(split);
+                let (Some(measured), Some(images)) = (measured, images) else {
+                    continue;
+                };
+                match split {
+                    "val" => self.reporting.best(&measured, images, observer),
+                    _ => self.reporting.finished(&measured, split, images, observer),
+                }
+            }
+            self.reporting.thresholds.clone_from(&model.thresholds);
+            Ok(())
+        };
+        if let Err(error) = measure() {
+            self.reporting.tell(&error.to_string(), observer);
+        }
+    }
+}
+
+/// Whether the best of a run is the one that was tested when the run had come to its end.
+fn was_tested(view: &RunView) -> bool {
+    let latest = view
+        .entries()
+        .iter()
+        .rev()
+        .find(|entry| match &entry.event {
+            store::Event::Finished(event) => event.summary["test"].is_object(),
+            store::Event::Promoted(event) => event.reference == store::RefName::BEST,
+            _ => false,
+        });
+    latest.is_some_and(|entry| matches!(entry.event, store::Event::Finished(_)))
+}
+
 /// The reloaded best on a split; `None` when told to stop.
 fn measure_again(
     run: &Run,
@@ -277,15 +325,6 @@ fn measure_again(
         !stop.load(Ordering::Relaxed)
     })?;
     Ok(measured)
-}
-
-/// The first metric of `found` that `recorded` has with another value, to the last bit. Times are left out.
-pub fn first_difference(found: &Metrics, recorded: &Metrics) -> Option<(String, f64, f64)> {
-    found.iter().find_map(|(name, value)| {
-        let was = recorded.get(name)?;
-        let same = value == was || (value.is_nan() && was.is_nan());
-        (!same && !is_timed(name)).then(|| (name.to_owned(), was, value))
-    })
 }
 
 /// Answers for a few images, spread over the split.

@@ -29,7 +29,7 @@ pub use carry::Carried;
 pub use clock::{Profiled, TimeSpent};
 pub use error::TrainError;
 pub use events::{Event, Judged, Observer, Overview, Progress, Wish};
-pub use finish::{Ending, Example, Finished, Recheck, first_difference};
+pub use finish::{Ending, Example, Finished, Recheck};
 pub use lr_find::{RangeTest, RatePoint, RateRange, lr_find};
 pub use position::{Running, TrainerState};
 pub use resume::ResumedFrom;
@@ -85,8 +85,8 @@ pub fn train(
 
 /// Goes on with a run from its resume point, bit for bit as if it had never stopped.
 ///
-/// Its settings are those of its `run.toml`. Of `given`, only what does not change the model may be set: `threads`,
-/// `data-dir`, and `epochs` to train longer than planned (which makes the learning rates those of the longer plan).
+/// Its settings are those of its `run.toml`. Of `given`, only what does not change the model may be set: `threads`, `data` and
+/// `data-dir` (the images, wherever they lie now, must be the same), and `epochs` to train longer than planned (which makes the learning rates those of the longer plan).
 ///
 /// # Errors
 /// [`TrainError`]. What was saved until then is kept.

@@ -85,6 +85,9 @@ impl Reporting {
                 report.closeups.clone_from(&self.closeups);
                 report.thresholds.clone_from(&self.thresholds);
                 let path = run.join(REPORT_FILE);
+                if report.shows_less_than(&path) {
+                    return Ok(());
+                }
                 report.write(&path).map_err(|error| error.to_string())
             });
         if let Err(error) = written {

@@ -11,6 +11,7 @@ use super::position::TrainerState;
 use super::run::{Run, keeper_config};
 use super::setup::Setup;
 use crate::architecture::use_own_model;
+use crate::place::settle_places;
 use crate::provenance::{DataRecord, Provenance};
 use crate::settings::{Settings, SettingsError};
 
@@ -29,12 +30,14 @@ pub struct ResumedFrom {
 }
 
 /// Settings that may be given anew, because the model does not depend on them or because they make the run longer.
-const MAY_CHANGE: [&str; 8] = [
+const MAY_CHANGE: [&str; 9] = [
     "threads",
     "cache",
     "epochs",
     "max-minutes",
     "log",
+    // Their fingerprints prove the images, wherever they lie.
+    "data",
     "data-dir",
     "runs-dir",
     "name",
@@ -48,9 +51,14 @@ impl Run {
             path: path.into(),
             source,
         })?;
-        let recorded = Settings::from_file(&path.join("run.toml"))?;
+        let toml = path.join("run.toml");
+        let recorded = Settings::from_file(&toml)?;
         let mut settings = given_over(given, &recorded)?;
         use_own_model(&mut settings, path);
+        // What was written counts from the directory of then; what is given, from that of now.
+        if given.data.is_none() && given.data_dir.is_none() {
+            settle_places(&mut settings, &toml)?;
+        }
         // The keeper's own rule: a kill may have come between a saved checkpoint and the move of `last`.
         let point = RunView::open(path)
             .map_err(crate::RunFilesError::from)?
@@ -69,7 +77,7 @@ impl Run {
             Some(preprocessing_of(&last, &file)?),
         )?;
         setup.config.from = from.flatten();
-        check_images(&provenance, &setup.provenance)?;
+        check_images(&provenance, &setup)?;
         let dir = setup.config.data_dir.clone();
         setup.provenance = Provenance {
             data: DataRecord {
@@ -78,6 +86,7 @@ impl Run {
             },
             ..provenance
         };
+        setup.provenance.data.settle(&setup.config.data, path);
 
         let unfit = |what: String| TrainError::ResumePoint {
             path: last.clone(),
@@ -126,7 +135,8 @@ impl Run {
 
     /// Begins a run again that ended before anything was saved.
     fn anew(path: &Path, settings: &Settings) -> Result<Self, TrainError> {
-        let setup = Setup::new(settings, Path::new(""), None)?;
+        let mut setup = Setup::new(settings, Path::new(""), None)?;
+        setup.provenance.data.settle(&setup.config.data, path);
         let state = TrainerState::new(setup.config.epochs);
         let from = ResumedFrom {
             step: 0,
@@ -193,7 +203,8 @@ fn preprocessing_of(
 }
 
 /// The images must be those that the run began with.
-fn check_images(recorded: &Provenance, found: &Provenance) -> Result<(), TrainError> {
+fn check_images(recorded: &Provenance, setup: &Setup) -> Result<(), TrainError> {
+    let found = &setup.provenance;
     let name =
         |fingerprint: Option<&Fingerprint>| fingerprint.map_or("none".into(), ToString::to_string);
     for split in ["train", "val", "test"] {
@@ -206,6 +217,7 @@ fn check_images(recorded: &Provenance, found: &Provenance) -> Result<(), TrainEr
                 split: split.into(),
                 recorded: name(recorded),
                 found: name(found),
+                place: setup.config.data.clone(),
             });
         }
     }

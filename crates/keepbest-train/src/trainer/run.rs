@@ -28,6 +28,8 @@ use super::setup::Setup;
 use crate::architecture::keep_model;
 use crate::environment::Environment;
 use crate::log::{About, Ended, Logged, Loggers, now_ms};
+use crate::place::PLACES;
+use crate::run_name;
 use crate::settings::{AlsoKind, SaveKind};
 use crate::thresholds::TunedThresholds;
 
@@ -148,6 +150,7 @@ impl Run {
         }
         self.loggers = Loggers::start(&self.setup.log, self.about());
         self.gate = Gate::of(&self);
+        self.show_best(observer, stop);
         if observer.wants_profile() {
             self.setup.engine.start_profile();
         }
@@ -487,6 +490,7 @@ impl Pace {
 /// What the keeper needs to know about a run.
 pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
     let mut session = to_json(&Environment::of(&setup.engine));
+    session[PLACES] = to_json(&setup.provenance.places());
     if let Some(carried) = &setup.carried {
         session["carried"] = to_json(carried);
     }
@@ -536,7 +540,7 @@ fn first_free(
 ) -> Result<(PathBuf, Keeper), TrainError> {
     let mut number = 1u32;
     loop {
-        let path = runs_dir.join(format!("{network}-{number}"));
+        let path = runs_dir.join(run_name::of_network(network, number));
         if !path.exists() {
             match Keeper::create(&path, text, config.clone()) {
                 // Another run took the name in this moment.

@@ -15,7 +15,7 @@ use keepbest_nn::{
     Precision, Predictor, Tuning,
 };
 
-use super::aims::{check_metrics, named, objective, others, retention};
+use super::aims::{MANY_CLASSES, check_metrics, named, objective, others, retention};
 use super::budget::{self, Course, Fitted};
 use super::carry::Carried;
 use super::error::TrainError;
@@ -27,6 +27,7 @@ use crate::costs::Costs;
 use crate::environment::Environment;
 use crate::log::LogTo;
 use crate::noise::Smoothing;
+use crate::place::Place;
 use crate::provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
 use crate::seen::Seen;
 use crate::settings::{
@@ -65,6 +66,7 @@ impl Setup {
     ) -> Result<Self, TrainError> {
         let begun = Instant::now();
         let mut given = given.clone();
+        let name = given.name.clone();
         let budget = given.time_budget.take();
         if let Some(budget) = budget {
             if let Some(epochs) = given.epochs {
@@ -92,6 +94,13 @@ impl Setup {
         let (objective, smoothing) = objective(&first)?;
         let others = others(&first, &objective)?;
         let retention = retention(&first)?;
+        let objectives = std::iter::once(&objective).chain(&others);
+        check_metrics(
+            objectives.clone(),
+            &retention,
+            smoothing.as_ref(),
+            MANY_CLASSES,
+        )?;
         let log = log_to(&first)?;
         check_architecture(&first.model)?;
 
@@ -158,7 +167,6 @@ impl Setup {
         };
         let mut config = Config::resolve(given.clone(), &defaults)?;
 
-        let objectives = std::iter::once(&objective).chain(&others);
         check_metrics(
             objectives.clone(),
             &retention,
@@ -262,12 +270,13 @@ impl Setup {
             leaked = found;
             notes.extend(told);
         }
-        let provenance = Provenance {
+        let mut provenance = Provenance {
             keepbest: env!("CARGO_PKG_VERSION").into(),
             network: spec.name.clone(),
             data: DataRecord {
                 source: config.data.clone(),
                 dir: config.data_dir.clone(),
+                place: Place::default(),
                 split,
                 fingerprints: identity.fingerprints.clone(),
                 skipped: bundle.skipped,
@@ -283,6 +292,11 @@ impl Setup {
             config: config.to_settings().to_table(),
             environment: Some(Environment::of(&engine)),
         };
+        let run = runs_dir.join(name.as_deref().unwrap_or(&spec.name));
+        provenance.data.settle(&config.data, &run);
+        if let Some(parent) = &mut provenance.parent {
+            parent.place = Place::of(&parent.path, Some(&run));
+        }
         Ok(Self {
             config,
             data,

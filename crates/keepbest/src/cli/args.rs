@@ -91,8 +91,13 @@ pub enum Verb {
     Data(DataArgs),
     /// Check a model file against what was recorded; exit code 3 when it does not hold
     ///
-    /// First the digests of its bytes, then its metrics, measured again on the recorded split.
+    /// First the digests of its bytes; then the run's journal, against itself and against the file; then its metrics, measured again
+    /// on the recorded split. What was not checked is said.
     Verify(VerifyArgs),
+    /// Print a run's digests in one line, to keep where the run cannot be changed
+    ///
+    /// Whoever can write a run can make all its digests anew. `verify RUN --against LINE` tells whether it is still the same.
+    Attest(RunArgs),
     /// Train a run again from its run.toml; exit code 3 unless every evaluation and the best come out the same
     ///
     /// Settings, images and the model it starts from must be those recorded. The first difference ends it and is named.

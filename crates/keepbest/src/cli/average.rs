@@ -41,7 +41,7 @@ pub fn run(args: &AverageArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     }
     let all: Vec<&Model> = [&subject.model].into_iter().chain(&models).collect();
     if all.iter().any(|model| model.thresholds.is_some()) {
-        eprintln!(
+        say!(
             "thresholds are left out: all are measured by the likeliest class, and so the average decides; `keepbest thresholds` tunes it"
         );
     }
@@ -241,7 +241,7 @@ fn told(
     }
     output::lines(&table.lines())?;
     if !adopted {
-        eprintln!(
+        say!(
             "no average is better than the best alone on the {} val images: nothing is written",
             data.val.len()
         );

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use keepbest_core::EvaluationRecord;
 use keepbest_core::statistics::Interval;
+use keepbest_core::text::visible;
 use keepbest_keeper::RunView;
 use keepbest_store::RunStatus;
 use keepbest_train::{FileAtHand, Model, ModelPlace, SeenBefore, find_model};
@@ -13,7 +14,7 @@ use serde_json::Value;
 use crate::cli::args::CardArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::runs::recorded_intervals;
+use crate::cli::runs::{recorded_intervals, view};
 use crate::cli::words::{count, value};
 
 /// The metrics of a card: name here, Hugging Face's name for it.
@@ -67,8 +68,14 @@ fn results(place: &ModelPlace, model: &Model) -> Result<Vec<Results>, Failure> {
         .map(|provenance| &provenance.data.fingerprints);
     let images = |split: &str| prints.and_then(|prints| Some(prints.get(split)?.count));
     let mut results = Vec::new();
-    if let ModelPlace::Run { run, .. } = place
-        && let Ok(view) = RunView::open(run)
+    // A file in a run is told of as when the run was named.
+    let run = match place {
+        ModelPlace::Run { run, .. } => Some(view(run)?),
+        ModelPlace::File(file) => std::path::absolute(file)
+            .ok()
+            .and_then(|file| RunView::open(file.parent()?).ok()),
+    };
+    if let Some(view) = run
         && view.best().map(|best| best.weights) == Some(model.file.weights_digest())
         && let RunStatus::Finished(summary) = &view.state().status
         && summary["test"].is_object()
@@ -98,16 +105,15 @@ fn results(place: &ModelPlace, model: &Model) -> Result<Vec<Results>, Failure> {
 
 /// A JSON string is a YAML string.
 fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    visible(&Value::from(text).to_string()).into_owned()
 }
 
 /// One line of Markdown text.
 fn plain(text: &str) -> String {
     let mut safe = String::new();
-    for c in text.chars() {
+    for c in visible(text).chars() {
         match c {
             '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' => safe.extend(['\\', c]),
-            c if c.is_control() => safe.push(' '),
             c => safe.push(c),
         }
     }

@@ -19,7 +19,7 @@ use crate::cli::report::cannot_write;
 use crate::cli::runs::view;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{count, shorten, value};
+use crate::cli::words::{count, tail, value};
 use crate::cli::{model, output};
 
 /// p-values below it are called a difference.
@@ -100,7 +100,7 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             None => Chosen::new(model, &args.images, &args.unlike, args.split, terminal)?,
             Some(first) => first.with(model, &args.unlike, terminal)?,
         };
-        eprintln!(
+        say!(
             "measuring {name} on {}",
             count(chosen.len() as u64, "image")
         );
@@ -137,7 +137,7 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     if let (Some(file), Some((runs, metrics))) = (&args.html, &curves) {
         let page = overlay_page(runs, metrics, &told.join("\n"));
         std::fs::write(file, page).map_err(|error| cannot_write(file, &error))?;
-        eprintln!("wrote {}", file.display());
+        say!("wrote {}", file.display());
     }
 
     if args.json {
@@ -210,7 +210,7 @@ fn curves(args: &CompareArgs) -> Result<(Vec<Overlaid>, Vec<String>), Failure> {
 fn metrics_table(sides: &[Side], split: &str) -> Vec<String> {
     let width = (60 / sides.len()).clamp(8, 26);
     let mut heads = vec![split.to_owned()];
-    heads.extend(sides.iter().map(|side| shorten(&side.name, width)));
+    heads.extend(sides.iter().map(|side| tail(&side.name, width)));
     let mut table = Table::of(heads, 1);
     for bare in SHOWN {
         let name = format!("{split}/{bare}");
@@ -288,8 +288,14 @@ fn different_settings(args: &CompareArgs) -> Result<BTreeMap<String, Vec<String>
         let text = view
             .config()
             .map_err(|error| Failure::of(Exit::Failed, &error))?;
-        let table: toml::Table =
-            toml::from_str(&text).map_err(|error| Failure::of(Exit::Failed, &error))?;
+        let table: toml::Table = toml::from_str(&text).map_err(|error| {
+            let message = format!(
+                "{} is not TOML: {}",
+                run.join("run.toml").display(),
+                error.message()
+            );
+            Failure::new(Exit::Failed, message)
+        })?;
         let mut keys = BTreeMap::new();
         flatten("", &table, &mut keys);
         all.push(keys);
@@ -321,11 +327,11 @@ fn flatten(prefix: &str, table: &toml::Table, out: &mut BTreeMap<String, String>
 fn settings_table(args: &CompareArgs, settings: &BTreeMap<String, Vec<String>>) -> Vec<String> {
     let width = (50 / args.models.len()).clamp(8, 24);
     let mut heads = vec!["setting".to_owned()];
-    heads.extend(args.models.iter().map(|name| shorten(name, width)));
+    heads.extend(args.models.iter().map(|name| tail(name, width)));
     let mut table = Table::of(heads, 1);
     for (name, values) in settings {
-        let mut cells = vec![shorten(name, 20)];
-        cells.extend(values.iter().map(|value| shorten(value, width)));
+        let mut cells = vec![tail(name, 20)];
+        cells.extend(values.iter().map(|value| tail(value, width)));
         table.cells(cells);
     }
     table.lines()

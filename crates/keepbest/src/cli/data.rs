@@ -63,9 +63,9 @@ fn list(json: bool, terminal: &Terminal) -> Result<Exit, Failure> {
     output::lines(&table.lines())?;
     let hint = terminal.error_style().hint;
     for text in listings.iter().filter_map(|set| set.hint.as_ref()) {
-        eprintln!("{hint}hint:{hint:#} {text}");
+        say!("{hint}hint:{hint:#} {text}");
     }
-    eprintln!(
+    say!(
         "{hint}hint:{hint:#} your own images: --data FOLDER, one folder a class (FOLDER/cat/1.png), \n      \
          or FOLDER/train, val and test with such folders in them"
     );
@@ -138,7 +138,7 @@ fn info(data: &str, data_dir: Option<&Path>, json: bool) -> Result<Exit, Failure
     }
     output::lines(&table.lines())?;
     for note in &bundle.notes {
-        eprintln!("note: {note}");
+        say!("note: {note}");
     }
     Ok(Exit::Done)
 }

@@ -59,7 +59,7 @@ pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         }))?;
         return Ok(Exit::Done);
     }
-    eprintln!(
+    say!(
         "{} on {} ({})",
         model.path.display(),
         chosen.words(),
@@ -69,7 +69,7 @@ pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         terminal.note(&note);
     }
     if let Some(own) = &model.thresholds {
-        eprintln!("it decides by {}", own.words());
+        say!("it decides by {}", own.words());
     }
     output::lines(&tables::metrics(&metrics, &intervals.metrics))?;
     output::line("")?;

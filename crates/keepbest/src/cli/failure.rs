@@ -16,7 +16,7 @@ pub enum Exit {
     Usage = 2,
     /// A check was made and does not hold.
     CheckFailed = 3,
-    /// By Ctrl-C or SIGTERM.
+    /// By Ctrl-C, SIGTERM or another signal to stop.
     Interrupted = 130,
 }
 
@@ -65,14 +65,23 @@ impl Failure {
 
     /// Writes it to stderr.
     pub fn print(&self, terminal: &Terminal) {
+        self.tell("error:", terminal.error_style().bad, terminal);
+    }
+
+    /// Writes it to stderr as what did not keep the command from being done.
+    pub fn warn(&self, terminal: &Terminal) {
+        self.tell("warning:", terminal.error_style().warn, terminal);
+    }
+
+    fn tell(&self, word: &str, colour: anstyle::Style, terminal: &Terminal) {
         let style = terminal.error_style();
-        let (bad, hint, dim) = (style.bad, style.hint, style.dim);
-        eprintln!("{bad}error:{bad:#} {}", self.message);
+        let (hint, dim) = (style.hint, style.dim);
+        say!("{colour}{word}{colour:#} {}", self.message);
         for cause in &self.causes {
-            eprintln!("  {dim}because:{dim:#} {cause}");
+            say!("  {dim}because:{dim:#} {cause}");
         }
         if let Some(text) = &self.hint {
-            eprintln!("{hint}hint:{hint:#} {text}");
+            say!("{hint}hint:{hint:#} {text}");
         }
     }
 }

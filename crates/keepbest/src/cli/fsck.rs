@@ -39,7 +39,7 @@ fn tell(run: &str, report: &FsckReport, repair: bool) -> Result<(), Failure> {
         output::line(finding.to_string())?;
     }
     if let Some(owner) = &report.active_writer {
-        eprintln!("note: {owner} is writing to the run");
+        say!("note: {owner} is writing to the run");
     }
     let verified = count(report.verified.len() as u64, "checkpoint");
     match (report.is_clean(), repair) {
@@ -55,7 +55,7 @@ fn tell(run: &str, report: &FsckReport, repair: bool) -> Result<(), Failure> {
                 "{run}: {}; {verified} verified",
                 count(report.findings.len() as u64, "finding")
             ))?;
-            eprintln!("hint: keepbest fsck {run} --repair");
+            say!("hint: keepbest fsck {run} --repair");
             Ok(())
         }
     }

@@ -154,7 +154,7 @@ pub fn run(args: &ImportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     }
     let warn = terminal.error_style().warn;
     for note in &notes {
-        eprintln!("{warn}note:{warn:#} {note}");
+        say!("{warn}note:{warn:#} {note}");
     }
     if !comparison.is_exact() {
         output::lines(&told(&comparison))?;

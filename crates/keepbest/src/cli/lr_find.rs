@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::cli::args::LrFindArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::train::stop_on_signals;
+use crate::cli::signals::stop_on_signals;
 use crate::cli::words::{count, value};
 
 pub fn run(args: &LrFindArgs) -> Result<Exit, Failure> {
@@ -45,7 +45,7 @@ pub fn run(args: &LrFindArgs) -> Result<Exit, Failure> {
     }
     let steps = count(found.points.len() as u64, "step");
     if let (true, Some(last)) = (found.diverged, found.points.last()) {
-        eprintln!(
+        say!(
             "the loss ran away at {:.2e}, after {steps}",
             last.learning_rate
         );
@@ -55,7 +55,7 @@ pub fn run(args: &LrFindArgs) -> Result<Exit, Failure> {
             let least = found.points.iter().map(|point| point.smoothed);
             let least = least.fold(f64::INFINITY, f64::min);
             output::line(format!("--lr {rate:.2e}"))?;
-            eprintln!(
+            say!(
                 "there the loss fell fastest; its lowest was {}",
                 value(least)
             );

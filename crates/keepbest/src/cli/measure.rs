@@ -1,5 +1,7 @@
 //! A model and the images to measure it on: what `evaluate`, `compare`, `verify` and `report` have in common.
 
+use std::path::{Path, PathBuf};
+
 use keepbest_core::classification::{ClassificationOptions, DecisionMetric};
 use keepbest_data::{
     DataBundle, Fingerprint, Joined, Matched, PrepareError, PrepareOptions, Prepared, Subset,
@@ -94,6 +96,7 @@ impl Subject {
             if found != *expected {
                 return Ok(Some(ChangedSplit {
                     name,
+                    data: self.data.name.clone(),
                     found,
                     recorded: expected.clone(),
                 }));
@@ -112,16 +115,9 @@ impl Subject {
 /// The images that were named, or those that the model was trained with.
 pub fn opened(model: &Model, data: Option<&str>, sets: &DataDir) -> Result<DataBundle, Failure> {
     let recorded = model.provenance.as_ref().map(|provenance| &provenance.data);
-    let source = match (data, recorded) {
-        (Some(data), _) => data,
-        (None, Some(recorded)) => &*recorded.source,
-        (None, None) => &*provenance(model)?.data.source,
-    };
-    let dir = sets
-        .path()
-        .or_else(|| recorded.and_then(|recorded| recorded.dir.as_deref()));
+    let (source, dir) = located(model, data, sets)?;
     let unreadable = recorded.map_or_else(Default::default, DataRecord::unreadable);
-    keepbest_data::open_to_measure(source, dir, unreadable)
+    keepbest_data::open_to_measure(&source, dir.as_deref(), unreadable)
         .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))
 }
 
@@ -165,9 +161,36 @@ pub fn measure(model: &Model, images: &Subset, how: How) -> Result<Measured, Fai
         .ok_or_else(|| Failure::new(Exit::Failed, "nothing was measured"))
 }
 
+/// The images that were named, or where those of the training lie now: what [`keepbest_data::open_with`] takes.
+pub fn located(
+    model: &Model,
+    data: Option<&str>,
+    sets: &DataDir,
+) -> Result<(String, Option<PathBuf>), Failure> {
+    let given = sets.path().map(Path::to_owned);
+    if let Some(data) = data {
+        let recorded = model.provenance.iter().map(|provenance| &provenance.data);
+        // The same set by its name lies where it lay.
+        let mut same = recorded.filter(|recorded| recorded.source == data);
+        let dir = same
+            .next()
+            .and_then(|same| same.locate(&model.path).ok()?.1);
+        return Ok((data.to_owned(), given.or(dir)));
+    }
+    let recorded = &provenance(model)?.data;
+    if given.is_some() && keepbest_data::is_named(&recorded.source) {
+        return Ok((recorded.source.clone(), given));
+    }
+    recorded
+        .locate(&model.path)
+        .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))
+}
+
 /// A split that holds other images, labels or classes than those recorded.
 pub struct ChangedSplit {
     pub name: &'static str,
+    /// Where they were read from.
+    pub data: String,
     pub found: Fingerprint,
     pub recorded: Fingerprint,
 }
@@ -175,8 +198,8 @@ pub struct ChangedSplit {
 impl ChangedSplit {
     pub fn words(&self) -> String {
         format!(
-            "the {} images are not those recorded: {}, recorded were {}",
-            self.name, self.found, self.recorded
+            "the {} images are not those recorded: {} in {}, recorded were {}",
+            self.name, self.found, self.data, self.recorded
         )
     }
 }

@@ -1,7 +1,12 @@
 //! Reading the command line, doing it, and telling how it went.
 
+// First, for its macro.
+#[macro_use]
+mod output;
+
 mod archive;
 mod args;
+mod attest;
 mod average;
 mod card;
 mod compare;
@@ -24,7 +29,6 @@ mod measure;
 mod measured;
 mod model;
 mod models;
-mod output;
 mod painter;
 mod pin;
 mod png;
@@ -36,6 +40,7 @@ mod reproduce;
 mod runs;
 mod settings_args;
 mod show;
+mod signals;
 mod table;
 mod terminal;
 mod thresholds;
@@ -56,6 +61,7 @@ use terminal::Terminal;
 /// Runs the program.
 pub fn main() -> ExitCode {
     let terminal = Terminal::detect();
+    signals::survive_file_size_limit();
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // A damaged image may stop a decoder: that is told as an error of ours.
@@ -104,6 +110,7 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Models(args) => models::run(args),
         Verb::Data(args) => data::run(args, terminal),
         Verb::Verify(args) => verify::run(args, terminal),
+        Verb::Attest(args) => attest::run(args),
         Verb::Card(args) => card::run(args),
         Verb::Reproduce(args) => reproduce::run(args, terminal),
         Verb::Explain(args) => explain::run(args),

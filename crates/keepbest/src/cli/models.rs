@@ -10,7 +10,7 @@ use crate::cli::draw;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::table::Table;
-use crate::cli::words::{bytes, count, shorten, thousands};
+use crate::cli::words::{bytes, count, shorten, tail, thousands};
 
 pub fn run(args: &ModelsArgs) -> Result<Exit, Failure> {
     match &args.verb {
@@ -110,16 +110,6 @@ fn show(network: &Network, table: bool, json: bool) -> Result<Exit, Failure> {
     output::lines(&table.lines())?;
     output::line(format!("\n{whole}"))?;
     Ok(Exit::Done)
-}
-
-/// The end of a name, which tells it from its neighbours.
-fn tail(name: &str, width: usize) -> String {
-    let length = name.chars().count();
-    if length <= width {
-        return name.to_owned();
-    }
-    let end: String = name.chars().skip(length + 1 - width).collect();
-    format!("…{end}")
 }
 
 /// The network that is named, for the input and classes that are given, that a model file says, or that are usual.

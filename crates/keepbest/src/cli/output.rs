@@ -1,17 +1,46 @@
-//! Data on stdout. A reader that goes away (`keepbest list | head -1`) ends the program quietly.
+//! All that the program writes: data on stdout, words on stderr.
+//!
+//! Nothing else in the program writes there (a lint denies it), because output that fails must not end what it tells of: a
+//! run whose terminal is gone, whose pipe nobody reads or whose log is on a full disk goes on, saves and journals.
 
+use std::fmt;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
 use crate::cli::failure::{Exit, Failure};
 
-/// Writes bytes as they are.
+/// Words on stderr, a line of them: as `eprintln!`, which panics where this goes on.
+macro_rules! say {
+    ($($words:tt)*) => { $crate::cli::output::words(format_args!($($words)*)) };
+}
+
+/// Writes a line of words to stderr; what [`say!`] stands for. Words that cannot be written are lost.
+pub fn words(words: fmt::Arguments<'_>) {
+    // In one piece: lines of several threads and programs stay apart.
+    let _ = io::stderr().write_all(format!("{words}\n").as_bytes());
+}
+
+/// Whether the reader of stdout has gone away (`keepbest list | head -1`).
+static UNREAD: AtomicBool = AtomicBool::new(false);
+
+/// Whether nobody reads stdout any more. What is written then is lost, quietly; who has much more to write may stop.
+pub fn is_unread() -> bool {
+    UNREAD.load(Ordering::Relaxed)
+}
+
+/// Writes bytes to stdout as they are. A reader that has gone away is no error: what was begun is done, and its exit code
+/// stays what it is.
 pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    if is_unread() {
+        return Ok(());
+    }
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            std::process::exit(Exit::Done as i32)
+            UNREAD.store(true, Ordering::Relaxed);
+            Ok(())
         }
         Err(error) => Err(Failure {
             causes: vec![error.to_string()],

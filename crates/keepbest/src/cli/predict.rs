@@ -59,6 +59,9 @@ pub fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let (mut failed, mut logits) = (0usize, Vec::new());
     let size = model.preprocessing.input.size();
     for chunk in inputs.chunks(batch_size) {
+        if output::is_unread() {
+            break;
+        }
         // What cannot be read is told in its place, and the others are still answered.
         let mut pixels = Vec::with_capacity(chunk.len() * size);
         let read: Vec<Result<Option<ImageShape>, Failure>> = chunk

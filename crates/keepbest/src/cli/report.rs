@@ -19,18 +19,31 @@ pub fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let view = view(&path)?;
     let mut report = Report::of(&view);
     report.selection = Selection::of(&view);
+    let page = args
+        .to
+        .clone()
+        .unwrap_or_else(|| path.join(keepbest_train::REPORT_FILE));
     if let Err(failure) = measure(args, &view, &mut report) {
+        report.closeups.clear();
+        if report.shows_less_than(&page) {
+            let message = format!(
+                "{} stays as it is: it shows the best closely, and a new page could not",
+                page.display()
+            );
+            let causes = std::iter::once(failure.message).chain(failure.causes);
+            return Err(Failure {
+                causes: causes.collect(),
+                hint: failure.hint,
+                ..Failure::new(failure.exit, message)
+            });
+        }
         // Without its images a run still has its curves.
-        failure.print(terminal);
+        failure.warn(terminal);
         report.notes.push(format!(
             "The best is not shown closely: {}.",
             failure.message
         ));
     }
-    let page = args
-        .to
-        .clone()
-        .unwrap_or_else(|| path.join(keepbest_train::REPORT_FILE));
     report
         .write(&page)
         .map_err(|error| cannot_write(&page, &error))?;
@@ -70,7 +83,12 @@ fn measure(args: &ReportArgs, view: &RunView, report: &mut Report) -> Result<(),
     let model = Model::open_trained(&best.path)?;
     report.provenance.clone_from(&model.provenance);
     report.thresholds.clone_from(&model.thresholds);
-    let subject = Subject::new(model, None, &args.sets)?;
+    let subject = Subject::new(model, args.images.data.as_deref(), &args.images.sets)?;
+    // Of other images the page would not be this run's.
+    if let Some(changed) = subject.changed_split(&["test", "val"])? {
+        let hint = "--data says where they lie now".to_owned();
+        return Err(Failure::new(Exit::CheckFailed, changed.words()).with_hint(hint));
+    }
     for split in ["test", "val"] {
         if let Some(images) = subject.data.split(split) {
             let how = How {

@@ -8,8 +8,8 @@ use keepbest_core::{History, Objective};
 use keepbest_keeper::RunView;
 use keepbest_store::RunStatus;
 use keepbest_train::{
-    Event, LATENCY, Model, Observer, Outcome, Provenance, ScheduleKind, Settings, TrainError, Wish,
-    changed_settings, first_difference, is_timed, train, use_own_model,
+    Event, LATENCY, MetricDifference, Model, Observer, Outcome, Provenance, ScheduleKind, Settings,
+    TrainError, Wish, changed_settings, is_timed, settle_places, train, use_own_model,
 };
 use serde_json::json;
 
@@ -19,8 +19,8 @@ use crate::cli::measure::Subject;
 use crate::cli::output;
 use crate::cli::painter::Painter;
 use crate::cli::runs::view;
+use crate::cli::signals::stop_on_signals;
 use crate::cli::terminal::Terminal;
-use crate::cli::train::stop_on_signals;
 use crate::cli::words::count;
 
 /// Where the two runs part.
@@ -109,10 +109,10 @@ fn before(
         let what = changed.key.clone();
         return Ok(Some(Difference { what, told }));
     }
-    if let Some(difference) = parent(&recorded)? {
+    if let Some(difference) = parent(&recorded, &model.path)? {
         return Ok(Some(difference));
     }
-    let subject = Subject::new(model, None, &args.sets)?;
+    let subject = Subject::new(model, args.images.data.as_deref(), &args.images.sets)?;
     Ok(subject
         .changed_split(&["train", "val", "test"])?
         .map(|split| Difference {
@@ -121,16 +121,20 @@ fn before(
         }))
 }
 
-fn parent(recorded: &Provenance) -> Result<Option<Difference>, Failure> {
+fn parent(recorded: &Provenance, run: &Path) -> Result<Option<Difference>, Failure> {
     let Some(parent) = &recorded.parent else {
         return Ok(None);
     };
-    let found = Model::open_trained(&parent.path)?.file.weights_digest();
+    let path = parent.locate(run).map_err(|error| {
+        let hint = "bring the model back that it starts from".to_owned();
+        Failure::of(Exit::Failed, &error).with_hint(hint)
+    })?;
+    let found = Model::open_trained(&path)?.file.weights_digest();
     Ok((found != parent.digest).then(|| Difference {
         what: "the model it starts from".into(),
         told: format!(
             "{} holds {found}, recorded was {}",
-            parent.path.display(),
+            path.display(),
             parent.digest
         ),
     }))
@@ -161,6 +165,17 @@ fn again(
         std::process::id()
     )));
     use_own_model(&mut settings, path);
+    let (data, dir) = (args.images.data.clone(), args.images.sets.path());
+    let written = settings.data.clone();
+    if data.is_some() || dir.is_some() {
+        (settings.data, settings.data_dir) = (None, None);
+    }
+    settle_places(&mut settings, &path.join("run.toml"))
+        .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
+    if data.is_some() || dir.is_some() {
+        settings.data = data.or(written);
+        settings.data_dir = dir.map(|dir| Some(dir.to_owned()));
+    }
     settings.name = Some("run".into());
     settings.runs_dir = Some(scratch.0.clone());
     // These do not change what is trained.
@@ -178,9 +193,6 @@ fn again(
     }
     if let Some(threads) = args.threads {
         settings.threads = Some(Some(threads.into()));
-    }
-    if let Some(dir) = args.sets.path() {
-        settings.data_dir = Some(Some(dir.to_owned()));
     }
     let stop = stop_on_signals()?;
     let mut watch = Watch {
@@ -314,10 +326,10 @@ impl Observer for Watch<'_> {
                 );
                 Some(Difference { what, told })
             } else {
-                first_difference(&judged.metrics, &recorded.metrics).map(|(name, was, is)| {
+                MetricDifference::first_of_all(&judged.metrics, &recorded.metrics).map(|it| {
                     Difference {
                         what,
-                        told: format!("{name} is {is}, {was} was recorded"),
+                        told: it.to_string(),
                     }
                 })
             };

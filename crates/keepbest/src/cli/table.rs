@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-/// A table; the first row is its head.
+use keepbest_core::text::visible;
+
+/// A table; the first row is its head. Its cells are as they are shown, so that their widths are.
 #[derive(Debug, Default)]
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -15,7 +17,7 @@ impl Table {
         let right = heads.iter().map(|head| head.starts_with('>')).collect();
         let head = heads
             .iter()
-            .map(|head| head.trim_start_matches('>').into())
+            .map(|head| visible(head.trim_start_matches('>')).into())
             .collect();
         Self {
             rows: vec![head],
@@ -28,20 +30,23 @@ impl Table {
         let right = (0..heads.len())
             .map(|column| column >= right_from)
             .collect();
-        Self {
-            rows: vec![heads],
+        let mut table = Self {
+            rows: Vec::new(),
             right,
-        }
+        };
+        table.cells(heads);
+        table
     }
 
     /// One more row, of as many cells as there are heads.
     pub fn cells(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        let shown = cells.iter().map(|cell| visible(cell).into());
+        self.rows.push(shown.collect());
     }
 
     /// One more row.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
+        self.cells(cells.into());
     }
 
     /// The lines, those that are longer than `width` broken at blanks of their last cell.
@@ -128,6 +133,16 @@ mod tests {
         assert_eq!(
             table.lines(),
             ["name       size", "a             1", "long one  12345"]
+        );
+    }
+
+    #[test]
+    fn what_is_not_seen_is_written_out_and_has_its_width() {
+        let mut table = Table::of(vec!["class".into(), "\u{9b}".into()], 1);
+        table.row(["\u{1b}[31mred".into(), "1".into()]);
+        assert_eq!(
+            table.lines(),
+            ["class           \\u009b", "\\u001b[31mred       1"]
         );
     }
 }

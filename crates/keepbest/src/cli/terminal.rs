@@ -69,6 +69,6 @@ impl Terminal {
     /// Says on stderr what the user should know.
     pub fn note(&self, text: &str) {
         let warn = self.err.warn;
-        eprintln!("{warn}note:{warn:#} {text}");
+        say!("{warn}note:{warn:#} {text}");
     }
 }

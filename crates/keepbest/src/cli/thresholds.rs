@@ -140,7 +140,7 @@ fn told(args: &ThresholdsArgs, model: &Model, tuned: &TunedThresholds) -> Result
     ]);
     output::lines(&table.lines())?;
     if tuned.values.are_alike() {
-        eprintln!("none were found that are better than to decide for the likeliest class");
+        say!("none were found that are better than to decide for the likeliest class");
     }
     Ok(Exit::Done)
 }

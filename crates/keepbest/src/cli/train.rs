@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use keepbest_train::{DEFAULT_RUNS_DIR, Finished, Observer, Outcome, Profiled, Settings, find_run};
+use keepbest_train::{
+    DEFAULT_RUNS_DIR, Finished, Observer, Outcome, Profiled, Settings, find_run, settle_places,
+};
 use serde_json::{Value, json};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::cli::args::TrainArgs;
 use crate::cli::failure::{Exit, Failure};
@@ -15,15 +16,16 @@ use crate::cli::output;
 use crate::cli::painter::Painter;
 use crate::cli::profile::{self, Profiling};
 use crate::cli::runs::best_json;
+use crate::cli::signals::stop_on_signals;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::tui::Tui;
-use crate::cli::words::{count, shorten, wrapped};
+use crate::cli::words::{count, shorten, tail, wrapped};
 
 pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;
     if let Some(config) = &args.config {
-        let file = Settings::from_file(config)?;
+        let mut file = Settings::from_file(config)?;
         if let (Some(Some(recipe)), Some(_)) = (given.recipe, file.recipe) {
             let message = format!(
                 "--recipe {recipe} would change nothing: {} is of a run, and has every setting",
@@ -32,6 +34,12 @@ pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             let hint = "leave --config out, or give the settings to change as flags";
             return Err(Failure::new(Exit::Usage, message).with_hint(Some(hint.into())));
         }
+        // What was written there counts from the directory of then; what is given, from that of now.
+        if given.data.is_some() || given.data_dir.is_some() {
+            (file.data, file.data_dir) = (None, None);
+        }
+        settle_places(&mut file, config)
+            .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
         given = given.over(file);
     }
     let mut profiled = None;
@@ -94,22 +102,6 @@ fn preface() -> String {
     )
 }
 
-/// A flag that Ctrl-C and SIGTERM set. The second of them ends the program at once.
-pub fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the flag is not yet set when the first signal asks whether it is.
-        signal_hook::flag::register_conditional_shutdown(
-            signal,
-            Exit::Interrupted as i32,
-            stop.clone(),
-        )
-        .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-        .map_err(|error| Failure::of(Exit::Failed, &error))?;
-    }
-    Ok(stop)
-}
-
 fn interrupted(
     args: &TrainArgs,
     run: &Path,
@@ -118,13 +110,19 @@ fn interrupted(
     failures: &[String],
     profiled: Option<&Profiled>,
 ) -> Result<Exit, Failure> {
-    if args.json {
-        let mut told = json!({"ended": "interrupted", "run": run, "step": step, "epoch": epoch});
-        add_profile(&mut told, profiled);
-        output::json(&told)?;
-    } else if let Some(profiled) = profiled {
-        output::lines(&profile::table(profiled))?;
-    }
+    let told = || -> Result<(), Failure> {
+        if args.json {
+            let mut told =
+                json!({"ended": "interrupted", "run": run, "step": step, "epoch": epoch});
+            add_profile(&mut told, profiled);
+            output::json(&told)
+        } else if let Some(profiled) = profiled {
+            output::lines(&profile::table(profiled))
+        } else {
+            Ok(())
+        }
+    };
+    let told = told();
     if let Some(failure) = failures.last() {
         return Err(Failure::new(
             Exit::Failed,
@@ -133,14 +131,14 @@ fn interrupted(
     }
     if !args.quiet {
         let last = run.join("last.safetensors");
-        eprintln!(
+        say!(
             "interrupted in epoch {epoch} after {}; saved {}",
             count(step, "step"),
             last.display()
         );
-        eprintln!("go on with: keepbest train --resume {}", run.display());
+        say!("go on with: keepbest train --resume {}", run.display());
     }
-    Ok(Exit::Interrupted)
+    told.map(|()| Exit::Interrupted)
 }
 
 fn finish(
@@ -149,23 +147,40 @@ fn finish(
     profiled: Option<&Profiled>,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
+    // What became of the run counts, whether or not it can be shown.
+    let shown = show(args, finished, profiled, terminal);
+    judge(args, finished, terminal)?;
+    shown.map(|()| Exit::Done)
+}
+
+fn show(
+    args: &TrainArgs,
+    finished: &Finished,
+    profiled: Option<&Profiled>,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
     if args.json {
         let mut told = finished_json(finished);
         add_profile(&mut told, profiled);
-        output::json(&told)?;
-    } else {
-        if !args.quiet {
-            eprintln!();
-            output::lines(&told(finished))?;
-        }
-        // It was asked for, quiet or not.
-        if let Some(profiled) = profiled {
-            output::lines(&profile::table(profiled))?;
-        }
-        if !args.quiet {
-            next_commands(finished, terminal);
-        }
+        return output::json(&told);
     }
+    let mut shown = Ok(());
+    if !args.quiet {
+        say!("");
+        shown = output::lines(&told(finished));
+    }
+    // It was asked for, quiet or not.
+    if let Some(profiled) = profiled {
+        shown = shown.and_then(|()| output::lines(&profile::table(profiled)));
+    }
+    if !args.quiet {
+        next_commands(finished, terminal);
+    }
+    shown
+}
+
+/// Whether all went well.
+fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(), Failure> {
     if !finished.best_is_saved {
         let message = match &finished.best {
             Some(best) => format!(
@@ -208,27 +223,27 @@ fn finish(
     {
         let warn = terminal.error_style().warn;
         let lines = wrapped(&warning, 70).join("\n         ");
-        eprintln!("{warn}warning:{warn:#} {lines}");
+        say!("{warn}warning:{warn:#} {lines}");
     }
     for found in finished.seen_before.iter().filter(|_| !args.quiet) {
         let warning =
             format!("a model that it comes from was {found}: the score on them flatters it");
         let warn = terminal.error_style().warn;
         let lines = wrapped(&warning, 70).join("\n         ");
-        eprintln!("{warn}warning:{warn:#} {lines}");
+        say!("{warn}warning:{warn:#} {lines}");
     }
-    if let Some((name, recorded, found)) = finished
+    if let Some(difference) = finished
         .recheck
         .as_ref()
         .and_then(|recheck| recheck.difference.as_ref())
     {
         let message = format!(
-            "{} read back has {name} {found}, {recorded} was recorded",
+            "{} read back and measured again: {difference}",
             best.path.display()
         );
         return Err(Failure::new(Exit::CheckFailed, message));
     }
-    Ok(Exit::Done)
+    Ok(())
 }
 
 /// The result in a few lines: best, test, answers.
@@ -297,7 +312,7 @@ fn told(finished: &Finished) -> Vec<String> {
                 "  (wrong)"
             };
             table.row([
-                shorten(&example.source, 30),
+                tail(&example.source, 30),
                 shorten(&example.label, 16),
                 format!("{}{right}", shorten(&example.guess.label, 16)),
                 format!("{:.1}%", 100.0 * example.guess.probability),
@@ -311,17 +326,17 @@ fn told(finished: &Finished) -> Vec<String> {
 fn next_commands(finished: &Finished, terminal: &Terminal) {
     let dim = terminal.error_style().dim;
     let name = finished.run.display();
-    eprintln!("\n{dim}try next{dim:#}");
-    eprintln!("  keepbest show {name}");
-    eprintln!("  keepbest evaluate {name}");
+    say!("\n{dim}try next{dim:#}");
+    say!("  keepbest show {name}");
+    say!("  keepbest evaluate {name}");
     if keepbest_data::list(None)
         .iter()
         .any(|set| set.name == finished.data)
     {
-        eprintln!("  keepbest data sample {} --to samples", finished.data);
-        eprintln!("  keepbest predict {name} samples");
+        say!("  keepbest data sample {} --to samples", finished.data);
+        say!("  keepbest predict {name} samples");
     } else {
-        eprintln!("  keepbest predict {name} IMAGE...");
+        say!("  keepbest predict {name} IMAGE...");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use keepbest_store::Attestation;
 
 use super::shared::{Compute, Images, Part, RunsDir, Threads, Unlike};
 
@@ -105,6 +106,12 @@ pub struct VerifyArgs {
     /// Check the digests alone
     #[arg(long)]
     pub digest_only: bool,
+    /// Also measure test again, against the figures that the run recorded at its end
+    #[arg(long, conflicts_with = "digest_only")]
+    pub test: bool,
+    /// Also check that the run is the one that this line of `keepbest attest` is about
+    #[arg(long, value_name = "LINE")]
+    pub against: Option<Attestation>,
     #[command(flatten)]
     pub of: TrainedArgs,
 }

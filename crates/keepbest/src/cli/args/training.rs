@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::run::RunArgs;
-use super::shared::DataDir;
+use super::shared::Images;
 use crate::cli::settings_args::SettingsArgs;
 
 /// Of a flag given twice, the last one counts, so that a line can be taken up again with something added.
@@ -58,9 +58,10 @@ pub struct LrFindArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("data", |data| data.help("Where the data lies now, when not where it was")))]
 pub struct ReproduceArgs {
     #[command(flatten)]
-    pub sets: DataDir,
+    pub images: Images,
     /// Threads; those of the run by default. The result does not depend on them
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,

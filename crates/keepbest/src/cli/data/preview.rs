@@ -52,7 +52,7 @@ pub fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
         }))?;
     } else {
         output::line(args.to.display().to_string())?;
-        eprintln!(
+        say!(
             "{} images of epoch {}, augment {augmentation}",
             batch.len(),
             args.epoch

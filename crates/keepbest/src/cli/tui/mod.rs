@@ -2,7 +2,7 @@
 //!
 //! A thread of its own draws ten times a second and reads the keys, so that both go on while a long step or an evaluation does.
 //! However the program ends, the screen is given back first: when this is dropped, from the hook of a panic, and before a second
-//! Ctrl-C or SIGTERM ends it at once. After a panic, of whatever thread, nothing more is drawn over what it said.
+//! Ctrl-C or other signal to stop ends it at once. After a panic, of whatever thread, nothing more is drawn over what it said.
 
 mod draw;
 mod resources;
@@ -12,7 +12,6 @@ mod watch;
 mod tests;
 
 use std::io::{IsTerminal as _, Stderr, stderr, stdin};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -26,10 +25,11 @@ use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use ratatui::crossterm::{cursor, execute};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::SIGXCPU;
 use signal_hook::iterator::Signals;
 
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::signals;
 use resources::Meter;
 use watch::Watch;
 
@@ -62,7 +62,7 @@ impl Shared {
         self.panicked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ctrl-C or SIGTERM: first in order, then at once.
+    /// Ctrl-C or another signal to stop: first in order, then at once.
     fn told_to_stop(&self) {
         if self.stop.swap(true, Ordering::Relaxed) {
             give_back();
@@ -114,7 +114,7 @@ impl Tui {
             );
         }
         let failed = |error: std::io::Error| Failure::of(Exit::Failed, &error);
-        let signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+        let signals = Signals::new(signals::stopping()).map_err(failed)?;
         let shared = Arc::new(Shared {
             watch: Mutex::new(Watch::new()),
             stop,
@@ -150,7 +150,7 @@ impl Tui {
                 .iter()
                 .filter(|line| line.starts_with("warning"))
             {
-                eprintln!("{line}");
+                say!("{line}");
             }
         }
     }
@@ -211,13 +211,16 @@ fn show(shared: &Shared, mut screen: Screen, mut signals: Signals) {
     let mut meter = Meter::default();
     let mut looked: Option<Instant> = None;
     while !shared.over.load(Ordering::Relaxed) {
-        for _ in signals.pending() {
+        for signal in signals.pending() {
+            if signal == SIGXCPU {
+                signals::quiet_cpu_limit();
+            }
             shared.told_to_stop();
         }
         if looked.is_none_or(|looked| looked.elapsed() > Duration::from_secs(1)) {
             looked = Some(Instant::now());
-            let run = shared.watch().run.clone();
-            let resources = meter.look(Path::new(&run));
+            let run = shared.watch().directory.clone();
+            let resources = meter.look(&run);
             shared.watch().resources = resources;
         }
         let drawn = {
