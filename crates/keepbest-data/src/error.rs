@@ -49,6 +49,14 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
+    /// The source has images to measure on and none to train on.
+    #[error("{origin}: there are {split} images alone, and none to train on")]
+    NothingToTrainOn {
+        /// The source.
+        origin: String,
+        /// The split that there is.
+        split: &'static str,
+    },
     /// A class folder of the training set holds no image.
     #[error("{}: class `{class}` has no images", path.display())]
     EmptyClass {
@@ -233,6 +241,9 @@ impl DataError {
             ),
             Self::Unrecognised { .. } | Self::Empty { .. } => Some(format!("accepted: {ACCEPTED}")),
             Self::MixedSizes { .. } => Some("give the size to train at, such as --image-size 64".to_owned()),
+            Self::NothingToTrainOn { .. } => Some(
+                "a model can be measured on it: `keepbest evaluate`; to train takes a `train` split beside it".to_owned(),
+            ),
             Self::EmptyClass { .. } => Some("remove the folder or put images into it".to_owned()),
             _ => None,
         }

@@ -11,6 +11,8 @@ use crate::{DataError, Dataset as _, Fingerprint, Prepared, Watch};
 pub struct Identity {
     /// By the split's name.
     pub fingerprints: BTreeMap<String, Fingerprint>,
+    /// Which images each split has, in its order: [`Dataset::digest`](crate::Dataset::digest).
+    pub digests: BTreeMap<String, Vec<u64>>,
     /// What makes a measurement look better than it is.
     pub shared: Vec<SharedImages>,
 }
@@ -60,6 +62,7 @@ impl Prepared {
     /// When an image cannot be read; and [`DataError::Interrupted`] when told to stop.
     pub fn identify_watched(&self, watch: Watch<'_>) -> Result<Identity, DataError> {
         let mut fingerprints = BTreeMap::new();
+        let mut digests = BTreeMap::new();
         let mut shared: Vec<SharedImages> = Vec::new();
         // The first place of every image, by the digest of shape and pixels.
         let mut places: HashMap<[u8; 32], (&'static str, usize)> = HashMap::new();
@@ -79,6 +82,8 @@ impl Prepared {
                 }
             })?;
             fingerprints.insert(split.to_owned(), fingerprint);
+            // Just read, so that no image is decoded again for it.
+            digests.insert(split.to_owned(), images.digests()?);
             for (also_in, (count, (index, place))) in found {
                 let other = self.split(also_in).unwrap_or(images);
                 shared.push(SharedImages {
@@ -91,6 +96,7 @@ impl Prepared {
         }
         Ok(Identity {
             fingerprints,
+            digests,
             shared,
         })
     }

@@ -59,6 +59,26 @@ pub fn open_watched(
     unreadable: Unreadable,
     watch: Watch<'_>,
 ) -> Result<DataBundle, DataError> {
+    let bundle = open_to_measure(spec, data_dir, unreadable, watch)?;
+    match bundle.only {
+        None => Ok(bundle),
+        Some(split) => Err(DataError::NothingToTrainOn {
+            origin: bundle.name,
+            split,
+        }),
+    }
+}
+
+/// As [`open_watched`], to measure on: a source with a test split alone, or a val split alone, will do ([`DataBundle::only`]).
+///
+/// # Errors
+/// As [`open_watched`].
+pub fn open_to_measure(
+    spec: &str,
+    data_dir: Option<&Path>,
+    unreadable: Unreadable,
+    watch: Watch<'_>,
+) -> Result<DataBundle, DataError> {
     match spec {
         embedded::NAME => embedded::fashion_mnist(),
         FASHION_MNIST => {

@@ -65,6 +65,23 @@ pub struct Prepared {
     pub notes: Vec<String>,
 }
 
+impl Subset {
+    /// The same images in a model's shape, kept in memory up to `cache_bytes`. Those whose shape is known are checked.
+    ///
+    /// # Errors
+    /// When the preprocessing makes no sense, or an image does not fit it.
+    pub fn fitted(
+        &self,
+        preprocessing: &Preprocessing,
+        cache_bytes: u64,
+    ) -> Result<Self, PrepareError> {
+        preprocessing.validate()?;
+        let budget = CacheBudget::new(cache_bytes);
+        let outer = fitted(self.dataset().clone(), preprocessing, &budget)?;
+        Ok(Self::new(outer, self.indices().to_vec())?)
+    }
+}
+
 impl Prepared {
     /// The split of that name: `train`, `val` or `test`; `None` when there is no such split.
     pub fn split(&self, name: &str) -> Option<&Subset> {
@@ -123,9 +140,35 @@ impl DataBundle {
         options: &PrepareOptions,
         preprocessing: Preprocessing,
     ) -> Result<Prepared, PrepareError> {
+        let splits = self.split(options)?;
+        self.wrapped(splits, preprocessing, options.cache_bytes)
+    }
+
+    /// As [`prepare_with`](Self::prepare_with), with nothing drawn: to measure on images that were not trained on. `train` is the
+    /// source's own training set, which is all there is of a plain folder; a split that the source has not is empty.
+    ///
+    /// # Errors
+    /// When an image cannot be read or does not fit the preprocessing.
+    pub fn prepare_undrawn(
+        &self,
+        options: &PrepareOptions,
+        preprocessing: Preprocessing,
+    ) -> Result<Prepared, PrepareError> {
+        let [train, val, test] = self.own_splits();
+        let none = Subset::new(self.train.clone(), Vec::new())?;
+        let splits = (train.unwrap_or(none.clone()), val.unwrap_or(none), test);
+        self.wrapped(splits, preprocessing, options.cache_bytes)
+    }
+
+    /// These splits with their images in the model's shape.
+    fn wrapped(
+        &self,
+        (train, val, test): (Subset, Subset, Option<Subset>),
+        preprocessing: Preprocessing,
+        cache_bytes: u64,
+    ) -> Result<Prepared, PrepareError> {
         preprocessing.validate()?;
-        let (train, val, test) = self.split(options)?;
-        let budget = CacheBudget::new(options.cache_bytes);
+        let budget = CacheBudget::new(cache_bytes);
         let mut wrapped: Vec<(Arc<dyn Dataset>, Arc<dyn Dataset>)> = Vec::new();
         // Splits of one set share one cache.
         let mut wrap = |subset: Subset| -> Result<Subset, PrepareError> {
@@ -149,6 +192,17 @@ impl DataBundle {
             preprocessing,
             notes: self.notes.clone(),
         })
+    }
+
+    /// The sets that the source has of its own: train, val and test.
+    pub fn own_splits(&self) -> [Option<Subset>; 3] {
+        let own = |set: &Arc<dyn Dataset>| Some(Subset::all(set.clone()));
+        let (first, val, test) = (own(&self.train), self.val.as_ref(), self.test.as_ref());
+        match self.only {
+            Some("test") => [None, val.and_then(own), first],
+            Some(_) => [None, first, None],
+            None => [first, val.and_then(own), test.and_then(own)],
+        }
     }
 
     /// The split alone: the source's own sets where it has them, else taken out of the training set.
@@ -215,14 +269,14 @@ impl DataBundle {
         let resize = options.resize.unwrap_or(if same_size {
             ResizeRule::None
         } else {
-            ResizeRule::Crop
+            ResizeRule::FOR_MIXED_SIZES
         });
         let channels = options
             .channels
             .unwrap_or(if shapes.colour { 3 } else { 1 });
         let channel_rule = match channels {
-            3 if shapes.grey => ChannelRule::ToRgb,
-            1 if shapes.colour => ChannelRule::ToGrey,
+            3 if shapes.grey => ChannelRule::to(3),
+            1 if shapes.colour => ChannelRule::to(1),
             _ => ChannelRule::None,
         };
         let preprocessing = Preprocessing::new(ImageShape::new(height, width, channels))

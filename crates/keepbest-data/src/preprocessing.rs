@@ -38,6 +38,38 @@ pub enum ChannelRule {
     ToGrey,
 }
 
+impl ResizeRule {
+    /// The rule where images are of several sizes and none is asked for.
+    pub(crate) const FOR_MIXED_SIZES: Self = Self::Crop;
+}
+
+impl ChannelRule {
+    /// The rule where images are of both kinds.
+    pub(crate) fn to(channels: usize) -> Self {
+        match channels {
+            3 => Self::ToRgb,
+            1 => Self::ToGrey,
+            _ => Self::None,
+        }
+    }
+}
+
+/// What an image differs in from all that a model has seen: see [`Preprocessing::unrecorded`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unrecorded {
+    /// In height or width.
+    pub size: bool,
+    /// In being grey or in colour.
+    pub channels: bool,
+}
+
+impl Unrecorded {
+    /// Whether it differs at all.
+    pub fn any(self) -> bool {
+        self.size || self.channels
+    }
+}
+
 /// The whole way from a decoded image to the network's input, as data.
 ///
 /// In order: channel rule, resize rule, then per channel `(pixel / divide_by - mean) / std` in `f32`, which is
@@ -173,6 +205,51 @@ impl Preprocessing {
         self
     }
 
+    /// The same with a rule for every image: where none is recorded because the training images were all of one size or kind,
+    /// the one that would have been recorded had they not been. What is recorded stays, and so does every image that it fits.
+    pub fn converting(mut self) -> Self {
+        if self.resize == ResizeRule::None {
+            self.resize = ResizeRule::FOR_MIXED_SIZES;
+        }
+        if self.channels == ChannelRule::None {
+            self.channels = ChannelRule::to(self.input.channels);
+        }
+        self
+    }
+
+    /// What it takes to bring an image of this shape to the model's that no rule is recorded for.
+    pub fn unrecorded(&self, shape: ImageShape) -> Unrecorded {
+        let same_size = (shape.height, shape.width) == (self.input.height, self.input.width);
+        let channels_fit = shape.channels == self.input.channels
+            || match self.channels {
+                ChannelRule::None => false,
+                ChannelRule::ToRgb => shape.channels == 1,
+                ChannelRule::ToGrey => shape.channels == 3,
+            };
+        Unrecorded {
+            size: !same_size && self.resize == ResizeRule::None,
+            channels: !channels_fit,
+        }
+    }
+
+    /// What becomes of images that differ so, in words; `None` when they do not.
+    pub fn conversion_words(&self, differ: Unrecorded) -> Option<String> {
+        let ImageShape { height, width, .. } = self.input;
+        let channels = match (differ.channels, self.input.channels) {
+            (false, _) => None,
+            (true, 1) => Some("colour becomes grey".to_owned()),
+            (true, _) => Some("grey becomes red = green = blue".to_owned()),
+        };
+        let size = differ.size.then(|| match self.resize {
+            ResizeRule::Crop => {
+                format!("other sizes are resized to cover {height}x{width} and cut to its centre")
+            }
+            _ => format!("other sizes are resized to {height}x{width}"),
+        });
+        let words: Vec<String> = channels.into_iter().chain(size).collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+
     /// The same with another mean and standard deviation of each channel.
     pub fn with_normalisation(mut self, mean: Vec<f32>, std: Vec<f32>) -> Self {
         self.mean = mean;
@@ -304,14 +381,7 @@ impl Preprocessing {
     /// # Errors
     /// [`PreprocessingError::Shape`] when no recorded rule does it.
     pub fn accepts(&self, shape: ImageShape) -> Result<(), PreprocessingError> {
-        let same_size = (shape.height, shape.width) == (self.input.height, self.input.width);
-        let channels_fit = shape.channels == self.input.channels
-            || match self.channels {
-                ChannelRule::None => false,
-                ChannelRule::ToRgb => shape.channels == 1,
-                ChannelRule::ToGrey => shape.channels == 3,
-            };
-        if (same_size || self.resize != ResizeRule::None) && channels_fit && shape.size() > 0 {
+        if !self.unrecorded(shape).any() && shape.size() > 0 {
             Ok(())
         } else {
             Err(PreprocessingError::Shape {

@@ -32,6 +32,7 @@ mod provenance;
 mod report;
 mod run_files;
 mod run_name;
+mod seen;
 mod settings;
 mod suggest;
 mod thresholds;
@@ -62,6 +63,7 @@ pub use report::{
     Closeup, KeptFront, Mistake, OtherBest, Overlaid, REPORT_FILE, Report, overlay_page,
 };
 pub use run_files::{FileAtHand, RunFilesError, model_file_of, status_of};
+pub use seen::{Seen, SeenBefore};
 pub use settings::{
     AlsoKind, ByteSize, ChangedSetting, ClassWeights, EvalEvery, Following, Group, ImageSize, Key,
     Mode, Monitors, OptimizerKind, Origin, PrecisionKind, Recipe, Resize, Sampling, SaveKind,

@@ -171,6 +171,16 @@ pub enum ModelError {
         /// In words.
         what: String,
     },
+    /// A weight is no number that answers could come of.
+    #[error("{path} cannot be used: {tensor} holds {value}", path = path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The first tensor that holds such a value.
+        tensor: String,
+        /// The value: NaN or an infinity.
+        value: f32,
+    },
     /// The machine cannot run it.
     #[error(transparent)]
     Engine(#[from] keepbest_nn::EngineError),
@@ -241,6 +251,10 @@ impl ModelError {
             Self::OtherNetwork { .. } => {
                 Some("leave --model out: the file brings its network".into())
             }
+            Self::NotFinite { .. } => Some(
+                "its training diverged, or the file was made so; an earlier checkpoint may be whole"
+                    .into(),
+            ),
             Self::Architecture(error) => error.hint(),
             _ => None,
         }
@@ -456,6 +470,27 @@ impl Model {
                 source,
             })?;
         Ok(predictor)
+    }
+
+    /// Checks that every weight is a finite number: with others the model's answers would be none.
+    ///
+    /// # Errors
+    /// [`ModelError::NotFinite`], which names the first tensor that holds another.
+    pub fn check_finite(&self) -> Result<(), ModelError> {
+        for (name, tensor) in self.file.weights.iter() {
+            // Other types of element have no such values, or are converted before they are used.
+            let Ok(values) = tensor.as_f32() else {
+                continue;
+            };
+            if let Some(&value) = values.iter().find(|value| !value.is_finite()) {
+                return Err(ModelError::NotFinite {
+                    path: self.path.clone(),
+                    tensor: name.to_owned(),
+                    value,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The thresholds alone.

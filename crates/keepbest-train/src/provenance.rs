@@ -13,6 +13,7 @@ use crate::environment::Environment;
 use crate::model::Model;
 use crate::model_ref::run_around;
 use crate::place::{NotThere, Place, Places, find, recorded};
+use crate::seen::{Seen, SeenBefore};
 
 /// The part of a model file that says how it came about: enough to measure it again on the same images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +40,12 @@ pub struct Provenance {
     /// The models whose weights it is the mean of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub averaged: Vec<Parent>,
+    /// The images that it and the models it comes from have seen; earlier files do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
+    /// The images that its run measures on, as far as a model it comes from had seen them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen_before: Vec<SeenBefore>,
     /// Every setting, as `run.toml` has them.
     #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
     pub config: toml::Table,

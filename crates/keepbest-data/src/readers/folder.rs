@@ -20,6 +20,8 @@ pub(crate) struct Layout {
     train: PathBuf,
     val: Option<PathBuf>,
     test: Option<PathBuf>,
+    /// The split that stands in `train` where there is nothing to train on.
+    only: Option<&'static str>,
 }
 
 const TRAIN: &[&str] = &["train"];
@@ -48,11 +50,22 @@ impl Layout {
                 train,
                 val: split(VAL)?,
                 test: split(TEST)?,
+                only: None,
             }));
         }
         let is_split = |entry: &Entry| [TRAIN, VAL, TEST].concat().contains(&entry.name.as_str());
         if entries.iter().filter(|entry| entry.is_dir).all(is_split) {
-            return Ok(None);
+            let held_out = match (split(TEST)?, split(VAL)?) {
+                (Some(test), val) => Some((test, val, "test")),
+                (None, Some(val)) => Some((val, None, "val")),
+                (None, None) => None,
+            };
+            return Ok(held_out.map(|(train, val, only)| Self {
+                train,
+                val,
+                test: None,
+                only: Some(only),
+            }));
         }
         for entry in entries.iter().filter(|entry| entry.is_dir) {
             if read_folder(&entry.path)?.iter().any(is_image) {
@@ -60,6 +73,7 @@ impl Layout {
                     train: folder.to_owned(),
                     val: None,
                     test: None,
+                    only: None,
                 }));
             }
         }
@@ -100,7 +114,9 @@ pub(crate) fn open_layout(
             path: layout.train.clone(),
         });
     }
-    let train = read_split(&layout.train, &classes, true, &mut left_out, &mut intake)?;
+    // To measure on, some of the classes will do.
+    let every = layout.only.is_none();
+    let train = read_split(&layout.train, &classes, every, &mut left_out, &mut intake)?;
     let mut other = |path: &Option<PathBuf>| -> Result<Option<Arc<dyn Dataset>>, DataError> {
         let Some(path) = path else { return Ok(None) };
         let set = read_split(path, &classes, false, &mut left_out, &mut intake)?;
@@ -112,6 +128,7 @@ pub(crate) fn open_layout(
     let (val, test) = (other(&layout.val)?, other(&layout.test)?);
     Ok(DataBundle {
         kind: "folders",
+        only: layout.only,
         notes: left_out.notes().into_iter().chain(intake.note()).collect(),
         skipped: intake.skipped,
         ..DataBundle::new(folder.display().to_string(), Arc::new(train), val, test)

@@ -42,6 +42,8 @@ pub(crate) struct IdxFiles {
     pub train_images: PathBuf,
     pub train_labels: PathBuf,
     pub test: Option<(PathBuf, PathBuf)>,
+    /// `test` where those are the images for testing, and there are none for training.
+    only: Option<&'static str>,
 }
 
 impl IdxFiles {
@@ -62,17 +64,21 @@ impl IdxFiles {
                 }),
             }
         };
-        let Some((train_images, train_labels)) = pair("train")? else {
-            return Ok(None);
-        };
         let test = match pair("t10k")? {
             Some(files) => Some(files),
             None => pair("test")?,
         };
+        let (train, test, only) = match (pair("train")?, test) {
+            (Some(train), test) => (train, test, None),
+            (None, Some(test)) => (test, None, Some("test")),
+            (None, None) => return Ok(None),
+        };
+        let (train_images, train_labels) = train;
         Ok(Some(Self {
             train_images,
             train_labels,
             test,
+            only,
         }))
     }
 }
@@ -148,6 +154,7 @@ pub(crate) fn open_files(
     let train = Arc::new(set(train.0, train.1, &files.train_images)?);
     Ok(DataBundle {
         kind: "idx",
+        only: files.only,
         notes,
         ..DataBundle::new(folder.display().to_string(), train, None, test)
     })

@@ -74,13 +74,15 @@ pub fn open(path: &Path) -> Result<DataBundle, DataError> {
         }
         Ok(None)
     };
-    let train = set("train")?.ok_or_else(|| DataError::Empty {
+    let (train, val, test) = (set("train")?, set("val")?, set("test")?);
+    let empty = || DataError::Empty {
         path: path.to_owned(),
-    })?;
-    let (val, test) = (set("val")?, set("test")?);
+    };
+    let leading = train.as_ref().or(test.as_ref()).or(val.as_ref());
+    let leading = leading.ok_or_else(empty)?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let classes = class_names_or_numbers(folder, CLASSES_FILE, &train.1)?;
-    let first = train.0.shape;
+    let classes = class_names_or_numbers(folder, CLASSES_FILE, &leading.1)?;
+    let first = leading.0.shape;
     let dataset = |(pixels, labels, name): (Pixels, Vec<u32>, String)| {
         let origin = format!("{}:{name}", path.display());
         check_labels(&origin, &labels, classes.len())?;
@@ -95,15 +97,15 @@ pub fn open(path: &Path) -> Result<DataBundle, DataError> {
         let set = MemoryDataset::new(origin, pixels.shape, pixels.values, labels, classes.clone());
         Ok(Arc::new(set?) as Arc<dyn Dataset>)
     };
-    let train = dataset(train)?;
+    let bundle = DataBundle::of_splits(
+        path.display().to_string(),
+        train.map(&dataset).transpose()?,
+        val.map(&dataset).transpose()?,
+        test.map(&dataset).transpose()?,
+    );
     Ok(DataBundle {
         kind: "npz",
-        ..DataBundle::new(
-            path.display().to_string(),
-            train,
-            val.map(&dataset).transpose()?,
-            test.map(&dataset).transpose()?,
-        )
+        ..bundle.ok_or_else(empty)?
     })
 }
 

@@ -61,7 +61,7 @@ pub fn open(
         return Err(DataError::Table {
             path: path.to_owned(),
             line: 1,
-            reason: "the table names no training images".to_owned(),
+            reason: "the table names no images".to_owned(),
         });
     }
     let mut intake = Intake::new(unreadable, watch);
@@ -87,20 +87,25 @@ pub fn open(
         )?)))
     };
     let [train, val, test] = [set(Split::Train)?, set(Split::Val)?, set(Split::Test)?];
-    let train = train.ok_or_else(|| DataError::Empty {
+    let bundle = DataBundle::of_splits(path.display().to_string(), train, val, test);
+    let bundle = bundle.ok_or_else(|| DataError::Empty {
         path: path.to_owned(),
     })?;
     Ok(DataBundle {
         kind: "table",
         notes: intake.note().into_iter().collect(),
         skipped: intake.skipped,
-        ..DataBundle::new(path.display().to_string(), train, val, test)
+        ..bundle
     })
 }
 
 fn classes(rows: &[Row]) -> Vec<String> {
-    let training = rows.iter().filter(|row| row.split == Split::Train);
-    let names: BTreeSet<&str> = training.map(|row| row.label.as_str()).collect();
+    // A table to measure on alone has the classes of all its images.
+    let trains = rows.iter().any(|row| row.split == Split::Train);
+    let named = rows
+        .iter()
+        .filter(|row| !trains || row.split == Split::Train);
+    let names: BTreeSet<&str> = named.map(|row| row.label.as_str()).collect();
     let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
     if names.iter().all(|name| name.parse::<i64>().is_ok()) {
         names.sort_by_key(|name| name.parse::<i64>().unwrap_or_default());

@@ -20,6 +20,7 @@ use crate::model::Model;
 use crate::noise::Selection;
 use crate::outcomes::Intervals;
 use crate::predict::{Guess, decide};
+use crate::seen::SeenBefore;
 
 /// Why a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +90,10 @@ pub struct Finished {
     pub recheck: Option<Recheck>,
     /// The best on the test split.
     pub test: Option<Measured>,
+    /// The images of val and test that a model it comes from had seen before.
+    pub seen_before: Vec<SeenBefore>,
+    /// Whether it comes from a model that does not record all its images: then more may have been seen.
+    pub seen_unknown: bool,
     /// 95 % intervals of its metrics there.
     pub test_intervals: Option<Intervals>,
     /// Which evaluations cannot be told from the best, and how much choosing it flatters it.
@@ -155,6 +160,7 @@ impl Run {
             "epoch": self.state.epoch,
             "epochs": self.state.epochs,
             "test": test.as_ref().map(|test| test.metrics("test")),
+            "seen_before": self.setup.provenance.seen_before,
             "test_intervals": self.reporting.intervals("test").map(|of| &of.metrics),
         });
         let kept = self.keeper.finish(summary)?;
@@ -172,8 +178,11 @@ impl Run {
             .write(&self.path, &self.setup.provenance, None, observer);
         self.clock.end(&self.setup.engine, observer);
         let test_intervals = self.reporting.intervals("test").cloned();
+        let provenance = self.setup.provenance;
         Ok(Outcome::Finished(Box::new(Finished {
             run: self.path,
+            seen_unknown: provenance.seen.is_some_and(|seen| seen.unknown),
+            seen_before: provenance.seen_before,
             data: self.setup.config.data,
             ending,
             step: self.state.step,

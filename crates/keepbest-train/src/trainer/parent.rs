@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use keepbest_data::Identity;
 use keepbest_nn::zoo::{self, ZooOptions};
 use keepbest_nn::{CpuEngine, Engine as _, Network, ParamTensor, Role};
 
@@ -10,7 +11,9 @@ use super::error::TrainError;
 use crate::architecture::own_model_file;
 use crate::model::Model;
 use crate::model_ref::find_model;
+use crate::provenance::SplitRecord;
 use crate::run_files::FileAtHand;
+use crate::seen::{Seen, SeenBefore};
 use crate::settings::SettingsError;
 
 /// The model that `from` names. `network` is that of a file with weights alone which does not say.
@@ -22,7 +25,7 @@ pub(super) fn open_parent(
     let file = FileAtHand::of(&find_model(from, runs_dir)?)?;
     let path = file.path();
     // Weights alone will do to start from: the network is named by `model`.
-    match Model::open(path, None) {
+    let parent = match Model::open(path, None) {
         Err(crate::ModelError::NeedsNetwork {
             path: _,
             trained_as,
@@ -44,10 +47,50 @@ pub(super) fn open_parent(
                     .notes
                     .push(format!("its tensors are those of {network}"));
             }
-            Ok(model)
+            model
         }
-        other => Ok(other?),
+        other => other?,
+    };
+    parent.check_finite()?;
+    Ok(parent)
+}
+
+/// The images that val and test have in common with what the parent and the models before it have seen, and what to say of that.
+pub(super) fn seen_before(
+    parent: &Model,
+    before: &Seen,
+    identity: &Identity,
+    split: &SplitRecord,
+) -> (Vec<SeenBefore>, Vec<String>) {
+    let measured = ["val", "test"].into_iter().filter_map(|split| {
+        let mut found = before.among(split, identity.digests.get(split)?);
+        if split == "val" {
+            // It was chosen by them, as this run will choose.
+            found.chosen = 0;
+        }
+        found.any().then_some(found)
+    });
+    let measured: Vec<SeenBefore> = measured.collect();
+    let path = parent.path.display();
+    let mut notes: Vec<String> = measured
+        .iter()
+        .map(|found| {
+            format!("{path}, or a model it comes from, was {found}: the score on them flatters")
+        })
+        .collect();
+    let its_own = parent.provenance.as_ref().map(|of| of.data.split);
+    if let Some(own) = its_own.filter(|own| own != split && !measured.is_empty()) {
+        notes.push(format!(
+            "to split these images as it did: --seed {} --val-fraction {} --test-fraction {}",
+            own.seed, own.val_fraction, own.test_fraction
+        ));
     }
+    if before.unknown {
+        notes.push(format!(
+            "not all images that {path} comes from are recorded: whether val and test are new to it cannot be told"
+        ));
+    }
+    (measured, notes)
 }
 
 /// What `model` must be for the network of a model to start from: a name of the zoo, or its run's model file.

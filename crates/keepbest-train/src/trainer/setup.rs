@@ -6,8 +6,9 @@ use std::time::Instant;
 use keepbest_core::Objective;
 use keepbest_core::retention::Policy;
 use keepbest_data::{
-    Augmentation, DataBundle, Dataset as _, ImageShape, LoadError, Loader, LoaderConfig, Order,
-    Prepared, Preprocessing, ResizeRule, Subset, Unreadable, Watch,
+    Augmentation, ChannelRule, DataBundle, Dataset as _, ImageShape, LoadError, Loader,
+    LoaderConfig, Order, Prepared, Preprocessing, ResizeRule, Subset, Unreadable, Unrecorded,
+    Watch,
 };
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
@@ -20,7 +21,7 @@ use super::budget::{self, Course, Fitted};
 use super::carry::Carried;
 use super::error::TrainError;
 use super::heed::Heed;
-use super::parent::{better_network, network_of, open_parent, start_from, told};
+use super::parent::{better_network, network_of, open_parent, seen_before, start_from, told};
 use super::position::Timetable;
 use crate::architecture::{architecture, check_architecture};
 use crate::config::{Config, DataDefaults};
@@ -30,6 +31,7 @@ use crate::log::LogTo;
 use crate::noise::Smoothing;
 use crate::place::Place;
 use crate::provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
+use crate::seen::Seen;
 use crate::settings::{
     ClassWeights, ImageSize, OptimizerKind, PrecisionKind, Resize, Sampling, Settings,
     SettingsError,
@@ -133,6 +135,10 @@ impl Setup {
                 .image_size
                 .get_or_insert((input.height, input.width));
             options.channels = Some(input.channels);
+            // What the parent did to images of another size is done to these.
+            if parent.preprocessing.resize != ResizeRule::None {
+                options.resize.get_or_insert(parent.preprocessing.resize);
+            }
         }
         let mut data = match recorded {
             Some(preprocessing) => bundle.prepare_with(&options, preprocessing)?,
@@ -140,6 +146,9 @@ impl Setup {
         };
         let mut notes = std::mem::take(&mut data.notes);
         if let Some(parent) = &parent {
+            if parent.provenance.is_some() {
+                notes.extend(converted(&parent.preprocessing, &data.preprocessing));
+            }
             // The weights expect images normalised as theirs were.
             let (mean, std) = (
                 parent.preprocessing.mean.clone(),
@@ -282,6 +291,13 @@ impl Setup {
         );
         let identity = data.identify_watched(watch)?;
         notes.extend(identity.shared.iter().map(ToString::to_string));
+        let before = Seen::by(&parent);
+        let mut leaked = Vec::new();
+        if let Some(parent) = &parent {
+            let (found, told) = seen_before(parent, &before, &identity, &split);
+            leaked = found;
+            notes.extend(told);
+        }
         let mut provenance = Provenance {
             keepbest: env!("CARGO_PKG_VERSION").into(),
             network: spec.name.clone(),
@@ -290,7 +306,7 @@ impl Setup {
                 dir: config.data_dir.clone(),
                 place: Place::default(),
                 split,
-                fingerprints: identity.fingerprints,
+                fingerprints: identity.fingerprints.clone(),
                 skipped: bundle.skipped,
             },
             criterion,
@@ -299,6 +315,8 @@ impl Setup {
             optimizer: Some(optimizer.clone()),
             parent: parent.as_ref().map(Parent::of),
             averaged: Vec::new(),
+            seen: Some(before.and(&identity)),
+            seen_before: leaked,
             config: config.to_settings().to_table(),
             environment: Some(Environment::of(&engine)),
         };
@@ -327,6 +345,17 @@ impl Setup {
             notes,
         })
     }
+}
+
+/// What becomes of images that are unlike all that the parent has seen.
+fn converted(parent: &Preprocessing, own: &Preprocessing) -> Option<String> {
+    let size = parent.resize == ResizeRule::None && own.resize != ResizeRule::None;
+    let channels = parent.channels == ChannelRule::None && own.channels != ChannelRule::None;
+    let how = own.conversion_words(Unrecorded { size, channels })?;
+    Some(format!(
+        "the model it starts from saw images of {} alone: {how}",
+        parent.input
+    ))
 }
 
 /// Stands for the number of epochs while it is not known: the most that may be asked for. No warm-up is longer.

@@ -8,7 +8,7 @@ use keepbest_core::statistics::Interval;
 use keepbest_core::text::visible;
 use keepbest_keeper::RunView;
 use keepbest_store::RunStatus;
-use keepbest_train::{FileAtHand, Model, ModelPlace, find_model};
+use keepbest_train::{FileAtHand, Model, ModelPlace, SeenBefore, find_model};
 use serde_json::Value;
 
 use crate::cli::args::CardArgs;
@@ -192,7 +192,8 @@ fn card(model: &Model, results: &[Results]) -> String {
         }
         out.push('\n');
     }
-    evaluation(&mut out, results);
+    let before = recorded.map_or(&[][..], |recorded| &recorded.seen_before);
+    evaluation(&mut out, results, before);
     out
 }
 
@@ -222,7 +223,7 @@ fn front_matter(out: &mut String, name: &str, data: Option<&str>, results: &[Res
     let _ = writeln!(out, "---");
 }
 
-fn evaluation(out: &mut String, results: &[Results]) {
+fn evaluation(out: &mut String, results: &[Results], before: &[SeenBefore]) {
     if results.is_empty() {
         return;
     }
@@ -248,7 +249,9 @@ fn evaluation(out: &mut String, results: &[Results]) {
     if results.iter().any(|result| !result.intervals.is_empty()) {
         out.push_str("\nIn brackets: 95 % intervals.\n");
     }
-    let unseen = if results.iter().any(|result| result.split == "test") {
+    let unseen = if results.iter().any(|result| result.split == "test")
+        && !before.iter().any(|found| found.split == "test")
+    {
         "; nothing was chosen by test"
     } else {
         ""
@@ -257,4 +260,10 @@ fn evaluation(out: &mut String, results: &[Results]) {
         out,
         "\nThe model was chosen by its score on val, which flatters it{unseen}."
     );
+    for found in before {
+        let _ = writeln!(
+            out,
+            "\nA model that it comes from was {found}: the score on them flatters it."
+        );
+    }
 }

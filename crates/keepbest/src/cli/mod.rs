@@ -22,6 +22,7 @@ mod filter;
 mod front;
 mod fsck;
 mod gauge;
+mod images;
 mod import;
 mod inspect;
 mod list;
@@ -114,7 +115,7 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Predict(args) => predict::run(args, terminal),
         Verb::LrFind(args) => lr_find::run(args, terminal),
         Verb::Thresholds(args) => thresholds::run(args),
-        Verb::Average(args) => average::run(args),
+        Verb::Average(args) => average::run(args, terminal),
         Verb::Inspect(args) => inspect::run(args, terminal),
         Verb::Import(args) => import::run(args, terminal),
         Verb::Export(args) => export::run(args, terminal),

@@ -144,6 +144,12 @@ impl Terminal {
     pub fn error_style(&self) -> Palette {
         self.err
     }
+
+    /// Says on stderr what the user should know.
+    pub fn note(&self, text: &str) {
+        let warn = self.err.warn;
+        say!("{warn}note:{warn:#} {text}");
+    }
 }
 
 #[cfg(test)]

@@ -247,6 +247,13 @@ fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(
             }
         }
     }
+    for found in finished.seen_before.iter().filter(|_| !args.quiet) {
+        let warning =
+            format!("a model that it comes from was {found}: the score on them flatters it");
+        let warn = terminal.error_style().warn;
+        let lines = wrapped(&warning, 70).join("\n         ");
+        say!("{warn}warning:{warn:#} {lines}");
+    }
     if let Some(difference) = finished
         .recheck
         .as_ref()
@@ -329,7 +336,22 @@ fn told(finished: &Finished) -> Vec<String> {
     }
     if let Some(test) = &finished.test {
         let metrics = test.metrics("test");
-        let images = count(test.report.count(), "unseen image");
+        let seen = finished.seen_before.iter().find(|of| of.split == "test");
+        let images = match seen {
+            Some(found) => {
+                let (number, how) = match (found.trained, found.chosen) {
+                    (0, chosen) => (chosen, "chosen by"),
+                    (trained, _) => (trained, "trained on"),
+                };
+                let about = if found.exact { "" } else { "about " };
+                let images = count(test.report.count(), "image");
+                format!("{images}, not unseen: {about}{number} were {how} before")
+            }
+            None if finished.seen_unknown => {
+                count(test.report.count(), "image") + " that this run has not seen"
+            }
+            None => count(test.report.count(), "unseen image"),
+        };
         let intervals = finished.test_intervals.as_ref();
         let mut head = "test".to_owned();
         for name in ["accuracy", "log_loss"] {
@@ -405,6 +427,7 @@ fn finished_json(finished: &Finished) -> Value {
         "unresolved": finished.unresolved,
         "lost": finished.lost,
         "test": finished.test.as_ref().map(|test| test.metrics("test")),
+        "seen_before": finished.seen_before,
         "test_intervals": finished.test_intervals.as_ref().map(|of| &of.metrics),
         "selection": finished.selection,
         "examples": finished.examples.iter().map(|example| json!({

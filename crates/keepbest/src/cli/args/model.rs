@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use keepbest_store::Attestation;
 
-use super::shared::{Compute, Images, RunsDir, Split, Threads};
+use super::shared::{Compute, Images, Part, RunsDir, Threads, Unlike};
 
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
@@ -13,9 +13,13 @@ pub struct EvaluateArgs {
     pub model: String,
     #[command(flatten)]
     pub images: Images,
-    /// Which part of the data; test where there is one, val otherwise
-    #[arg(long, value_name = "SPLIT")]
-    pub split: Option<Split>,
+    /// Which part of the data: train, val, test or all
+    ///
+    /// By default test where the data has one, and else val of the data it was trained on and all of any other.
+    #[arg(long, value_name = "SPLIT", hide_possible_values = true)]
+    pub split: Option<Part>,
+    #[command(flatten)]
+    pub unlike: Unlike,
     /// K of the top-k accuracy; 5 by default, with more than 5 classes
     #[arg(long, value_name = "K")]
     pub top_k: Option<usize>,
@@ -39,9 +43,13 @@ pub struct CompareArgs {
     pub models: Vec<String>,
     #[command(flatten)]
     pub images: Images,
-    /// Which part of the data
-    #[arg(long, value_name = "SPLIT", default_value = "val")]
-    pub split: Split,
+    /// Which part of the data: train, val, test or all
+    ///
+    /// By default test where the data has one, and else val of the data the first was trained on and all of any other.
+    #[arg(long, value_name = "SPLIT", hide_possible_values = true)]
+    pub split: Option<Part>,
+    #[command(flatten)]
+    pub unlike: Unlike,
     /// Also write a page with the runs' curves over each other
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -67,6 +75,9 @@ pub struct PredictArgs {
     /// Likeliest classes to show for each image
     #[arg(long, short = 'k', value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub top_k: u16,
+    /// Refuse images of a size or kind that the model has not seen, instead of converting them
+    #[arg(long)]
+    pub strict: bool,
     #[command(flatten)]
     pub compute: Compute,
     #[command(flatten)]
