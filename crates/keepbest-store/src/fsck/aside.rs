@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Verified;
-use super::check::{Check, consistent};
+use super::check::{Check, Restored, consistent};
 use super::report::FindingKind;
 use crate::error::{IoError, OpenError};
 use crate::fs::sync_dir;
@@ -67,7 +67,7 @@ impl Check<'_> {
                 continue;
             };
             let (aside, path) = (directory.join(&name), checkpoint.path(&self.run));
-            if self.restored.contains_key(&path) || self.stat(&path)?.is_some() {
+            if self.restored.contains_key(&checkpoint) || self.stat(&path)?.is_some() {
                 continue;
             }
             let Some(verified) = self.whole_aside(&aside, &checkpoint)? else {
@@ -85,10 +85,11 @@ impl Check<'_> {
             self.append(Event::Saved(SavedEvent {
                 step: verified.step,
                 epoch: verified.epoch,
-                checkpoint,
+                checkpoint: checkpoint.clone(),
                 kind: verified.kind,
                 bytes,
                 weights: verified.weights,
+                file: verified.file,
             }))?;
             if mends {
                 self.fs
@@ -97,7 +98,13 @@ impl Check<'_> {
                 sync_dir(&*self.fs, &directory)?;
                 self.drop_other_names(&path)?;
             }
-            self.restored.insert(path, verified);
+            self.restored.insert(
+                checkpoint,
+                Restored {
+                    verified,
+                    from: aside,
+                },
+            );
         }
         Ok(())
     }

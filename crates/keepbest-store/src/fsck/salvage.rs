@@ -17,7 +17,8 @@ pub(super) fn state(reader: &RunReader) -> Result<RunState, OpenError> {
     let path = reader.path().join(JOURNAL_FILE);
     let bytes = reader.file_system().read(&path);
     let bytes = bytes.map_err(IoError::at("read", &path))?;
-    Ok(RunState::from_entries(&journal::parse_salvaging(&bytes).0))
+    let (entries, _) = journal::parse_salvaging(&path, &bytes)?;
+    Ok(RunState::from_entries(&entries))
 }
 
 pub(super) fn salvage(
