@@ -93,7 +93,9 @@ pub fn shell_word(path: impl AsRef<Path>) -> String {
                     b'\'' | b'\\' => word.extend(['\\', char::from(*byte)]),
                     b' '..=b'~' => word.push(char::from(*byte)),
                     // Writing to a string cannot fail.
-                    byte => drop(write!(word, "\\x{byte:02x}")),
+                    byte => {
+                        let _ = write!(word, "\\x{byte:02x}");
+                    }
                 }
             }
             word.push('\'');

@@ -54,7 +54,7 @@ pub enum Verb {
     /// Find the size of a learning rate: a few steps at rising rates, and where the loss stops falling
     ///
     /// For a network, an optimizer or images of which nothing is known: it tells rates that learn from those that do not, and where
-    /// training runs away. It is the size of a rate, not the best one: with a thousand images or more the default of `train` did as well.
+    /// training runs away. It is the size of a rate, not the best one: with SGD and a thousand images or more the default did as well.
     /// Takes the settings of `train`; nothing is kept.
     LrFind(LrFindArgs),
     /// Measure a model on a split: all metrics and the confusion matrix

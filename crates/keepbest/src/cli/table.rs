@@ -155,7 +155,7 @@ mod tests {
         table.row(["\u{1b}[31mred".into(), "1".into()]);
         assert_eq!(
             table.lines(),
-            ["class           \\u009b", "\\u001b[31mred       1"]
+            ["class          \\u009b", "\\u001b[31mred       1"]
         );
     }
 }
