@@ -78,9 +78,8 @@ fn what_is_worse_stands_in_until_the_best_can_be_saved() {
     let (fs, mut keeper) = on_faulty(&runs);
     offer_and_wait(&mut keeper, 1, 0.5);
     // Nothing of step 20 can be written, for good.
-    let of_20 = |call: &Call| {
-        call.method != "stat" && call.path.to_string_lossy().contains("00000020-")
-    };
+    let of_20 =
+        |call: &Call| call.method != "stat" && call.path.to_string_lossy().contains("00000020-");
     fs.fail(move |call: &Call| of_20(call).then(|| os_error(Errno::NOSPC)));
     offer_and_wait(&mut keeper, 2, 0.9);
     assert!(!offer_and_wait(&mut keeper, 3, 0.6));
@@ -103,9 +102,8 @@ fn a_best_that_never_could_be_saved_is_named_at_the_end() {
     let runs = Runs::new();
     let (fs, mut keeper) = on_faulty(&runs);
     offer_and_wait(&mut keeper, 1, 0.5);
-    let of_20 = |call: &Call| {
-        call.method != "stat" && call.path.to_string_lossy().contains("00000020-")
-    };
+    let of_20 =
+        |call: &Call| call.method != "stat" && call.path.to_string_lossy().contains("00000020-");
     fs.fail(move |call: &Call| of_20(call).then(|| os_error(Errno::NOSPC)));
     offer_and_wait(&mut keeper, 2, 0.9);
     offer_and_wait(&mut keeper, 3, 0.6);
