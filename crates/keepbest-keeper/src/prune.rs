@@ -87,6 +87,7 @@ pub(crate) fn would_keep(
         kind: name.kind(),
         bytes: 0,
         weights,
+        file: None,
     });
     for event in [evaluated, saved] {
         state.apply(&Entry {

@@ -325,7 +325,9 @@ impl Run {
                 };
                 match split {
                     "val" => self.reporting.best(&measured, images, observer),
-                    _ => self.reporting.finished(&measured, split, images, observer),
+                    _ => self
+                        .reporting
+                        .finished(&measured, split, images, observer, stop),
                 }
             }
             self.reporting.thresholds.clone_from(&model.thresholds);
