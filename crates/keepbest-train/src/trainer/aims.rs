@@ -1,9 +1,13 @@
 //! What a run goes by: what best means, what is kept besides, and which metrics that takes.
 
+use std::collections::BTreeSet;
+
 use keepbest_core::retention::Policy;
 use keepbest_core::{
     ClassificationAccumulator, History, Metrics, Objective, ObjectiveError, Pareto,
 };
+
+use keepbest_data::{Dataset as _, Subset};
 
 use super::error::TrainError;
 use crate::config::Config;
@@ -76,23 +80,40 @@ pub(super) fn retention(config: &Config) -> Result<Vec<Policy>, TrainError> {
     pareto.chain(rules).collect()
 }
 
-/// Checks before the first step that every metric the objectives need will be there.
+/// Checks before the first step that every metric the objectives need will be there, and that `val` has the classes it
+/// takes: a metric that is NaN for a perfect model never decides anything.
 pub(super) fn check_metrics<'a>(
-    objectives: impl Iterator<Item = &'a Objective>,
-    retention: &[Policy],
+    objectives: impl Iterator<Item = &'a Objective> + Clone,
+    retention: &'a [Policy],
     smoothing: Option<&Smoothing>,
-    classes: usize,
+    val: &Subset,
 ) -> Result<(), TrainError> {
-    let mut accumulator = ClassificationAccumulator::new(classes);
-    let mut row = vec![0.0; classes];
-    row[0] = 1.0;
-    let mut metrics: Metrics = match accumulator
-        .update(&row, &[0])
-        .and_then(|()| accumulator.finish())
-    {
+    let classes = val.classes();
+    let present: BTreeSet<u32> = val.labels().into_iter().collect();
+    let mut accumulator = ClassificationAccumulator::new(classes.len());
+    let mut measure = || {
+        for &label in &present {
+            let mut row = vec![0.0; classes.len()];
+            row[label as usize] = 1.0;
+            accumulator.update(&row, &[label])?;
+        }
+        accumulator.finish()
+    };
+    let mut metrics: Metrics = match measure() {
         Ok(report) => report.metrics("val"),
         Err(error) => return Err(crate::EvaluateError::Metrics(error).into()),
     };
+    let undefined = named(objectives.clone(), retention)
+        .find(|name| metrics.get(name).is_some_and(f64::is_nan));
+    if let Some(metric) = undefined {
+        let lacking = (0u32..)
+            .zip(classes)
+            .filter(|(label, _)| !present.contains(label));
+        return Err(TrainError::Undefined {
+            metric: metric.to_owned(),
+            lacking: lacking.map(|(_, class)| class.clone()).collect(),
+        });
+    }
     metrics.insert("val/loss", 0.0);
     metrics.insert("train/loss", 0.0);
     metrics.insert("train/accuracy", 0.0);

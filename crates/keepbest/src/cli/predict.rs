@@ -1,9 +1,8 @@
 //! `keepbest predict`: what images show.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use keepbest_data::{DataError, Image, decode_image, list_images, load_image};
+use keepbest_data::{DataError, Image, list_images, load_image, read_image_from};
 use keepbest_train::{Guess, Model, decide, top_k};
 use serde::Serialize;
 
@@ -164,16 +163,7 @@ fn read(input: &Path) -> Result<Image, DataError> {
     if input.as_os_str() != "-" {
         return load_image(input);
     }
-    let mut bytes = Vec::new();
-    let origin = Path::new("stdin");
-    std::io::stdin()
-        .lock()
-        .read_to_end(&mut bytes)
-        .map_err(|source| DataError::Io {
-            path: origin.into(),
-            source,
-        })?;
-    decode_image(&bytes, origin)
+    read_image_from(std::io::stdin().lock(), Path::new("stdin"))
 }
 
 fn read_failure(error: &DataError) -> Failure {

@@ -11,6 +11,7 @@ mod exchange;
 mod golden_runs;
 mod hostile;
 mod images;
+mod inputs;
 mod interrupt;
 mod kill;
 mod listing;
