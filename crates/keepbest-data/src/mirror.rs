@@ -42,17 +42,14 @@ impl DataBundle {
 /// What names tell of classes that are others in a mirror.
 fn by_names(names: &[&str]) -> Option<String> {
     if let Some(name) = names.iter().find(|name| has_side(name, names)) {
-        return Some(format!("class `{name}` is one of two sides"));
+        return Some(format!("`{name}` is a side"));
     }
     if names.len() > 1 && are_numbered(names) {
-        let first = names[0];
-        return Some(format!(
-            "classes with numbers, such as `{first}`, may be digits"
-        ));
+        return Some(format!("`{}` may be a digit", names[0]));
     }
     let characters: Vec<&&str> = names.iter().filter(|name| is_character(name)).collect();
     (!characters.is_empty() && 2 * characters.len() >= names.len())
-        .then(|| format!("classes such as `{}` are letters or digits", characters[0]))
+        .then(|| format!("`{}` is a letter or digit", characters[0]))
 }
 
 /// The words of a name, in lower case: parted by marks, and before capital letters.

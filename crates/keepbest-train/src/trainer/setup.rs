@@ -315,13 +315,12 @@ fn flip_note(mirrored: &Mirrored, augment: &Augmentation) -> Option<String> {
     };
     match mirrored {
         Mirrored::Unknown if augment.flip => Some(format!(
-            "flip is on: images are mirrored, too; if that changes their class: --augment {}",
+            "flip is on: mirrored images are trained on; off: --augment {}",
             with(false)
         )),
-        Mirrored::Other { why } if !augment.flip => Some(format!(
-            "flip is off: {why}; if mirror images are of the same class: --augment {}",
-            with(true)
-        )),
+        Mirrored::Other { why } if !augment.flip => {
+            Some(format!("flip is off: {why}; on: --augment {}", with(true)))
+        }
         _ => None,
     }
 }

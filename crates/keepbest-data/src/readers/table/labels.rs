@@ -1,7 +1,8 @@
 //! That every image of a table has one label.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::{Part, Row, Table};
 use crate::DataError;
@@ -13,12 +14,11 @@ pub(super) fn check(table: &Table, rows: &[Row]) -> Result<Option<String>, DataE
         let reason = format!("several labels, `{}`: an image has one", row.label);
         return Err(bad(row, reason));
     }
-    // By the path without `.` in it.
     let mut seen: HashMap<PathBuf, &Row> = HashMap::with_capacity(rows.len());
     let mut listed: HashSet<(PathBuf, Part)> = HashSet::new();
     let mut repeated = 0;
     for row in rows {
-        let path: PathBuf = row.path.components().collect();
+        let path = real(&row.path);
         let first = *seen.entry(path.clone()).or_insert(row);
         if first.label != row.label {
             let reason = format!(
@@ -34,6 +34,11 @@ pub(super) fn check(table: &Table, rows: &[Row]) -> Result<Option<String>, DataE
     }
     let plural = if repeated == 1 { "" } else { "s" };
     Ok((repeated > 0).then(|| format!("{repeated} row{plural} list an image once more")))
+}
+
+/// The path without links, `.` and `..` in it, so that one file has one.
+fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// The first row with several labels, joined by a bar, a semicolon or a comma. A class may be called so, too: what is
