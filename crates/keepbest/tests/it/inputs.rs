@@ -407,12 +407,12 @@ fn tables_that_are_wrong_say_where() {
     wrong(
         "path,label",
         &|path, class, number| match number {
-            6.. => format!("photos/none/{number}.png,{class}\n"),
+            6.. => format!("photos/none/{class}{number}.png,{class}\n"),
             _ => format!("{path},{class}\n"),
         },
         &[
             "6 of its 24 images are missing",
-            "photos/none/6.png (line 8)",
+            "photos/none/cat6.png (line 8)",
         ],
     );
     wrong(
@@ -441,7 +441,7 @@ fn tables_that_are_wrong_say_where() {
 
     // The first row's file is missing: it is no header.
     table(&place, "list.csv", "", |path, class, number| match number {
-        0 => format!("photos/none.png,{class}\n"),
+        0 => format!("photos/none-{class}.png,{class}\n"),
         _ => format!("{path},{class}\n"),
     });
     place
