@@ -46,6 +46,7 @@ mod image_set;
 mod input;
 mod joined;
 mod loader;
+mod mirror;
 mod normalise;
 mod open;
 mod prepare;
@@ -54,6 +55,7 @@ pub mod readers;
 mod resize;
 pub mod rng;
 mod sampling;
+mod shapes;
 pub mod split;
 mod watch;
 
@@ -68,9 +70,10 @@ pub use guard::is_decoding;
 pub use identity::{Identity, SharedImages};
 pub use image::{Image, ImageShape};
 pub use image_set::{ImageCount, ImageSet, ImageSetError};
-pub use input::{decode_image, list_images, load_image};
+pub use input::{decode_image, list_images, load_image, read_image_from};
 pub use joined::Joined;
 pub use loader::{Batch, Epoch, Loader, LoaderConfig, batch_ranges};
+pub use mirror::Mirrored;
 pub use normalise::Normaliser;
 pub use open::{
     DEFAULT_SOURCE, Listing, is_named, list, open, open_to_measure, open_watched, open_with,

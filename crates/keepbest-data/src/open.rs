@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use crate::readers::cifar::{self, CifarFiles};
 use crate::readers::files::Unreadable;
-use crate::readers::folder::{self, Layout};
+use crate::readers::folder::{self, Layout, inner_folder};
 use crate::readers::idx::{self, IdxFiles};
-use crate::readers::{npz, read_folder, table};
+use crate::readers::tree::Tree;
+use crate::readers::{check_regular, io_error, npz, table};
 use crate::{DataBundle, DataError, ImageShape, Watch, embedded};
 
 /// The data set that is used when none is named.
@@ -145,50 +146,69 @@ fn open_path(
         if npz::is_npz(path) {
             return npz::open(path);
         }
+        let metadata = path.metadata().map_err(|source| io_error(path, source))?;
+        check_regular(path, &metadata)?;
         return Err(DataError::Unrecognised {
             path: path.to_owned(),
             found: "a file of another kind".to_owned(),
         });
     }
-    if let Some(files) = IdxFiles::find(path)? {
-        return idx::open_files(&files, path, None);
-    }
-    if let Some(files) = CifarFiles::find(path)? {
-        return cifar::open_files(&files, path);
-    }
-    if let Some(layout) = Layout::find(path)? {
-        return folder::open_layout(&layout, path, unreadable, watch);
-    }
-    let entries = read_folder(path)?;
-    if entries.is_empty() {
-        return Err(DataError::Empty {
-            path: path.to_owned(),
-        });
-    }
-    Err(DataError::Unrecognised {
-        path: path.to_owned(),
-        found: describe(&entries),
-    })
+    open_folder(path, unreadable, watch)
 }
 
-/// What is in a folder, in words: `2 folders (a, b) and 5 files (x.txt, ...)`.
-fn describe(entries: &[crate::readers::Entry]) -> String {
-    let part = |is_dir: bool, what: &str| {
-        let names: Vec<&str> = entries
-            .iter()
-            .filter(|e| e.is_dir == is_dir)
-            .map(|e| e.name.as_str())
-            .collect();
-        let shown = names[..names.len().min(3)].join(", ");
-        let more = if names.len() > 3 { ", ..." } else { "" };
-        let plural = if names.len() == 1 { "" } else { "s" };
-        (!names.is_empty()).then(|| format!("{} {what}{plural} ({shown}{more})", names.len()))
-    };
-    [part(true, "folder"), part(false, "file")]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join(" and ")
+/// Opens a folder, or the data set in the only folder in it that holds one, however deep.
+fn open_folder(
+    path: &Path,
+    unreadable: Unreadable,
+    watch: Watch<'_>,
+) -> Result<DataBundle, DataError> {
+    if let Some(bundle) = open_arrays(path)? {
+        return Ok(bundle);
+    }
+    let tree = Tree::scan(path)?;
+    let mut folder = &tree.root;
+    let mut layout = Layout::of_splits(folder);
+    while layout.is_none()
+        && let Some(inner) = inner_folder(folder)
+    {
+        folder = inner;
+        if let Some(bundle) = open_arrays(&folder.path)? {
+            return Ok(found_in(bundle, path, &folder.path));
+        }
+        layout = Layout::of_splits(folder);
+    }
+    if let Some(layout) = layout.or_else(|| Layout::of_classes(folder)) {
+        let mut bundle = folder::open_layout(&layout, path, unreadable, watch)?;
+        bundle.notes.extend(tree.notes());
+        return Ok(found_in(bundle, path, &folder.path));
+    }
+    let path = path.to_owned();
+    if tree.root.entries.is_empty() {
+        return Err(DataError::Empty { path });
+    }
+    let found = tree.root.describe();
+    Err(DataError::Unrecognised { path, found })
+}
+
+/// Opens a folder of IDX or CIFAR files; `None` when it holds none.
+fn open_arrays(path: &Path) -> Result<Option<DataBundle>, DataError> {
+    if let Some(files) = IdxFiles::find(path)? {
+        return idx::open_files(&files, path, None).map(Some);
+    }
+    match CifarFiles::find(path)? {
+        Some(files) => cifar::open_files(&files, path).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// A bundle by the name that was asked for, which says where below that it was found.
+fn found_in(mut bundle: DataBundle, asked: &Path, found: &Path) -> DataBundle {
+    bundle.name = asked.display().to_string();
+    if asked != found {
+        let note = format!("the images are those in {}", found.display());
+        bundle.notes.insert(0, note);
+    }
+    bundle
 }
 
 /// A data set that can be asked for by name.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::resize::{centre_crop, resize_bilinear, shorter_side};
+use crate::resize::{centre, resize_part, shorter_side};
 use crate::watch::Stage;
 use crate::{Dataset, Image, ImageShape, Normaliser, PrepareError, PreprocessingError, Watch};
 
@@ -440,8 +440,8 @@ impl Preprocessing {
                 (ResizeRule::Crop, None) => shorter_side(from, to),
                 _ => to,
             };
-            let resized = resize_bilinear(&pixels, from, channels, resized_to);
-            pixels = Cow::Owned(centre_crop(resized, resized_to, channels, to));
+            let part = (centre(resized_to.0, to.0), centre(resized_to.1, to.1));
+            pixels = Cow::Owned(resize_part(&pixels, from, channels, resized_to, part));
         }
         Ok(Image::new(self.input, pixels.into_owned()).expect("fitted to the input shape"))
     }

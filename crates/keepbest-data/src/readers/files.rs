@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::read_file;
-use crate::input::{decode_image, probe_image};
+use crate::input::{probe_image, read_image};
 use crate::watch::Stage;
 use crate::{DataError, Dataset, Image, ImageShape, Watch};
 
@@ -41,8 +40,7 @@ impl<'a> Intake<'a> {
         if self.unreadable == Unreadable::Refuse {
             return probe_image(path).map(Some);
         }
-        let image = read_file(path).and_then(|bytes| decode_image(&bytes, path));
-        Ok(match image {
+        Ok(match read_image(path) {
             Ok(image) => Some(image.shape()),
             Err(error) => {
                 let why = std::error::Error::source(&error).map(|source| format!(": {source}"));
@@ -110,7 +108,7 @@ impl Dataset for FileDataset {
                 index,
                 len: self.files.len(),
             })?;
-        decode_image(&read_file(&file.path)?, &file.path)
+        read_image(&file.path)
     }
 
     fn shape(&self) -> Option<ImageShape> {

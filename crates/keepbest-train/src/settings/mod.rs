@@ -255,7 +255,7 @@ settings! {
     data_dir: Option<PathBuf> = "data-dir" "DIR"
         "Where a named set lies, when not at its usual place";
     image_size: ImageSize = "image-size" "SIZE"
-        "Size that images are brought to, such as 32 or 24x32; by default their own";
+        "Size that images are brought to, such as 32 or 24x32; by default their own, or one that suits where they differ";
     resize: Resize = "resize" "HOW"
         "How images of other sizes come to it: exact (stretched) or crop (the centre of them)";
     val_fraction: f64 = "val-fraction" "PART"

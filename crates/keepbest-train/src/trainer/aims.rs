@@ -1,9 +1,13 @@
 //! What a run goes by: what best means, what is kept besides, and which metrics that takes.
 
+use std::collections::BTreeSet;
+
 use keepbest_core::retention::Policy;
 use keepbest_core::{
     ClassificationAccumulator, History, Metrics, Objective, ObjectiveError, Pareto,
 };
+
+use keepbest_data::{Dataset as _, Subset};
 
 use super::error::TrainError;
 use crate::config::Config;
@@ -98,14 +102,46 @@ pub(super) fn retention(config: &Config) -> Result<Vec<Policy>, TrainError> {
     pareto.chain(rules).collect()
 }
 
-/// Checks before the first step that every metric the objectives need will be there.
-pub(super) fn check_metrics<'a>(
+/// Checks that every metric the objectives need is one that evaluations have; before the data is read.
+pub(super) fn check_names<'a>(
     objectives: impl Iterator<Item = &'a Objective>,
     retention: &[Policy],
     smoothing: Option<&Smoothing>,
-    classes: usize,
 ) -> Result<(), TrainError> {
-    let mut metrics = measurable(classes)?;
+    check(objectives, retention, smoothing, measurable(MANY_CLASSES)?)
+}
+
+/// Checks before the first step that every metric the objectives need will be there, and that `val` has the classes it
+/// takes: a metric that is NaN for a perfect model never decides anything.
+pub(super) fn check_metrics<'a>(
+    objectives: impl Iterator<Item = &'a Objective> + Clone,
+    retention: &'a [Policy],
+    smoothing: Option<&Smoothing>,
+    val: &Subset,
+) -> Result<(), TrainError> {
+    let classes = val.classes();
+    let present: BTreeSet<u32> = val.labels().into_iter().collect();
+    let metrics = of_a_perfect_model(classes.len(), &present)?;
+    let undefined = named(objectives.clone(), retention)
+        .find(|name| metrics.get(name).is_some_and(f64::is_nan));
+    if let Some(metric) = undefined {
+        let lacking = (0u32..)
+            .zip(classes)
+            .filter(|(label, _)| !present.contains(label));
+        return Err(TrainError::Undefined {
+            metric: metric.to_owned(),
+            lacking: lacking.map(|(_, class)| class.clone()).collect(),
+        });
+    }
+    check(objectives, retention, smoothing, metrics)
+}
+
+fn check<'a>(
+    objectives: impl Iterator<Item = &'a Objective>,
+    retention: &[Policy],
+    smoothing: Option<&Smoothing>,
+    mut metrics: Metrics,
+) -> Result<(), TrainError> {
     if let Some(smoothing) = smoothing {
         smoothing
             .add(&mut metrics, &History::new())
@@ -122,13 +158,21 @@ pub(super) fn check_metrics<'a>(
 
 /// Every metric that an evaluation of so many classes has, with some value.
 fn measurable(classes: usize) -> Result<Metrics, TrainError> {
+    of_a_perfect_model(classes, &(0..classes as u32).collect())
+}
+
+/// The metrics of a model that errs nowhere, on images of the labels that are `present`.
+fn of_a_perfect_model(classes: usize, present: &BTreeSet<u32>) -> Result<Metrics, TrainError> {
     let mut accumulator = ClassificationAccumulator::new(classes);
-    let mut row = vec![0.0; classes];
-    row[0] = 1.0;
-    let mut metrics: Metrics = match accumulator
-        .update(&row, &[0])
-        .and_then(|()| accumulator.finish())
-    {
+    let mut measure = || {
+        for &label in present {
+            let mut row = vec![0.0; classes];
+            row[label as usize] = 1.0;
+            accumulator.update(&row, &[label])?;
+        }
+        accumulator.finish()
+    };
+    let mut metrics: Metrics = match measure() {
         Ok(report) => report.metrics("val"),
         Err(error) => return Err(crate::EvaluateError::Metrics(error).into()),
     };

@@ -39,6 +39,18 @@ pub enum TrainError {
     /// What "best" means cannot be decided by what is measured.
     #[error(transparent)]
     Objective(#[from] keepbest_core::ObjectiveError),
+    /// What "best" means is undefined on the val images, whatever the model.
+    #[error("{metric} is undefined on val, {}", match &lacking[..] {
+        [] => "which has images of one class alone".to_owned(),
+        [class] => format!("which has no images of class `{class}`"),
+        [class, ..] => format!("which has no images of {} classes, such as `{class}`", lacking.len()),
+    })]
+    Undefined {
+        /// The metric.
+        metric: String,
+        /// The classes that val has no images of.
+        lacking: Vec<String>,
+    },
     /// There is no such network.
     #[error(transparent)]
     Architecture(#[from] crate::ArchitectureError),
@@ -188,6 +200,9 @@ impl TrainError {
                 seconds(*least)
             )),
             Self::Objective(error) => error.hint(),
+            Self::Undefined { .. } => Some(
+                "monitor another metric, such as val/balanced_accuracy, or bring val images of every class".into(),
+            ),
             Self::Architecture(error) => error.hint(),
             Self::Engine(keepbest_nn::EngineError::NothingToFreeze {
                 pattern,

@@ -6,9 +6,8 @@ use std::time::Instant;
 use keepbest_core::Objective;
 use keepbest_core::retention::Policy;
 use keepbest_data::{
-    Augmentation, ChannelRule, DataBundle, Dataset as _, ImageShape, LoadError, Loader,
-    LoaderConfig, Order, Prepared, Preprocessing, ResizeRule, Subset, Unreadable, Unrecorded,
-    Watch,
+    Augmentation, ChannelRule, Dataset as _, ImageShape, LoadError, Loader, LoaderConfig, Mirrored,
+    Order, Prepared, Preprocessing, ResizeRule, Subset, Unreadable, Unrecorded, Watch,
 };
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
@@ -16,7 +15,7 @@ use keepbest_nn::{
     Precision, Predictor, Tuning,
 };
 
-use super::aims::{MANY_CLASSES, check_metrics, named, objective, others, retention};
+use super::aims::{check_metrics, check_names, named, objective, others, retention};
 use super::budget::{self, Course, Fitted};
 use super::carry::Carried;
 use super::error::TrainError;
@@ -67,8 +66,8 @@ impl Setup {
         recorded: Option<Preprocessing>,
         heed: &Heed<'_>,
     ) -> Result<Self, TrainError> {
-        let told = |reading| heed.read(reading);
-        let watch = Watch::new(&told);
+        let heeded = |reading| heed.read(reading);
+        let watch = Watch::new(&heeded);
         let begun = Instant::now();
         let mut given = given.clone();
         let name = given.name.clone();
@@ -100,12 +99,7 @@ impl Setup {
         let others = others(&first, &objective)?;
         let retention = retention(&first)?;
         let objectives = std::iter::once(&objective).chain(&others);
-        check_metrics(
-            objectives.clone(),
-            &retention,
-            smoothing.as_ref(),
-            MANY_CLASSES,
-        )?;
+        check_names(objectives.clone(), &retention, smoothing.as_ref())?;
         let log = log_to(&first)?;
         check_architecture(&first.model)?;
 
@@ -156,6 +150,11 @@ impl Setup {
             );
             data.preprocessing = data.preprocessing.with_normalisation(mean, std);
         }
+        let mirrored = match given.augment {
+            // Images need not be looked at for what is settled.
+            Some(_) => Mirrored::Same,
+            None => bundle.mirrored(),
+        };
         let defaults = DataDefaults {
             image_size: ImageSize {
                 height: data.preprocessing.input.height,
@@ -166,17 +165,18 @@ impl Setup {
                 ResizeRule::Crop => Resize::Crop,
                 _ => Resize::None,
             },
-            augment: default_augmentation(&bundle, data.preprocessing.input),
-            strong_augment: strong_augmentation(&bundle, data.preprocessing.input),
+            augment: default_augmentation(&mirrored, data.preprocessing.input),
+            strong_augment: strong_augmentation(&mirrored, data.preprocessing.input),
             train_images: data.train.len(),
         };
         let mut config = Config::resolve(given.clone(), &defaults)?;
+        notes.extend(flip_note(&mirrored, &config.augment));
 
         check_metrics(
             objectives.clone(),
             &retention,
             smoothing.as_ref(),
-            data.classes.len(),
+            &data.val,
         )?;
         let input = data.preprocessing.input;
         let size = ZooOptions::new(
@@ -361,21 +361,39 @@ fn converted(parent: &Preprocessing, own: &Preprocessing) -> Option<String> {
 /// Stands for the number of epochs while it is not known: the most that may be asked for. No warm-up is longer.
 pub(super) const UNKNOWN_EPOCHS: u64 = 1_000_000_000;
 
-/// What keeps an image of its class, as far as the source tells: moved by up to a sixteenth of its side, and mirrored
-/// unless it may show digits or letters, which are others in a mirror.
-pub fn default_augmentation(bundle: &DataBundle, input: ImageShape) -> Augmentation {
+/// What keeps an image of its class, as far as the data tells: moved by up to a sixteenth of its side, and mirrored unless
+/// it may be of another class then.
+pub fn default_augmentation(mirrored: &Mirrored, input: ImageShape) -> Augmentation {
     Augmentation {
-        flip: !["idx", "npz"].contains(&bundle.kind) || bundle.name.starts_with("fashion-mnist"),
+        flip: !matches!(mirrored, Mirrored::Other { .. }),
         shift: (input.height.min(input.width) / 16) as u32,
         ..Augmentation::default()
     }
 }
 
+/// What was decided about mirror images, and how to decide otherwise; `None` where it is certain.
+fn flip_note(mirrored: &Mirrored, augment: &Augmentation) -> Option<String> {
+    let with = |flip: bool| Augmentation {
+        flip,
+        ..augment.clone()
+    };
+    match mirrored {
+        Mirrored::Unknown if augment.flip => Some(format!(
+            "flip is on: mirrored images are trained on; off: --augment {}",
+            with(false)
+        )),
+        Mirrored::Other { why } if !augment.flip => {
+            Some(format!("flip is off: {why}; on: --augment {}", with(true)))
+        }
+        _ => None,
+    }
+}
+
 /// The same and more, for a long run: up to a twelfth of the side, or parts of photographs; and rectangles that are erased
 /// (docs/benchmarks.md has what it reaches).
-fn strong_augmentation(bundle: &DataBundle, input: ImageShape) -> Augmentation {
+fn strong_augmentation(mirrored: &Mirrored, input: ImageShape) -> Augmentation {
     let side = input.height.min(input.width);
-    let light = default_augmentation(bundle, input);
+    let light = default_augmentation(mirrored, input);
     if side < 64 {
         Augmentation {
             // A twelfth, rounded.

@@ -1,11 +1,10 @@
 //! `keepbest predict`: what images show.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use keepbest_data::{
-    DataError, Image, ImageShape, Normaliser, Preprocessing, Unrecorded, decode_image, list_images,
-    load_image,
+    DataError, Image, ImageShape, Normaliser, Preprocessing, Unrecorded, list_images, load_image,
+    read_image_from,
 };
 use keepbest_train::{Guess, Model, decide, top_k};
 use serde::Serialize;
@@ -242,16 +241,7 @@ fn read(input: &Path) -> Result<Image, DataError> {
     if input.as_os_str() != "-" {
         return load_image(input);
     }
-    let mut bytes = Vec::new();
-    let origin = Path::new("stdin");
-    std::io::stdin()
-        .lock()
-        .read_to_end(&mut bytes)
-        .map_err(|source| DataError::Io {
-            path: origin.into(),
-            source,
-        })?;
-    decode_image(&bytes, origin)
+    read_image_from(std::io::stdin().lock(), Path::new("stdin"))
 }
 
 fn read_failure(error: &DataError) -> Failure {

@@ -191,17 +191,6 @@ fn folders_of_images() {
         1,
         &["cannot decode photos/Bag/"],
     );
-
-    // Images of several sizes need one to be brought to.
-    image::GrayImage::from_pixel(40, 20, image::Luma([50]))
-        .save(&any)
-        .unwrap();
-    refused(
-        &place,
-        "--data photos --batch-size 8",
-        1,
-        &["images differ in size", "--image-size"],
-    );
 }
 
 #[test]

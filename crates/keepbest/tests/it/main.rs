@@ -14,6 +14,7 @@ mod fresh;
 mod golden_runs;
 mod hostile;
 mod images;
+mod inputs;
 mod interrupt;
 mod kill;
 mod limits;

@@ -68,7 +68,7 @@ pub struct PreviewArgs {
     /// Random changes, as `train --augment` takes them; by default what suits the data
     #[arg(long, value_name = "HOW")]
     pub augment: Option<String>,
-    /// Size that images are brought to, such as 32 or 24x32; by default their own
+    /// Size that images are brought to, such as 32 or 24x32; by default their own, or one that suits where they differ
     #[arg(long, value_name = "SIZE")]
     pub image_size: Option<String>,
     /// Stretch images of other sizes instead of cutting out their centre

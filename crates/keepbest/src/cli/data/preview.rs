@@ -32,7 +32,7 @@ pub fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
     let data = prepare(&bundle, settings.image_size, args)?;
     let augmentation = settings
         .augment
-        .unwrap_or_else(|| default_augmentation(&bundle, data.preprocessing.input));
+        .unwrap_or_else(|| default_augmentation(&bundle.mirrored(), data.preprocessing.input));
     let batch = first_batch(&data, augmentation, args)?;
     let labels: Vec<String> = (0..batch.len())
         .map(|i| label(&batch, i, &data.classes))
