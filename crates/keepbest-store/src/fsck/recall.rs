@@ -79,6 +79,11 @@ impl Check<'_> {
         for reference in self.refs_on_disk()? {
             let path = reference.path(&self.run);
             let on_disk = self.on_disk()?;
+            let target = self.state().refs.get(&reference);
+            if target.is_some_and(|target| on_disk.contains(&target.checkpoint)) {
+                // What the journal says it is, is there: the file is another's, as of another run.
+                continue;
+            }
             let mut linked = false;
             for name in &on_disk {
                 linked |= refs::same_file(&self.fs, &path, &name.path(&self.run))?;

@@ -143,7 +143,7 @@ fn a_lost_best_is_told_and_in_the_exit_code() {
     said.fails(
         3,
         &[
-            "warning: best.safetensors: what was best (max",
+            "warning: best.safetensors: what was best (val/loss",
             "a best was lost before this session",
         ],
     );
