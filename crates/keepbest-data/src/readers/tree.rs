@@ -188,7 +188,7 @@ impl Scan<'_> {
 
 fn is_left_behind(name: &OsStr) -> bool {
     let known = |known: &&str| name.eq_ignore_ascii_case(known);
-    LEFT_BEHIND.iter().any(|name| known(&name))
+    LEFT_BEHIND.iter().any(known)
 }
 
 impl Folder {

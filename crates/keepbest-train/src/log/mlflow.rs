@@ -1,6 +1,6 @@
 //! MLflow's tracking server, by its REST API 2.0.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use keepbest_keeper::store::{Links, read_regular, replace_unsynced};
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ impl MlFlow {
         text(&id)
     }
 
-    fn create(&mut self, about: &About, file: &PathBuf) -> Result<(), String> {
+    fn create(&mut self, about: &About, file: &Path) -> Result<(), String> {
         let name = about.run.file_name().unwrap_or_default().to_string_lossy();
         let run = self.post(
             "runs/create",

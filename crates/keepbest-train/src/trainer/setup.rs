@@ -373,10 +373,7 @@ pub fn default_augmentation(mirrored: &Mirrored, input: ImageShape) -> Augmentat
 
 /// What was decided about mirror images, and how to decide otherwise; `None` where it is certain.
 fn flip_note(mirrored: &Mirrored, augment: &Augmentation) -> Option<String> {
-    let with = |flip: bool| Augmentation {
-        flip,
-        ..augment.clone()
-    };
+    let with = |flip: bool| Augmentation { flip, ..*augment };
     match mirrored {
         Mirrored::Unknown if augment.flip => Some(format!(
             "flip is on: mirrored images are trained on; off: --augment {}",

@@ -154,7 +154,7 @@ fn other_sizes_are_converted_as_training_would() {
         .fails(1, &["image is 50x31x3, the model expects 12x12x3"]);
 
     // A model that has the rule from its training says nothing, and does the same to the pixels.
-    let file = ModelFile::open(&place.path("runs/colour/best.safetensors")).unwrap();
+    let file = ModelFile::open(place.path("runs/colour/best.safetensors")).unwrap();
     let mut metadata = file.metadata.unwrap();
     metadata.preprocessing.as_mut().unwrap()["resize"] = "crop".into();
     write_model(&place, "rule", &file.weights, &metadata);
@@ -205,7 +205,7 @@ fn other_sizes_are_converted_as_training_would() {
 fn weights_and_scores_that_are_no_numbers_are_an_error() {
     let place = place();
     photos(&place.path("images"), &[("cat", 1), ("dog", 1)], 0);
-    let file = ModelFile::open(&place.path("runs/colour/best.safetensors")).unwrap();
+    let file = ModelFile::open(place.path("runs/colour/best.safetensors")).unwrap();
     let metadata = file.metadata.unwrap();
     // Each weight as it is, times a number.
     let scaled = |by: f32| {
@@ -289,7 +289,7 @@ fn write_palette_png(path: &std::path::Path, grey: &image::GrayImage) {
         for byte in kind.iter().chain(data) {
             crc ^= u32::from(*byte);
             for _ in 0..8 {
-                crc = crc >> 1 ^ (crc & 1) * 0xedb8_8320;
+                crc = (crc >> 1) ^ ((crc & 1) * 0xedb8_8320);
             }
         }
         let length = (data.len() as u32).to_be_bytes();
@@ -364,7 +364,7 @@ fn cmyk_jpeg(ink: [u8; 4]) -> Vec<u8> {
         }
         bits += "0";
     }
-    while bits.len() % 8 != 0 {
+    while !bits.len().is_multiple_of(8) {
         bits.push('1');
     }
     let mut data = Vec::new();

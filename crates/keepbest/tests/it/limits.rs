@@ -47,7 +47,7 @@ fn model_files_that_ask_for_too_much() {
         format!("out = 8, kernel = {largest}"),
         format!("out = 8, kernel = 3, padding = {largest}"),
         format!("out = 8, kernel = 3, stride = {largest}, dilation = {largest}"),
-        format!("out = 8, kernel = 3, padding = 1000000000"),
+        "out = 8, kernel = 3, padding = 1000000000".to_owned(),
     ] {
         refused(&conv(&settings), "", &["layer `c` (conv2d)"]);
     }

@@ -18,6 +18,9 @@ use crate::cli::measure::{How, Subject, located, resample};
 use crate::cli::runs::recorded_intervals;
 use crate::cli::words::count;
 
+/// Figures with the intervals of those that have one.
+type WithIntervals = (Metrics, BTreeMap<String, Interval>);
+
 /// The evaluation in the file, or the journal's of the same weights, and with `--test` the run's test.
 pub fn measured(
     args: &VerifyArgs,
@@ -171,7 +174,7 @@ fn test_figures(
     model: &Model,
     record: Option<&Record>,
     findings: &mut Findings,
-) -> Result<Option<(Metrics, BTreeMap<String, Interval>)>, Failure> {
+) -> Result<Option<WithIntervals>, Failure> {
     let summary = record
         .filter(|record| record.is_best(model))
         .and_then(|record| match &record.view.state().status {
