@@ -8,10 +8,10 @@
 //! and layouts. In f32 the results depend on the seed and the data alone, not on the number of threads or the
 //! processor's instructions.
 
-mod affine;
 mod engine;
 mod network;
 pub mod onnx;
+mod ops;
 pub mod optimizer;
 mod params;
 mod plan;
