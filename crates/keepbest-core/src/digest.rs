@@ -1,6 +1,6 @@
-//! The identity of a model: a 32-byte digest of its weights.
+//! Digests of 32 bytes: the identity of a model's weights, and of a model file.
 //!
-//! This crate owns the type; how the digest is computed from a state dict is the business of `keepbest-formats`.
+//! This crate owns the types; how they are computed is the business of `keepbest-formats`.
 
 use std::{fmt, str::FromStr};
 
@@ -20,93 +20,110 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WeightsDigest(pub [u8; 32]);
 
-impl WeightsDigest {
-    /// The first 8 hexadecimal digits, as used in the names of checkpoints.
-    #[must_use]
-    pub fn short(&self) -> String {
-        let mut text = self.to_string();
-        text.truncate(8);
-        text
-    }
+/// The header digest of a model file. The header has the digest of every tensor, so this one stands for every byte.
+///
+/// Shown, parsed and serialised as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileDigest(pub [u8; 32]);
 
-    /// The 32 bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
+macro_rules! digest {
+    ($name:ident) => {
+        impl $name {
+            /// The first 8 hexadecimal digits.
+            #[must_use]
+            pub fn short(&self) -> String {
+                let mut text = self.to_string();
+                text.truncate(8);
+                text
+            }
 
-impl From<[u8; 32]> for WeightsDigest {
-    fn from(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-}
-
-impl fmt::Display for WeightsDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.0 {
-            write!(f, "{byte:02x}")?;
+            /// The 32 bytes.
+            #[must_use]
+            pub fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
         }
-        Ok(())
-    }
+
+        impl From<[u8; 32]> for $name {
+            fn from(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                for byte in self.0 {
+                    write!(f, "{byte:02x}")?;
+                }
+                Ok(())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseDigestError;
+
+            fn from_str(text: &str) -> Result<Self, ParseDigestError> {
+                parse(text).map(Self)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(de::Error::custom)
+            }
+        }
+    };
 }
 
-impl fmt::Debug for WeightsDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "WeightsDigest({self})")
-    }
-}
+digest!(WeightsDigest);
+digest!(FileDigest);
 
 /// The text is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseDigestError {
     /// The text has another length than 64 bytes.
-    #[error("a weights digest has 64 hexadecimal digits, found {found} bytes")]
+    #[error("a digest has 64 hexadecimal digits, found {found} bytes")]
     Length {
         /// Bytes in the text.
         found: usize,
     },
     /// The text holds something that is no hexadecimal digit.
-    #[error("a weights digest has 64 hexadecimal digits, byte {position} is none")]
+    #[error("a digest has 64 hexadecimal digits, byte {position} is none")]
     Digit {
         /// Position in the text, in bytes.
         position: usize,
     },
 }
 
-impl FromStr for WeightsDigest {
-    type Err = ParseDigestError;
-
-    fn from_str(text: &str) -> Result<Self, ParseDigestError> {
-        if text.len() != 64 {
-            return Err(ParseDigestError::Length { found: text.len() });
-        }
-        let mut bytes = [0u8; 32];
-        for (position, digit) in text.bytes().enumerate() {
-            let value = match digit {
-                b'0'..=b'9' => digit - b'0',
-                b'a'..=b'f' => digit - b'a' + 10,
-                b'A'..=b'F' => digit - b'A' + 10,
-                _ => return Err(ParseDigestError::Digit { position }),
-            };
-            bytes[position / 2] = bytes[position / 2] << 4 | value;
-        }
-        Ok(Self(bytes))
+fn parse(text: &str) -> Result<[u8; 32], ParseDigestError> {
+    if text.len() != 64 {
+        return Err(ParseDigestError::Length { found: text.len() });
     }
-}
-
-impl Serialize for WeightsDigest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+    let mut bytes = [0u8; 32];
+    for (position, digit) in text.bytes().enumerate() {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            b'A'..=b'F' => digit - b'A' + 10,
+            _ => return Err(ParseDigestError::Digit { position }),
+        };
+        bytes[position / 2] = bytes[position / 2] << 4 | value;
     }
-}
-
-impl<'de> Deserialize<'de> for WeightsDigest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
-    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -129,6 +146,13 @@ mod tests {
             serde_json::from_str::<WeightsDigest>(&json).unwrap(),
             digest
         );
+    }
+
+    #[test]
+    fn a_file_digest_reads_and_tells_its_kind() {
+        let digest = FileDigest([0x1f; 32]);
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert_eq!(format!("{digest:?}"), format!("FileDigest({digest})"));
     }
 
     #[test]

@@ -111,6 +111,14 @@ impl History {
         self.records.push(record);
     }
 
+    /// Puts a record behind those of its step and of earlier ones.
+    pub fn insert(&mut self, record: EvaluationRecord) {
+        let at = self
+            .records
+            .partition_point(|other| other.step <= record.step);
+        self.records.insert(at, record);
+    }
+
     /// All records, in order.
     #[must_use]
     pub fn records(&self) -> &[EvaluationRecord] {

@@ -16,6 +16,9 @@
 //! # Ok::<(), keepbest_core::ObjectiveError>(())
 //! ```
 
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod classification;
 pub mod digest;
 pub mod early_stopping;
@@ -27,12 +30,13 @@ pub mod pareto;
 pub mod retention;
 pub mod size;
 pub mod statistics;
+pub mod text;
 pub mod verdict;
 
 pub use classification::{
     ClassificationAccumulator, ClassificationError, ClassificationReport, ConfusionMatrix,
 };
-pub use digest::WeightsDigest;
+pub use digest::{FileDigest, WeightsDigest};
 pub use early_stopping::{EarlyStopping, EarlyStoppingConfig, StopReason};
 pub use expression::{Expression, ExpressionError};
 pub use history::{EvaluationRecord, History};

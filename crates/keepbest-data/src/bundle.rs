@@ -19,6 +19,9 @@ pub struct DataBundle {
     pub val: Option<Arc<dyn Dataset>>,
     /// The source's own test set.
     pub test: Option<Arc<dyn Dataset>>,
+    /// `test` or `val` where the source has nothing to train on: then `train` is that split. Only
+    /// [`open_to_measure`](crate::open_to_measure) gives such a bundle.
+    pub only: Option<&'static str>,
     /// What the user should know, such as files that were left out.
     pub notes: Vec<String>,
     /// Images that were left out because they cannot be read ([`crate::open_with`]), each with its path and why.
@@ -39,9 +42,29 @@ impl DataBundle {
             train,
             val,
             test,
+            only: None,
             notes: Vec::new(),
             skipped: Vec::new(),
         }
+    }
+
+    /// A bundle of the splits that there are; `None` when there are none.
+    pub(crate) fn of_splits(
+        name: impl Into<String>,
+        train: Option<Arc<dyn Dataset>>,
+        val: Option<Arc<dyn Dataset>>,
+        test: Option<Arc<dyn Dataset>>,
+    ) -> Option<Self> {
+        let (train, val, test, only) = match (train, val, test) {
+            (Some(train), val, test) => (train, val, test, None),
+            (None, val, Some(test)) => (test, val, None, Some("test")),
+            (None, Some(val), None) => (val, None, None, Some("val")),
+            (None, None, None) => return None,
+        };
+        Some(Self {
+            only,
+            ..Self::new(name, train, val, test)
+        })
     }
 
     /// Names of the classes.

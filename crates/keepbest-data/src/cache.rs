@@ -41,6 +41,8 @@ pub struct Cached {
     inner: Arc<dyn Dataset>,
     preprocessing: Preprocessing,
     slots: Vec<OnceLock<Image>>,
+    /// Of the images as they were read, known once they were.
+    digests: Vec<OnceLock<u64>>,
     budget: CacheBudget,
 }
 
@@ -56,10 +58,12 @@ impl Cached {
     ) -> Result<Self, PreprocessingError> {
         preprocessing.validate()?;
         let slots = (0..inner.len()).map(|_| OnceLock::new()).collect();
+        let digests = (0..inner.len()).map(|_| OnceLock::new()).collect();
         Ok(Self {
             inner,
             preprocessing: preprocessing.clone(),
             slots,
+            digests,
             budget,
         })
     }
@@ -92,6 +96,13 @@ impl Dataset for Cached {
             return Ok(image.clone());
         }
         let image = self.inner.image(index)?;
+        if let Some(digest) = self.digests.get(index) {
+            digest.get_or_init(|| image.digest());
+        }
+        if self.preprocessing.shorter_side.is_some() {
+            // A fitted image would be resized and cut from once more by whoever normalises it.
+            return Ok(image);
+        }
         let Ok(fitted) = self.preprocessing.fit(&image) else {
             return Ok(image);
         };
@@ -105,7 +116,17 @@ impl Dataset for Cached {
     }
 
     fn shape(&self) -> Option<ImageShape> {
-        Some(self.preprocessing.input)
+        match self.preprocessing.shorter_side {
+            Some(_) => self.inner.shape(),
+            None => Some(self.preprocessing.input),
+        }
+    }
+
+    fn digest(&self, index: usize) -> Result<u64, DataError> {
+        match self.digests.get(index).and_then(OnceLock::get) {
+            Some(digest) => Ok(*digest),
+            None => self.inner.digest(index),
+        }
     }
 
     fn source(&self, index: usize) -> String {

@@ -43,6 +43,15 @@ pub trait Dataset: Send + Sync {
         self.shape()
     }
 
+    /// Which image `index` is, as it was read: [`Image::digest`] before any rule is applied, so that it is the same for models
+    /// of every size.
+    ///
+    /// # Errors
+    /// As [`image`](Dataset::image).
+    fn digest(&self, index: usize) -> Result<u64, DataError> {
+        self.image(index).map(|image| image.digest())
+    }
+
     /// Where image `index` comes from, for messages and reports: a path, or a set's name and an index.
     fn source(&self, index: usize) -> String;
 
@@ -219,6 +228,14 @@ impl Subset {
             .collect()
     }
 
+    /// Which image each is, in the view's order: [`Dataset::digest`].
+    ///
+    /// # Errors
+    /// When an image cannot be read.
+    pub fn digests(&self) -> Result<Vec<u64>, DataError> {
+        (0..self.len()).map(|index| self.digest(index)).collect()
+    }
+
     /// The first `count` images, or all when there are fewer.
     pub fn take(&self, count: usize) -> Self {
         Self {
@@ -260,6 +277,14 @@ impl Dataset for Subset {
         self.indices
             .get(index)
             .and_then(|&index| self.dataset.image_shape(index))
+    }
+
+    fn digest(&self, index: usize) -> Result<u64, DataError> {
+        match self.indices.get(index) {
+            Some(&index) => self.dataset.digest(index),
+            // The error that it is.
+            None => self.image(index).map(|image| image.digest()),
+        }
     }
 
     fn source(&self, index: usize) -> String {

@@ -9,6 +9,9 @@ use crate::ImageShape;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
+    /// Whoever watched said to stop.
+    #[error("interrupted while the images were read")]
+    Interrupted,
     /// The path does not exist.
     #[error("{}: no such file or folder", path.display())]
     NotFound {
@@ -32,6 +35,26 @@ pub enum DataError {
         /// The folders looked at, in order.
         looked: Vec<PathBuf>,
     },
+    /// A file is needed, and this is something else.
+    #[error("{}: it is {found}, not a file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What it is, in words: a folder, a named pipe, a device, a socket.
+        found: &'static str,
+    },
+    /// There is more than is taken in.
+    #[error("{}: {found} {what}; the limit is {limit}", path.display())]
+    OverLimit {
+        /// The file or folder.
+        path: PathBuf,
+        /// How many there are, or are declared.
+        found: u64,
+        /// Of what, in words: bytes, classes, files.
+        what: String,
+        /// How many there may be.
+        limit: u64,
+    },
     /// The folder holds none of the layouts that can be read.
     #[error("{}: not a data set: found {found}", path.display())]
     Unrecognised {
@@ -46,13 +69,23 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
+    /// The source has images to measure on and none to train on.
+    #[error("{origin}: there are {split} images alone, and none to train on")]
+    NothingToTrainOn {
+        /// The source.
+        origin: String,
+        /// The split that there is.
+        split: &'static str,
+    },
     /// A class folder of the training set holds no image.
-    #[error("{}: class `{class}` has no images", path.display())]
+    #[error("{}: class `{class}` has no images{}", path.display(), if found.is_empty() { String::new() } else { format!(" (found {found})") })]
     EmptyClass {
         /// The class folder.
         path: PathBuf,
         /// Its name.
         class: String,
+        /// What is in it instead, in words; empty when nothing is.
+        found: String,
     },
     /// A file that belongs to the data set is missing.
     #[error("{}: missing; {needed_by} needs it", path.display())]
@@ -137,14 +170,30 @@ pub enum DataError {
         classes: usize,
     },
     /// A row of a table of images is not one.
-    #[error("{}: line {line}: {reason}", path.display())]
+    #[error("{}: line {line}{}: {reason}", path.display(), column.map_or(String::new(), |column| format!(", column {column}")))]
     Table {
         /// The table.
         path: PathBuf,
         /// The line, from 1.
         line: u64,
+        /// The column, from 1; `None` when it is about the line.
+        column: Option<usize>,
         /// What is wrong with it.
         reason: String,
+    },
+    /// Images that a table lists are not there.
+    #[error("{}: {missing} of its {listed} image{} {} missing; the first is {} (line {line})", path.display(), plural(*listed), if *missing == 1 { "is" } else { "are" }, first.display())]
+    MissingImages {
+        /// The table.
+        path: PathBuf,
+        /// How many are missing.
+        missing: usize,
+        /// How many it lists.
+        listed: usize,
+        /// The first that is missing.
+        first: PathBuf,
+        /// The line that lists it, from 1.
+        line: u64,
     },
     /// A NumPy archive cannot be read, or an array in it is not what it should be.
     #[error("{}{}: {reason}", path.display(), if array.is_empty() { String::new() } else { format!(": array `{array}`") })]
@@ -165,18 +214,6 @@ pub enum DataError {
         others: usize,
         /// The decoder's word on it.
         source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The images of a set differ in size and no rule says what to do about it.
-    #[error("images differ in size: {first} is {first_shape}, {other} is {other_shape}")]
-    MixedSizes {
-        /// The first image.
-        first: String,
-        /// Its shape.
-        first_shape: ImageShape,
-        /// The first that differs.
-        other: String,
-        /// Its shape.
-        other_shape: ImageShape,
     },
     /// A set to evaluate on has a class that the training set does not have.
     #[error("{}: class `{class}` is unknown to the training set", path.display())]
@@ -229,8 +266,11 @@ impl DataError {
                     .to_owned(),
             ),
             Self::Unrecognised { .. } | Self::Empty { .. } => Some(format!("accepted: {ACCEPTED}")),
-            Self::MixedSizes { .. } => Some("give the size to train at, such as --image-size 64".to_owned()),
+            Self::NothingToTrainOn { .. } => Some(
+                "a model can be measured on it: `keepbest evaluate`; to train takes a `train` split beside it".to_owned(),
+            ),
             Self::EmptyClass { .. } => Some("remove the folder or put images into it".to_owned()),
+            Self::MissingImages { .. } => Some("paths are relative to the table's folder; --skip-corrupt leaves out what cannot be read".to_owned()),
             _ => None,
         }
     }
@@ -239,7 +279,7 @@ impl DataError {
 /// The layouts that [`crate::open`] reads, in words.
 pub(crate) const ACCEPTED: &str = "a folder with IDX files (train-images-idx3-ubyte[.gz] and its labels), with CIFAR-10 or \
     CIFAR-100 binary files (data_batch_1.bin ..., train.bin), of images as train/<class>/ with val/ and test/ beside it, or of \
-    images as <class>/ (PNG, JPEG, WebP, BMP, TIFF); a .csv or .tsv of path, label and split; a NumPy .npz";
+    images as <class>/ (PNG, JPEG, WebP, BMP, TIFF, GIF, PNM); a .csv or .tsv of path, label and split; a NumPy .npz";
 
 /// A split could not be made.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -360,6 +400,12 @@ pub enum PrepareError {
 }
 
 impl PrepareError {
+    /// Whether whoever watched said to stop.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Data(DataError::Interrupted))
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -374,6 +420,9 @@ impl PrepareError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
+    /// Whoever waited for a batch said to stop.
+    #[error("interrupted while images were loaded")]
+    Interrupted,
     /// Reading an image failed.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Dataset, Image};
+use crate::watch::Stage;
+use crate::{DataError, Dataset, Image, Watch};
 
 /// Count, classes and digest of a set of labelled images; the order counts.
 ///
@@ -29,12 +30,13 @@ impl Fingerprint {
     /// # Errors
     /// When an image cannot be read.
     pub fn of(dataset: &dyn Dataset) -> Result<Self, DataError> {
-        Self::of_with(dataset, |_, _| ())
+        Self::of_with(dataset, Watch::none(), |_, _| ())
     }
 
     /// As [`of`](Self::of), and shows each image to `each` with its index.
     pub(crate) fn of_with(
         dataset: &dyn Dataset,
+        watch: Watch<'_>,
         mut each: impl FnMut(usize, &Image),
     ) -> Result<Self, DataError> {
         let mut hasher = blake3::Hasher::new();
@@ -49,6 +51,7 @@ impl Fingerprint {
         }
         number(&mut hasher, dataset.len());
         for index in 0..dataset.len() {
+            watch.tell(Stage::Identifying, index, dataset.len())?;
             let image = dataset.image(index)?;
             hasher.update(&dataset.label(index).to_le_bytes());
             let shape = image.shape();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use crate::{DataError, Dataset as _, Fingerprint, Prepared};
+use crate::{DataError, Dataset as _, Fingerprint, Prepared, Watch};
 
 /// The fingerprint of each split, and the images that stand in more than one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,8 @@ use crate::{DataError, Dataset as _, Fingerprint, Prepared};
 pub struct Identity {
     /// By the split's name.
     pub fingerprints: BTreeMap<String, Fingerprint>,
+    /// Which images each split has, in its order: [`Dataset::digest`](crate::Dataset::digest).
+    pub digests: BTreeMap<String, Vec<u64>>,
     /// What makes a measurement look better than it is.
     pub shared: Vec<SharedImages>,
 }
@@ -51,7 +53,16 @@ impl Prepared {
     /// # Errors
     /// When an image cannot be read.
     pub fn identify(&self) -> Result<Identity, DataError> {
+        self.identify_watched(Watch::none())
+    }
+
+    /// As [`identify`](Self::identify), watched.
+    ///
+    /// # Errors
+    /// When an image cannot be read; and [`DataError::Interrupted`] when told to stop.
+    pub fn identify_watched(&self, watch: Watch<'_>) -> Result<Identity, DataError> {
         let mut fingerprints = BTreeMap::new();
+        let mut digests = BTreeMap::new();
         let mut shared: Vec<SharedImages> = Vec::new();
         // The first place of every image, by the digest of shape and pixels.
         let mut places: HashMap<[u8; 32], (&'static str, usize)> = HashMap::new();
@@ -60,7 +71,7 @@ impl Prepared {
                 continue;
             };
             let mut found: BTreeMap<&'static str, (usize, (usize, usize))> = BTreeMap::new();
-            let fingerprint = Fingerprint::of_with(images, |index, image| {
+            let fingerprint = Fingerprint::of_with(images, watch, |index, image| {
                 let mut hasher = blake3::Hasher::new();
                 hasher.update(image.shape().to_string().as_bytes());
                 hasher.update(image.pixels());
@@ -71,6 +82,8 @@ impl Prepared {
                 }
             })?;
             fingerprints.insert(split.to_owned(), fingerprint);
+            // Just read, so that no image is decoded again for it.
+            digests.insert(split.to_owned(), images.digests()?);
             for (also_in, (count, (index, place))) in found {
                 let other = self.split(also_in).unwrap_or(images);
                 shared.push(SharedImages {
@@ -83,6 +96,7 @@ impl Prepared {
         }
         Ok(Identity {
             fingerprints,
+            digests,
             shared,
         })
     }

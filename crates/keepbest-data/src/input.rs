@@ -4,8 +4,7 @@
 //! Pillow's `convert("RGB")` does), palettes and CMYK become RGB, and EXIF's orientation is applied. The kind of file is
 //! told by its first bytes, not by its name.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use ::image::metadata::Orientation;
@@ -13,11 +12,15 @@ use ::image::{ColorType, DynamicImage, ImageDecoder, ImageReader, Limits};
 
 use crate::guard::{BoxError, guarded};
 use crate::image::MAX_DECODED_BYTES;
-use crate::readers::{idx, io_error, read_file, read_folder};
+use crate::readers::tree::Tree;
+use crate::readers::{idx, io_error, limits, open_file, read_file};
 use crate::{DataError, Image, ImageShape};
 
 /// Extensions of the image files that are read, lower case.
-pub(crate) const EXTENSIONS: [&str; 7] = ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff"];
+pub(crate) const EXTENSIONS: [&str; 16] = [
+    "png", "jpg", "jpeg", "jpe", "jfif", "jif", "webp", "bmp", "dib", "tif", "tiff", "gif", "ppm",
+    "pgm", "pbm", "pnm",
+];
 
 pub(crate) fn has_image_extension(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
@@ -28,7 +31,7 @@ pub(crate) fn has_image_extension(path: &Path) -> bool {
     })
 }
 
-/// Loads one image: a PNG, JPEG, WebP, BMP or TIFF file, or image number `n` (from 0) of an IDX file as `FILE#n`, such as
+/// Loads one image: a PNG, JPEG, WebP, BMP, TIFF, GIF (its first frame) or PNM file, or image number `n` (from 0) of an IDX file as `FILE#n`, such as
 /// `t10k-images-idx3-ubyte.gz#17`.
 ///
 /// # Errors
@@ -39,7 +42,32 @@ pub fn load_image(path: &Path) -> Result<Image, DataError> {
     {
         return idx::read_image(&file, index);
     }
-    decode_image(&read_file(path)?, path)
+    read_image(path)
+}
+
+/// Reads an image file from a stream, such as standard input. `origin` names it in errors.
+///
+/// # Errors
+/// As [`decode_image`]; also when there are more bytes than an image file may have (1 GiB).
+pub fn read_image_from(reader: impl Read, origin: &Path) -> Result<Image, DataError> {
+    let limit = limits::IMAGE_FILE_BYTES;
+    let mut bytes = Vec::new();
+    let read = reader.take(limit + 1).read_to_end(&mut bytes);
+    let found = read.map_err(|source| io_error(origin, source))? as u64;
+    if found > limit {
+        return Err(DataError::OverLimit {
+            path: origin.to_owned(),
+            found,
+            what: "bytes and more".to_owned(),
+            limit,
+        });
+    }
+    decode_image(&bytes, origin)
+}
+
+/// Reads and decodes an image file.
+pub(crate) fn read_image(path: &Path) -> Result<Image, DataError> {
+    decode_image(&read_file(path, limits::IMAGE_FILE_BYTES)?, path)
 }
 
 fn idx_reference(path: &Path) -> Option<(PathBuf, usize)> {
@@ -47,7 +75,7 @@ fn idx_reference(path: &Path) -> Option<(PathBuf, usize)> {
     Some((PathBuf::from(file), index.parse().ok()?))
 }
 
-/// Decodes a PNG, JPEG, WebP, BMP or TIFF image. `origin` names it in errors.
+/// Decodes a PNG, JPEG, WebP, BMP, TIFF, GIF (its first frame) or PNM image. `origin` names it in errors.
 ///
 /// # Errors
 /// When it is not a whole image of these kinds, or takes more than 512 MiB decoded.
@@ -76,7 +104,7 @@ pub fn decode_image(bytes: &[u8], origin: &Path) -> Result<Image, DataError> {
 
 /// The shape that [`decode_image`] will give, from the header alone.
 pub(crate) fn probe_image(path: &Path) -> Result<ImageShape, DataError> {
-    let file = File::open(path).map_err(|source| io_error(path, source))?;
+    let file = open_file(path)?;
     let probed = guarded(|| {
         let mut decoder = decoder(BufReader::new(file))?;
         let (width, height) = decoder.dimensions();
@@ -107,7 +135,7 @@ fn decoder<'a>(mut reader: impl BufRead + Seek + 'a) -> Result<impl ImageDecoder
     }
     let mut reader = ImageReader::new(reader).with_guessed_format()?;
     if reader.format().is_none() {
-        return Err("not a PNG, JPEG, WebP, BMP or TIFF image".into());
+        return Err("not a PNG, JPEG, WebP, BMP, TIFF, GIF or PNM image".into());
     }
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_DECODED_BYTES);
@@ -201,23 +229,13 @@ fn check_png_palette(mut chunks: &[u8]) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The image files in a folder and the folders below it (links to folders are not followed), each folder's entries in the
-/// order of their names.
+/// The image files in a folder and the folders below it, links followed, each folder's entries in the order of their names.
 ///
 /// # Errors
 /// When a folder cannot be read.
 pub fn list_images(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let mut images = Vec::new();
-    for entry in read_folder(folder)? {
-        if entry.is_dir {
-            if !entry.path.is_symlink() {
-                images.extend(list_images(&entry.path)?);
-            }
-        } else if has_image_extension(&entry.path) {
-            images.push(entry.path);
-        }
-    }
-    Ok(images)
+    let tree = Tree::scan(folder)?;
+    Ok(tree.root.images().into_iter().map(Path::to_owned).collect())
 }
 
 #[cfg(test)]
@@ -245,7 +263,9 @@ mod tests {
             ("a.PNG", true),
             ("a.jpeg", true),
             ("a.Jpg", true),
-            ("a.gif", false),
+            ("a.GIF", true),
+            ("a.jfif", true),
+            ("a.svg", false),
             ("png", false),
         ] {
             assert_eq!(has_image_extension(Path::new(name)), expected, "{name}");

@@ -27,9 +27,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod augment;
+pub mod base64;
 mod bundle;
 mod cache;
+mod classes;
 mod dataset;
 pub mod embedded;
 mod error;
@@ -37,8 +42,11 @@ mod fingerprint;
 mod guard;
 mod identity;
 mod image;
+mod image_set;
 mod input;
+mod joined;
 mod loader;
+mod mirror;
 mod normalise;
 mod open;
 mod prepare;
@@ -47,22 +55,31 @@ pub mod readers;
 mod resize;
 pub mod rng;
 mod sampling;
+mod shapes;
 pub mod split;
+mod watch;
 
 pub use augment::{Augmentation, AugmentationError, Jitter, Mixed};
 pub use bundle::DataBundle;
 pub use cache::{CacheBudget, Cached, DEFAULT_CACHE_BYTES};
+pub use classes::{Matched, UnknownClasses};
 pub use dataset::{Dataset, MemoryDataset, Subset};
 pub use error::{DataError, LoadError, PrepareError, PreprocessingError, SplitError};
 pub use fingerprint::Fingerprint;
 pub use guard::is_decoding;
 pub use identity::{Identity, SharedImages};
 pub use image::{Image, ImageShape};
-pub use input::{decode_image, list_images, load_image};
+pub use image_set::{ImageCount, ImageSet, ImageSetError};
+pub use input::{decode_image, list_images, load_image, read_image_from};
+pub use joined::Joined;
 pub use loader::{Batch, Epoch, Loader, LoaderConfig, batch_ranges};
+pub use mirror::Mirrored;
 pub use normalise::Normaliser;
-pub use open::{DEFAULT_SOURCE, Listing, list, open, open_with};
+pub use open::{
+    DEFAULT_SOURCE, Listing, is_named, list, open, open_to_measure, open_watched, open_with,
+};
 pub use prepare::{PrepareOptions, Prepared};
-pub use preprocessing::{ChannelRule, Preprocessing, ResizeRule};
+pub use preprocessing::{ChannelRule, Preprocessing, ResizeRule, Unrecorded};
 pub use readers::files::Unreadable;
 pub use sampling::Order;
+pub use watch::{Reading, Stage, Watch};

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::augment::Draw;
 use crate::{Augmentation, LoadError, Mixed, Normaliser, Order, Preprocessing, Subset};
@@ -163,8 +165,43 @@ impl Loader {
         let threads = self.config.threads.max(1).min(remaining);
         let order = self.config.order.positions(&self.subset.labels(), epoch);
         let order: Arc<[usize]> = order.into();
-        let mut lanes = Vec::with_capacity(threads);
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let mut lanes = Vec::new();
         let mut failed = None;
+        // Where the system starts fewer threads, half of those share out the batches; the rest of the program needs some, too.
+        let mut wanted = threads;
+        while wanted > 0 {
+            match self.lanes(wanted, &ranges, &order, epoch, &abandoned) {
+                Ok(started) => {
+                    lanes = started;
+                    failed = None;
+                    break;
+                }
+                Err((started, source)) => {
+                    failed = Some(LoadError::Thread { source });
+                    wanted = started.div_ceil(2).min(wanted - 1);
+                }
+            }
+        }
+        Epoch {
+            lanes,
+            next: 0,
+            remaining,
+            failed,
+            abandoned,
+        }
+    }
+
+    /// Starts `threads` threads that make every n-th batch each; else says how many were started, and why no more.
+    fn lanes(
+        &self,
+        threads: usize,
+        ranges: &[Range<usize>],
+        order: &Arc<[usize]>,
+        epoch: u64,
+        abandoned: &Arc<AtomicBool>,
+    ) -> Result<Vec<Lane>, (usize, std::io::Error)> {
+        let mut lanes = Vec::with_capacity(threads);
         for first in 0..threads {
             let worker = Worker {
                 subset: self.subset.clone(),
@@ -173,6 +210,7 @@ impl Loader {
                 pool: self.pool.clone(),
                 epoch,
                 order: order.clone(),
+                abandoned: abandoned.clone(),
             };
             let ranges: Vec<_> = ranges
                 .iter()
@@ -186,17 +224,14 @@ impl Loader {
             match builder.spawn(move || worker.run(&ranges, &sender)) {
                 Ok(thread) => lanes.push(Lane { receiver, thread }),
                 Err(source) => {
-                    failed = Some(LoadError::Thread { source });
-                    break;
+                    let started = lanes.len();
+                    // They have made nothing that is missed.
+                    let _ = stop(lanes);
+                    return Err((started, source));
                 }
             }
         }
-        Epoch {
-            lanes,
-            next: 0,
-            remaining,
-            failed,
-        }
+        Ok(lanes)
     }
 }
 
@@ -208,6 +243,8 @@ struct Worker {
     pool: Arc<Pool>,
     epoch: u64,
     order: Arc<[usize]>,
+    /// Whether nobody wants the batches any more, the one in hand included.
+    abandoned: Arc<AtomicBool>,
 }
 
 impl Worker {
@@ -239,6 +276,9 @@ impl Worker {
             .iter()
             .zip(buffers.images.chunks_exact_mut(shape.size()))
         {
+            if self.abandoned.load(Ordering::Relaxed) {
+                return Err(LoadError::Interrupted);
+            }
             let index = self.subset.indices()[position];
             let image = dataset.image(index)?;
             let draw = Draw {
@@ -362,35 +402,19 @@ pub struct Epoch {
     next: usize,
     remaining: usize,
     failed: Option<LoadError>,
+    abandoned: Arc<AtomicBool>,
 }
+
+/// While a batch is waited for, how often it is asked whether to go on.
+const ASKED_EVERY: Duration = Duration::from_millis(100);
 
 impl Epoch {
-    /// Ends all threads, and waits for them: each ends after the batch in hand, once nobody receives. The result is that of the
-    /// first that panicked, beginning with the one whose turn it is.
-    fn stop(&mut self) -> std::thread::Result<()> {
-        self.remaining = 0;
-        let first = self.next.min(self.lanes.len());
-        self.lanes.rotate_left(first);
-        // All stop receiving before the first is waited for.
-        let stopped: Vec<_> = std::mem::take(&mut self.lanes)
-            .into_iter()
-            .map(|Lane { receiver, thread }| {
-                drop(receiver);
-                thread
-            })
-            .collect();
-        stopped
-            .into_iter()
-            .map(JoinHandle::join)
-            .reduce(|first, other| first.and(other))
-            .unwrap_or(Ok(()))
-    }
-}
-
-impl Iterator for Epoch {
-    type Item = Result<Batch, LoadError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+    /// The next batch, as [`next`](Iterator::next) gives it. While it is waited for, `go_on` is asked several times a second;
+    /// when it says no, the epoch ends with [`LoadError::Interrupted`].
+    pub fn next_while(
+        &mut self,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Option<Result<Batch, LoadError>> {
         if let Some(error) = self.failed.take() {
             let _ = self.stop();
             return Some(Err(error));
@@ -398,8 +422,17 @@ impl Iterator for Epoch {
         if self.remaining == 0 {
             return None;
         }
-        let lane = self.lanes.get(self.next);
-        match lane.and_then(|lane| lane.receiver.recv().ok()) {
+        let made = match self.lanes.get(self.next) {
+            Some(lane) => loop {
+                match lane.receiver.recv_timeout(ASKED_EVERY) {
+                    Err(RecvTimeoutError::Timeout) if go_on() => {}
+                    Err(RecvTimeoutError::Timeout) => break Some(Err(LoadError::Interrupted)),
+                    made => break made.ok(),
+                }
+            },
+            None => None,
+        };
+        match made {
             Some(Ok(batch)) => {
                 self.remaining -= 1;
                 self.next = (self.next + 1) % self.lanes.len();
@@ -418,6 +451,41 @@ impl Iterator for Epoch {
                 Some(Err(LoadError::Stopped { message }))
             }
         }
+    }
+
+    /// Ends all threads, and waits for them: each ends after the image in hand. The result is that of the
+    /// first that panicked, beginning with the one whose turn it is.
+    fn stop(&mut self) -> std::thread::Result<()> {
+        self.remaining = 0;
+        self.abandoned.store(true, Ordering::Relaxed);
+        let first = self.next.min(self.lanes.len());
+        self.lanes.rotate_left(first);
+        stop(std::mem::take(&mut self.lanes))
+    }
+}
+
+/// Ends threads, and waits for them. The result is that of the first that panicked.
+fn stop(lanes: Vec<Lane>) -> std::thread::Result<()> {
+    // All stop receiving before the first is waited for.
+    let stopped: Vec<_> = lanes
+        .into_iter()
+        .map(|Lane { receiver, thread }| {
+            drop(receiver);
+            thread
+        })
+        .collect();
+    stopped
+        .into_iter()
+        .map(JoinHandle::join)
+        .reduce(|first, other| first.and(other))
+        .unwrap_or(Ok(()))
+}
+
+impl Iterator for Epoch {
+    type Item = Result<Batch, LoadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_while(&mut || true)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

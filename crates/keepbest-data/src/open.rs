@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use crate::readers::cifar::{self, CifarFiles};
 use crate::readers::files::Unreadable;
-use crate::readers::folder::{self, Layout};
+use crate::readers::folder::{self, Layout, inner_folder};
 use crate::readers::idx::{self, IdxFiles};
-use crate::readers::{npz, read_folder, table};
-use crate::{DataBundle, DataError, ImageShape, embedded};
+use crate::readers::tree::Tree;
+use crate::readers::{check_regular, io_error, npz, table};
+use crate::{DataBundle, DataError, ImageShape, Watch, embedded};
 
 /// The data set that is used when none is named.
 pub const DEFAULT_SOURCE: &str = embedded::NAME;
@@ -46,6 +47,39 @@ pub fn open_with(
     data_dir: Option<&Path>,
     unreadable: Unreadable,
 ) -> Result<DataBundle, DataError> {
+    open_watched(spec, data_dir, unreadable, Watch::none())
+}
+
+/// As [`open_with`], watched: folders and tables of many images take a while.
+///
+/// # Errors
+/// As [`open`]; and [`DataError::Interrupted`] when told to stop.
+pub fn open_watched(
+    spec: &str,
+    data_dir: Option<&Path>,
+    unreadable: Unreadable,
+    watch: Watch<'_>,
+) -> Result<DataBundle, DataError> {
+    let bundle = open_to_measure(spec, data_dir, unreadable, watch)?;
+    match bundle.only {
+        None => Ok(bundle),
+        Some(split) => Err(DataError::NothingToTrainOn {
+            origin: bundle.name,
+            split,
+        }),
+    }
+}
+
+/// As [`open_watched`], to measure on: a source with a test split alone, or a val split alone, will do ([`DataBundle::only`]).
+///
+/// # Errors
+/// As [`open_watched`].
+pub fn open_to_measure(
+    spec: &str,
+    data_dir: Option<&Path>,
+    unreadable: Unreadable,
+    watch: Watch<'_>,
+) -> Result<DataBundle, DataError> {
     match spec {
         embedded::NAME => embedded::fashion_mnist(),
         FASHION_MNIST => {
@@ -56,8 +90,13 @@ pub fn open_with(
                 ..bundle
             })
         }
-        path => open_path(path, unreadable),
+        path => open_path(path, unreadable, watch),
     }
+}
+
+/// Whether a data set goes by this name, rather than by a path.
+pub fn is_named(spec: &str) -> bool {
+    [embedded::NAME, FASHION_MNIST].contains(&spec)
 }
 
 fn fashion_mnist_folders(data_dir: Option<&Path>) -> Vec<PathBuf> {
@@ -79,7 +118,11 @@ fn find_fashion_mnist(data_dir: Option<&Path>) -> Result<(PathBuf, IdxFiles), Da
     Err(DataError::FashionMnistMissing { looked })
 }
 
-fn open_path(spec: &str, unreadable: Unreadable) -> Result<DataBundle, DataError> {
+fn open_path(
+    spec: &str,
+    unreadable: Unreadable,
+    watch: Watch<'_>,
+) -> Result<DataBundle, DataError> {
     let path = Path::new(spec);
     if !path.exists() {
         // A bare word is meant as a name.
@@ -98,55 +141,74 @@ fn open_path(spec: &str, unreadable: Unreadable) -> Result<DataBundle, DataError
     }
     if !path.is_dir() {
         if table::is_table(path) {
-            return table::open(path, unreadable);
+            return table::open(path, unreadable, watch);
         }
         if npz::is_npz(path) {
             return npz::open(path);
         }
+        let metadata = path.metadata().map_err(|source| io_error(path, source))?;
+        check_regular(path, &metadata)?;
         return Err(DataError::Unrecognised {
             path: path.to_owned(),
             found: "a file of another kind".to_owned(),
         });
     }
-    if let Some(files) = IdxFiles::find(path)? {
-        return idx::open_files(&files, path, None);
-    }
-    if let Some(files) = CifarFiles::find(path)? {
-        return cifar::open_files(&files, path);
-    }
-    if let Some(layout) = Layout::find(path)? {
-        return folder::open_layout(&layout, path, unreadable);
-    }
-    let entries = read_folder(path)?;
-    if entries.is_empty() {
-        return Err(DataError::Empty {
-            path: path.to_owned(),
-        });
-    }
-    Err(DataError::Unrecognised {
-        path: path.to_owned(),
-        found: describe(&entries),
-    })
+    open_folder(path, unreadable, watch)
 }
 
-/// What is in a folder, in words: `2 folders (a, b) and 5 files (x.txt, ...)`.
-fn describe(entries: &[crate::readers::Entry]) -> String {
-    let part = |is_dir: bool, what: &str| {
-        let names: Vec<&str> = entries
-            .iter()
-            .filter(|e| e.is_dir == is_dir)
-            .map(|e| e.name.as_str())
-            .collect();
-        let shown = names[..names.len().min(3)].join(", ");
-        let more = if names.len() > 3 { ", ..." } else { "" };
-        let plural = if names.len() == 1 { "" } else { "s" };
-        (!names.is_empty()).then(|| format!("{} {what}{plural} ({shown}{more})", names.len()))
-    };
-    [part(true, "folder"), part(false, "file")]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join(" and ")
+/// Opens a folder, or the data set in the only folder in it that holds one, however deep.
+fn open_folder(
+    path: &Path,
+    unreadable: Unreadable,
+    watch: Watch<'_>,
+) -> Result<DataBundle, DataError> {
+    if let Some(bundle) = open_arrays(path)? {
+        return Ok(bundle);
+    }
+    let tree = Tree::scan(path)?;
+    let mut folder = &tree.root;
+    let mut layout = Layout::of_splits(folder);
+    while layout.is_none()
+        && let Some(inner) = inner_folder(folder)
+    {
+        folder = inner;
+        if let Some(bundle) = open_arrays(&folder.path)? {
+            return Ok(found_in(bundle, path, &folder.path));
+        }
+        layout = Layout::of_splits(folder);
+    }
+    if let Some(layout) = layout.or_else(|| Layout::of_classes(folder)) {
+        let mut bundle = folder::open_layout(&layout, path, unreadable, watch)?;
+        bundle.notes.extend(tree.notes());
+        return Ok(found_in(bundle, path, &folder.path));
+    }
+    let path = path.to_owned();
+    if tree.root.entries.is_empty() {
+        return Err(DataError::Empty { path });
+    }
+    let found = tree.root.describe();
+    Err(DataError::Unrecognised { path, found })
+}
+
+/// Opens a folder of IDX or CIFAR files; `None` when it holds none.
+fn open_arrays(path: &Path) -> Result<Option<DataBundle>, DataError> {
+    if let Some(files) = IdxFiles::find(path)? {
+        return idx::open_files(&files, path, None).map(Some);
+    }
+    match CifarFiles::find(path)? {
+        Some(files) => cifar::open_files(&files, path).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// A bundle by the name that was asked for, which says where below that it was found.
+fn found_in(mut bundle: DataBundle, asked: &Path, found: &Path) -> DataBundle {
+    bundle.name = asked.display().to_string();
+    if asked != found {
+        let note = format!("the images are those in {}", found.display());
+        bundle.notes.insert(0, note);
+    }
+    bundle
 }
 
 /// A data set that can be asked for by name.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::split::{ThreeParts, stratified, stratified_three};
+use crate::shapes::Shapes;
+use crate::split::{ThreeParts, class_notes, stratified, stratified_three};
 use crate::{
     CacheBudget, Cached, ChannelRule, DEFAULT_CACHE_BYTES, DataBundle, DataError, Dataset,
-    Fingerprint, ImageShape, PrepareError, Preprocessing, PreprocessingError, ResizeRule, Subset,
+    Fingerprint, ImageShape, PrepareError, Preprocessing, ResizeRule, Subset, Watch,
 };
 
 /// How to split and preprocess.
@@ -20,11 +21,12 @@ pub struct PrepareOptions {
     pub test_fraction: f64,
     /// Seed of the split.
     pub seed: u64,
-    /// Height and width to train at. Without it the images' own, which then must be the same for all.
+    /// Height and width to train at. Without it the images' own; where they differ, the size that more than half of them
+    /// have, or else a square of the median of their shorter sides (a multiple of 4, up to 64).
     pub image_size: Option<(usize, usize)>,
     /// Channels to train with, 1 or 3. Without it the images' own, or 3 where both occur in a folder.
     pub channels: Option<usize>,
-    /// How to bring images to `image_size`; without it, [`ResizeRule::Crop`] where `image_size` is given and some differ.
+    /// How to bring images to `image_size`; without it, [`ResizeRule::Crop`] where some are of another size.
     pub resize: Option<ResizeRule>,
     /// Memory for decoded images, in bytes, shared by all splits.
     pub cache_bytes: u64,
@@ -64,6 +66,23 @@ pub struct Prepared {
     pub notes: Vec<String>,
 }
 
+impl Subset {
+    /// The same images in a model's shape, kept in memory up to `cache_bytes`. Those whose shape is known are checked.
+    ///
+    /// # Errors
+    /// When the preprocessing makes no sense, or an image does not fit it.
+    pub fn fitted(
+        &self,
+        preprocessing: &Preprocessing,
+        cache_bytes: u64,
+    ) -> Result<Self, PrepareError> {
+        preprocessing.validate()?;
+        let budget = CacheBudget::new(cache_bytes);
+        let outer = fitted(self.dataset().clone(), preprocessing, &budget)?;
+        Ok(Self::new(outer, self.indices().to_vec())?)
+    }
+}
+
 impl Prepared {
     /// The split of that name: `train`, `val` or `test`; `None` when there is no such split.
     pub fn split(&self, name: &str) -> Option<&Subset> {
@@ -89,12 +108,26 @@ impl DataBundle {
     /// normalisation on the training images (which decodes them, into the cache while the budget lasts).
     ///
     /// # Errors
-    /// When the split is not possible, images differ in size without a size to bring them to, or an image cannot be
-    /// read.
+    /// When the split is not possible or an image cannot be read.
     pub fn prepare(&self, options: &PrepareOptions) -> Result<Prepared, PrepareError> {
-        let preprocessing = self.infer_preprocessing(options)?;
+        self.prepare_watched(options, Watch::none())
+    }
+
+    /// As [`prepare`](Self::prepare), watched.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare); and [`DataError::Interrupted`] when told to stop.
+    pub fn prepare_watched(
+        &self,
+        options: &PrepareOptions,
+        watch: Watch<'_>,
+    ) -> Result<Prepared, PrepareError> {
+        let (preprocessing, note) = self.infer_preprocessing(options)?;
         let mut prepared = self.prepare_with(options, preprocessing)?;
-        prepared.preprocessing = prepared.preprocessing.computed_on(&prepared.train)?;
+        prepared.notes.extend(note);
+        prepared.preprocessing = prepared
+            .preprocessing
+            .computed_watched(&prepared.train, watch)?;
         Ok(prepared)
     }
 
@@ -108,9 +141,42 @@ impl DataBundle {
         options: &PrepareOptions,
         preprocessing: Preprocessing,
     ) -> Result<Prepared, PrepareError> {
+        let splits = self.split(options)?;
+        self.wrapped(splits, preprocessing, options.cache_bytes)
+    }
+
+    /// As [`prepare_with`](Self::prepare_with), with nothing drawn: to measure on images that were not trained on. `train` is the
+    /// source's own training set, which is all there is of a plain folder; a split that the source has not is empty.
+    ///
+    /// # Errors
+    /// When an image cannot be read or does not fit the preprocessing.
+    pub fn prepare_undrawn(
+        &self,
+        options: &PrepareOptions,
+        preprocessing: Preprocessing,
+    ) -> Result<Prepared, PrepareError> {
+        let [train, val, test] = self.own_splits();
+        let none = Subset::new(self.train.clone(), Vec::new())?;
+        let splits = (train.unwrap_or(none.clone()), val.unwrap_or(none), test);
+        self.wrapped(splits, preprocessing, options.cache_bytes)
+    }
+
+    /// These splits with their images in the model's shape.
+    fn wrapped(
+        &self,
+        (train, val, test): (Subset, Subset, Option<Subset>),
+        preprocessing: Preprocessing,
+        cache_bytes: u64,
+    ) -> Result<Prepared, PrepareError> {
         preprocessing.validate()?;
-        let (train, val, test) = self.split(options)?;
-        let budget = CacheBudget::new(options.cache_bytes);
+        let parts = [
+            ("train", Some(&train)),
+            ("val", Some(&val)),
+            ("test", test.as_ref()),
+        ];
+        let notes = self.notes.iter().cloned();
+        let notes = notes.chain(class_notes(self.classes(), &parts)).collect();
+        let budget = CacheBudget::new(cache_bytes);
         let mut wrapped: Vec<(Arc<dyn Dataset>, Arc<dyn Dataset>)> = Vec::new();
         // Splits of one set share one cache.
         let mut wrap = |subset: Subset| -> Result<Subset, PrepareError> {
@@ -132,8 +198,19 @@ impl DataBundle {
             val: wrap(val)?,
             test: test.map(&mut wrap).transpose()?,
             preprocessing,
-            notes: self.notes.clone(),
+            notes,
         })
+    }
+
+    /// The sets that the source has of its own: train, val and test.
+    pub fn own_splits(&self) -> [Option<Subset>; 3] {
+        let own = |set: &Arc<dyn Dataset>| Some(Subset::all(set.clone()));
+        let (first, val, test) = (own(&self.train), self.val.as_ref(), self.test.as_ref());
+        match self.only {
+            Some("test") => [None, val.and_then(own), first],
+            Some(_) => [None, first, None],
+            None => [first, val.and_then(own), test.and_then(own)],
+        }
     }
 
     /// The split alone: the source's own sets where it has them, else taken out of the training set.
@@ -179,86 +256,36 @@ impl DataBundle {
         Ok(splits)
     }
 
-    /// The model's input shape and the rules that bring the images there; no normalisation yet.
-    fn infer_preprocessing(&self, options: &PrepareOptions) -> Result<Preprocessing, PrepareError> {
+    /// The model's input shape and the rules that bring the images there, no normalisation yet; and how the size was chosen
+    /// where it was.
+    fn infer_preprocessing(
+        &self,
+        options: &PrepareOptions,
+    ) -> Result<(Preprocessing, Option<String>), PrepareError> {
         let sets = [Some(&self.train), self.val.as_ref(), self.test.as_ref()];
         let shapes = Shapes::of(sets.into_iter().flatten())?;
-        let (height, width) = match (options.image_size, &shapes.other_size) {
-            (Some(size), _) => size,
-            (None, None) => (shapes.first.1.height, shapes.first.1.width),
-            (None, Some((other, other_shape))) => {
-                return Err(PrepareError::Data(DataError::MixedSizes {
-                    first: shapes.first.0.clone(),
-                    first_shape: shapes.first.1,
-                    other: other.clone(),
-                    other_shape: *other_shape,
-                }));
-            }
-        };
-        let same_size = shapes.other_size.is_none()
-            && (height, width) == (shapes.first.1.height, shapes.first.1.width);
-        let resize = options.resize.unwrap_or(if same_size {
-            ResizeRule::None
-        } else {
-            ResizeRule::Crop
-        });
+        let (height, width) = options.image_size.unwrap_or_else(|| shapes.size());
+        let resize = options
+            .resize
+            .unwrap_or(if shapes.are_all((height, width)) {
+                ResizeRule::None
+            } else {
+                ResizeRule::FOR_MIXED_SIZES
+            });
         let channels = options
             .channels
             .unwrap_or(if shapes.colour { 3 } else { 1 });
         let channel_rule = match channels {
-            3 if shapes.grey => ChannelRule::ToRgb,
-            1 if shapes.colour => ChannelRule::ToGrey,
+            3 if shapes.grey => ChannelRule::to(3),
+            1 if shapes.colour => ChannelRule::to(1),
             _ => ChannelRule::None,
         };
         let preprocessing = Preprocessing::new(ImageShape::new(height, width, channels))
             .with_resize(resize)
             .with_channels(channel_rule);
         preprocessing.validate()?;
-        Ok(preprocessing)
-    }
-}
-
-/// What the images of some sets have in common.
-struct Shapes {
-    first: (String, ImageShape),
-    /// The first image of another height or width.
-    other_size: Option<(String, ImageShape)>,
-    grey: bool,
-    colour: bool,
-}
-
-impl Shapes {
-    fn of<'a>(sets: impl Iterator<Item = &'a Arc<dyn Dataset>>) -> Result<Self, PrepareError> {
-        let mut found: Option<Self> = None;
-        for set in sets {
-            // A set of one shape needs one look.
-            let looks = if set.shape().is_some() {
-                set.len().min(1)
-            } else {
-                set.len()
-            };
-            for index in 0..looks {
-                let shape = match set.image_shape(index) {
-                    Some(shape) => shape,
-                    None => set.image(index)?.shape(),
-                };
-                let shapes = found.get_or_insert_with(|| Self {
-                    first: (set.source(index), shape),
-                    other_size: None,
-                    grey: false,
-                    colour: false,
-                });
-                shapes.grey |= shape.channels == 1;
-                shapes.colour |= shape.channels == 3;
-                let first = shapes.first.1;
-                if shapes.other_size.is_none()
-                    && (shape.height, shape.width) != (first.height, first.width)
-                {
-                    shapes.other_size = Some((set.source(index), shape));
-                }
-            }
-        }
-        found.ok_or(PrepareError::Preprocessing(PreprocessingError::NoImages))
+        let chosen = options.image_size.is_none().then(|| shapes.choice());
+        Ok((preprocessing, chosen.flatten()))
     }
 }
 

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::resize::{centre_crop, resize_bilinear, shorter_side};
-use crate::{Dataset, Image, ImageShape, Normaliser, PrepareError, PreprocessingError};
+use crate::resize::{centre, resize_part, shorter_side};
+use crate::watch::Stage;
+use crate::{Dataset, Image, ImageShape, Normaliser, PrepareError, PreprocessingError, Watch};
 
 /// How an image of another size becomes one of the model's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -18,7 +19,8 @@ pub enum ResizeRule {
     /// Resized to the model's height and width, whatever that does to the aspect ratio.
     Exact,
     /// Resized, keeping the aspect ratio, so that the model's height and width are just covered; then the centre is cut
-    /// out. For a square model that is torchvision's `Resize(size)` and `CenterCrop(size)`.
+    /// out. For a square model that is torchvision's `Resize(size)` and `CenterCrop(size)`. With a
+    /// [`shorter_side`](Preprocessing::shorter_side) the image is first resized to that: `Resize(256)` and `CenterCrop(224)`.
     Crop,
 }
 
@@ -34,6 +36,38 @@ pub enum ChannelRule {
     ToRgb,
     /// Colour becomes luma, ITU-R BT.601 as Pillow computes it: `(19595 R + 38470 G + 7471 B + 32768) >> 16`.
     ToGrey,
+}
+
+impl ResizeRule {
+    /// The rule where images are of several sizes and none is asked for.
+    pub(crate) const FOR_MIXED_SIZES: Self = Self::Crop;
+}
+
+impl ChannelRule {
+    /// The rule where images are of both kinds.
+    pub(crate) fn to(channels: usize) -> Self {
+        match channels {
+            3 => Self::ToRgb,
+            1 => Self::ToGrey,
+            _ => Self::None,
+        }
+    }
+}
+
+/// What an image differs in from all that a model has seen: see [`Preprocessing::unrecorded`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unrecorded {
+    /// In height or width.
+    pub size: bool,
+    /// In being grey or in colour.
+    pub channels: bool,
+}
+
+impl Unrecorded {
+    /// Whether it differs at all.
+    pub fn any(self) -> bool {
+        self.size || self.channels
+    }
 }
 
 /// The whole way from a decoded image to the network's input, as data.
@@ -62,6 +96,9 @@ pub struct Preprocessing {
     pub input: ImageShape,
     /// What happens to an image of another size.
     pub resize: ResizeRule,
+    /// What the shorter side of an image becomes before [`ResizeRule::Crop`] cuts the model's size out of it, in pixels; as much as
+    /// just covers that size when absent.
+    pub shorter_side: Option<usize>,
     /// What happens to an image with another number of channels.
     pub channels: ChannelRule,
     /// What an 8-bit pixel value is divided by first: 255.
@@ -78,6 +115,8 @@ pub struct Preprocessing {
 struct Unchecked {
     input: ImageShape,
     resize: ResizeRule,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shorter_side: Option<usize>,
     channels: ChannelRule,
     divide_by: f32,
     mean: Vec<f32>,
@@ -91,6 +130,7 @@ impl TryFrom<Unchecked> for Preprocessing {
         let Unchecked {
             input,
             resize,
+            shorter_side,
             channels,
             divide_by,
             mean,
@@ -99,6 +139,7 @@ impl TryFrom<Unchecked> for Preprocessing {
         let preprocessing = Self {
             input,
             resize,
+            shorter_side,
             channels,
             divide_by,
             mean,
@@ -114,6 +155,7 @@ impl From<Preprocessing> for Unchecked {
         let Preprocessing {
             input,
             resize,
+            shorter_side,
             channels,
             divide_by,
             mean,
@@ -122,6 +164,7 @@ impl From<Preprocessing> for Unchecked {
         Self {
             input,
             resize,
+            shorter_side,
             channels,
             divide_by,
             mean,
@@ -136,6 +179,7 @@ impl Preprocessing {
         Self {
             input,
             resize: ResizeRule::None,
+            shorter_side: None,
             channels: ChannelRule::None,
             divide_by: 255.0,
             mean: vec![0.0; input.channels],
@@ -149,10 +193,61 @@ impl Preprocessing {
         self
     }
 
+    /// The same with a shorter side before the crop.
+    pub fn with_shorter_side(mut self, side: usize) -> Self {
+        self.shorter_side = Some(side);
+        self
+    }
+
     /// The same with a channel rule.
     pub fn with_channels(mut self, rule: ChannelRule) -> Self {
         self.channels = rule;
         self
+    }
+
+    /// The same with a rule for every image: where none is recorded because the training images were all of one size or kind,
+    /// the one that would have been recorded had they not been. What is recorded stays, and so does every image that it fits.
+    pub fn converting(mut self) -> Self {
+        if self.resize == ResizeRule::None {
+            self.resize = ResizeRule::FOR_MIXED_SIZES;
+        }
+        if self.channels == ChannelRule::None {
+            self.channels = ChannelRule::to(self.input.channels);
+        }
+        self
+    }
+
+    /// What it takes to bring an image of this shape to the model's that no rule is recorded for.
+    pub fn unrecorded(&self, shape: ImageShape) -> Unrecorded {
+        let same_size = (shape.height, shape.width) == (self.input.height, self.input.width);
+        let channels_fit = shape.channels == self.input.channels
+            || match self.channels {
+                ChannelRule::None => false,
+                ChannelRule::ToRgb => shape.channels == 1,
+                ChannelRule::ToGrey => shape.channels == 3,
+            };
+        Unrecorded {
+            size: !same_size && self.resize == ResizeRule::None,
+            channels: !channels_fit,
+        }
+    }
+
+    /// What becomes of images that differ so, in words; `None` when they do not.
+    pub fn conversion_words(&self, differ: Unrecorded) -> Option<String> {
+        let ImageShape { height, width, .. } = self.input;
+        let channels = match (differ.channels, self.input.channels) {
+            (false, _) => None,
+            (true, 1) => Some("colour becomes grey".to_owned()),
+            (true, _) => Some("grey becomes red = green = blue".to_owned()),
+        };
+        let size = differ.size.then(|| match self.resize {
+            ResizeRule::Crop => {
+                format!("other sizes are resized to cover {height}x{width} and cut to its centre")
+            }
+            _ => format!("other sizes are resized to {height}x{width}"),
+        });
+        let words: Vec<String> = channels.into_iter().chain(size).collect();
+        (!words.is_empty()).then(|| words.join(", "))
     }
 
     /// The same with another mean and standard deviation of each channel.
@@ -171,9 +266,18 @@ impl Preprocessing {
     /// # Errors
     /// When an image cannot be read or does not fit (it is named), or there are none.
     pub fn computed_on(self, train: &dyn Dataset) -> Result<Self, PrepareError> {
+        self.computed_watched(train, Watch::none())
+    }
+
+    pub(crate) fn computed_watched(
+        self,
+        train: &dyn Dataset,
+        watch: Watch<'_>,
+    ) -> Result<Self, PrepareError> {
         self.validate()?;
         let mut sums = ChannelSums::new(self.input.channels);
         for index in 0..train.len() {
+            watch.tell(Stage::Measuring, index, train.len())?;
             let image = train.image(index)?;
             let fitted = self.fit(&image).map_err(|source| PrepareError::Image {
                 origin: train.source(index),
@@ -209,6 +313,23 @@ impl Preprocessing {
                 "input",
                 format!("is {height}x{width}; a side is 1 to {MAX_SIDE}"),
             );
+        }
+        if let Some(side) = self.shorter_side {
+            if self.resize != ResizeRule::Crop {
+                return invalid(
+                    "shorter_side",
+                    "is for the resize rule crop alone".to_owned(),
+                );
+            }
+            if side < height.max(width) || side > MAX_SIDE {
+                return invalid(
+                    "shorter_side",
+                    format!(
+                        "is {side}; it is {} (the input's longer side) to {MAX_SIDE}",
+                        height.max(width)
+                    ),
+                );
+            }
         }
         match (self.channels, channels) {
             (ChannelRule::ToRgb, 1) => {
@@ -260,14 +381,7 @@ impl Preprocessing {
     /// # Errors
     /// [`PreprocessingError::Shape`] when no recorded rule does it.
     pub fn accepts(&self, shape: ImageShape) -> Result<(), PreprocessingError> {
-        let same_size = (shape.height, shape.width) == (self.input.height, self.input.width);
-        let channels_fit = shape.channels == self.input.channels
-            || match self.channels {
-                ChannelRule::None => false,
-                ChannelRule::ToRgb => shape.channels == 1,
-                ChannelRule::ToGrey => shape.channels == 3,
-            };
-        if (same_size || self.resize != ResizeRule::None) && channels_fit && shape.size() > 0 {
+        if !self.unrecorded(shape).any() && shape.size() > 0 {
             Ok(())
         } else {
             Err(PreprocessingError::Shape {
@@ -303,14 +417,14 @@ impl Preprocessing {
     }
 
     /// Channel and resize rule: an image of exactly the model's shape, still `u8`. An image of that shape is returned
-    /// as it is.
+    /// as it is, unless a shorter side is to be cut from.
     ///
     /// # Errors
     /// [`PreprocessingError::Shape`] when no recorded rule brings it there.
     pub fn fit(&self, image: &Image) -> Result<Image, PreprocessingError> {
         let shape = image.shape();
         self.accepts(shape)?;
-        if shape == self.input {
+        if shape == self.input && self.shorter_side.is_none() {
             return Ok(image.clone());
         }
         let image = self.fit_channels(image)?;
@@ -320,14 +434,14 @@ impl Preprocessing {
             (shape.height, shape.width),
             (self.input.height, self.input.width),
         );
-        if from != to {
-            let resized_to = if self.resize == ResizeRule::Crop {
-                shorter_side(from, to)
-            } else {
-                to
+        if from != to || self.shorter_side.is_some() {
+            let resized_to = match (self.resize, self.shorter_side) {
+                (ResizeRule::Crop, Some(side)) => shorter_side(from, (side, side)),
+                (ResizeRule::Crop, None) => shorter_side(from, to),
+                _ => to,
             };
-            let resized = resize_bilinear(&pixels, from, channels, resized_to);
-            pixels = Cow::Owned(centre_crop(resized, resized_to, channels, to));
+            let part = (centre(resized_to.0, to.0), centre(resized_to.1, to.1));
+            pixels = Cow::Owned(resize_part(&pixels, from, channels, resized_to, part));
         }
         Ok(Image::new(self.input, pixels.into_owned()).expect("fitted to the input shape"))
     }
@@ -450,6 +564,40 @@ mod tests {
         );
         // A size is not converted because channels are.
         assert!(to_rgb.fit(&image(2, 2, 1, &[0; 4])).is_err());
+    }
+
+    #[test]
+    fn a_shorter_side_is_resized_to_before_the_cut() {
+        let column = |x: usize| (x * 20) as u8;
+        let wide: Vec<u8> = (0..4 * 8).map(|at| column(at % 8)).collect();
+        let crop = Preprocessing::new(ImageShape::new(2, 2, 1)).with_resize(ResizeRule::Crop);
+        let cut = crop.clone().with_shorter_side(4);
+        // No resizing at all: the middle of the image.
+        assert_eq!(
+            cut.fit(&image(4, 8, 1, &wide)).unwrap().pixels(),
+            [60, 80, 60, 80]
+        );
+        // An image of the model's size is cut from all the same, as torchvision does.
+        let (small, twice) = (image(2, 2, 1, &[0, 100, 0, 100]), ImageShape::new(4, 4, 1));
+        let resized = Preprocessing::new(twice)
+            .with_resize(ResizeRule::Exact)
+            .fit(&small)
+            .unwrap();
+        let middle = [5, 6, 9, 10].map(|at| resized.pixels()[at]);
+        assert_eq!(cut.fit(&small).unwrap().pixels(), middle);
+
+        let invalid = |of: Preprocessing| of.validate().unwrap_err().to_string();
+        assert!(invalid(cut.clone().with_resize(ResizeRule::Exact)).contains("crop alone"));
+        assert!(invalid(crop.clone().with_shorter_side(1)).contains("is 1; it is 2"));
+        let json = serde_json::to_value(&cut).unwrap();
+        assert_eq!(json["shorter_side"], 4);
+        assert_eq!(serde_json::from_value::<Preprocessing>(json).unwrap(), cut);
+        assert!(
+            serde_json::to_value(&crop)
+                .unwrap()
+                .get("shorter_side")
+                .is_none()
+        );
     }
 
     #[test]

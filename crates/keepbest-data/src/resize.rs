@@ -7,6 +7,8 @@
 //!
 //! Reference: Pillow, `src/libImaging/Resample.c`.
 
+use std::ops::Range;
+
 /// Fractional bits of a coefficient: 32 minus 8 for the pixel minus 2 for the sum.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 
@@ -16,11 +18,12 @@ struct Coefficients {
 }
 
 impl Coefficients {
-    fn bilinear(input: usize, output: usize) -> Self {
+    /// For the positions `part` of `output`.
+    fn bilinear(input: usize, output: usize, part: Range<usize>) -> Self {
         let scale = input as f64 / output as f64;
         // When enlarging, the filter keeps its width of one input pixel to each side.
         let support = scale.max(1.0);
-        let windows = (0..output).map(|position| {
+        let windows = part.map(|position| {
             let centre = (position as f64 + 0.5) * scale;
             // As C's conversion to int: towards zero.
             let start = ((centre - support + 0.5).max(0.0)) as usize;
@@ -45,6 +48,16 @@ impl Coefficients {
             windows: windows.collect(),
         }
     }
+
+    /// The input positions that any window covers.
+    fn span(&self) -> Range<usize> {
+        let start = self.windows.first().map_or(0, |(start, _)| *start);
+        let end = self
+            .windows
+            .last()
+            .map_or(0, |(start, weights)| start + weights.len());
+        start..end
+    }
 }
 
 fn to_u8(sum: i32) -> u8 {
@@ -58,16 +71,37 @@ pub(crate) fn resize_bilinear(
     channels: usize,
     to: (usize, usize),
 ) -> Vec<u8> {
+    resize_part(pixels, from, channels, to, (0..to.0, 0..to.1))
+}
+
+/// The part `(rows, columns)` of what [`resize_bilinear`] gives. Only what it depends on is computed, so that a long, thin
+/// image costs no more than it holds.
+pub(crate) fn resize_part(
+    pixels: &[u8],
+    from: (usize, usize),
+    channels: usize,
+    to: (usize, usize),
+    part: (Range<usize>, Range<usize>),
+) -> Vec<u8> {
     const HALF: i32 = 1 << (PRECISION_BITS - 1);
     let ((in_height, in_width), (height, width)) = (from, to);
+    let (part_rows, part_columns) = part;
+    let stride = part_columns.len() * channels;
+    let lines =
+        (in_height != height).then(|| Coefficients::bilinear(in_height, height, part_rows.clone()));
+    let needed = lines.as_ref().map_or(part_rows, Coefficients::span);
 
-    let mut wide = Vec::new();
-    let rows: &[u8] = if in_width == width {
-        pixels
+    let mut rows = Vec::with_capacity(needed.len() * stride);
+    let in_rows = pixels
+        .chunks_exact(in_width * channels)
+        .skip(needed.start)
+        .take(needed.len());
+    if in_width == width {
+        let kept = part_columns.start * channels..part_columns.end * channels;
+        in_rows.for_each(|row| rows.extend_from_slice(&row[kept.clone()]));
     } else {
-        let columns = Coefficients::bilinear(in_width, width);
-        wide.reserve_exact(in_height * width * channels);
-        for row in pixels.chunks_exact(in_width * channels) {
+        let columns = Coefficients::bilinear(in_width, width, part_columns);
+        for row in in_rows {
             for (start, coefficients) in &columns.windows {
                 for channel in 0..channels {
                     let values = row[start * channels + channel..].iter().step_by(channels);
@@ -75,23 +109,20 @@ pub(crate) fn resize_bilinear(
                         .zip(coefficients)
                         .map(|(&v, &k)| i32::from(v) * k)
                         .sum::<i32>();
-                    wide.push(to_u8(HALF + sum));
+                    rows.push(to_u8(HALF + sum));
                 }
             }
         }
-        &wide
-    };
-    if in_height == height {
-        return rows.to_vec();
     }
+    let Some(lines) = lines else {
+        return rows;
+    };
 
-    let stride = width * channels;
-    let lines = Coefficients::bilinear(in_height, height);
-    let mut out = Vec::with_capacity(height * stride);
+    let mut out = Vec::with_capacity(lines.windows.len() * stride);
     let mut sums = vec![0i32; stride];
     for (start, coefficients) in &lines.windows {
         sums.fill(HALF);
-        for (row, &k) in rows[start * stride..]
+        for (row, &k) in rows[(start - needed.start) * stride..]
             .chunks_exact(stride)
             .zip(coefficients)
         {
@@ -115,26 +146,11 @@ pub(crate) fn shorter_side(from: (usize, usize), to: (usize, usize)) -> (usize, 
     }
 }
 
-/// Cuts `(height, width) = to` out of the middle; half pixels are rounded to even, as torchvision's `CenterCrop` does.
-pub(crate) fn centre_crop(
-    pixels: Vec<u8>,
-    from: (usize, usize),
-    channels: usize,
-    to: (usize, usize),
-) -> Vec<u8> {
-    if from == to {
-        return pixels;
-    }
-    let margin = |from: usize, to: usize| {
-        let (half, odd) = ((from - to) / 2, (from - to) % 2 == 1);
-        if odd && half % 2 == 1 { half + 1 } else { half }
-    };
-    let (top, left) = (margin(from.0, to.0), margin(from.1, to.1));
-    let stride = from.1 * channels;
-    let rows = pixels.chunks_exact(stride).skip(top).take(to.0);
-    rows.flat_map(|row| &row[left * channels..(left + to.1) * channels])
-        .copied()
-        .collect()
+/// The middle `to` of `from` positions; half pixels are rounded to even, as torchvision's `CenterCrop` does.
+pub(crate) fn centre(from: usize, to: usize) -> Range<usize> {
+    let (half, odd) = ((from - to) / 2, (from - to) % 2 == 1);
+    let start = if odd && half % 2 == 1 { half + 1 } else { half };
+    start..start + to
 }
 
 #[cfg(test)]
@@ -183,15 +199,29 @@ mod tests {
 
     #[test]
     fn the_crop_is_central_and_rounds_to_even() {
-        let row: Vec<u8> = (0..8).collect();
-        assert_eq!(centre_crop(row.clone(), (1, 8), 1, (1, 4)), [2, 3, 4, 5]);
-        assert_eq!(
-            centre_crop(row[..7].to_vec(), (1, 7), 1, (1, 4)),
-            [2, 3, 4, 5]
-        ); // 1.5 -> 2
-        assert_eq!(
-            centre_crop(row[..5].to_vec(), (1, 5), 1, (1, 4)),
-            [0, 1, 2, 3]
-        ); // 0.5 -> 0
+        assert_eq!(centre(8, 4), 2..6);
+        assert_eq!(centre(7, 4), 2..6); // 1.5 -> 2
+        assert_eq!(centre(5, 4), 0..4); // 0.5 -> 0
+    }
+
+    #[test]
+    fn a_part_is_that_part_of_the_whole() {
+        let from = (23, 17);
+        let pixels: Vec<u8> = (0..from.0 * from.1 * 3)
+            .map(|i| (i * i % 251) as u8)
+            .collect();
+        for to in [(23, 17), (7, 17), (23, 40), (50, 9), (6, 5)] {
+            let whole = resize_bilinear(&pixels, from, 3, to);
+            let (rows, columns) = (centre(to.0, 5), centre(to.1, 4));
+            let expected: Vec<u8> = rows
+                .clone()
+                .flat_map(|y| {
+                    let row = y * to.1;
+                    whole[(row + columns.start) * 3..(row + columns.end) * 3].to_vec()
+                })
+                .collect();
+            let part = resize_part(&pixels, from, 3, to, (rows, columns));
+            assert_eq!(part, expected, "{to:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Stratified splits: index lists that are a pure function of (labels, fraction, seed).
 
-use crate::SplitError;
 use crate::rng::{CounterRng, Stream};
+use crate::{SplitError, Subset};
 
 /// The two parts of a split: sorted index lists.
 pub type Parts = (Vec<usize>, Vec<usize>);
@@ -144,6 +144,58 @@ fn largest_remainder(sizes: &[usize], fraction: f64, keep: usize) -> Vec<usize> 
         }
     }
     quotas
+}
+
+/// What the classes of splits lack, in words: `parts` are their names and images.
+pub(crate) fn class_notes(classes: &[String], parts: &[(&str, Option<&Subset>)]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let [only] = classes {
+        notes.push(format!(
+            "all images are of one class, `{only}`: there is nothing to tell apart"
+        ));
+    }
+    // A class that cannot be learned is told once.
+    let mut told = vec![false; classes.len()];
+    for (split, images) in parts {
+        let Some(images) = images else { continue };
+        let mut found = vec![false; classes.len()];
+        for label in images.labels() {
+            found[label as usize] = true;
+        }
+        let missing: Vec<&str> = (0..classes.len())
+            .filter(|&class| !found[class] && !told[class])
+            .map(|class| classes[class].as_str())
+            .collect();
+        if missing.is_empty() {
+            continue;
+        }
+        let what = if *split == "train" {
+            told = found.iter().map(|found| !found).collect();
+            "it cannot be learned"
+        } else {
+            "its metrics there say nothing"
+        };
+        notes.push(format!(
+            "{split} has no images of {}: {what}",
+            named_classes(&missing)
+        ));
+    }
+    notes
+}
+
+/// Classes in words: ``class `a` ``, or ``5 classes (`a`, `b`, `c`, ...)``.
+fn named_classes(names: &[&str]) -> String {
+    const SHOWN: usize = 3;
+    if let [only] = names {
+        return format!("class `{only}`");
+    }
+    let shown: Vec<String> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let more = if names.len() > SHOWN { ", ..." } else { "" };
+    format!("{} classes ({}{more})", names.len(), shown.join(", "))
 }
 
 #[cfg(test)]

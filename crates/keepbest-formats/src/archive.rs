@@ -25,6 +25,8 @@ const TRAILER: usize = 8 + 32 + 8;
 const INDEX_LIMIT: u64 = 16 << 20;
 /// Members that follow a keyframe at most: restoring one decodes those before it, back to the keyframe.
 const CHAIN: usize = 31;
+/// Members that one may depend on in an archive that is read: twice as many as are written.
+const LONGEST_CHAIN: usize = 2 * CHAIN;
 
 /// One file in an archive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,11 +197,19 @@ impl Archive {
         }
         let Index { members } = serde_json::from_slice(index)?;
         let mut starts = Vec::with_capacity(members.len());
+        let mut chains: Vec<usize> = Vec::with_capacity(members.len());
         let mut at = 0_u64;
         for (i, member) in members.iter().enumerate() {
             if member.reference.is_some_and(|reference| reference >= i) {
                 return Err(damaged("a member refers to a later one"));
             }
+            let chain = member
+                .reference
+                .map_or(0, |reference| chains[reference] + 1);
+            if chain > LONGEST_CHAIN {
+                return Err(damaged("a member depends on too many others"));
+            }
+            chains.push(chain);
             starts.push(HEAD.len() + at as usize);
             at = at
                 .checked_add(member.packed)
@@ -344,6 +354,69 @@ mod tests {
             Err(ArchiveError::TooLong { .. })
         ));
         assert!(archive.restore(40, |_| Some(900)).is_err());
+    }
+
+    /// An archive with another index, well-formed as a file.
+    fn with_index(members: &[Member], streams: &[u8]) -> Vec<u8> {
+        let index = serde_json::json!({ "members": members }).to_string();
+        let length = (index.len() as u64).to_le_bytes();
+        let digest = blake3::hash(index.as_bytes());
+        let parts: [&[u8]; 6] = [
+            HEAD,
+            streams,
+            index.as_bytes(),
+            &length,
+            digest.as_bytes(),
+            TAIL,
+        ];
+        parts.concat()
+    }
+
+    #[test]
+    fn lengths_that_lie_reserve_nothing() {
+        let whole = archive(&files()[..2]);
+        let members = Archive::from_bytes(whole.clone().into()).unwrap().members;
+        let packed: u64 = members.iter().map(|member| member.packed).sum();
+        let streams = &whole[HEAD.len()..HEAD.len() + packed as usize];
+        for bytes in [1 << 40, 1 << 63, u64::MAX] {
+            let mut lying = members.clone();
+            lying[0].bytes = bytes;
+            lying[1].bytes = bytes;
+            let archive = Archive::from_bytes(with_index(&lying, streams).into()).unwrap();
+            for member in 0..2 {
+                // Whoever asks believes the same.
+                let error = archive.restore(member, |_| Some(bytes)).unwrap_err();
+                assert!(matches!(error, ArchiveError::Decode { .. }), "{error}");
+            }
+        }
+        // Streams that claim to be longer than they are.
+        // A range of plain bytes, as `delta` has them.
+        let mut range = vec![1];
+        range.extend((1_u64 << 62).to_le_bytes());
+        range.extend(0_u64.to_le_bytes());
+        let mut lying = members[..1].to_vec();
+        lying[0].bytes = 1 << 62;
+        lying[0].packed = range.len() as u64;
+        let archive = Archive::from_bytes(with_index(&lying, &range).into()).unwrap();
+        assert!(archive.restore(0, |_| Some(1 << 62)).is_err());
+        for packed in [1 << 63, u64::MAX] {
+            lying[0].packed = packed;
+            assert!(Archive::from_bytes(with_index(&lying, &range).into()).is_err());
+        }
+        // Each after the other, without a keyframe between.
+        let chain: Vec<Member> = (0..1000)
+            .map(|at| Member {
+                name: at.to_string(),
+                reference: (at as usize).checked_sub(1),
+                packed: 0,
+                ..members[0].clone()
+            })
+            .collect();
+        let error = Archive::from_bytes(with_index(&chain, &[]).into()).unwrap_err();
+        assert!(
+            error.to_string().contains("depends on too many others"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::io;
+use std::io::{self, Read as _};
 
 use crate::{Dtype, safetensors};
 
@@ -343,13 +343,21 @@ fn by_exponent(old: &[u8]) -> Vec<u32> {
     order
 }
 
-/// Decodes a file of `len` bytes. No more than that, and one tensor's planes, is allocated, whatever `packed` says.
+/// Decodes a file of `len` bytes. No more than that, and one tensor's planes, is allocated, whatever `packed` says; and no more than
+/// what `packed` holds comes to, whatever `len` is.
 ///
 /// # Errors
 /// [`DecodeError`] for anything that [`encode`] does not write. Whether the bytes are the right ones, a digest must tell.
 pub fn decode(packed: &[u8], len: usize, reference: Option<&[u8]>) -> Result<Vec<u8>, DecodeError> {
     let mut input = Input(packed);
-    let mut out = Vec::with_capacity(len);
+    // Grows with what is decoded: `len` is the word of whoever asks, and need not be true.
+    let mut out = Vec::with_capacity(
+        len.min(
+            packed
+                .len()
+                .saturating_add(reference.map_or(0, <[u8]>::len)),
+        ),
+    );
     while !input.0.is_empty() {
         let kind = Kind::of(input.take(1)?[0])?;
         let wanted = input.number()?;
@@ -438,8 +446,15 @@ impl<'a> Input<'a> {
                 "it is not as long as its tensor",
             ))
         };
-        // Allocated for what the tensor needs, not for what the frame says.
-        let plane = zstd::bulk::decompress(packed, len).map_err(DecodeError::Plane)?;
+        // Allocated as it is decoded, whatever frame and length say.
+        let mut plane = Vec::with_capacity(len.min(packed.len().saturating_mul(4)));
+        let decoder =
+            zstd::stream::read::Decoder::with_buffer(packed).map_err(DecodeError::Plane)?;
+        decoder
+            .single_frame()
+            .take((len as u64).saturating_add(1))
+            .read_to_end(&mut plane)
+            .map_err(DecodeError::Plane)?;
         if plane.len() == len {
             Ok(plane)
         } else {

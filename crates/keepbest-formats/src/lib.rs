@@ -9,7 +9,11 @@
 //! - [`pth`]: PyTorch's files as data, running nothing of what is in them.
 //! - [`names`]: tensors under other names, and which of them a model can take.
 //! - [`onnx`]: ONNX models, written only.
+//! - [`sharded`]: weights in several files with an index.
 //! - [`sniff`]: what a file holds that is something else.
+
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod archive;
 mod convert;
@@ -22,6 +26,7 @@ pub mod names;
 pub mod onnx;
 pub mod pth;
 pub mod safetensors;
+pub mod sharded;
 pub mod sniff;
 mod state_dict;
 mod tensor;
@@ -31,7 +36,7 @@ pub use convert::TensorStats;
 pub use digest::{ParseDigestError, TensorDigest, weights_digest};
 pub use dtype::Dtype;
 pub use keepbest_core::WeightsDigest;
-pub use map::map_file;
+pub use map::{map_file, map_open_file, open_regular, read_text};
 pub use state_dict::{DuplicateTensor, StateDict};
 pub use tensor::{Tensor, TensorError};
 pub use zip::ZipError;

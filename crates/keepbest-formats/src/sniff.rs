@@ -200,9 +200,22 @@ fn is_pytorch_legacy(file: &[u8]) -> bool {
     }
 }
 
-/// Protocol 2 to 5 begin with PROTO; protocol 0 and 1 have no mark and are taken for text.
+/// Protocol 2 to 5 begin with PROTO. Protocol 0 and 1 have no mark: taken for a pickle is what begins as a dict, a list or an
+/// `OrderedDict` does in them, and ends with STOP.
 fn is_pickle(file: &[u8]) -> bool {
-    matches!(file, [0x80, 2..=5, rest @ ..] if rest.contains(&b'.'))
+    const BEGINNINGS: [&[u8]; 7] = [
+        b"(dp0\n",
+        b"(dp1\n",
+        b"(lp0\n",
+        b"(lp1\n",
+        b"}q\x00",
+        b"]q\x00",
+        b"ccollections\nOrderedDict\n",
+    ];
+    match file {
+        [0x80, 2..=5, rest @ ..] => rest.contains(&b'.'),
+        file => file.ends_with(b".") && BEGINNINGS.iter().any(|begin| file.starts_with(begin)),
+    }
 }
 
 /// An ONNX model is a protobuf message whose first field is nearly always `ir_version` (1, varint,

@@ -11,13 +11,16 @@ use keepbest_formats::model_file::{self, ModelFile};
 use keepbest_formats::pth::{self, PthFile, PthImage, Tree};
 use keepbest_formats::weights_digest;
 use keepbest_store::{
-    BoxError, CommitError, Event, Finding, FindingKind, FsckReport, IoError, OpenError,
-    RealFileSystem, RepairedEvent, RunState, RunWriter, SharedFileSystem, holds, write_file_on,
+    BoxError, CheckpointState, CommitError, Event, FileKind, Finding, FindingKind, FsckReport,
+    IoError, OpenError, RealFileSystem, RepairedEvent, RunState, RunWriter, SharedFileSystem,
+    free_aside, holds,
+    write_file_on,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::error::with_causes;
+use crate::verify::open_model;
 use crate::view::RunView;
 
 /// A form that best is kept in as well.
@@ -78,8 +81,8 @@ enum Standing {
     Missing,
     /// It holds something else.
     Behind,
-    /// It holds weights that came after the best that is left, whose own file must have been lost.
-    Ahead,
+    /// It holds weights that no file holds any more and that were, or may be, better than the best that is left.
+    Lost,
 }
 
 /// The file as best would have it.
@@ -103,7 +106,7 @@ impl<'a> Follower<'a> {
         let Some(best) = state.best() else {
             return Ok(None);
         };
-        let best = ModelFile::open(best.checkpoint.path(run))?;
+        let best = open_model(&best.checkpoint.path(run))?;
         let image = pth::encode(&Tree::from(&best.weights))?;
         Ok(Some(Self {
             also,
@@ -126,23 +129,41 @@ impl<'a> Follower<'a> {
     fn standing(&self) -> Result<Standing, AlsoError> {
         let path = self.path();
         let stat = self.fs.stat(&path).map_err(IoError::at("examine", &path))?;
-        if stat.is_none() {
-            return Ok(Standing::Missing);
+        match stat.map(|stat| stat.kind) {
+            None => return Ok(Standing::Missing),
+            Some(FileKind::File) => {}
+            // A link is replaced, not what it leads to.
+            Some(_) => return Ok(Standing::Behind),
         }
         if holds(&path, |out| self.put(out)).map_err(IoError::at("read", &path))? {
             return Ok(Standing::InStep);
         }
-        let best = self.state.best().map_or(0, |best| best.step);
-        let ahead = read_digest(&path).is_ok_and(|digest| {
-            let saved = self.state.checkpoints.values();
-            saved
-                .map(|checkpoint| &checkpoint.saved)
-                .any(|saved| saved.weights == digest && saved.step > best)
-        });
-        Ok(match ahead {
-            true => Standing::Ahead,
-            false => Standing::Behind,
+        Ok(match read_digest(&path) {
+            Ok(held) if self.is_lost(held) => Standing::Lost,
+            _ => Standing::Behind,
         })
+    }
+
+    /// Whether weights are those of a better model than best, or of one that nothing is known of, and in no checkpoint.
+    fn is_lost(&self, held: WeightsDigest) -> bool {
+        let saved = self.state.checkpoints.values();
+        let of_them: Vec<_> = saved.filter(|it| it.saved.weights == held).collect();
+        if held == self.best.weights_digest() || of_them.iter().any(|it| it.pruned.is_none()) {
+            return false;
+        }
+        let score = |it: &CheckpointState| it.evaluation.as_ref()?.score;
+        let objectives = self.state.objectives();
+        let best = self.state.best().and_then(|best| best.score);
+        match (
+            of_them.into_iter().find_map(score),
+            best,
+            objectives.first(),
+        ) {
+            (Some(held), Some(best), Some((_, objective))) => {
+                objective.compare_total(&held, &best).is_gt()
+            }
+            _ => true,
+        }
     }
 
     /// What is wrong with the file, and what would be done about it.
@@ -152,9 +173,10 @@ impl<'a> Follower<'a> {
             Ok(Standing::InStep) => return None,
             Ok(Standing::Missing) => (FindingKind::MissingRef, "is missing".to_owned(), anew),
             Ok(Standing::Behind) => (FindingKind::WrongRef, "is not best".to_owned(), anew),
-            Ok(Standing::Ahead) => (
+            Ok(Standing::Lost) => (
                 FindingKind::WrongRef,
-                "holds later weights than the best that is left".to_owned(),
+                "holds weights that no other file holds, not those of the best that is left"
+                    .to_owned(),
                 format!("kept as {}, {anew}", self.also.aside()),
             ),
             Err(error) => (FindingKind::DamagedRef, with_causes(&error), anew),
@@ -168,17 +190,37 @@ impl<'a> Follower<'a> {
         Some((finding, action))
     }
 
-    /// Writes the file unless it is in step. The one before it stays until the new one is there, whole.
-    pub fn follow(&self) -> Result<(), AlsoError> {
+    /// Moves a FIFO, a device or a socket away, which a rename would replace. A directory stays, and is told.
+    fn clear(&self, path: &Path) -> Result<(), IoError> {
+        let stat = self.fs.stat(path).map_err(IoError::at("examine", path))?;
+        if stat.is_none_or(|stat| {
+            matches!(
+                stat.kind,
+                FileKind::File | FileKind::Link | FileKind::Directory
+            )
+        }) {
+            return Ok(());
+        }
+        let aside = free_aside(&**self.fs, path)?;
+        self.fs
+            .rename(path, &aside)
+            .map_err(IoError::at("rename", path))
+    }
+
+    /// Writes the file unless it is in step. The one before it stays until the new one is there, whole; where it goes on under
+    /// another name, that is the answer.
+    pub fn follow(&self) -> Result<Option<PathBuf>, AlsoError> {
         let path = self.path();
+        let mut aside = None;
         match self.standing()? {
-            Standing::InStep => return Ok(()),
-            Standing::Missing | Standing::Behind => {}
-            Standing::Ahead => {
-                let aside = self.run.join(self.also.aside());
+            Standing::InStep => return Ok(None),
+            Standing::Missing | Standing::Behind => self.clear(&path)?,
+            Standing::Lost => {
+                let to = self.lost_aside()?;
                 self.fs
-                    .rename(&path, &aside)
+                    .rename(&path, &to)
                     .map_err(IoError::at("rename", &path))?;
+                aside = Some(to);
             }
         }
         let verify = |staged: &Path| {
@@ -191,7 +233,24 @@ impl<'a> Follower<'a> {
         };
         let length = self.image.total_len();
         write_file_on(self.fs, &path, true, length, |out| self.put(out), verify)?;
-        Ok(())
+        Ok(aside)
+    }
+
+    /// A name that no file has yet: `best.lost.pth`, `best.lost.2.pth`.
+    fn lost_aside(&self) -> Result<PathBuf, IoError> {
+        let first = self.run.join(self.also.aside());
+        let mut path = first.clone();
+        let mut number = 1;
+        while self
+            .fs
+            .stat(&path)
+            .map_err(IoError::at("examine", &path))?
+            .is_some()
+        {
+            number += 1;
+            path = first.with_extension(format!("{number}.pth"));
+        }
+        Ok(path)
     }
 }
 
@@ -225,7 +284,7 @@ pub(crate) fn check(run: &Path, repair: bool, report: &mut FsckReport) -> Result
             action: action.clone(),
         }))?;
         match follower.follow() {
-            Ok(()) => finding.action = Some(action),
+            Ok(_) => finding.action = Some(action),
             Err(error) => finding.problem = with_causes(&error),
         }
     }

@@ -1,12 +1,12 @@
 //! Old checkpoints in one file, each the exact difference from the one before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use keepbest_formats::archive::{Archive, ArchiveError, ArchiveWriter};
-use keepbest_formats::map_file;
 use keepbest_formats::model_file::{ModelFile, ModelFileError};
 use keepbest_store::{
     ARCHIVES_DIR, BoxError, CheckpointName, CommitError, Event, JournalError, OpenError,
@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::error::{SelectError, with_causes};
 use crate::prune::retention_plan;
+use crate::verify::{is_refused, map_own};
 use crate::view::{RunView, Selector, find_archived};
 use crate::{SaveMode, verify_checkpoint};
 
@@ -177,14 +178,15 @@ fn write(
             let mut writer = ArchiveWriter::new(out).map_err(ArchiveRunError::Write)?;
             for name in &names {
                 let path = name.path(run.path());
-                let found = verify_checkpoint(&path).map_err(refused(name))?;
+                let found =
+                    verify_checkpoint(&path).map_err(|error| refused(name)(error.into()))?;
                 let known = run.state().checkpoints.get(name);
                 if known.is_none_or(|known| known.saved.weights != found.weights) {
                     return Err(refused(name)(
                         "it holds other weights than were saved".into(),
                     ));
                 }
-                let file = map_file(&path).map_err(|error| refused(name)(error.into()))?;
+                let file = map_own(&path).map_err(|error| refused(name)(error.into()))?;
                 writer
                     .add(&name.to_string(), file)
                     .map_err(ArchiveRunError::Write)?;
@@ -194,7 +196,7 @@ fn write(
             Ok(())
         },
         |back| {
-            let archive = Archive::open(back.path()?)?;
+            let archive = open_archive(back.path()?)?;
             let begun = Instant::now();
             let mut expected = names.iter();
             archive.restore_all::<BoxError>(
@@ -204,7 +206,7 @@ fn write(
                         .next()
                         .filter(|name| name.to_string() == member.name)
                         .ok_or("it holds other checkpoints than were written")?;
-                    if map_file(original.path(&directory))? != *file {
+                    if map_own(&original.path(&directory))? != *file {
                         return Err("a checkpoint does not come back as it was".into());
                     }
                     Ok(())
@@ -259,7 +261,7 @@ fn read(run: &Path, state: &RunState, name: &CheckpointName) -> Result<Bytes, Ar
             path: path.clone(),
             checkpoint: name.clone(),
         })?;
-    let opened = Archive::open(&path).map_err(|source| ArchiveRunError::Archive {
+    let opened = open_archive(&path).map_err(|source| ArchiveRunError::Archive {
         path: path.clone(),
         source,
     })?;
@@ -294,26 +296,43 @@ fn read_member(
     }
 }
 
-/// Whether a restored file holds the weights that were saved; an error if it is damaged.
+/// Whether a restored file is the one that was saved, or of an earlier version holds the same weights; an error if it is damaged.
 fn is_as_saved(file: &Bytes, saved: &SavedEvent) -> Result<bool, ArchiveRunError> {
     let model = ModelFile::from_bytes(file.clone()).map_err(|source| ArchiveRunError::Model {
         checkpoint: saved.checkpoint.clone(),
         source: Box::new(source),
     })?;
-    Ok(model.weights_digest() == saved.weights)
+    let found = model.seal.as_ref().map(|seal| seal.file_digest);
+    Ok(model.weights_digest() == saved.weights && (saved.file.is_none() || saved.file == found))
+}
+
+fn open_archive(path: &Path) -> Result<Archive, ArchiveError> {
+    Archive::from_bytes(map_own(path)?)
+}
+
+/// Whether an archive is there and could not be read, which says nothing about what it holds.
+fn is_unread(error: &ArchiveError) -> bool {
+    let ArchiveError::Io(error) = error else {
+        return false;
+    };
+    error.kind() != ErrorKind::NotFound && !is_refused(error)
 }
 
 /// The checkpoints of `members` that do not come back from an archive, each with the reason.
+///
+/// # Errors
+/// When the archive is there and cannot be read.
 pub(crate) fn lost_in_archive(
     path: &Path,
     members: &[SavedEvent],
-) -> Vec<(CheckpointName, String)> {
-    let archive = match Archive::open(path) {
+) -> Result<Vec<(CheckpointName, String)>, BoxError> {
+    let archive = match open_archive(path) {
         Ok(archive) => archive,
+        Err(error) if is_unread(&error) => return Err(error.into()),
         Err(error) => {
             let reason = with_causes(&error);
             let lost = members.iter().map(|saved| saved.checkpoint.clone());
-            return lost.map(|name| (name, reason.clone())).collect();
+            return Ok(lost.map(|name| (name, reason.clone())).collect());
         }
     };
     let by_name: BTreeMap<String, &SavedEvent> = members
@@ -334,14 +353,25 @@ pub(crate) fn lost_in_archive(
             Ok(())
         },
     );
-    by_name
+    let lost = by_name
         .into_iter()
         .filter(|(name, _)| !whole.contains(name))
         .filter_map(|(_, saved)| {
             let error = read_member(&archive, path, saved, &lengths).err()?;
             Some((saved.checkpoint.clone(), with_causes(&error)))
-        })
-        .collect()
+        });
+    Ok(lost.collect())
+}
+
+/// The checkpoints that an archive holds by its index; `None` when it cannot be read.
+pub(crate) fn members(path: &Path) -> Option<Vec<CheckpointName>> {
+    let archive = Archive::open(path).ok()?;
+    let names = archive.members().iter();
+    Some(
+        names
+            .filter_map(|member| member.name.parse().ok())
+            .collect(),
+    )
 }
 
 /// The name and the bytes of an archived checkpoint, verified.
@@ -363,8 +393,8 @@ pub fn read_archived(
                 checkpoint: checkpoint.clone(),
                 source,
             };
-            verify_checkpoint(&path).map_err(refused)?;
-            let file = map_file(&path).map_err(|error| refused(error.into()))?;
+            verify_checkpoint(&path).map_err(|error| refused(error.into()))?;
+            let file = map_own(&path).map_err(|error| refused(error.into()))?;
             return Ok((checkpoint, file));
         }
     };
@@ -401,7 +431,7 @@ pub fn restore_on(
     let staged = run.stage(saved.checkpoint.clone(), file.len() as u64)?;
     let (committed, ()) = staged.commit(
         |out| out.write_all(&file).map_err(ArchiveRunError::Write),
-        |back| match map_file(back.path()?)? == file {
+        |back| match map_own(back.path()?)? == file {
             true => Ok(()),
             false => Err("it does not hold what was restored".into()),
         },
@@ -409,6 +439,7 @@ pub fn restore_on(
     run.append(Event::Pinned(PinnedEvent {
         checkpoint: saved.checkpoint.clone(),
     }))?;
+    let committed = committed.with_file(saved.file);
     run.record_saved(&committed, saved.step, saved.epoch, saved.weights)?;
     Ok(saved.checkpoint)
 }

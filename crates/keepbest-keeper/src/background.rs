@@ -9,7 +9,7 @@ use keepbest_core::{History, WeightsDigest};
 use keepbest_formats::weights_digest;
 use keepbest_store::{
     Committed, Event, FinishedEvent, InterruptedEvent, PromoteError, PromotedEvent, RefName,
-    RejectedEvent, RunWriter, SaveFailedEvent, SupersededEvent,
+    RejectedEvent, RepairedEvent, RunWriter, SaveFailedEvent, SupersededEvent,
 };
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ use crate::also::Follower;
 use crate::config::{KeeperConfig, SaveMode};
 use crate::error::with_causes;
 use crate::event::{KeeperEvent, SaveFailure};
-use crate::prune::prune;
+use crate::prune::{prune, would_keep};
 use crate::queue::{EvaluatedJob, Job, LastJob, Queue};
 use crate::save::{Begun, Content, begin};
 use crate::snapshot::SnapshotHandle;
@@ -44,6 +44,8 @@ pub(crate) fn start(
                 backlog: VecDeque::new(),
                 // What a kill, or an edit, left behind is brought in step.
                 also_behind: true,
+                unsaved: Vec::new(),
+                settled: true,
             };
             background.follow_best();
             while let Some(job) = queue.next() {
@@ -75,6 +77,10 @@ struct Background<'a> {
     backlog: VecDeque<Event>,
     // Best may have moved since its other form was brought in step.
     also_behind: bool,
+    // Bests that could not be saved, with their snapshots: at most one for each objective.
+    unsaved: Vec<EvaluatedJob>,
+    // They have been tried since the latest evaluation.
+    settled: bool,
 }
 
 /// What a file is to become.
@@ -88,6 +94,7 @@ impl Background<'_> {
         match job {
             Job::Evaluated(job) => self.evaluated(*job),
             Job::Last(job) => self.last(*job),
+            Job::Settle => self.settle(),
             Job::Interrupted => {
                 let resume_step = self.run.state().last().map(|last| last.step);
                 self.end(Event::Interrupted(InterruptedEvent { resume_step }));
@@ -96,29 +103,146 @@ impl Background<'_> {
         }
     }
 
+    fn settle(&mut self) {
+        if !std::mem::replace(&mut self.settled, true) {
+            self.retry(None);
+            self.prune();
+        }
+        self.follow_best();
+    }
+
     fn end(&mut self, event: Event) {
+        // Not once more right after it was: the best that was tested since is to stay the best.
+        self.settle();
         // A ref whose move failed before gets one more try while the run is still open.
         let settled = self.run.settle_refs().map_err(|error| with_causes(&error));
         self.follow_best();
         let journalled = self.journal(event);
+        let unresolved = self.unresolved();
+        let mut state = self.queue.lock();
+        state.unresolved = unresolved;
         if let Err(error) = settled.and(journalled) {
-            self.queue.lock().end_error = Some(error);
+            state.end_error = Some(error);
+        }
+    }
+
+    /// The saves that failed and that nothing made good for.
+    fn unresolved(&self) -> Vec<SaveFailure> {
+        let mut state = self.queue.lock();
+        let failures = state.failures.clone();
+        let run = self.run.state();
+        let mut matters = |failure: &SaveFailure| {
+            let best = failure.refs.iter().any(|reference| {
+                let track = state.track(reference);
+                track.is_some_and(|(_, track)| track.unsaved.is_some())
+            });
+            let last = failure.refs.contains(&RefName::LAST)
+                && run.last().is_none_or(|last| last.step < failure.step);
+            let saved = run.present().any(|it| it.saved.step == failure.step);
+            let record = self.history.iter().find(|it| it.step == failure.step);
+            let kept = record.is_some_and(|record| would_keep(run, &self.config, record));
+            best || last || (failure.candidate && !saved && kept)
+        };
+        failures
+            .into_iter()
+            .filter(|failure| matters(failure))
+            .collect()
+    }
+
+    /// Tries again to save the bests that could not be, but for those that `next` is better than.
+    fn retry(&mut self, next: Option<&EvaluatedJob>) {
+        self.forget_beaten();
+        for mut job in std::mem::take(&mut self.unsaved) {
+            let (later, now) = std::mem::take(&mut job.refs)
+                .into_iter()
+                .partition(|reference| next.is_some_and(|next| self.improves(next, reference)));
+            job.refs = now;
+            if !job.refs.is_empty() {
+                self.save_again(&job);
+            }
+            job.refs.extend::<Vec<_>>(later);
+            self.unsaved.push(job);
+        }
+        self.forget_beaten();
+    }
+
+    /// That it fails again is no news.
+    fn save_again(&mut self, job: &EvaluatedJob) {
+        let Some(snapshot) = &job.snapshot else {
+            return;
+        };
+        let history = self.history.iter().take(job.index).cloned().collect();
+        let begun = catch_unwind(AssertUnwindSafe(|| self.begin(job, snapshot, &history)));
+        if let (Ok(outcome), Ok(())) = (begun, self.journal_backlog()) {
+            for file in outcome.begun {
+                self.commit(file, job);
+            }
+        }
+    }
+
+    /// Lets go of the snapshots that are no longer the best of what could not be saved.
+    fn forget_beaten(&mut self) {
+        let mut state = self.queue.lock();
+        for job in &mut self.unsaved {
+            let record = &job.record;
+            job.refs.retain(|reference| {
+                let track = state.track(reference);
+                track.is_some_and(|(_, track)| track.misses(record))
+            });
+        }
+        self.unsaved.retain(|job| !job.refs.is_empty());
+    }
+
+    /// Whether an evaluation was judged better than all before by the objective of a ref.
+    fn improves(&self, job: &EvaluatedJob, reference: &RefName) -> bool {
+        let place = self.queue.lock().track(reference).map(|(place, _)| place);
+        let judgement = place.and_then(|place| job.record.judgement(place));
+        job.refs.contains(reference) && judgement.is_some_and(|it| it.verdict.is_improved())
+    }
+
+    /// What was only to stand in for a best that is on disk by now is not needed.
+    fn stand_back(&self, job: &mut EvaluatedJob) {
+        for reference in std::mem::take(&mut job.refs) {
+            let mut state = self.queue.lock();
+            let better = state.track(&reference).and_then(|(place, track)| {
+                let judgement = job.record.judgement(place)?;
+                let stands_in = !judgement.verdict.is_improved() && track.has(&judgement.score?);
+                stands_in.then(|| track.best.as_ref().map_or(0, |best| best.step))
+            });
+            drop(state);
+            match better {
+                Some(step) => {
+                    let reason = format!("that of step {step}, saved meanwhile, is better");
+                    job.superseded.push((reference, reason));
+                }
+                None => job.refs.push(reference),
+            }
         }
     }
 
     fn evaluated(&mut self, mut job: EvaluatedJob) {
+        self.settled = false;
+        if !self.unsaved.is_empty() {
+            self.retry(Some(&job));
+            self.stand_back(&mut job);
+        }
         let mut begun = Vec::new();
         let mut failures: Vec<Failed> = Vec::new();
-        if let Some(snapshot) = job.snapshot.take() {
+        let mut snapshot = job.snapshot.take();
+        if let Some(of) = snapshot.clone() {
             // Foreign code runs inside: a panic there costs this save, not the run.
-            match catch_unwind(AssertUnwindSafe(|| self.begin(&job, &snapshot))) {
+            match catch_unwind(AssertUnwindSafe(|| self.begin(&job, &of, &self.history))) {
                 Ok(outcome) => {
                     job.record.digest = Some(outcome.digest);
                     self.queue.lock().digests.push((job.index, outcome.digest));
                     begun = outcome.begun;
                     failures = outcome.failures;
                 }
-                Err(panic) => failures.push((job.refs.clone(), panic_text(&*panic))),
+                Err(panic) => {
+                    failures.push((job.refs.clone(), panic_text(&*panic)));
+                    // It would panic again.
+                    snapshot = None;
+                }
             }
         }
         self.history.push(job.record.clone());
@@ -137,6 +261,7 @@ impl Background<'_> {
         for file in begun {
             failures.extend(self.commit(file, &job));
         }
+        let mut missed = Vec::new();
         for (refs, error) in failures {
             for reference in &refs {
                 let mut state = self.queue.lock();
@@ -145,11 +270,28 @@ impl Background<'_> {
                     && on_disk.is_none_or(|best| best.step != job.record.step)
                     && let Some(score) = job.record.judgement(place).and_then(|it| it.score)
                 {
-                    track.failed(score);
+                    track.failed(&job.record, score, snapshot.is_some());
+                    missed.push(reference.clone());
                 }
             }
-            self.failed(refs, job.record.step, job.record.epoch, error);
+            self.failed(SaveFailure {
+                refs,
+                step: job.record.step,
+                epoch: job.record.epoch,
+                candidate: job.candidate,
+                error,
+            });
         }
+        if !missed.is_empty() && snapshot.is_some() {
+            self.unsaved.push(EvaluatedJob {
+                refs: missed,
+                snapshot,
+                candidate: false,
+                superseded: Vec::new(),
+                ..job.clone()
+            });
+        }
+        self.forget_beaten();
         self.follow_best();
         self.queue.lock().settled(job.index);
         self.prune();
@@ -184,7 +326,7 @@ impl Background<'_> {
         }
     }
 
-    fn begin(&self, job: &EvaluatedJob, snapshot: &SnapshotHandle) -> Outcome {
+    fn begin(&self, job: &EvaluatedJob, snapshot: &SnapshotHandle, history: &History) -> Outcome {
         let weights = snapshot.weights();
         let targets = self.targets(job);
         let mut begun: Vec<Begun> = Vec::new();
@@ -197,7 +339,7 @@ impl Background<'_> {
                 weights: &weights,
                 training_state: &training_state,
                 record: Some(&job.record),
-                history: &self.history,
+                history,
                 training: &job.training,
                 thresholds: job.thresholds.as_ref(),
             };
@@ -280,9 +422,16 @@ impl Background<'_> {
         for reference in refs {
             let place = self.queue.lock().track(&reference).map(|(place, _)| place);
             let judgement = place.and_then(|place| record.judgement(place));
-            let reason = judgement
-                .as_ref()
-                .map(|judgement| judgement.verdict.reason().to_owned());
+            let reason = judgement.as_ref().map(|judgement| {
+                let verdict = &judgement.verdict;
+                match verdict.is_improved() {
+                    true => verdict.reason().to_owned(),
+                    false => format!(
+                        "{}, until what is better can be saved",
+                        keepbest_core::format_value(judgement.value)
+                    ),
+                }
+            });
             let before = self.run.state().refs.get(&reference);
             let was = before.and_then(|best| best.score).map(|score| score.value);
             let mut event =
@@ -401,26 +550,26 @@ impl Background<'_> {
             });
         match result {
             Ok(()) => self.last_training = Some(training),
-            Err(error) => self.failed(vec![RefName::LAST], step, epoch, error),
+            Err(error) => self.failed(SaveFailure {
+                refs: vec![RefName::LAST],
+                step,
+                epoch,
+                candidate: false,
+                error,
+            }),
         }
         self.follow_best();
         self.prune();
     }
 
-    fn failed(&mut self, refs: Vec<RefName>, step: u64, epoch: u64, error: String) {
+    fn failed(&mut self, failure: SaveFailure) {
         // On a full disk this may fail too; the training loop hears of it all the same.
         let _ = self.journal(Event::SaveFailed(SaveFailedEvent {
-            step,
-            epoch,
-            refs: refs.clone(),
-            error: error.clone(),
+            step: failure.step,
+            epoch: failure.epoch,
+            refs: failure.refs.clone(),
+            error: failure.error.clone(),
         }));
-        let failure = SaveFailure {
-            refs,
-            step,
-            epoch,
-            error,
-        };
         let mut state = self.queue.lock();
         state.failures.push(failure.clone());
         state.events.push(KeeperEvent::SaveFailed(failure));
@@ -433,8 +582,18 @@ impl Background<'_> {
         };
         let (fs, run) = (self.run.file_system(), self.run.path());
         let followed = Follower::new(also, fs, run, self.run.state())
-            .and_then(|follower| follower.map_or(Ok(()), |follower| follower.follow()));
+            .and_then(|follower| follower.map_or(Ok(None), |follower| follower.follow()));
         let path = also.path(run);
+        if let Ok(Some(aside)) = &followed {
+            let event = KeeperEvent::SetAside {
+                path: aside.clone(),
+            };
+            let _ = self.journal(Event::Repaired(RepairedEvent {
+                finding: event.to_string(),
+                action: "kept".to_owned(),
+            }));
+            self.event(event);
+        }
         let mut state = self.queue.lock();
         self.also_behind = followed.is_err();
         state.also_error = followed.err().map(|error| with_causes(&error));

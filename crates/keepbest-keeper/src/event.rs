@@ -49,7 +49,7 @@ pub enum KeeperEvent {
         /// What took its place.
         reason: String,
     },
-    /// A save failed. What was best or last before still is, and the next evaluation saves anew.
+    /// A save failed. What was best or last before still is, and the next evaluation saves anew; a best is tried again, too.
     SaveFailed(SaveFailure),
     /// The [other form](crate::Also) of best could not be brought in step with it. Best is as it is; the next save tries again.
     AlsoFailed {
@@ -57,6 +57,11 @@ pub enum KeeperEvent {
         path: PathBuf,
         /// The error with its causes.
         error: String,
+    },
+    /// The [other form](crate::Also) of a best that was lost is kept under another name.
+    SetAside {
+        /// Where it is now.
+        path: PathBuf,
     },
     /// A checkpoint was removed.
     Pruned {
@@ -84,6 +89,8 @@ pub struct SaveFailure {
     pub step: u64,
     /// Epoch of the snapshot.
     pub epoch: u64,
+    /// Whether the run's rules may keep checkpoints beside best and last, of which this would be one.
+    pub candidate: bool,
     /// The error with its causes.
     pub error: String,
 }
@@ -137,6 +144,11 @@ impl fmt::Display for KeeperEvent {
             Self::AlsoFailed { path, error } => {
                 write!(f, "{} is not in step with best: {error}", path.display())
             }
+            Self::SetAside { path } => write!(
+                f,
+                "what was best is lost; its weights are kept as {}",
+                path.display()
+            ),
             Self::Pruned { path, reason } => {
                 write!(f, "removed {}: {reason}", path.display())
             }
@@ -145,6 +157,20 @@ impl fmt::Display for KeeperEvent {
             }
         }
     }
+}
+
+/// A best that was measured and is not on disk.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct UnsavedBest {
+    /// The name it would go by.
+    pub reference: RefName,
+    /// Optimizer steps behind it.
+    pub step: u64,
+    /// Epochs behind it.
+    pub epoch: u64,
+    /// What is compared.
+    pub score: Score,
 }
 
 /// The best model of a run by one of its objectives, as it is on disk.
@@ -179,11 +205,14 @@ pub struct KeeperSummary {
     pub others: Vec<BestRecord>,
     /// The resume point on disk.
     pub last: Option<PathBuf>,
-    /// Every save that failed in this session. When best was among them and nothing better was saved later, the best ever measured
-    /// is not the best on disk: see [`best_is_saved`](Self::best_is_saved).
+    /// Every save that failed in this session, also where a later one made good for it.
     pub failures: Vec<SaveFailure>,
+    /// Those of them that nothing made good for: a best or last that is not on disk, a checkpoint that the run's rules would keep.
+    pub unresolved: Vec<SaveFailure>,
     /// Whether the best ever measured is the best on disk, by every objective.
     pub best_is_saved: bool,
+    /// The best ever measured by each objective by which it is not.
+    pub unsaved: Vec<UnsavedBest>,
     /// Best in its [other form](crate::Also), when one is kept.
     pub also: Option<PathBuf>,
     /// Why that is not in step with best, if it is not.

@@ -11,8 +11,8 @@ use keepbest_core::{
 };
 use keepbest_formats::model_file::ModelFile;
 use keepbest_store::{
-    CommitError, Depth, Event, FsckReport, Guarantee, OpenError, RealFileSystem, RefName,
-    ResumedEvent, RunDir, RunWriter, SharedFileSystem, StartedEvent,
+    CommitError, Depth, Event, FsckReport, Guarantee, OpenError, RUN_FORMAT, RealFileSystem,
+    RefName, ResumedEvent, RunDir, RunWriter, SharedFileSystem, StartedEvent,
 };
 use serde_json::Value;
 
@@ -27,14 +27,12 @@ use crate::snapshot::SnapshotHandle;
 use crate::verify::ModelFiles;
 use crate::view::{RunView, best_record, resume_point};
 
-/// Version of the run directory's format.
-const FORMAT: u32 = 1;
-
 /// Keeps the best model of a run, and the point to resume it from.
 ///
 /// [`offer`](Self::offer) judges an evaluation at once and returns; encoding, writing, reading back, promoting and pruning happen
 /// on one background thread. What became of it is told by [`events`](Self::events) and by [`finish`](Self::finish). A save that
-/// fails costs that save and nothing else: best and last stay what they were, and the next evaluation saves anew.
+/// fails costs that save and nothing else: best and last stay what they were, the next evaluation saves anew, and a best that could
+/// not be saved is held in memory, one for each objective, and tried again at every evaluation and at the end.
 ///
 /// Dropping a keeper waits for the saves under way.
 ///
@@ -197,11 +195,31 @@ impl Keeper {
         config: KeeperConfig,
     ) -> Result<Self, CreateError> {
         Objective::check_distinct(std::iter::once(&config.objective).chain(&config.others))?;
-        let mut writer = RunDir::create_on(fs, run)?;
+        let mut writer = RunDir::create_on(SharedFileSystem::clone(&fs), run)?;
+        let guarantee = match Self::begin(&mut writer, run_toml, &config) {
+            Ok(guarantee) => guarantee,
+            Err(error) => {
+                // So that the name is free again.
+                writer.discard();
+                return Err(error);
+            }
+        };
+        Self::start(writer, config, guarantee, History::new(), 0).map_err(|error| {
+            discard(fs, run);
+            CreateError::Thread(error)
+        })
+    }
+
+    /// Writes what a run begins with.
+    fn begin(
+        writer: &mut RunWriter,
+        run_toml: &str,
+        config: &KeeperConfig,
+    ) -> Result<Guarantee, CreateError> {
         writer.write_config(run_toml)?;
         let guarantee = writer.probe()?;
-        writer.append(started(&config, guarantee))?;
-        Self::start(writer, config, guarantee, History::new(), 0).map_err(CreateError::Thread)
+        writer.append(started(config, guarantee))?;
+        Ok(guarantee)
     }
 
     /// Goes on with a run: mends what an interruption left, then rebuilds best, history and patience from the journal.
@@ -239,7 +257,7 @@ impl Keeper {
             }
         }
         let repairs = writer.recover(Depth::Refs, &ModelFiles)?;
-        let point = resume_point(writer.state(), writer.path());
+        let point = resume_point(writer.state(), writer.path())?;
         let (step, epoch) = point
             .as_ref()
             .map_or((0, 0), |point| (point.step, point.epoch));
@@ -340,24 +358,37 @@ impl Keeper {
         {
             return Err(OfferError::OutOfOrder { step, previous });
         }
-        let to_beat: Vec<Option<Score>> = {
+        // What was reached, and what of it is on disk or on its way there.
+        let to_beat: Vec<(Option<Score>, Option<Score>)> = {
             let state = self.queue.lock();
             if state.ended {
                 return Err(OfferError::WriterGone);
             }
-            state.bests.iter().map(Track::to_beat).collect()
+            let tracks = state.bests.iter();
+            tracks
+                .map(|track| (track.reached(), track.to_beat()))
+                .collect()
         };
-        let judged = self.aims.iter().zip(to_beat).enumerate();
-        let judgements = judged.map(|(place, (aim, to_beat))| {
-            // Luck was weighed by the first objective.
-            let withheld = evaluation.why_withheld().filter(|_| place == 0);
-            aim.judge(&evaluation, to_beat, withheld)
-        });
+        // Luck was weighed by the first objective.
+        let withheld = |place| evaluation.why_withheld().filter(|_| place == 0);
+        let judged = self.aims.iter().zip(&to_beat).enumerate();
+        let judgements = judged
+            .map(|(place, (aim, (reached, _)))| aim.judge(&evaluation, *reached, withheld(place)));
         let mut judgements = judgements.collect::<Result<Vec<_>, _>>()?;
 
         let (mut refs, mut superseded) = (Vec::new(), Vec::new());
-        for (aim, judgement) in self.aims.iter_mut().zip(&judgements) {
+        let aims = self.aims.iter_mut().zip(&judgements).zip(to_beat);
+        for (place, ((aim, judgement), (reached, on_disk))) in aims.enumerate() {
             let Some(score) = judgement.score.filter(|_| judgement.verdict.is_improved()) else {
+                // Better than what is on disk, it stands in for a best that could not be saved so far.
+                if reached != on_disk
+                    && aim
+                        .judge(&evaluation, on_disk, withheld(place))?
+                        .verdict
+                        .is_improved()
+                {
+                    refs.push(aim.reference.clone());
+                }
                 continue;
             };
             match aim.improved(step, score) {
@@ -400,6 +431,13 @@ impl Keeper {
             epoch,
             training,
         })));
+    }
+
+    /// Tries once more what could not be saved and still is the best, and waits. To be called before the best is read back from disk at
+    /// the end of a run.
+    pub fn settle(&self) {
+        self.queue.push_when_free(Job::Settle);
+        self.queue.wait_idle();
     }
 
     /// What happened in the background since the last call.
@@ -531,7 +569,13 @@ impl Keeper {
             others,
             last: RunView::open(&self.run).ok().and_then(|view| view.last()),
             failures: std::mem::take(&mut state.failures),
+            unresolved: std::mem::take(&mut state.unresolved),
             best_is_saved: state.bests.iter().all(|track| track.unsaved.is_none()),
+            unsaved: state
+                .bests
+                .iter()
+                .filter_map(|it| it.unsaved.clone())
+                .collect(),
             also: self
                 .also
                 .filter(|_| state.best().is_some())
@@ -564,10 +608,17 @@ impl Drop for Keeper {
     }
 }
 
+/// Removes a run that was just created and could not begin.
+fn discard(fs: SharedFileSystem, run: &Path) {
+    if let Ok(writer) = RunWriter::open_on(fs, run) {
+        writer.discard();
+    }
+}
+
 fn started(config: &KeeperConfig, guarantee: Guarantee) -> Event {
     Event::Started(StartedEvent {
         keepbest: env!("CARGO_PKG_VERSION").to_owned(),
-        format: FORMAT,
+        format: RUN_FORMAT,
         objective: config.objective.clone(),
         others: config.others.clone(),
         settings: config.settings(),

@@ -6,8 +6,12 @@
 //! - [`prune_run`], [`pin`], [`explain`]: retention between trainings, and the reasons for it.
 //! - [`fsck`]: finding and mending what a crash left behind.
 
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod also;
 mod archive;
+mod audit;
 mod background;
 mod config;
 mod error;
@@ -21,6 +25,7 @@ mod prune;
 mod queue;
 mod save;
 mod snapshot;
+mod stamp;
 mod verify;
 mod view;
 
@@ -28,10 +33,11 @@ pub use also::Also;
 pub use archive::{
     ArchiveRunError, Archived, archive_run, archive_run_on, read_archived, restore, restore_on,
 };
+pub use audit::{Contradiction, audit_file, audit_journal};
 pub use config::{KeeperConfig, ModelConstants, ParseSaveModeError, SaveMode};
 pub use error::{CreateError, FinishError, OfferError, ResumeError, SelectError};
 pub use evaluation::Evaluation;
-pub use event::{BestRecord, KeeperEvent, KeeperSummary, SaveFailure};
+pub use event::{BestRecord, KeeperEvent, KeeperSummary, SaveFailure, UnsavedBest};
 pub use explain::{
     BestExplained, CheckpointExplained, Explanation, Fate, RunnerUp, UnsavedExplained, explain,
 };
@@ -40,6 +46,7 @@ pub use keeper::{Keeper, ResumePoint, Resumed};
 pub use maintain::{MaintainError, Removal, RetentionRules, pin, prunable, prune_run, unpin};
 pub use prune::retention_plan;
 pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle};
+pub use stamp::provenance_of;
 pub use verify::{fsck, verify_checkpoint};
 pub use view::{RunView, Selector};
 

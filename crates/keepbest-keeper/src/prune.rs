@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 
 use keepbest_core::retention::{Checkpoint, Plan, Policy, Protections, plan};
-use keepbest_store::{CheckpointKind, CheckpointState, PruneError, RunState, RunWriter};
+use keepbest_core::{EvaluationRecord, WeightsDigest};
+use keepbest_store::{
+    CheckpointKind, CheckpointName, CheckpointState, Entry, Event, PruneError, RunState, RunWriter,
+    SavedEvent,
+};
 
 use crate::config::{KeeperConfig, SaveMode};
 use crate::error::with_causes;
@@ -64,6 +68,37 @@ pub(crate) fn known(checkpoint: &CheckpointState) -> Checkpoint {
         metrics: record.map(|it| it.metrics.clone()).unwrap_or_default(),
         bytes: saved.bytes,
     }
+}
+
+/// Whether retention would keep a checkpoint of an evaluation if there were one.
+pub(crate) fn would_keep(
+    state: &RunState,
+    config: &KeeperConfig,
+    record: &EvaluationRecord,
+) -> bool {
+    let mut state = state.clone();
+    let weights = record.digest.unwrap_or(WeightsDigest([0; 32]));
+    let name = CheckpointName::new(record.step, &weights, kind_of(config.save));
+    let evaluated = Event::Evaluated(record.clone().with_digest(weights));
+    let saved = Event::Saved(SavedEvent {
+        step: record.step,
+        epoch: record.epoch,
+        checkpoint: name.clone(),
+        kind: name.kind(),
+        bytes: 0,
+        weights,
+        file: None,
+    });
+    for event in [evaluated, saved] {
+        state.apply(&Entry {
+            seq: 0,
+            time_ms: 0,
+            event,
+        });
+    }
+    let plan = retention_plan(&state, &config.retention, config.save);
+    let name = name.to_string();
+    plan.kept.iter().any(|kept| kept.name == name)
 }
 
 /// Removes what is not kept.

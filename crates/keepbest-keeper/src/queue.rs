@@ -10,7 +10,7 @@ use keepbest_core::{EvaluationRecord, Objective, Score, WeightsDigest};
 use keepbest_store::RefName;
 use serde_json::Value;
 
-use crate::event::{BestRecord, KeeperEvent, SaveFailure};
+use crate::event::{BestRecord, KeeperEvent, SaveFailure, UnsavedBest};
 use crate::snapshot::SnapshotHandle;
 
 /// Work for the writer thread, in the order of the offers.
@@ -20,13 +20,15 @@ pub(crate) enum Job {
     Evaluated(Box<EvaluatedJob>),
     /// Save a resume point without an evaluation.
     Last(Box<LastJob>),
+    /// Try again what could not be saved.
+    Settle,
     /// Journal that training was stopped from outside.
     Interrupted,
     /// Journal that training is over.
     Finished(Value),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct EvaluatedJob {
     /// Place in the history.
     pub index: usize,
@@ -57,7 +59,7 @@ impl Job {
         match self {
             Self::Evaluated(job) => job.snapshot.is_some(),
             Self::Last(_) => true,
-            Self::Interrupted | Self::Finished(_) => false,
+            Self::Settle | Self::Interrupted | Self::Finished(_) => false,
         }
     }
 }
@@ -114,8 +116,10 @@ pub(crate) struct Track {
     pending: Vec<Pending>,
     /// Best on disk.
     pub best: Option<BestRecord>,
-    /// The best score that could not be saved and is better than what is on disk.
-    pub unsaved: Option<Score>,
+    /// The best that could not be saved and is better than what is on disk.
+    pub unsaved: Option<UnsavedBest>,
+    /// Its snapshot is held, to be tried again.
+    held: bool,
 }
 
 impl Track {
@@ -126,6 +130,7 @@ impl Track {
             pending: Vec::new(),
             best,
             unsaved: None,
+            held: false,
         }
     }
 
@@ -137,12 +142,43 @@ impl Track {
             .or_else(|| self.best.as_ref().map(|best| best.score))
     }
 
-    /// Takes note that best was judged so and could not be saved.
-    pub fn failed(&mut self, score: Score) {
-        let worse = |unsaved: Score| self.objective.compare_total(&unsaved, &score).is_lt();
-        if self.unsaved.is_none_or(worse) {
-            self.unsaved = Some(score);
+    /// The best score that is on disk or can still come there.
+    pub fn reached(&self) -> Option<Score> {
+        let unsaved = self.unsaved.as_ref().filter(|_| self.held);
+        let unsaved = unsaved.map(|unsaved| unsaved.score);
+        match (self.to_beat(), unsaved) {
+            (Some(a), Some(b)) if self.objective.compare_total(&a, &b).is_lt() => Some(b),
+            (a, b) => a.or(b),
         }
+    }
+
+    /// Takes note that an evaluation was to be best and could not be saved, and whether it can be tried again.
+    pub fn failed(&mut self, record: &EvaluationRecord, score: Score, held: bool) {
+        let worse =
+            |other: &UnsavedBest| self.objective.compare_total(&other.score, &score).is_lt();
+        if !self.has(&score) && self.unsaved.as_ref().is_none_or(worse) {
+            self.unsaved = Some(UnsavedBest {
+                reference: self.reference.clone(),
+                step: record.step,
+                epoch: record.epoch,
+                score,
+            });
+            self.held = held;
+        }
+    }
+
+    /// Whether an evaluation is the best that could not be saved.
+    pub fn misses(&self, record: &EvaluationRecord) -> bool {
+        self.unsaved
+            .as_ref()
+            .is_some_and(|unsaved| unsaved.step == record.step)
+    }
+
+    /// Whether what is on disk is as good as a score.
+    pub fn has(&self, score: &Score) -> bool {
+        self.best
+            .as_ref()
+            .is_some_and(|best| self.objective.compare_total(&best.score, score).is_ge())
     }
 
     /// Takes note of a new best on disk.
@@ -150,7 +186,7 @@ impl Track {
         if let Some(best) = &best {
             let objective = &self.objective;
             self.unsaved
-                .take_if(|unsaved| objective.compare_total(unsaved, &best.score).is_le());
+                .take_if(|unsaved| objective.compare_total(&unsaved.score, &best.score).is_le());
         }
         self.best = best;
     }
@@ -169,6 +205,8 @@ pub(crate) struct State {
     pub digests: Vec<(usize, WeightsDigest)>,
     pub events: Vec<KeeperEvent>,
     pub failures: Vec<SaveFailure>,
+    /// Those that nothing made good for, known at the end.
+    pub unresolved: Vec<SaveFailure>,
     /// Why the other form of best is not in step with best.
     pub also_error: Option<String>,
     /// Why the last job of the run failed.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::config::{ModelConstants, SaveMode};
+use crate::stamp;
 
 /// Why a file could not be written.
 #[derive(Debug, Error)]
@@ -58,7 +59,7 @@ pub(crate) fn begin(
     content: &Content<'_>,
     refs: Vec<RefName>,
 ) -> Result<Begun, WriteError> {
-    let metadata = metadata(constants, mode, content)?;
+    let metadata = metadata(run, constants, mode, content)?;
     let (kind, image) = match mode {
         SaveMode::Full => (
             CheckpointKind::Full,
@@ -69,7 +70,9 @@ pub(crate) fn begin(
             model_file::encode(content.weights, &StateDict::new(), &metadata.into_params())?,
         ),
     };
-    let name = run.free_name(content.step, &image.weights_digest(), kind);
+    let name = run
+        .free_name(content.step, &image.weights_digest(), kind)
+        .map_err(CommitError::Io)?;
     Ok(Begun {
         staged: run.stage(name, image.total_len())?,
         image,
@@ -102,11 +105,12 @@ impl Begun {
                 false => Err(BoxError::from("it holds other weights than were written")),
             }
         })?;
-        Ok(committed)
+        Ok(committed.with_file(Some(image.seal().file_digest)))
     }
 }
 
 fn metadata(
+    run: &RunWriter,
     constants: &ModelConstants,
     mode: SaveMode,
     content: &Content<'_>,
@@ -129,6 +133,6 @@ fn metadata(
         training,
         evaluation: content.record.map(serde_json::to_value).transpose()?,
         history: Some(serde_json::to_value(content.history)?),
-        provenance: constants.provenance.clone(),
+        provenance: stamp::add(constants.provenance.clone(), run.events()),
     })
 }

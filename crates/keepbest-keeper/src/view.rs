@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use keepbest_core::History;
-use keepbest_formats::model_file::ModelFile;
 use keepbest_store::{
     CheckpointState, Entry, IoError, JournalError, OpenError, Owner, RefName, RunReader, RunState,
     TornTail, active_writer,
@@ -14,6 +13,7 @@ use keepbest_store::{
 use crate::error::SelectError;
 use crate::event::BestRecord;
 use crate::keeper::ResumePoint;
+use crate::verify::{is_unread, open_model};
 
 /// A run as its journal stood when it was opened.
 #[derive(Clone, Debug)]
@@ -72,8 +72,10 @@ impl RunView {
     }
 
     /// Where training would go on: the newest full model that verifies, whether or not `last` has come to point at it.
-    #[must_use]
-    pub fn resume_point(&self) -> Option<ResumePoint> {
+    ///
+    /// # Errors
+    /// [`OpenError::Unread`] when a newer one cannot be read: nobody knows then whether it is whole.
+    pub fn resume_point(&self) -> Result<Option<ResumePoint>, OpenError> {
         resume_point(self.state(), self.path())
     }
 
@@ -390,17 +392,25 @@ pub(crate) fn best_record(run: &Path, state: &RunState, reference: RefName) -> O
     })
 }
 
-/// The newest full model that verifies.
-pub(crate) fn resume_point(state: &RunState, run: &Path) -> Option<ResumePoint> {
-    state.resume_points().into_iter().find_map(|checkpoint| {
+/// The newest full model that verifies. One that cannot be read is not passed over for an older one.
+pub(crate) fn resume_point(state: &RunState, run: &Path) -> Result<Option<ResumePoint>, OpenError> {
+    for checkpoint in state.resume_points() {
         let path = checkpoint.saved.checkpoint.path(run);
-        let model = ModelFile::open(&path).ok()?;
-        let metadata = model.metadata.as_ref()?;
-        Some(ResumePoint {
-            step: metadata.step,
-            epoch: metadata.epoch,
-            path,
-            model,
-        })
-    })
+        let model = match open_model(&path) {
+            Ok(model) => model,
+            Err(error) if is_unread(&error) && path.symlink_metadata().is_ok() => {
+                return Err(OpenError::unread(&path)(error));
+            }
+            Err(_) => continue,
+        };
+        if let Some(metadata) = &model.metadata {
+            return Ok(Some(ResumePoint {
+                step: metadata.step,
+                epoch: metadata.epoch,
+                path,
+                model,
+            }));
+        }
+    }
+    Ok(None)
 }

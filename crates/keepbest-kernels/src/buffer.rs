@@ -46,6 +46,18 @@ unsafe impl Send for Buffer {}
 // SAFETY: shared access is read-only.
 unsafe impl Sync for Buffer {}
 
+fn alignment(bytes: usize) -> usize {
+    if bytes >= HUGE { HUGE_PAGE } else { 64 }
+}
+
+/// What is allocated for `len` floats; `None` when they do not fit the address space. It is over-allocated and aligned by hand:
+/// `alloc_zeroed` with a large alignment would write the zeros itself and so touch every page.
+fn layout(len: usize) -> Option<Layout> {
+    let bytes = len.checked_mul(4)?;
+    let size = bytes.checked_add(alignment(bytes))?;
+    Layout::from_size_align(size, 16).ok()
+}
+
 impl Buffer {
     /// `len` zeros. Large buffers take memory only when first touched.
     ///
@@ -53,21 +65,18 @@ impl Buffer {
     ///
     /// When `len` floats do not fit the address space. Aborts when memory is exhausted, as `Vec` does.
     pub fn zeroed(len: usize) -> Buffer {
-        let bytes = len
-            .checked_mul(4)
-            .expect("buffer length overflows the address space");
-        let align = if bytes >= HUGE { HUGE_PAGE } else { 64 };
-        // Over-allocated and aligned by hand: `alloc_zeroed` with a large alignment would write the zeros itself and so
-        // touch every page.
-        let layout = bytes
-            .checked_add(align)
-            .and_then(|size| Layout::from_size_align(size, 16).ok())
-            .expect("buffer length overflows the address space");
+        let layout = layout(len).expect("buffer length overflows the address space");
+        Self::try_zeroed(len).unwrap_or_else(|| handle_alloc_error(layout))
+    }
+
+    /// As [`zeroed`](Self::zeroed), for a length that nobody has checked: `None` when there is no memory for it.
+    pub fn try_zeroed(len: usize) -> Option<Buffer> {
+        let layout = layout(len)?;
+        let bytes = len * 4;
+        let align = alignment(bytes);
         // SAFETY: the layout is not empty, `align` being added to its size.
         let pointer = unsafe { alloc_zeroed(layout) };
-        let Some(base) = NonNull::new(pointer) else {
-            handle_alloc_error(layout)
-        };
+        let base = NonNull::new(pointer)?;
         let offset = base.as_ptr().align_offset(align);
         assert!(offset <= align, "allocation cannot be aligned");
         // SAFETY: `offset <= align`, so `bytes` bytes from there lie within the allocation.
@@ -75,12 +84,12 @@ impl Buffer {
         if bytes >= HUGE {
             ask_for_huge_pages(data.cast(), bytes);
         }
-        Buffer {
+        Some(Buffer {
             base,
             data,
             len,
             layout,
-        }
+        })
     }
 
     /// A buffer holding a copy of `values`.

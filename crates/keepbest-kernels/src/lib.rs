@@ -15,6 +15,9 @@
 //! A slice shorter than its shape requires is a mistake of the caller, and every kernel panics on it before it touches
 //! memory. Shapes that come from outside are checked where they enter, by the constructors that return [`ShapeError`].
 
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 #[macro_use]
 mod isa;
 #[macro_use]

@@ -68,8 +68,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pool {
-    /// A pool of `threads` threads (0 counts as 1): the caller of [`run`](Pool::run) and `threads - 1` workers.
+    /// A pool of `threads` threads (0 counts as 1): the caller of [`run`](Pool::run) and `threads - 1` workers. Of fewer, where
+    /// the system starts fewer: then a quarter of those is left to the rest of the program, which needs threads and memory, too.
     pub fn new(threads: usize) -> Pool {
+        let pool = Self::of(threads);
+        let started = pool.handles.len();
+        if started + 1 >= threads {
+            return pool;
+        }
+        drop(pool);
+        Self::new(started - started.div_ceil(4) + 1)
+    }
+
+    fn of(threads: usize) -> Pool {
         let workers = threads.max(1) - 1;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {

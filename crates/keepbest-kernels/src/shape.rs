@@ -45,7 +45,8 @@ impl ActShape {
 
     /// Whether an image has no values.
     pub const fn is_empty(&self) -> bool {
-        self.values() == 0
+        // Not by the product, which can be too large for a number.
+        self.h == 0 || self.w == 0 || self.c == 0
     }
 
     pub(crate) fn check(&self, what: &'static str) -> Result<(), ShapeError> {

@@ -12,6 +12,7 @@ mod golden_tests;
 #[cfg(test)]
 mod optimizer_tests;
 
+use crate::memory;
 use crate::network::Network;
 use crate::ops::operation::{LearningRates, Statistics, Weights};
 use crate::optimizer::check;
@@ -151,21 +152,36 @@ struct Pass<'a> {
 const STREAM_START: u64 = 1;
 const STREAM_DROPOUT: u64 = 2;
 
-/// A context of `threads` threads on the given instructions, or on what there is.
+/// Threads that a machine of `cores` may be asked for; what more would take is memory alone.
+fn most_threads(cores: usize) -> usize {
+    cores.saturating_mul(4).max(16)
+}
+
+/// A context of `threads` threads on the given instructions, or on what there is. Of fewer threads where cores are far fewer, or
+/// the system starts no more: results do not depend on them.
 pub(crate) fn context(
     threads: Option<usize>,
     isa: Option<Isa>,
     precision: Precision,
 ) -> Result<Arc<Context>, EngineError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = match threads {
         Some(threads) => {
             check("threads", threads as f64, threads > 0, "at least 1")?;
-            threads
+            threads.min(most_threads(cores))
         }
-        None => std::thread::available_parallelism().map_or(1, usize::from),
+        None => cores,
     };
     let ctx = Context::new(isa.map_or_else(Isa::detect, Ok)?, threads)?;
     Ok(Arc::new(ctx.with_precision(precision)?))
+}
+
+/// Memory for the activations of a batch.
+pub(crate) fn arena(plan: &Plan, batch: usize) -> Result<Buffer, EngineError> {
+    Buffer::try_zeroed(plan.arena_len).ok_or(EngineError::Allocation {
+        batch,
+        bytes: (plan.arena_len as u64).saturating_mul(4),
+    })
 }
 
 impl CpuEngine {
@@ -199,11 +215,19 @@ impl CpuEngine {
                 layer: layer.to_owned(),
             });
         }
+        memory::check_batch(&network, batch)?;
         let ctx = context(config.threads, config.isa, config.precision)?;
         let rates = Rates::new(&network, &config.tuning)?;
         let plan = Plan::new(&network, batch, Purpose::Training(&rates), &ctx)?;
         let layout = network.layout();
         let slots = config.optimizer.slots();
+        // Weights, the block that a snapshot leaves behind, the moving average; gradients, and the optimizer's state in both blocks.
+        let weights = std::iter::repeat_n(
+            layout.weights_len(),
+            2 + 2 * usize::from(config.averaging.is_some()),
+        );
+        let trained = std::iter::repeat_n(layout.trained_len(), 1 + 2 * slots.len());
+        memory::check_floats(weights.chain(trained).chain([plan.arena_len]), batch)?;
         if let Some(Averaging::Ema(decay)) = config.averaging {
             check(
                 "ema",
@@ -215,7 +239,7 @@ impl CpuEngine {
         let mut state = TrainState::new(layout, slots.len(), config.averaging.is_some());
         start(layout, config.seed, &mut state);
         let memory = Memory {
-            arena: Buffer::zeroed(plan.arena_len),
+            arena: arena(&plan, batch)?,
             gradients: Buffer::zeroed(layout.trained_len()),
             statistics: StatisticsMemory::zeroed(plan.channels_len),
             indices: vec![0; plan.indices_len],

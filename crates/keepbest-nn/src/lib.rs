@@ -8,7 +8,11 @@
 //! and layouts. In f32 the results depend on the seed and the data alone, not on the number of threads or the
 //! processor's instructions.
 
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod engine;
+mod memory;
 mod network;
 pub mod onnx;
 mod ops;

@@ -18,6 +18,9 @@ use crate::params::{ParamLayout, ParamTensor, Role};
 use crate::spec::ModelSpec;
 use keepbest_kernels::ActShape;
 
+/// Values of an input image: 16,384 x 16,384 pixels of 4 channels.
+const MAX_INPUT: u128 = 1 << 30;
+
 /// A spec that has been checked: every layer fits the next, and every parameter has a name, a shape and a
 /// place. Everything else (engine, predictor, summaries) is made from it.
 #[derive(Clone, Debug)]
@@ -58,6 +61,13 @@ impl Network {
                 "input must have at least one channel and one pixel, found {} x {} x {}",
                 input.channels, input.height, input.width
             );
+            return Err(whole(spec, problem));
+        }
+        let pixels = [input.channels, input.height, input.width];
+        let sides = pixels.iter().map(|&side| side as u128);
+        let values = sides.fold(1u128, u128::saturating_mul);
+        if values > MAX_INPUT {
+            let problem = format!("input has {values} values, more than {MAX_INPUT}");
             return Err(whole(spec, problem));
         }
         if spec.classes == 0 {

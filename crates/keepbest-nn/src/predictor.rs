@@ -1,6 +1,7 @@
 //! Inference: running statistics, no dropout, so an image's scores do not depend on its batch.
 
-use crate::engine::{EngineError, context, copy_weights};
+use crate::engine::{EngineError, arena, context, copy_weights};
+use crate::memory;
 use crate::network::Network;
 use crate::ops::operation::{Predict, Prepared, Preparing, Weights};
 use crate::optimizer::check;
@@ -81,9 +82,11 @@ impl Predictor {
             batch_size > 0,
             "at least 1",
         )?;
+        memory::check_batch(&network, batch_size)?;
         let plan = Plan::new(&network, batch_size, Purpose::Inference, &ctx)?;
+        memory::check_floats([plan.arena_len, network.layout().weights_len()], batch_size)?;
         let prepared = plan.steps.iter().map(|_| Prepared::default()).collect();
-        let arena = Buffer::zeroed(plan.arena_len);
+        let arena = arena(&plan, batch_size)?;
         Ok(Predictor {
             network,
             ctx,

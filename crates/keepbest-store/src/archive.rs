@@ -100,7 +100,8 @@ impl StagedArchive {
 }
 
 impl RunWriter {
-    /// Begins an archive of at most about `bytes` bytes, and removes what earlier attempts left behind.
+    /// Begins an archive of at most about `bytes` bytes, and removes what earlier attempts left unfinished. A finished one that the
+    /// journal does not know stays: `fsck` can tell whether what it holds is still there.
     ///
     /// # Errors
     /// [`CommitError::NoSpace`] or [`CommitError::Io`].
@@ -118,21 +119,21 @@ impl RunWriter {
                 .map_err(IoError::at("create", &directory))?;
             sync_dir(&*self.fs, &self.path)?;
         }
-        for name in self
+        let there = self
             .fs
             .list(&directory)
-            .map_err(IoError::at("list", &directory))?
-        {
-            let known = self.state.archived.values().any(|archive| *archive == name);
-            let ours = name.starts_with(crate::layout::STAGED_PREFIX) || name.ends_with(SUFFIX);
-            if ours && !known {
+            .map_err(IoError::at("list", &directory))?;
+        for name in &there {
+            if name.starts_with(crate::layout::STAGED_PREFIX) {
                 let path = directory.join(name);
                 self.fs
                     .remove_file(&path)
                     .map_err(IoError::at("remove", &path))?;
             }
         }
-        let taken = |name: &String| self.state.archived.values().any(|archive| archive == name);
+        let taken = |name: &String| {
+            there.contains(name) || self.state.archived.values().any(|archive| archive == name)
+        };
         let name = (1_u32..)
             .map(|number| format!("{number:04}{SUFFIX}"))
             .find(|name| !taken(name))

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::layout::CheckpointName;
 use crate::lock::LockError;
+use crate::regular::FileKind;
 
 /// Any error, as a verifier returns it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -76,6 +77,26 @@ pub enum OpenError {
         /// The file every run has.
         missing: &'static str,
     },
+    /// A file or directory of the run is something else: it is neither read nor written.
+    #[error("{} is {found}, not {expected}", path.display())]
+    #[non_exhaustive]
+    Kind {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it is.
+        found: FileKind,
+        /// What it should be.
+        expected: FileKind,
+    },
+    /// A file could not be read, so that nobody knows whether it is whole. Nothing was mended.
+    #[error("cannot read {} to tell whether it is whole", path.display())]
+    #[non_exhaustive]
+    Unread {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: BoxError,
+    },
     /// Another process writes to it.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -85,6 +106,17 @@ pub enum OpenError {
     /// A system call failed.
     #[error(transparent)]
     Io(#[from] IoError),
+}
+
+impl OpenError {
+    /// A mapper for `Result::map_err`: [`OpenError::Unread`].
+    pub fn unread<E: Into<BoxError>>(path: &Path) -> impl FnOnce(E) -> Self {
+        let path = path.to_owned();
+        move |error| Self::Unread {
+            path,
+            source: error.into(),
+        }
+    }
 }
 
 /// Why the journal could not be read or extended.
@@ -101,6 +133,21 @@ pub enum JournalError {
         line: usize,
         /// What is wrong with it.
         problem: String,
+    },
+    /// The run is of a newer format: what it holds may mean something else than this version takes it for.
+    #[error(
+        "{} is of run format {format}, and this keepbest knows up to {known}: it takes {keepbest} or newer", path.display()
+    )]
+    #[non_exhaustive]
+    Newer {
+        /// The journal.
+        path: PathBuf,
+        /// The run's format.
+        format: u64,
+        /// The newest that this version knows.
+        known: u32,
+        /// What began the run.
+        keepbest: String,
     },
     /// An event cannot be written as JSON.
     #[error("cannot write an event of kind {kind} as JSON")]

@@ -1,8 +1,8 @@
 //! A file system for tests that records every call, fails where it is told to, and lets a test see what a crash at any point
 //! would have left.
 //!
-//! It works on a real directory, so what it holds can be opened by anything. [`FaultyFileSystem::fail`] and
-//! [`FaultyFileSystem::limit_space`] inject errors. [`FaultyFileSystem::recording`] gives the changes so far as a
+//! It works on a real directory, so what it holds can be opened by anything. [`FaultyFileSystem::fail`],
+//! [`FaultyFileSystem::disturb`] and [`FaultyFileSystem::limit_space`] inject errors. [`FaultyFileSystem::recording`] gives the changes so far as a
 //! [`Recording`], from which [`Recording::crashes`] makes the states a crash could leave.
 
 mod crash;
@@ -12,6 +12,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 pub use crash::{Crash, CrashKind, DiskState};
 pub use recording::{Change, Recording};
@@ -29,7 +30,19 @@ pub struct Call {
     pub path: PathBuf,
 }
 
-type FaultRule = Box<dyn FnMut(&Call) -> Option<io::Error> + Send>;
+/// What happens to a call.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Disturbance {
+    /// It is not made: this is returned in its place.
+    Fail(io::Error),
+    /// It is made later.
+    Delay(Duration),
+    /// A write takes no more than this many bytes, as the system's may at any time. Other calls are made as they are.
+    Shorten(usize),
+}
+
+type FaultRule = Box<dyn FnMut(&Call) -> Option<Disturbance> + Send>;
 
 /// See the [module](self).
 #[derive(Clone)]
@@ -72,7 +85,12 @@ impl FaultyFileSystem {
     }
 
     /// From now on asks `rule` before each call; an error from it is returned in place of the call.
-    pub fn fail(&self, rule: impl FnMut(&Call) -> Option<io::Error> + Send + 'static) {
+    pub fn fail(&self, mut rule: impl FnMut(&Call) -> Option<io::Error> + Send + 'static) {
+        self.disturb(move |call| rule(call).map(Disturbance::Fail));
+    }
+
+    /// From now on asks `rule` before each call what happens to it.
+    pub fn disturb(&self, rule: impl FnMut(&Call) -> Option<Disturbance> + Send + 'static) {
         self.lock().rule = Some(Box::new(rule));
     }
 
@@ -115,7 +133,7 @@ impl FaultyFileSystem {
     }
 
     fn call(&self, method: &'static str, path: &Path) -> io::Result<()> {
-        self.lock().call(method, path)
+        self.lock().call(method, path).map(drop)
     }
 
     /// A call that changes something: made, then recorded.
@@ -137,7 +155,8 @@ impl FaultyFileSystem {
 }
 
 impl Shared {
-    fn call(&mut self, method: &'static str, path: &Path) -> io::Result<()> {
+    /// Returns how many bytes a write may take.
+    fn call(&mut self, method: &'static str, path: &Path) -> io::Result<usize> {
         let call = Call {
             index: self.calls,
             method,
@@ -145,8 +164,13 @@ impl Shared {
         };
         self.calls += 1;
         match self.rule.as_mut().and_then(|rule| rule(&call)) {
-            Some(error) => Err(error),
-            None => Ok(()),
+            Some(Disturbance::Fail(error)) => Err(error),
+            Some(Disturbance::Delay(time)) => {
+                std::thread::sleep(time);
+                Ok(usize::MAX)
+            }
+            Some(Disturbance::Shorten(bytes)) => Ok(bytes),
+            None => Ok(usize::MAX),
         }
     }
 }
@@ -207,6 +231,15 @@ impl FileSystem for FaultyFileSystem {
             path,
             || RealFileSystem.create_dir(path),
             |recording| Some(Change::CreateDir(recording.relative(path))),
+        )
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.change(
+            "remove_dir",
+            path,
+            || RealFileSystem.remove_dir(path),
+            |recording| Some(Change::RemoveDir(recording.relative(path))),
         )
     }
 
@@ -292,7 +325,8 @@ struct FaultyFile {
 impl Write for FaultyFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut shared = self.fs.lock();
-        shared.call("write", &self.path)?;
+        let most = shared.call("write", &self.path)?;
+        let bytes = &bytes[..bytes.len().min(most)];
         let allowed = match shared.space {
             Some(0) if !bytes.is_empty() => {
                 return Err(io::Error::from_raw_os_error(
@@ -339,5 +373,15 @@ impl WritableFile for FaultyFile {
             len,
         });
         Ok(())
+    }
+
+    fn stat(&self) -> io::Result<Stat> {
+        self.fs.call("stat_open", &self.path)?;
+        self.file.stat()
+    }
+
+    fn read_all(&mut self) -> io::Result<Vec<u8>> {
+        self.fs.call("read_open", &self.path)?;
+        self.file.read_all()
     }
 }

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use crate::error::IoError;
 use crate::fs::{RealFileSystem, SharedFileSystem};
-use crate::staged::{Staged, parent};
+use crate::patient::patient;
+use crate::regular::{FileKind, Links, open_regular};
+use crate::staged::{Staged, parent, staged_path};
 use crate::writer::ensure_space;
 use crate::{BoxError, CommitError};
 
@@ -34,7 +36,7 @@ pub fn write_file(
     verify: impl FnOnce(&Path) -> Result<(), BoxError> + Send,
 ) -> Result<(), CommitError> {
     write_file_on(
-        &RealFileSystem::shared(),
+        &patient(RealFileSystem::shared()),
         target,
         replace,
         bytes,
@@ -59,9 +61,11 @@ pub fn write_file_on(
         Some(_) if !replace => Err(IoError::at("create", target)(
             ErrorKind::AlreadyExists.into(),
         )),
-        Some(stat) if stat.is_dir => Err(IoError::at("replace", target)(
-            ErrorKind::IsADirectory.into(),
-        )),
+        // A rename would replace a device, too. A link is replaced, not what it leads to.
+        Some(stat) if stat.kind != FileKind::Link => stat
+            .kind
+            .require_file()
+            .map_err(IoError::at("replace", target)),
         _ => Ok(()),
     };
     free()?;
@@ -77,6 +81,31 @@ pub fn write_file_on(
     Ok(())
 }
 
+/// Replaces a file that can be made again at any time: whole or not at all, and not synced. A link in its place is replaced, not
+/// followed.
+///
+/// # Errors
+/// When a system call fails; `target` is then what it was.
+pub fn replace_unsynced(target: &Path, bytes: &[u8]) -> Result<(), IoError> {
+    let fs = patient(RealFileSystem::shared());
+    let staged = staged_path(&fs, target)?;
+    let mut file = fs
+        .create_new(&staged)
+        .map_err(IoError::at("create", &staged))?;
+    let replaced = file
+        .write_all(bytes)
+        .map_err(IoError::at("write", &staged))
+        .and_then(|()| {
+            fs.rename(&staged, target)
+                .map_err(IoError::at("replace", target))
+        });
+    if replaced.is_err() {
+        // What cannot be removed either is found by fsck.
+        let _ = fs.remove_file(&staged);
+    }
+    replaced
+}
+
 /// Whether a file holds exactly what `write` writes.
 ///
 /// # Errors
@@ -86,7 +115,7 @@ pub fn holds(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<bool> {
     let mut compare = Compare {
-        file: File::open(path)?,
+        file: open_regular(path, Links::Refuse)?,
         equal: true,
     };
     write(&mut compare)?;
@@ -155,6 +184,40 @@ mod tests {
         assert!(matches!(error, Err(CommitError::Verify { .. })));
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_not_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("precious"), "precious").unwrap();
+        for name in ["report.html", ".staged-report.html.0"] {
+            std::os::unix::fs::symlink(path("precious"), path(name)).unwrap();
+        }
+        replace_unsynced(&path("report.html"), b"page").unwrap();
+        assert_eq!(std::fs::read(path("precious")).unwrap(), b"precious");
+        assert_eq!(std::fs::read(path("report.html")).unwrap(), b"page");
+        assert!(
+            std::fs::symlink_metadata(path("report.html"))
+                .unwrap()
+                .is_file()
+        );
+        std::fs::create_dir(path("folder")).unwrap();
+        replace_unsynced(&path("folder"), b"page").unwrap_err();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let error = write_file(&path, true, 3, |out| out.write_all(b"new"), |_| Ok(()));
+        let CommitError::Io(error) = error.unwrap_err() else {
+            panic!("it was replaced");
+        };
+        assert_eq!(error.source.to_string(), "it is a FIFO, not a regular file");
     }
 
     #[test]

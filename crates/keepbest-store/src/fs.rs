@@ -4,20 +4,24 @@
 //! calls, stop between any two of them, or make any one fail.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek as _, Write};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write};
 use std::num::NonZeroU64;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::error::IoError;
+use crate::regular::{FileKind, Links, open_with, read_regular};
 
 /// A shared handle on a file system.
 pub type SharedFileSystem = Arc<dyn FileSystem>;
 
-/// What the store does to files. Paths are used as given; nothing is retried.
+/// What the store does to files. Paths are used as given; nothing is retried. A symbolic link at the end of a path is never followed,
+/// except by `sync_dir` and `available_space`; what is no regular file is neither read nor written.
 ///
 /// # Errors
 /// Every method returns the operating system's error.
@@ -28,6 +32,8 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     fn open_append(&self, path: &Path) -> io::Result<Box<dyn WritableFile>>;
     /// Creates one directory.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
     /// Renames a file, replacing the target atomically.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Gives a file a second name, which must be free.
@@ -40,7 +46,7 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// The names in a directory, sorted.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
-    /// Length and identity of what a path names; `None` when there is nothing.
+    /// Kind, length and identity of what a path names; `None` when there is nothing.
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>>;
     /// Bytes an unprivileged process may still write to the file system that holds `path`.
     fn available_space(&self, path: &Path) -> io::Result<u64>;
@@ -59,17 +65,37 @@ pub trait WritableFile: Write + Send {
     /// # Errors
     /// The operating system's error.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
+    /// Kind, length and identity of the file, whatever has become of its name.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn stat(&self) -> io::Result<Stat>;
+    /// Reads the file from its beginning, whatever has become of its name. The place that is written to stays.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn read_all(&mut self) -> io::Result<Vec<u8>>;
 }
 
-/// Length and identity of a file.
+/// Kind, length and identity of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// Length in bytes.
     pub len: u64,
-    /// Whether it is a directory.
-    pub is_dir: bool,
+    /// What it is.
+    pub kind: FileKind,
     /// Device and inode: equal for two names of one file.
     pub identity: (u64, u64),
+}
+
+impl Stat {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            len: metadata.len(),
+            kind: FileKind::of(metadata),
+            identity: (metadata.dev(), metadata.ino()),
+        }
+    }
 }
 
 /// The operating system's file system.
@@ -86,17 +112,25 @@ impl RealFileSystem {
 
 impl FileSystem for RealFileSystem {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
-        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        let mut options = OpenOptions::new();
+        // Exclusive creation follows no link.
+        let file = options.read(true).write(true).create_new(true).open(path)?;
         Ok(Box::new(RealFile::new(file)))
     }
 
     fn open_append(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true);
+        let file = open_with(path, Links::Refuse, &mut options)?;
         Ok(Box::new(RealFile::new(file)))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         fs::create_dir(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -112,14 +146,24 @@ impl FileSystem for RealFileSystem {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        let flags = OFlags::DIRECTORY.bits() as i32;
+        let directory = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(path)?;
+        directory.sync_all()
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        fs::read(path)
+        read_regular(path, Links::Refuse)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let kind = FileKind::of(&fs::symlink_metadata(path)?);
+        if kind == FileKind::Link {
+            let refused = format!("it is {kind}, not a directory");
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, refused));
+        }
         let mut names = Vec::new();
         for entry in fs::read_dir(path)? {
             // A name that is not UTF-8 is not one of ours.
@@ -132,13 +176,8 @@ impl FileSystem for RealFileSystem {
     }
 
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
-        use std::os::unix::fs::MetadataExt;
-        match fs::metadata(path) {
-            Ok(metadata) => Ok(Some(Stat {
-                len: metadata.len(),
-                is_dir: metadata.is_dir(),
-                identity: (metadata.dev(), metadata.ino()),
-            })),
+        match fs::symlink_metadata(path) {
+            Ok(metadata) => Ok(Some(Stat::of(&metadata))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -209,6 +248,19 @@ impl WritableFile for RealFile {
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
     }
+
+    fn stat(&self) -> io::Result<Stat> {
+        Ok(Stat::of(&self.file.metadata()?))
+    }
+
+    fn read_all(&mut self) -> io::Result<Vec<u8>> {
+        let place = self.file.stream_position()?;
+        self.file.rewind()?;
+        let mut bytes = Vec::new();
+        let read = self.file.read_to_end(&mut bytes);
+        self.file.seek(io::SeekFrom::Start(place))?;
+        read.map(|_| bytes)
+    }
 }
 
 /// Syncs a directory. Where the file system has no such call, nothing more can be done: what that means for the run is told when it
@@ -249,5 +301,9 @@ pub(crate) fn create_dir_durable(
     }
     fs.create_dir(path)
         .map_err(|error| (path.to_owned(), error))?;
-    sync_dir(fs, parent).map_err(|error| (error.path, error.source))
+    sync_dir(fs, parent).map_err(|error| {
+        // Its name is free again.
+        let _ = fs.remove_dir(path);
+        (error.path, error.source)
+    })
 }

@@ -1,22 +1,25 @@
 //! Finding and mending what a crash, or a disk, left behind.
 
 mod archives;
+mod aside;
 mod check;
 mod promotions;
+mod recall;
 mod report;
 mod salvage;
 
 use std::path::Path;
 
-use keepbest_core::WeightsDigest;
+use keepbest_core::{FileDigest, WeightsDigest};
 
+pub use recall::Testimony;
 pub use report::{Finding, FindingKind, FsckReport};
 
-use crate::error::{BoxError, OpenError};
+use crate::error::{BoxError, JournalError, OpenError};
 use crate::fs::{RealFileSystem, SharedFileSystem};
-use crate::journal::SavedEvent;
-use crate::layout::{CheckpointKind, CheckpointName};
-use crate::lock::active_writer;
+use crate::journal::{Event, RepairedEvent, SavedEvent};
+use crate::layout::{CheckpointKind, CheckpointName, JOURNAL_FILE};
+use crate::lock::{RunLock, active_writer};
 use crate::reader::RunReader;
 use crate::writer::RunWriter;
 
@@ -31,6 +34,19 @@ pub struct Verified {
     pub kind: CheckpointKind,
     /// The identity of its weights.
     pub weights: WeightsDigest,
+    /// The identity of the whole file, where it has one.
+    pub file: Option<FileDigest>,
+}
+
+/// Why a verifier does not vouch for a file.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// It could not be read, for the moment or for good: whether it is whole is not known.
+    #[error(transparent)]
+    Unread(BoxError),
+    /// It was read, and its form or a digest refutes it.
+    #[error(transparent)]
+    Damaged(BoxError),
 }
 
 /// Checks every byte of a file. The store knows bytes, not tensors, so the caller brings it.
@@ -38,11 +54,32 @@ pub trait Verifier {
     /// What a checkpoint file holds.
     ///
     /// # Errors
-    /// When it cannot be read or is damaged.
-    fn checkpoint(&self, path: &Path) -> Result<Verified, BoxError>;
+    /// [`VerifyError`], which tells apart what cannot be read and what is damaged: only the latter is set aside.
+    fn checkpoint(&self, path: &Path) -> Result<Verified, VerifyError>;
 
-    /// Those of `members` that do not come back from an archive as they were saved, each with the reason.
-    fn archive(&self, path: &Path, members: &[SavedEvent]) -> Vec<(CheckpointName, String)>;
+    /// What a checkpoint file that verified says about the run it is of. Nothing, unless the caller's files can say something.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn testimony(&self, _path: &Path) -> Result<Testimony, BoxError> {
+        Ok(Testimony::default())
+    }
+
+    /// The checkpoints that an archive holds by its own account; `None` when it gives none.
+    fn archived(&self, _path: &Path) -> Option<Vec<CheckpointName>> {
+        None
+    }
+
+    /// Those of `members` that do not come back from an archive as they were saved, each with the reason; all of them when the archive
+    /// is gone.
+    ///
+    /// # Errors
+    /// When the archive is there and cannot be read.
+    fn archive(
+        &self,
+        path: &Path,
+        members: &[SavedEvent],
+    ) -> Result<Vec<(CheckpointName, String)>, BoxError>;
 }
 
 /// How much is read back.
@@ -60,11 +97,14 @@ pub enum Depth {
 /// know, lacks, or calls pruned, checkpoints that do not verify or do not come back from their archive, refs that are missing,
 /// stale or damaged. A best that does not
 /// verify is set aside and the next best that does takes its place. Nothing that could still be of use is deleted: damaged
-/// files stay, under a name that ends in `.damaged`.
+/// files stay, under a name that ends in `.damaged`, and what was set aside and verifies after all is taken back.
+///
+/// A file is set aside when its form or its digests refute it, and never because it cannot be read. All that a repair reads is read
+/// before it changes anything.
 ///
 /// # Errors
-/// [`OpenError`]: there is no run, or, with `repair`, another process is writing to it. What is wrong inside the run is in
-/// the report, not an error.
+/// [`OpenError`]: there is no run, or, with `repair`, another process is writing to it; [`OpenError::Unread`] and [`OpenError::Io`]
+/// when something cannot be read: then nothing was changed. What is wrong inside the run is in the report, not an error.
 pub fn fsck(path: &Path, repair: bool, verify: &dyn Verifier) -> Result<FsckReport, OpenError> {
     fsck_on(RealFileSystem::shared(), path, repair, verify)
 }
@@ -80,20 +120,29 @@ pub fn fsck_on(
     verify: &dyn Verifier,
 ) -> Result<FsckReport, OpenError> {
     let mut report = FsckReport::default();
-    if repair {
-        let mut writer = match RunWriter::open_on(SharedFileSystem::clone(&fs), path) {
-            Err(OpenError::Journal(crate::JournalError::Damaged { .. })) => {
-                salvage::salvage(&fs, path, &mut report)?;
-                RunWriter::open_on(fs, path)?
-            }
-            other => other?,
-        };
-        writer.recover_into(Depth::All, verify, &mut report)?;
+    let reader = RunReader::open_on(fs, path)?;
+    if !repair {
+        report.active_writer = active_writer(path)?;
+        check::examine(&reader, verify, &mut report)?;
         return Ok(report);
     }
-    let reader = RunReader::open_on(SharedFileSystem::clone(&fs), path)?;
-    report.active_writer = active_writer(path)?;
-    check::examine(&fs, &reader, verify, &mut report)?;
+    reader.refuse_newer()?;
+    let lock = RunLock::acquire(path)?;
+    let read = match reader.state() {
+        Err(JournalError::Damaged { .. }) => None,
+        state => Some(state?),
+    };
+    let known = match &read {
+        Some(state) => state.clone(),
+        None => salvage::state(&reader)?,
+    };
+    let (fs, run) = (reader.file_system(), reader.path());
+    let facts = check::rehearse(fs, run, known, Depth::All, verify)?;
+    if read.is_none() {
+        salvage::salvage(fs, run, &mut report)?;
+    }
+    let mut writer = RunWriter::open_locked(&reader, lock)?;
+    writer.recover_into(Depth::All, verify, facts, &mut report)?;
     Ok(report)
 }
 
@@ -101,14 +150,15 @@ impl RunWriter {
     /// Mends what can be mended, as [`fsck`] with repair does, before anything else is written.
     ///
     /// # Errors
-    /// When the run cannot be read, or a repair cannot be written.
+    /// When something in the run cannot be read (then nothing was changed), or a repair cannot be written.
     pub fn recover(
         &mut self,
         depth: Depth,
         verify: &dyn Verifier,
     ) -> Result<FsckReport, OpenError> {
         let mut report = FsckReport::default();
-        self.recover_into(depth, verify, &mut report)?;
+        let facts = check::rehearse(&self.fs, &self.path, self.state.clone(), depth, verify)?;
+        self.recover_into(depth, verify, facts, &mut report)?;
         Ok(report)
     }
 
@@ -116,6 +166,7 @@ impl RunWriter {
         &mut self,
         depth: Depth,
         verify: &dyn Verifier,
+        facts: check::Facts,
         report: &mut FsckReport,
     ) -> Result<(), OpenError> {
         if let Some(owner) = self.stale_owner() {
@@ -127,13 +178,20 @@ impl RunWriter {
             );
         }
         if let Some(torn) = self.torn_tail() {
+            let problem = format!("line {} is incomplete: {}", torn.line, torn.problem);
+            let action = "cut";
+            // It was cut when the run was opened; the journal tells it of itself.
+            self.append(Event::Repaired(RepairedEvent {
+                finding: format!("{JOURNAL_FILE}: {problem}"),
+                action: action.to_owned(),
+            }))?;
             report.add(
                 FindingKind::TornJournal,
-                crate::layout::JOURNAL_FILE,
-                format!("line {} is incomplete: {}", torn.line, torn.problem),
-                Some("cut"),
+                JOURNAL_FILE,
+                problem,
+                Some(action),
             );
         }
-        check::mend(self, depth, verify, report)
+        check::mend(self, depth, verify, facts, report)
     }
 }

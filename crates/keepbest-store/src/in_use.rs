@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::regular::{Links, open_regular};
+
 /// A checkpoint that is being read. While this is held, no writer of the run removes the file: [`RunWriter::prune`] answers
 /// [`PruneError::InUse`]. It belongs to the file, so holding `best.safetensors` protects the checkpoint that it is another name of,
 /// also after best has moved on. The operating system lets go of it when the process ends, however it ends.
@@ -20,7 +22,7 @@ impl InUse {
     /// # Errors
     /// When the file cannot be opened, or its file system has no locks.
     pub fn hold(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        let file = open_regular(path, Links::Follow)?;
         // A writer holds the exclusive lock only in the instant before it removes the file.
         file.lock_shared()?;
         Ok(Self(file))
@@ -52,7 +54,7 @@ pub(crate) enum Claim {
 
 /// Claims a file that is to be removed.
 pub(crate) fn claim(path: &Path) -> Claim {
-    let Ok(file) = File::open(path) else {
+    let Ok(file) = open_regular(path, Links::Refuse) else {
         return Claim::Free(None);
     };
     match file.try_lock() {

@@ -10,18 +10,58 @@ use keepbest_core::{Expression, WeightsDigest};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::error::IoError;
+use crate::fs::FileSystem;
+
+/// The newest format of a run directory that this version knows, and the one that it writes.
+pub const RUN_FORMAT: u32 = 1;
 /// The resolved configuration; never changes after the run starts.
 pub const CONFIG_FILE: &str = "run.toml";
+/// The training loop's copy of the model file that the run is trained from, where there was one.
+pub const MODEL_FILE: &str = "model.toml";
 /// The append-only journal.
 pub const JOURNAL_FILE: &str = "journal.jsonl";
+/// The directory in which the training loop tells how each val image came out.
+pub const OUTCOMES_DIR: &str = "outcomes";
 /// The lock of the one writer.
 pub const LOCK_FILE: &str = "lock";
 /// The directory of the checkpoints.
 pub const CHECKPOINTS_DIR: &str = "checkpoints";
 /// How the name of a file that is still being written begins.
 pub const STAGED_PREFIX: &str = ".staged-";
-/// How the name of a file that no longer verifies ends; such files are set aside, not deleted.
+/// How the name of a file that no longer verifies ends, followed by `.2`, `.3`, ... where there was one before; such files are set
+/// aside, not deleted.
 pub const DAMAGED_SUFFIX: &str = ".damaged";
+
+/// The first free name for a file that is set aside: nothing that was set aside before is replaced.
+///
+/// # Errors
+/// When the file system does not say whether a name is taken.
+pub fn free_aside(fs: &dyn FileSystem, path: &Path) -> Result<PathBuf, IoError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut number = 1_u32;
+    loop {
+        let aside = path.with_file_name(match number {
+            1 => format!("{name}{DAMAGED_SUFFIX}"),
+            number => format!("{name}{DAMAGED_SUFFIX}.{number}"),
+        });
+        let stat = fs.stat(&aside).map_err(IoError::at("examine", &aside))?;
+        if stat.is_none() {
+            return Ok(aside);
+        }
+        number += 1;
+    }
+}
+
+/// The name that a file had before it was set aside.
+pub(crate) fn name_before_aside(name: &str) -> Option<&str> {
+    let (before, number) = name.split_once(DAMAGED_SUFFIX)?;
+    let numbered = || {
+        let number = number.strip_prefix('.')?;
+        number.parse::<u32>().ok().filter(|number| *number > 1)
+    };
+    (number.is_empty() || numbered().is_some()).then_some(before)
+}
 
 /// A name that always points at one whole checkpoint: `last`, `best`, and `best:<monitor>` for each further objective of the run.
 ///

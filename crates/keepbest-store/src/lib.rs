@@ -14,7 +14,11 @@
 //!
 //! [`RunWriter`] says in which order things are written and what that guarantees.
 
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod archive;
+mod attestation;
 mod error;
 pub mod faulty;
 mod file;
@@ -24,10 +28,12 @@ mod in_use;
 mod journal;
 mod layout;
 mod lock;
+mod patient;
 mod probe;
 mod read_back;
 mod reader;
 mod refs;
+mod regular;
 mod staged;
 mod state;
 mod writer;
@@ -35,12 +41,16 @@ mod writer;
 pub use archive::{
     ARCHIVES_DIR, ArchiveLostEvent, ArchivedEvent, CommittedArchive, StagedArchive, archive_path,
 };
+pub use attestation::{Attestation, NotAttested, ParseAttestationError};
 pub use error::{
     BoxError, CommitError, CreateError, IoError, JournalError, OpenError, PromoteError, PruneError,
 };
-pub use file::{holds, write_file, write_file_on};
+pub use file::{holds, replace_unsynced, write_file, write_file_on};
 pub use fs::{FileSystem, RealFileSystem, SharedFileSystem, Stat, WritableFile};
-pub use fsck::{Depth, Finding, FindingKind, FsckReport, Verified, Verifier, fsck, fsck_on};
+pub use fsck::{
+    Depth, Finding, FindingKind, FsckReport, Testimony, Verified, Verifier, VerifyError, fsck,
+    fsck_on,
+};
 pub use in_use::{InUse, is_in_use};
 pub use journal::{
     Entry, Event, FinishedEvent, InterruptedEvent, Journal, OtherEvent, PinnedEvent, PromotedEvent,
@@ -49,12 +59,14 @@ pub use journal::{
 };
 pub use layout::{
     CHECKPOINTS_DIR, CONFIG_FILE, CheckpointKind, CheckpointName, CheckpointNameError,
-    DAMAGED_SUFFIX, JOURNAL_FILE, LOCK_FILE, RefName, RefNameError, STAGED_PREFIX,
+    DAMAGED_SUFFIX, JOURNAL_FILE, LOCK_FILE, MODEL_FILE, OUTCOMES_DIR, RUN_FORMAT, RefName,
+    RefNameError, STAGED_PREFIX, free_aside,
 };
 pub use lock::{LockError, Owner, active_writer};
 pub use probe::Guarantee;
 pub use read_back::ReadBack;
 pub use reader::RunReader;
+pub use regular::{FileKind, Links, NotRegular, open_regular, read_regular};
 pub use staged::{Committed, StagedCheckpoint};
 pub use state::{CheckpointState, RefState, RunState, RunStatus};
 pub use writer::{RunDir, RunWriter, ensure_space};

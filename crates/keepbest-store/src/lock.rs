@@ -1,15 +1,19 @@
-//! One writer a run: an operating-system file lock, with the owner written inside.
+//! One writer a run: an operating-system lock on a file with the owner written inside, and one on the run's directory, which lasts when
+//! somebody removes that file.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use thiserror::Error;
 
 use crate::layout::LOCK_FILE;
+use crate::regular::{Links, open_regular, open_with};
 
 /// Who holds, or held, a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +55,7 @@ pub enum LockError {
     Held {
         /// The run directory.
         path: PathBuf,
-        /// The other process; `None` in the instant before it has written its name.
+        /// The other process; `None` in the instant before it has written its name, and when the file with its name was removed.
         owner: Option<Owner>,
     },
     /// The lock file cannot be opened, locked or written.
@@ -73,6 +77,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(crate) struct RunLock {
     file: File,
+    // `None` where directories cannot be locked (some network file systems).
+    _directory: Option<File>,
     stale: Option<Owner>,
 }
 
@@ -83,33 +89,34 @@ impl RunLock {
             path: path.clone(),
             source,
         };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(io_error)?;
-        let mut tries = 0;
-        while let Err(error) = file.try_lock() {
-            match error {
-                // A reader that looks whether someone writes holds the lock for an instant.
-                TryLockError::WouldBlock if tries < TRIES => {
-                    tries += 1;
-                    std::thread::sleep(PAUSE);
-                }
-                TryLockError::WouldBlock => {
-                    return Err(LockError::Held {
-                        path: run.to_owned(),
-                        owner: read_owner(&mut file),
-                    });
-                }
-                TryLockError::Error(source) => return Err(io_error(source)),
-            }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = open_with(&path, Links::Refuse, &mut options).map_err(io_error)?;
+        if !lock(&file, File::try_lock).map_err(io_error)? {
+            return Err(LockError::Held {
+                path: run.to_owned(),
+                owner: read_owner(&mut file),
+            });
         }
+        let directory = open_directory(run).map_err(io_error)?;
+        let directory = match lock(&directory, File::try_lock) {
+            Ok(true) => Some(directory),
+            Ok(false) => {
+                return Err(LockError::Held {
+                    path: run.to_owned(),
+                    owner: None,
+                });
+            }
+            // The lock of the file is all there is here.
+            Err(_) => None,
+        };
         // A clean exit empties the file: a name in an unlocked one is that of a writer that died.
         let stale = read_owner(&mut file);
-        let mut lock = Self { file, stale };
+        let mut lock = Self {
+            file,
+            _directory: directory,
+            stale,
+        };
         lock.write_owner(&Owner::this_process()).map_err(io_error)?;
         Ok(lock)
     }
@@ -134,6 +141,29 @@ impl Drop for RunLock {
     }
 }
 
+/// Takes a lock, if need be at the second try. Returns whether it was free.
+fn lock(file: &File, take: impl Fn(&File) -> Result<(), TryLockError>) -> io::Result<bool> {
+    for _ in 0..TRIES {
+        match take(file) {
+            Ok(()) => return Ok(true),
+            // A reader that looks whether someone writes holds the lock for an instant.
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    match take(file) {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn open_directory(path: &Path) -> io::Result<File> {
+    let flags = OFlags::DIRECTORY.bits() as i32;
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
 /// Who writes to a run right now, if anyone does. Holds a shared lock for an instant, which a writer that begins then waits for.
 ///
 /// # Errors
@@ -144,19 +174,27 @@ pub fn active_writer(run: &Path) -> Result<Option<Owner>, LockError> {
         path: path.clone(),
         source,
     };
-    let mut file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error(error)),
+    let unknown = || Owner {
+        host: "unknown".to_owned(),
+        pid: 0,
+        started_ms: 0,
     };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(None),
-        Err(TryLockError::WouldBlock) => Ok(Some(read_owner(&mut file).unwrap_or(Owner {
-            host: "unknown".to_owned(),
-            pid: 0,
-            started_ms: 0,
-        }))),
-        Err(TryLockError::Error(source)) => Err(io_error(source)),
+    match open_regular(&path, Links::Refuse) {
+        Ok(mut file) => match file.try_lock_shared() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Ok(Some(read_owner(&mut file).unwrap_or_else(unknown)));
+            }
+            Err(TryLockError::Error(source)) => return Err(io_error(source)),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io_error(error)),
+    }
+    // The file may have been removed under the writer.
+    let directory = open_directory(run).map_err(io_error)?;
+    match directory.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Ok(Some(unknown())),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(None),
     }
 }
 

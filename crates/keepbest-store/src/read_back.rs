@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::fs::WritableFile;
+use crate::regular::{Links, open_regular};
 
 /// How far a file is written: what its writer tells its reader.
 #[derive(Clone, Default)]
@@ -116,7 +117,7 @@ impl std::fmt::Debug for ReadBack {
 impl ReadBack {
     pub(crate) fn open(path: &Path, progress: &Progress) -> io::Result<Self> {
         Ok(Self {
-            file: File::open(path)?,
+            file: open_regular(path, Links::Refuse)?,
             path: path.to_owned(),
             progress: progress.clone(),
             at: 0,

@@ -1,11 +1,18 @@
 //! Reading a run. Readers take no lock and never wait.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::archive::ARCHIVES_DIR;
 use crate::error::{IoError, JournalError, OpenError};
-use crate::fs::{RealFileSystem, SharedFileSystem};
+use crate::fs::{FileSystem, RealFileSystem, SharedFileSystem};
 use crate::journal::{Journal, parse};
-use crate::layout::{CHECKPOINTS_DIR, CONFIG_FILE, CheckpointName, JOURNAL_FILE, RefName};
+use crate::layout::{
+    CHECKPOINTS_DIR, CONFIG_FILE, CheckpointName, JOURNAL_FILE, LOCK_FILE, MODEL_FILE,
+    OUTCOMES_DIR, RefName,
+};
+use crate::patient::patient;
+use crate::regular::FileKind;
 use crate::state::RunState;
 
 /// A run, for reading.
@@ -19,7 +26,8 @@ impl RunReader {
     /// Opens a run.
     ///
     /// # Errors
-    /// [`OpenError::NotFound`] when there is nothing at `path`, [`OpenError::NotARun`] when it is not a run.
+    /// [`OpenError::NotFound`] when there is nothing at `path`, [`OpenError::NotARun`] when it is not a run, [`OpenError::Kind`] when
+    /// a file or directory of it is a link or something else.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         Self::open_on(RealFileSystem::shared(), path)
     }
@@ -29,16 +37,15 @@ impl RunReader {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_on(fs: SharedFileSystem, path: impl Into<PathBuf>) -> Result<Self, OpenError> {
-        let path = path.into();
-        match fs.stat(&path).map_err(IoError::at("examine", &path))? {
-            None => return Err(OpenError::NotFound { path }),
-            Some(stat) if !stat.is_dir => {
-                return Err(OpenError::NotARun {
-                    path,
-                    missing: "directory",
-                });
-            }
-            Some(_) => {}
+        Self::open_patient(patient(fs), path.into())
+    }
+
+    pub(crate) fn open_patient(fs: SharedFileSystem, path: PathBuf) -> Result<Self, OpenError> {
+        if !is_directory(&*fs, &path)? {
+            return Err(OpenError::NotARun {
+                path,
+                missing: "directory",
+            });
         }
         for missing in [CONFIG_FILE, JOURNAL_FILE] {
             let file = path.join(missing);
@@ -50,6 +57,7 @@ impl RunReader {
                 return Err(OpenError::NotARun { path, missing });
             }
         }
+        require_own_files(&*fs, &path)?;
         Ok(Self { fs, path })
     }
 
@@ -57,6 +65,10 @@ impl RunReader {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) fn file_system(&self) -> &SharedFileSystem {
+        &self.fs
     }
 
     /// The run's name: the last part of its path.
@@ -81,6 +93,12 @@ impl RunReader {
             .map_err(IoError::at("read", &path))
     }
 
+    /// The bytes of a file of the run.
+    pub(crate) fn bytes(&self, name: &str) -> Result<Vec<u8>, IoError> {
+        let path = self.path.join(name);
+        self.fs.read(&path).map_err(IoError::at("read", &path))
+    }
+
     /// The journal. A torn tail is reported in it, not cut.
     ///
     /// # Errors
@@ -89,6 +107,14 @@ impl RunReader {
         let path = self.path.join(JOURNAL_FILE);
         let bytes = self.fs.read(&path).map_err(IoError::at("read", &path))?;
         parse(&path, &bytes)
+    }
+
+    /// Refuses a run of a format newer than this version's, before anything in it is written.
+    pub(crate) fn refuse_newer(&self) -> Result<(), OpenError> {
+        match self.journal() {
+            Err(error @ JournalError::Newer { .. }) => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// The state the journal amounts to.
@@ -105,6 +131,10 @@ impl RunReader {
     /// When the directory cannot be read.
     pub fn checkpoints(&self) -> Result<Vec<(CheckpointName, u64)>, IoError> {
         let directory = self.path.join(CHECKPOINTS_DIR);
+        let stat = self.fs.stat(&directory);
+        if stat.map_err(IoError::at("examine", &directory))?.is_none() {
+            return Ok(Vec::new());
+        }
         let mut found = Vec::new();
         for name in self
             .fs
@@ -133,4 +163,42 @@ impl RunReader {
         let stat = self.fs.stat(&path).map_err(IoError::at("examine", &path))?;
         Ok(stat.map(|_| path))
     }
+}
+
+/// Whether a path names a directory, itself or by a link: a run may lie elsewhere.
+fn is_directory(fs: &dyn FileSystem, path: &Path) -> Result<bool, OpenError> {
+    let not_found = || OpenError::NotFound {
+        path: path.to_owned(),
+    };
+    let stat = fs.stat(path).map_err(IoError::at("examine", path))?;
+    match stat.ok_or_else(not_found)?.kind {
+        FileKind::Directory => Ok(true),
+        FileKind::Link => match fs.stat(&path.join(".")) {
+            Ok(Some(_)) => Ok(true),
+            Ok(None) => Err(not_found()),
+            Err(error) if error.kind() == ErrorKind::NotADirectory => Ok(false),
+            Err(error) => Err(IoError::at("examine", path)(error).into()),
+        },
+        _ => Ok(false),
+    }
+}
+
+/// What a run is read from and written to by name are files and directories of its own. A run may come from elsewhere: through a
+/// link, what lies outside of it would be written to; a FIFO would be waited for without end.
+fn require_own_files(fs: &dyn FileSystem, run: &Path) -> Result<(), OpenError> {
+    let files = [CONFIG_FILE, JOURNAL_FILE, LOCK_FILE, MODEL_FILE].map(|it| (it, FileKind::File));
+    let directories =
+        [CHECKPOINTS_DIR, ARCHIVES_DIR, OUTCOMES_DIR].map(|it| (it, FileKind::Directory));
+    for (name, expected) in files.into_iter().chain(directories) {
+        let path = run.join(name);
+        let stat = fs.stat(&path).map_err(IoError::at("examine", &path))?;
+        if let Some(found) = stat.map(|stat| stat.kind).filter(|kind| *kind != expected) {
+            return Err(OpenError::Kind {
+                path,
+                found,
+                expected,
+            });
+        }
+    }
+    Ok(())
 }

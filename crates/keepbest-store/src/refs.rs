@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::error::IoError;
 use crate::fs::{SharedFileSystem, sync_dir};
-use crate::layout::{CheckpointName, RefName};
+use crate::layout::{CheckpointName, RefName, free_aside};
+use crate::regular::FileKind;
 use crate::staged::{Staged, staged_path};
 
 /// Points a ref at a checkpoint and syncs the run directory.
@@ -29,6 +30,13 @@ pub(crate) fn replace_by_link(
     if same_file(fs, original, target)? {
         // Renaming one name of a file over another does nothing and leaves both, so this case must not come below.
         return Ok(());
+    }
+    let found = fs.stat(target).map_err(IoError::at("examine", target))?;
+    if found.is_some_and(|stat| stat.kind == FileKind::Directory) {
+        // A rename does not replace it, and what is in it is not ours to remove.
+        let aside = free_aside(&**fs, target)?;
+        fs.rename(target, &aside)
+            .map_err(IoError::at("rename", target))?;
     }
     let staged = staged_path(fs, target)?;
     match fs.hard_link(original, &staged) {

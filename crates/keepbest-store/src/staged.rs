@@ -3,7 +3,10 @@
 use std::fmt;
 use std::io::{self, BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
+
+use keepbest_core::FileDigest;
 
 use crate::error::{BoxError, CommitError, IoError};
 use crate::fs::{SharedFileSystem, WritableFile, sync_dir};
@@ -109,10 +112,21 @@ impl Staged {
         let io = |doing, error| CommitError::Io(IoError::at(doing, &hidden.path)(error));
         let progress = Progress::default();
         let back = ReadBack::open(&hidden.path, &progress).map_err(|error| io("open", error))?;
+        // Where the system starts no thread, it is read back when it is written.
+        let verify = Mutex::new(Some(|| verify(back)));
+        let take = || verify.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (written, verified) = thread::scope(|scope| {
-            let reader = scope.spawn(|| verify(back));
+            let read = || match take() {
+                Some(verify) => verify(),
+                None => Err("it is read back already".into()),
+            };
+            let reader = thread::Builder::new().spawn_scoped(scope, read);
             let written = fill(&mut *file, &progress, write, io);
-            (written, reader.join())
+            let verified = match reader {
+                Ok(reader) => reader.join(),
+                Err(_) => Ok(read()),
+            };
+            (written, verified)
         });
         let bytes = written?;
         let verified = verified.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -202,6 +216,7 @@ impl StagedCheckpoint {
         let committed = Committed {
             name: self.name,
             bytes,
+            file: None,
         };
         Ok((committed, verified))
     }
@@ -212,9 +227,17 @@ impl StagedCheckpoint {
 pub struct Committed {
     pub(crate) name: CheckpointName,
     pub(crate) bytes: u64,
+    pub(crate) file: Option<FileDigest>,
 }
 
 impl Committed {
+    /// With the identity of the whole file, for the journal.
+    #[must_use]
+    pub fn with_file(mut self, file: Option<FileDigest>) -> Self {
+        self.file = file;
+        self
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &CheckpointName {

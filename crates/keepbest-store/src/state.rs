@@ -17,6 +17,8 @@ pub struct RunState {
     /// The evaluations that led to the present state, in order: those after a point the run was later resumed from are
     /// dropped, since they were repeated.
     pub history: History,
+    /// The steps of all evaluations that the journal tells of, those that were repeated included.
+    pub told: BTreeSet<u64>,
     /// Every checkpoint ever saved.
     pub checkpoints: BTreeMap<CheckpointName, CheckpointState>,
     /// What each ref points at.
@@ -29,6 +31,8 @@ pub struct RunState {
     pub pinned: BTreeSet<CheckpointName>,
     /// Checkpoints that an archive holds, and which.
     pub archived: BTreeMap<CheckpointName, String>,
+    /// How many events that is.
+    pub events: u64,
     /// How many times it was resumed.
     pub resumes: u32,
     /// Where it stands.
@@ -93,6 +97,7 @@ impl RunState {
 
     /// Takes one more entry into account.
     pub fn apply(&mut self, entry: &Entry) {
+        self.events += 1;
         self.started_ms.get_or_insert(entry.time_ms);
         self.updated_ms = Some(entry.time_ms);
         match &entry.event {
@@ -100,15 +105,23 @@ impl RunState {
                 self.started.get_or_insert_with(|| event.clone());
                 self.status = RunStatus::Training;
             }
-            Event::Evaluated(event) => self.history.push(event.clone()),
+            Event::Evaluated(event) => {
+                self.told.insert(event.step);
+                // In order also where it was taken from a file, after a later one.
+                self.history.insert(event.clone());
+            }
             Event::Saved(event) => {
                 // Looked up now, because a later resume drops the evaluations that it will repeat.
                 let evaluation = self.history.iter().rev().find(|evaluation| {
                     evaluation.step == event.step && evaluation.digest == Some(event.weights)
                 });
+                // And what is saved again, as after it came back from an archive, was evaluated then.
+                let before = self.checkpoints.get(&event.checkpoint);
+                let before = before.filter(|before| before.saved.weights == event.weights);
+                let evaluation = evaluation.cloned();
                 let checkpoint = CheckpointState {
                     saved: event.clone(),
-                    evaluation: evaluation.cloned(),
+                    evaluation: evaluation.or_else(|| before?.evaluation.clone()),
                     pruned: None,
                 };
                 self.checkpoints

@@ -11,12 +11,14 @@ use crate::error::{
 use crate::fs::{FileSystem, RealFileSystem, SharedFileSystem, create_dir_durable, sync_dir};
 use crate::in_use;
 use crate::journal::{
-    Entry, Event, JournalWriter, PromotedEvent, PrunedEvent, SavedEvent, TornTail,
+    Entry, Event, JournalWriter, PromotedEvent, PrunedEvent, RepairedEvent, SavedEvent, TornTail,
 };
 use crate::layout::{
-    CHECKPOINTS_DIR, CONFIG_FILE, CheckpointKind, CheckpointName, JOURNAL_FILE, RefName,
+    CHECKPOINTS_DIR, CONFIG_FILE, CheckpointKind, CheckpointName, JOURNAL_FILE, LOCK_FILE, RefName,
+    STAGED_PREFIX,
 };
 use crate::lock::{Owner, RunLock};
+use crate::patient::patient;
 use crate::probe::{Guarantee, probe};
 use crate::reader::RunReader;
 use crate::refs;
@@ -47,7 +49,7 @@ impl RunDir {
         fs: SharedFileSystem,
         path: impl Into<PathBuf>,
     ) -> Result<RunWriter, CreateError> {
-        let path = path.into();
+        let (fs, path) = (patient(fs), path.into());
         create_dir_durable(&*fs, &path).map_err(|(at, source)| {
             if at == path && source.kind() == std::io::ErrorKind::AlreadyExists {
                 CreateError::Exists { path: at }
@@ -55,20 +57,25 @@ impl RunDir {
                 CreateError::Io(IoError::at("create", &at)(source))
             }
         })?;
-        let lock = RunLock::acquire(&path)?;
+        Self::fill(&fs, &path).inspect_err(|_| remove_created(&*fs, &path))
+    }
+
+    /// Puts into a new directory what every run has.
+    fn fill(fs: &SharedFileSystem, path: &Path) -> Result<RunWriter, CreateError> {
+        let lock = RunLock::acquire(path)?;
         let checkpoints = path.join(CHECKPOINTS_DIR);
         fs.create_dir(&checkpoints)
             .map_err(IoError::at("create", &checkpoints))?;
-        sync_dir(&*fs, &path)?;
+        sync_dir(&**fs, path)?;
         let (journal, _) =
-            JournalWriter::open(&fs, &path.join(JOURNAL_FILE)).map_err(|error| match error {
+            JournalWriter::open(fs, &path.join(JOURNAL_FILE)).map_err(|error| match error {
                 JournalError::Io(error) => error,
                 // A file that was just created has no lines.
-                other => IoError::at("create", &path)(std::io::Error::other(other)),
+                other => IoError::at("create", path)(std::io::Error::other(other)),
             })?;
         Ok(RunWriter {
-            fs,
-            path,
+            fs: SharedFileSystem::clone(fs),
+            path: path.to_owned(),
             lock,
             journal,
             state: RunState::default(),
@@ -103,7 +110,7 @@ impl RunDir {
 /// run.write_config("seed = 1\n")?;
 ///
 /// let weights = WeightsDigest([7; 32]);
-/// let name = run.free_name(100, &weights, CheckpointKind::Full);
+/// let name = run.free_name(100, &weights, CheckpointKind::Full)?;
 /// let write = |out: &mut dyn Write| -> Result<(), Box<dyn std::error::Error>> { Ok(out.write_all(b"abc")?) };
 /// let (committed, ()) = run.stage(name, 3)?.commit(write, |file| match std::fs::read(file.path()?)? == b"abc" {
 ///     true => Ok(()),
@@ -131,7 +138,7 @@ impl RunWriter {
     ///
     /// # Errors
     /// [`OpenError::Lock`] when another process writes to it, [`OpenError::Journal`] when the journal is damaged before its
-    /// last line, [`OpenError::NotFound`] and [`OpenError::NotARun`] when there is no run.
+    /// last line or of a newer format, [`OpenError::NotFound`] and [`OpenError::NotARun`] when there is no run.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         Self::open_on(RealFileSystem::shared(), path)
     }
@@ -141,12 +148,19 @@ impl RunWriter {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_on(fs: SharedFileSystem, path: impl Into<PathBuf>) -> Result<Self, OpenError> {
-        let reader = RunReader::open_on(SharedFileSystem::clone(&fs), path)?;
-        let path = reader.path().to_owned();
-        let lock = RunLock::acquire(&path)?;
-        let (journal, read) = JournalWriter::open(&fs, &path.join(JOURNAL_FILE))?;
+        let reader = RunReader::open_on(fs, path)?;
+        // Before the lock's file is written: a run of a newer format stays as it is.
+        reader.refuse_newer()?;
+        let lock = RunLock::acquire(reader.path())?;
+        Self::open_locked(&reader, lock)
+    }
+
+    /// Opens a run whose lock is held.
+    pub(crate) fn open_locked(reader: &RunReader, lock: RunLock) -> Result<Self, OpenError> {
+        let (fs, path) = (reader.file_system(), reader.path().to_owned());
+        let (journal, read) = JournalWriter::open(fs, &path.join(JOURNAL_FILE))?;
         Ok(Self {
-            fs,
+            fs: SharedFileSystem::clone(fs),
             path,
             lock,
             journal,
@@ -172,6 +186,12 @@ impl RunWriter {
     #[must_use]
     pub fn state(&self) -> &RunState {
         &self.state
+    }
+
+    /// How many events the journal has.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.journal.events()
     }
 
     /// What was cut from the journal when the run was opened.
@@ -221,21 +241,38 @@ impl RunWriter {
         ensure_space(&*self.fs, &self.path, bytes)
     }
 
+    /// Removes a run that has just been created and in which nothing was saved, so that its name is free again. Does nothing to a run
+    /// with checkpoints.
+    pub fn discard(self) {
+        if self.state.checkpoints.is_empty() {
+            remove_created(&*self.fs, &self.path);
+        }
+    }
+
     /// The name for these weights: the first that no checkpoint has ever had.
-    #[must_use]
+    ///
+    /// # Errors
+    /// When the file system does not say whether a name is taken.
     pub fn free_name(
         &self,
         step: u64,
         weights: &WeightsDigest,
         kind: CheckpointKind,
-    ) -> CheckpointName {
+    ) -> Result<CheckpointName, IoError> {
         let mut name = CheckpointName::new(step, weights, kind);
-        while self.state.checkpoints.contains_key(&name)
-            || !matches!(self.fs.stat(&name.path(&self.path)), Ok(None))
-        {
+        loop {
+            let path = name.path(&self.path);
+            let taken = self.state.checkpoints.contains_key(&name)
+                || self
+                    .fs
+                    .stat(&path)
+                    .map_err(IoError::at("examine", &path))?
+                    .is_some();
+            if !taken {
+                return Ok(name);
+            }
             name = name.next_copy();
         }
-        name
     }
 
     /// Begins a checkpoint of about `bytes` bytes under a hidden name.
@@ -279,6 +316,7 @@ impl RunWriter {
                 Committed {
                     name: name.clone(),
                     bytes: stat.len,
+                    file: None,
                 },
                 verified,
             )),
@@ -286,11 +324,22 @@ impl RunWriter {
         }
     }
 
-    /// Appends an event and syncs the journal.
+    /// Appends an event and syncs the journal. When somebody has removed the journal meanwhile, or put another file in its place, it is
+    /// written anew first, and that is journalled.
     ///
     /// # Errors
     /// [`JournalError`]; the event is then not part of the journal.
     pub fn append(&mut self, event: Event) -> Result<Entry, JournalError> {
+        if let Some((found, action)) = self.journal.restore()? {
+            self.append_to_own(Event::Repaired(RepairedEvent {
+                finding: format!("{JOURNAL_FILE} {found} while the run was written to"),
+                action,
+            }))?;
+        }
+        self.append_to_own(event)
+    }
+
+    fn append_to_own(&mut self, event: Event) -> Result<Entry, JournalError> {
         let entry = self.journal.append(event)?;
         self.state.apply(&entry);
         Ok(entry)
@@ -314,6 +363,7 @@ impl RunWriter {
             kind: committed.name.kind(),
             bytes: committed.bytes,
             weights,
+            file: committed.file,
         };
         self.append(Event::Saved(event)).inspect_err(|_| {
             let _ = self.fs.remove_file(&committed.name.path(&self.path));
@@ -404,8 +454,22 @@ impl RunWriter {
     /// # Errors
     /// As [`RunReader::open`].
     pub fn reader(&self) -> Result<RunReader, OpenError> {
-        RunReader::open_on(SharedFileSystem::clone(&self.fs), self.path.clone())
+        RunReader::open_patient(SharedFileSystem::clone(&self.fs), self.path.clone())
     }
+}
+
+/// Takes back the creation of a run, as far as it came: what every run begins with, and nothing else.
+fn remove_created(fs: &dyn FileSystem, path: &Path) {
+    // What cannot be removed takes the name, and creating the run again says so.
+    for name in fs.list(path).unwrap_or_default() {
+        if [CONFIG_FILE, JOURNAL_FILE, LOCK_FILE].contains(&name.as_str())
+            || name.starts_with(STAGED_PREFIX)
+        {
+            let _ = fs.remove_file(&path.join(name));
+        }
+    }
+    let _ = fs.remove_dir(&path.join(CHECKPOINTS_DIR));
+    let _ = fs.remove_dir(path);
 }
 
 /// Checks that `bytes` more, and a little for the journal, fit on the disk that holds `directory`.

@@ -1,7 +1,10 @@
 //! What `--model` names: a network of the zoo, or a TOML model file.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use keepbest_formats::read_text;
+use keepbest_keeper::store::{CommitError, Links, MODEL_FILE, read_regular, write_file};
 use keepbest_nn::zoo::{self, UnknownModel, ZooOptions};
 use keepbest_nn::{InputSize, ModelSpec, SpecError};
 
@@ -77,10 +80,7 @@ fn file(model: &str) -> Option<&Path> {
         .then_some(path)
 }
 
-/// A run's own copy of the model file it is trained from: what lay outside may change, or go.
-pub(crate) const MODEL_FILE: &str = "model.toml";
-
-/// The copy that a run keeps of its model file, for the run itself or a model in it.
+/// The copy that a run keeps of its model file, since what lay outside may change, or go: for the run itself or a model in it.
 pub(crate) fn own_model_file(run_or_model: &Path) -> Option<PathBuf> {
     let mut folders = run_or_model.ancestors().take(3);
     let run = folders.find(|folder| folder.join("run.toml").is_file())?;
@@ -100,12 +100,21 @@ pub fn use_own_model(settings: &mut Settings, run: &Path) {
 }
 
 /// Keeps a copy of the model file, as it was resolved, in a new run; nothing for a network of the zoo.
-pub(crate) fn keep_model(model: &str, spec: &ModelSpec, run: &Path) -> std::io::Result<()> {
+pub(crate) fn keep_model(model: &str, spec: &ModelSpec, run: &Path) -> Result<(), CommitError> {
     if file(model).is_none() {
         return Ok(());
     }
-    std::fs::write(run.join(MODEL_FILE), spec.to_toml())
+    let text = spec.to_toml();
+    let put = |out: &mut dyn Write| out.write_all(text.as_bytes());
+    let verify = |staged: &Path| match read_regular(staged, Links::Refuse)? == text.as_bytes() {
+        true => Ok(()),
+        false => Err("it does not read back as written".into()),
+    };
+    write_file(&run.join(MODEL_FILE), false, text.len() as u64, put, verify)
 }
+
+/// Longest model file read, in bytes. The largest network of the zoo takes a fiftieth of it.
+const MODEL_FILE_LIMIT: u64 = 1 << 20;
 
 /// The architecture in a model file as it is written, or `None` when `model` is a name.
 ///
@@ -115,7 +124,7 @@ pub fn read_model_file(model: &str) -> Result<Option<ModelSpec>, ArchitectureErr
     let Some(path) = file(model) else {
         return Ok(None);
     };
-    let text = std::fs::read_to_string(path).map_err(|source| ArchitectureError::Read {
+    let text = read_text(path, MODEL_FILE_LIMIT).map_err(|source| ArchitectureError::Read {
         path: path.into(),
         source,
     })?;

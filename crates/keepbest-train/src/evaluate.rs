@@ -2,7 +2,7 @@
 
 use keepbest_core::classification::{ClassificationOptions, DecisionMetric, Tuned};
 use keepbest_core::{ClassificationAccumulator, ClassificationReport, Metrics};
-use keepbest_data::{Loader, LoaderConfig, Preprocessing, Subset};
+use keepbest_data::{LoadError, Loader, LoaderConfig, Preprocessing, Subset};
 use keepbest_nn::Predictor;
 
 use crate::criterion::{Criterion, CriterionSum, log_softmax};
@@ -85,7 +85,8 @@ impl<'a> Evaluator<'a> {
 
     /// Measures the weights in `predictor` on all images of `split`: evaluation mode, in order, every image once.
     ///
-    /// After each batch `go_on` is told how many images are done; when it says no, the answer is `None`.
+    /// After each batch, and while something takes long, `go_on` is told how many images are done; when it says no, the answer
+    /// is `None`.
     ///
     /// # Errors
     /// [`EvaluateError`] when an image cannot be read, or classes do not fit.
@@ -115,7 +116,11 @@ impl<'a> Evaluator<'a> {
         let mut outcomes = (self.keep_outcomes || tune.is_some())
             .then(|| Outcomes::new(classes, self.options.clone()));
         let mut done = 0;
-        for batch in loader.epoch(0, 0) {
+        let mut batches = loader.epoch(0, 0);
+        while let Some(batch) = batches.next_while(&mut || go_on(done)) {
+            if let Err(LoadError::Interrupted) = &batch {
+                return Ok(None);
+            }
             let batch = batch?;
             predictor.logits(&batch.images, &mut logits)?;
             probabilities.clear();
@@ -142,7 +147,10 @@ impl<'a> Evaluator<'a> {
         }
         let (report, tuned) = match (tune, &mut outcomes) {
             (Some(metric), Some(outcomes)) => {
-                let tuned = outcomes.tune(metric)?;
+                let tuned = outcomes.tune(metric, &mut || go_on(done))?;
+                if !go_on(done) {
+                    return Ok(None);
+                }
                 outcomes.decided_by(Some(tuned.thresholds.clone()));
                 (outcomes.report()?, Some(tuned))
             }

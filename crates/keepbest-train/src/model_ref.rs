@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use keepbest_keeper::Selector;
+use keepbest_core::text::shell_word;
+use keepbest_keeper::{Selector, store::RefName};
 
 use crate::suggest::nearest;
 
@@ -49,6 +50,22 @@ pub enum ModelRefError {
         /// The folder.
         path: PathBuf,
     },
+    /// A file where a run is meant.
+    #[error("{path} is a file, not a run", path = path.display())]
+    NotARunButAFile {
+        /// The file.
+        path: PathBuf,
+        /// The run that it is a file of.
+        run: Option<PathBuf>,
+    },
+    /// A model of a run that is not the one a run goes on from.
+    #[error("{path} is not what its run goes on from", path = path.display())]
+    NotLast {
+        /// The file.
+        path: PathBuf,
+        /// Its run.
+        run: PathBuf,
+    },
     /// A file cannot have a model picked from it.
     #[error("{path} is a file; @{which} picks from a run", path = path.display())]
     FileWithWhich {
@@ -72,7 +89,15 @@ impl ModelRefError {
             } => Some(format!("did you mean {nearest}?")),
             Self::NotFound { runs_dir, .. } => Some(format!(
                 "`keepbest list --runs-dir {}` lists the runs there are",
-                runs_dir.display()
+                shell_word(runs_dir)
+            )),
+            Self::NotARunButAFile { run: Some(run), .. } => {
+                Some(format!("its run is {}", shell_word(run)))
+            }
+            Self::NotLast { path, run } => Some(format!(
+                "`--resume {}` goes on from last.safetensors; `--from {}` starts a new run from these weights",
+                shell_word(run),
+                shell_word(path)
             )),
             _ => None,
         }
@@ -89,7 +114,7 @@ pub fn find_model(text: &str, runs_dir: &Path) -> Result<ModelPlace, ModelRefErr
     }
     let (place, which): (&str, Option<Selector>) = match text.rsplit_once('@') {
         // A folder whose name has an @ of its own.
-        _ if Path::new(text).is_dir() => (text, None),
+        _ if Path::new(text).is_dir() || is_run(&runs_dir.join(text)) => (text, None),
         Some((place, which)) => (
             place,
             Some(which.parse().map_err(|_| ModelRefError::Which {
@@ -110,16 +135,26 @@ pub fn find_model(text: &str, runs_dir: &Path) -> Result<ModelPlace, ModelRefErr
     })
 }
 
+fn is_run(path: &Path) -> bool {
+    path.join("run.toml").is_file() || path.join("journal.jsonl").is_file()
+}
+
 /// Finds a run's directory by its path or by its name in `runs_dir`.
 ///
 /// # Errors
-/// [`ModelRefError::NotFound`] and [`ModelRefError::NotARun`].
+/// [`ModelRefError::NotFound`], [`ModelRefError::NotARun`] and [`ModelRefError::NotARunButAFile`].
 pub fn find_run(text: &str, runs_dir: &Path) -> Result<PathBuf, ModelRefError> {
-    let is_run =
-        |path: &Path| path.join("run.toml").is_file() || path.join("journal.jsonl").is_file();
     let candidates = [PathBuf::from(text), runs_dir.join(text)];
     if let Some(run) = candidates.iter().find(|path| is_run(path)) {
         return Ok(run.clone());
+    }
+    if let Some(path) = candidates.iter().find(|path| path.is_file()) {
+        // A checkpoint lies one folder deeper.
+        let mut folders = path.ancestors().skip(1).take(2);
+        return Err(ModelRefError::NotARunButAFile {
+            path: path.clone(),
+            run: folders.find(|folder| is_run(folder)).map(Into::into),
+        });
     }
     if let Some(path) = candidates
         .into_iter()
@@ -139,6 +174,35 @@ pub fn find_run(text: &str, runs_dir: &Path) -> Result<PathBuf, ModelRefError> {
         runs_dir: runs_dir.into(),
         nearest: nearest(text, names.iter().map(String::as_str)).map(Into::into),
     })
+}
+
+/// Finds the run to go on with: a run as for [`find_run`], or its resume point, `RUN/last.safetensors` or `RUN@last`.
+///
+/// # Errors
+/// As of [`find_run`], and [`ModelRefError::NotLast`] for another model of a run.
+pub fn find_resumable(text: &str, runs_dir: &Path) -> Result<PathBuf, ModelRefError> {
+    match find_run(text, runs_dir) {
+        Err(ModelRefError::NotARunButAFile {
+            path,
+            run: Some(run),
+        }) => match path == RefName::LAST.path(&run) {
+            true => Ok(run),
+            false => Err(ModelRefError::NotLast { path, run }),
+        },
+        Err(error) => match text.strip_suffix("@last") {
+            Some(run) => find_run(run, runs_dir),
+            None => Err(error),
+        },
+        found => found,
+    }
+}
+
+/// The run that a model's file is in, or that is at `path` itself.
+pub(crate) fn run_around(path: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    let mut folders = path.ancestors().take(3);
+    let run = folders.find(|folder| folder.join("run.toml").is_file())?;
+    Some(run.to_owned())
 }
 
 #[cfg(test)]
@@ -193,5 +257,34 @@ mod tests {
             find("").unwrap_err(),
             ModelRefError::NotFound { .. }
         ));
+    }
+
+    #[test]
+    fn a_run_goes_on_from_its_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("a@b");
+        std::fs::create_dir_all(run.join("checkpoints")).unwrap();
+        for file in [
+            "run.toml",
+            "last.safetensors",
+            "best.safetensors",
+            "checkpoints/1.safetensors",
+        ] {
+            std::fs::write(run.join(file), "").unwrap();
+        }
+        let find = |text: &str| find_resumable(text, dir.path());
+        for text in ["a@b", "a@b@last", "a@b/last.safetensors"] {
+            assert_eq!(find(text).unwrap(), run, "{text}");
+        }
+        for text in ["a@b/best.safetensors", "a@b/checkpoints/1.safetensors"] {
+            let error = find(text).unwrap_err();
+            assert!(matches!(error, ModelRefError::NotLast { .. }), "{error:?}");
+        }
+        let error = find_run("a@b/run.toml", dir.path()).unwrap_err();
+        let hint = format!("its run is {}", run.display());
+        assert_eq!(error.hint(), Some(hint));
+        let found = find_model("a@b", dir.path()).unwrap();
+        let which = Selector::BEST;
+        assert_eq!(found, ModelPlace::Run { run, which });
     }
 }

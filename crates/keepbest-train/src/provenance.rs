@@ -1,7 +1,7 @@
 //! Where a model comes from, as its file records it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use keepbest_core::WeightsDigest;
 use keepbest_data::{Fingerprint, PrepareOptions, Unreadable};
@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::criterion::Criterion;
 use crate::environment::Environment;
 use crate::model::Model;
+use crate::model_ref::run_around;
+use crate::place::{NotThere, Place, Places, find, recorded};
+use crate::seen::{Seen, SeenBefore};
 
 /// The part of a model file that says how it came about: enough to measure it again on the same images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,12 +40,32 @@ pub struct Provenance {
     /// The models whose weights it is the mean of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub averaged: Vec<Parent>,
+    /// The images that it and the models it comes from have seen; earlier files do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
+    /// The images that its run measures on, as far as a model it comes from had seen them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen_before: Vec<SeenBefore>,
     /// Every setting, as `run.toml` has them.
     #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
     pub config: toml::Table,
     /// Program, machine and working directory, when training began; earlier files do not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<Environment>,
+}
+
+impl Provenance {
+    /// Where everything lies, for the journal.
+    pub(crate) fn places(&self) -> Places {
+        Places {
+            data: self.data.place.clone(),
+            from: self
+                .parent
+                .as_ref()
+                .map(|parent| parent.place.clone())
+                .unwrap_or_default(),
+        }
+    }
 }
 
 /// The images a model was trained on and chosen by.
@@ -54,6 +77,9 @@ pub struct DataRecord {
     /// Where a named set lay, when not at its usual place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
+    /// Where they lay: the folder of a named set that was not at its usual place. Earlier files do not have it.
+    #[serde(default, skip_serializing_if = "Place::is_empty")]
+    pub place: Place,
     /// How it was split.
     pub split: SplitRecord,
     /// Identity of each split.
@@ -64,6 +90,31 @@ pub struct DataRecord {
 }
 
 impl DataRecord {
+    /// Takes down where the images lie that a run at `run` has: what the user wrote counts from the directory that he was in.
+    pub(crate) fn settle(&mut self, data: &str, run: &Path) {
+        let at = match keepbest_data::is_named(data) {
+            true => self.dir.as_deref(),
+            false => Some(Path::new(data)),
+        };
+        self.place = at.map_or_else(Place::default, |at| Place::of(at, Some(run)));
+    }
+
+    /// Where the images lie now, for a model file or run at `at`: what [`keepbest_data::open_with`] takes.
+    ///
+    /// # Errors
+    /// [`NotThere`], which says where they were looked for.
+    pub fn locate(&self, at: &Path) -> Result<(String, Option<PathBuf>), NotThere> {
+        let run = run_around(at);
+        // The journal knows where they were when the run was last taken up.
+        let latest = run.as_deref().map(recorded).unwrap_or_default().data;
+        let find = |written: &str| find(written, &[&latest, &self.place], run.as_deref());
+        if !keepbest_data::is_named(&self.source) {
+            return Ok((find(&self.source)?.display().to_string(), None));
+        }
+        let dir = self.dir.as_deref().and_then(Path::to_str);
+        Ok((self.source.clone(), dir.map(find).transpose()?))
+    }
+
     /// What becomes of unreadable files when the images are opened again.
     pub fn unreadable(&self) -> Unreadable {
         if self.skipped.is_empty() {
@@ -131,8 +182,20 @@ impl Parent {
     pub fn of(model: &Model) -> Self {
         Self {
             digest: model.file.weights_digest(),
+            place: Place::of(&model.path, None),
             path: model.path.clone(),
         }
+    }
+
+    /// Where the model lies now, for a model file or run at `at` that started from it.
+    ///
+    /// # Errors
+    /// [`NotThere`], which says where it was looked for.
+    pub fn locate(&self, at: &Path) -> Result<PathBuf, NotThere> {
+        let run = run_around(at);
+        let latest = run.as_deref().map(recorded).unwrap_or_default().from;
+        let written = self.path.to_string_lossy();
+        find(&written, &[&latest, &self.place], run.as_deref())
     }
 }
 
@@ -144,4 +207,7 @@ pub struct Parent {
     pub path: PathBuf,
     /// Identity of its weights.
     pub digest: WeightsDigest,
+    /// Where the file lay; earlier files do not have it.
+    #[serde(default, skip_serializing_if = "Place::is_empty")]
+    pub place: Place,
 }

@@ -1,9 +1,13 @@
 //! The models of a run on disk.
 
+use std::fs::{OpenOptions, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use keepbest_keeper::store::RunStatus;
+use keepbest_keeper::store::{Links, NotRegular, RunStatus, open_regular};
 use keepbest_keeper::{ArchiveRunError, RunView, Selector, read_archived};
+use tempfile::TempDir;
 
 use crate::model_ref::ModelPlace;
 
@@ -20,6 +24,14 @@ pub enum RunFilesError {
     /// It is archived and does not come back.
     #[error(transparent)]
     Archive(#[from] ArchiveRunError),
+    /// It is a link or something else: a run's files are its own.
+    #[error("{path} is not opened", path = path.display())]
+    NotAFile {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        source: std::io::Error,
+    },
     /// It is archived and could not be put where it can be opened.
     #[error("cannot write {path}", path = path.display())]
     Restore {
@@ -34,7 +46,8 @@ pub enum RunFilesError {
 #[derive(Debug)]
 pub struct FileAtHand {
     path: PathBuf,
-    restored: bool,
+    // The folder of the restored file, for this process's user alone.
+    _folder: Option<TempDir>,
 }
 
 impl FileAtHand {
@@ -46,15 +59,22 @@ impl FileAtHand {
         match place {
             ModelPlace::File(path) => Ok(Self {
                 path: path.clone(),
-                restored: false,
+                _folder: None,
             }),
             ModelPlace::Run { run, which } => {
                 let view = RunView::open(run)?;
-                match view.is_archived(which) {
-                    true => Self::restored(&view, which),
-                    false => Ok(Self {
-                        path: view.select(which)?,
-                        restored: false,
+                if view.is_archived(which) {
+                    return Self::restored(&view, which);
+                }
+                let path = view.select(which)?;
+                match open_regular(&path, Links::Refuse) {
+                    // What is missing or closed is told by who opens it, with what that is for.
+                    Err(source) if source.get_ref().is_some_and(|it| it.is::<NotRegular>()) => {
+                        Err(RunFilesError::NotAFile { path, source })
+                    }
+                    _ => Ok(Self {
+                        path,
+                        _folder: None,
                     }),
                 }
             }
@@ -63,29 +83,30 @@ impl FileAtHand {
 
     fn restored(view: &RunView, which: &Selector) -> Result<Self, RunFilesError> {
         let (checkpoint, bytes) = read_archived(view, which)?;
-        let name = format!("keepbest-{}-{checkpoint}", std::process::id());
-        let file = Self {
-            path: std::env::temp_dir().join(name),
-            restored: true,
-        };
-        std::fs::write(&file.path, bytes).map_err(|source| RunFilesError::Restore {
-            path: file.path.clone(),
-            source,
-        })?;
-        Ok(file)
+        let cannot = |path: PathBuf| move |source| RunFilesError::Restore { path, source };
+        // Others write to the folder of temporary files, too: what has a name that they can guess, they can put a link in place of.
+        let folder = tempfile::Builder::new()
+            .prefix("keepbest-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()
+            .map_err(cannot(std::env::temp_dir()))?;
+        let path = folder.path().join(checkpoint.to_string());
+        let mut options = OpenOptions::new();
+        options
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(&bytes))
+            .map_err(cannot(path.clone()))?;
+        Ok(Self {
+            path,
+            _folder: Some(folder),
+        })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-}
-
-impl Drop for FileAtHand {
-    fn drop(&mut self) {
-        if self.restored {
-            let _ = std::fs::remove_file(&self.path);
-        }
     }
 }
 

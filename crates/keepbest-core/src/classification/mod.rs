@@ -59,5 +59,5 @@ pub use options::{ClassificationOptions, OptionsError};
 pub use report::{ClassMetrics, ClassificationReport};
 pub use softmax::softmax_into;
 pub use thresholds::{
-    DecisionMetric, Thresholds, ThresholdsError, Tuned, UnknownDecisionMetric, tune,
+    DecisionMetric, Thresholds, ThresholdsError, Tuned, UnknownDecisionMetric, tune, tune_while,
 };

@@ -107,7 +107,7 @@ impl MissingMetric {
     pub fn hint(&self) -> Option<String> {
         self.nearest
             .as_ref()
-            .map(|nearest| format!("did you mean `{nearest}`?"))
+            .map(|nearest| format!("did you mean {nearest}?"))
     }
 }
 

@@ -165,7 +165,7 @@ fn hostile_nesting_and_length_are_harmless() {
 fn missing_metric_names_what_exists() {
     let error = parse("val/a + val/bb").evaluate(&metrics()).unwrap_err();
     assert_eq!(error.name, "val/bb");
-    assert_eq!(error.hint().as_deref(), Some("did you mean `val/b`?"));
+    assert_eq!(error.hint().as_deref(), Some("did you mean val/b?"));
     assert!(
         error
             .to_string()

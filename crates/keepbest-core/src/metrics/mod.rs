@@ -76,8 +76,9 @@ impl Metrics {
         self.0.is_empty()
     }
 
-    /// The existing name that is nearest to a misspelt one, if one is near: by the edit distance (Levenshtein), with the
-    /// same name on another split (`accuracy`, `train/accuracy` for `val/accuracy`) counted as near too.
+    /// The existing name that is most likely meant by one that does not exist, if one is near: the same on another split, of those
+    /// val's first (`val/accuracy` for `accuracy`); one that it is the beginning or a word of (`val/acc`, `auc`); one that a few
+    /// slips lead to (by Levenshtein's distance).
     #[must_use]
     pub fn nearest_name(&self, wanted: &str) -> Option<&str> {
         nearest(wanted, self.names())
@@ -205,26 +206,48 @@ pub(crate) fn format_apart(a: f64, b: f64) -> (String, String) {
     }
 }
 
-/// The candidate nearest to `wanted`, if any is near enough to be a likely slip.
+/// The candidate that is most likely meant, if any is near enough: the same metric (upper case, and `-` for `_`, aside), before one
+/// whose name begins with what was written (`acc`), before one that has it as a word (`auc`), before one that a few slips lead to.
+/// Of those, one of the same split before one of val before any other; then the fewest slips; then the first.
 pub(crate) fn nearest<'a, S: Borrow<str> + ?Sized + 'a>(
     wanted: &str,
     candidates: impl IntoIterator<Item = &'a S>,
 ) -> Option<&'a str> {
-    let last_part = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
-    let mut best: Option<(usize, &str)> = None;
-    for candidate in candidates {
+    let folded = wanted.to_lowercase().replace('-', "_");
+    let (split, metric) = folded.rsplit_once('/').unwrap_or(("", &folded));
+    let ranked = candidates.into_iter().filter_map(|candidate| {
         let candidate: &'a str = candidate.borrow();
-        let allowed = wanted.chars().count().max(candidate.chars().count()) / 3;
-        let distance = if last_part(candidate) == last_part(wanted) {
-            1
-        } else {
-            edit_distance(wanted, candidate)
+        let (own_split, own) = candidate.rsplit_once('/').unwrap_or(("", candidate));
+        let kind = likeness(&folded, metric, candidate, own)?;
+        let place = match own_split {
+            _ if own_split == split => 0,
+            "val" => 1,
+            _ => 2,
         };
-        if distance <= allowed.max(1) && best.is_none_or(|(least, _)| distance < least) {
-            best = Some((distance, candidate));
-        }
+        let slips = edit_distance(metric, own).min(edit_distance(&folded, candidate));
+        Some(((kind, place, slips), candidate))
+    });
+    // The first of equals.
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, name)| name)
+}
+
+/// How a metric is like the one that was written: 0 for the same, more for less; `None` for another.
+fn likeness(wanted: &str, metric: &str, candidate: &str, own: &str) -> Option<u8> {
+    let slips = |a: &str, b: &str| {
+        let longest = a.chars().count().max(b.chars().count());
+        edit_distance(a, b) <= (longest / 3).max(1)
+    };
+    if metric == own {
+        Some(0)
+    } else if metric.len() >= 2 && own.starts_with(metric) {
+        Some(1)
+    } else if metric.len() >= 3 && own.split('_').any(|word| word.starts_with(metric)) {
+        Some(2)
+    } else if slips(metric, own) || slips(wanted, candidate) {
+        Some(3)
+    } else {
+        None
     }
-    best.map(|(_, name)| name)
 }
 
 /// Levenshtein's edit distance in characters.
@@ -283,6 +306,43 @@ mod tests {
         assert_eq!(metrics.nearest_name("val/f1-macro"), Some("val/f1_macro"));
         assert_eq!(metrics.nearest_name("throughput"), None);
         assert_eq!(Metrics::new().nearest_name("x"), None);
+    }
+
+    #[test]
+    fn what_is_written_short_means_the_metric_of_val() {
+        let names = [
+            "latency_ms",
+            "train/accuracy",
+            "train/loss",
+            "val/accuracy",
+            "val/balanced_accuracy",
+            "val/ece",
+            "val/f1_macro",
+            "val/log_loss",
+            "val/loss",
+            "val/roc_auc_ovr",
+            "val/top5_accuracy",
+        ];
+        for (written, meant) in [
+            ("val/acc", "val/accuracy"),
+            ("accuracy", "val/accuracy"),
+            ("acc", "val/accuracy"),
+            ("Accuracy", "val/accuracy"),
+            ("validation/accuracy", "val/accuracy"),
+            ("test/accuracy", "val/accuracy"),
+            ("train/acc", "train/accuracy"),
+            ("train/f1", "val/f1_macro"),
+            ("loss", "val/loss"),
+            ("val_loss", "val/loss"),
+            ("f1", "val/f1_macro"),
+            ("val/auc", "val/roc_auc_ovr"),
+            ("top5", "val/top5_accuracy"),
+            ("latency", "latency_ms"),
+            ("val/los", "val/loss"),
+        ] {
+            assert_eq!(nearest(written, names), Some(meant), "{written}");
+        }
+        assert_eq!(nearest("val/throughput", names), None);
     }
 
     #[test]

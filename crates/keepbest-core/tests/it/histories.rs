@@ -401,7 +401,7 @@ fn a_missing_metric_is_an_error_wherever_it_is_needed() {
         error.to_string(),
         "metric `val/accuracy` was not measured; there are: val/acuracy"
     );
-    assert_eq!(error.hint().as_deref(), Some("did you mean `val/acuracy`?"));
+    assert_eq!(error.hint().as_deref(), Some("did you mean val/acuracy?"));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{class_names_or_numbers, read_file, read_folder};
+use super::{class_names_or_numbers, is_there, limits, names_in, read_file};
 use crate::dataset::check_labels;
 use crate::{DataBundle, DataError, ImageShape, MemoryDataset};
 
@@ -68,16 +68,16 @@ impl CifarFiles {
         let (train, test) = match version.label_bytes {
             1 => (batches(&folder)?, "test_batch.bin"),
             // The name alone is too common a one.
-            _ if !folder.join(version.classes_file).is_file() => return Ok(None),
+            _ if !is_there(&folder.join(version.classes_file)) => return Ok(None),
             _ => {
                 let train = folder.join("train.bin");
                 (
-                    train.is_file().then_some(train).into_iter().collect(),
+                    is_there(&train).then_some(train).into_iter().collect(),
                     "test.bin",
                 )
             }
         };
-        let test = Some(folder.join(test)).filter(|path| path.is_file());
+        let test = Some(folder.join(test)).filter(|path| is_there(path));
         Ok((!train.is_empty()).then_some(Self {
             version,
             folder,
@@ -90,16 +90,12 @@ impl CifarFiles {
 /// `data_batch_1.bin`, `data_batch_2.bin`, ..., in the order of their numbers.
 fn batches(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut batches: Vec<(u64, PathBuf)> = Vec::new();
-    for entry in read_folder(folder)?
-        .into_iter()
-        .filter(|entry| !entry.is_dir)
-    {
-        let number = entry
-            .name
+    for (name, path) in names_in(folder)? {
+        let number = name
             .strip_prefix("data_batch_")
             .and_then(|rest| rest.strip_suffix(".bin"));
         if let Some(number) = number.and_then(|number| number.parse().ok()) {
-            batches.push((number, entry.path));
+            batches.push((number, path));
         }
     }
     batches.sort();
@@ -133,7 +129,12 @@ pub(crate) fn open_files(files: &CifarFiles, folder: &Path) -> Result<DataBundle
             path: files.folder.clone(),
         });
     }
-    let classes = class_names_or_numbers(&files.folder, version.classes_file, &train.labels)?;
+    let classes = class_names_or_numbers(
+        &files.folder,
+        version.classes_file,
+        &files.folder,
+        &train.labels,
+    )?;
     let check = |path: &Path, labels: &[u32]| {
         check_labels(&path.display().to_string(), labels, classes.len())
     };
@@ -184,7 +185,7 @@ struct Records {
 
 impl Records {
     fn read(&mut self, path: &Path, label_bytes: usize) -> Result<(), DataError> {
-        let file = read_file(path)?;
+        let file = read_file(path, limits::ARRAY_BYTES)?;
         let length = label_bytes + 3 * PLANE;
         let records = file.chunks_exact(length);
         if !records.remainder().is_empty() {

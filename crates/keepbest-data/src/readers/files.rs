@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::read_file;
-use crate::input::{decode_image, probe_image};
-use crate::{DataError, Dataset, Image, ImageShape};
+use crate::input::{probe_image, read_image};
+use crate::watch::Stage;
+use crate::{DataError, Dataset, Image, ImageShape, Watch};
 
 /// What to do about images that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,16 +19,18 @@ pub enum Unreadable {
 
 /// Takes in image files one by one, and leaves out those that cannot be read where that is wanted.
 #[derive(Debug, Default)]
-pub(crate) struct Intake {
+pub(crate) struct Intake<'a> {
     pub unreadable: Unreadable,
+    watch: Watch<'a>,
     /// What was left out, in words: the path and why.
     pub skipped: Vec<String>,
 }
 
-impl Intake {
-    pub fn new(unreadable: Unreadable) -> Self {
+impl<'a> Intake<'a> {
+    pub fn new(unreadable: Unreadable, watch: Watch<'a>) -> Self {
         Self {
             unreadable,
+            watch,
             skipped: Vec::new(),
         }
     }
@@ -38,8 +40,7 @@ impl Intake {
         if self.unreadable == Unreadable::Refuse {
             return probe_image(path).map(Some);
         }
-        let image = read_file(path).and_then(|bytes| decode_image(&bytes, path));
-        Ok(match image {
+        Ok(match read_image(path) {
             Ok(image) => Some(image.shape()),
             Err(error) => {
                 let why = std::error::Error::source(&error).map(|source| format!(": {source}"));
@@ -107,7 +108,7 @@ impl Dataset for FileDataset {
                 index,
                 len: self.files.len(),
             })?;
-        decode_image(&read_file(&file.path)?, &file.path)
+        read_image(&file.path)
     }
 
     fn shape(&self) -> Option<ImageShape> {
@@ -132,11 +133,13 @@ impl FileDataset {
         origin: &'static str,
         classes: &[String],
         labelled: Vec<(PathBuf, u32)>,
-        intake: &mut Intake,
+        intake: &mut Intake<'_>,
     ) -> Result<Self, DataError> {
         let mut files = Vec::with_capacity(labelled.len());
         let mut broken: Vec<DataError> = Vec::new();
-        for (path, label) in labelled {
+        let of = labelled.len();
+        for (done, (path, label)) in labelled.into_iter().enumerate() {
+            intake.watch.tell(Stage::Opening, done, of)?;
             match intake.shape(&path) {
                 Ok(Some(shape)) => files.push(File { path, label, shape }),
                 Ok(None) => {}

@@ -3,7 +3,6 @@
 //! Images: magic `0x00000803`, count, rows, columns (u32, big-endian), then the pixels, one byte each. Labels: magic
 //! `0x00000801`, count, then one byte each. Whether a file is gzip is told by its first two bytes, not by its name.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 
-use super::{class_names_or_numbers, io_error, read_file};
+use super::{class_names_or_numbers, io_error, is_there, limits, open_file, read_file};
 use crate::dataset::check_labels;
 use crate::{DataBundle, DataError, Image, ImageShape, MemoryDataset};
 
@@ -42,6 +41,8 @@ pub(crate) struct IdxFiles {
     pub train_images: PathBuf,
     pub train_labels: PathBuf,
     pub test: Option<(PathBuf, PathBuf)>,
+    /// `test` where those are the images for testing, and there are none for training.
+    only: Option<&'static str>,
 }
 
 impl IdxFiles {
@@ -62,17 +63,21 @@ impl IdxFiles {
                 }),
             }
         };
-        let Some((train_images, train_labels)) = pair("train")? else {
-            return Ok(None);
-        };
         let test = match pair("t10k")? {
             Some(files) => Some(files),
             None => pair("test")?,
         };
+        let (train, test, only) = match (pair("train")?, test) {
+            (Some(train), test) => (train, test, None),
+            (None, Some(test)) => (test, None, Some("test")),
+            (None, None) => return Ok(None),
+        };
+        let (train_images, train_labels) = train;
         Ok(Some(Self {
             train_images,
             train_labels,
             test,
+            only,
         }))
     }
 }
@@ -84,7 +89,7 @@ fn find_file(folder: &Path, stem: &str, rank: u32) -> Option<PathBuf> {
         .flat_map(|dash| {
             ["", ".gz"].map(|gz| folder.join(format!("{stem}{dash}idx{rank}-ubyte{gz}")))
         })
-        .find(|path| path.is_file())
+        .find(|path| is_there(path))
 }
 
 /// Opens a folder with IDX files: `train-images-idx3-ubyte[.gz]` and `train-labels-idx1-ubyte[.gz]`, the test set as
@@ -109,7 +114,7 @@ pub(crate) fn open_files(
     let train = read_pair(&files.train_images, &files.train_labels)?;
     let classes = match classes {
         Some(classes) => classes,
-        None => class_names_or_numbers(folder, CLASSES_FILE, &train.1)?,
+        None => class_names_or_numbers(folder, CLASSES_FILE, &files.train_labels, &train.1)?,
     };
     let set =
         |images: IdxImages, labels: Vec<u32>, path: &Path| -> Result<MemoryDataset, DataError> {
@@ -121,25 +126,11 @@ pub(crate) fn open_files(
                 classes.clone(),
             )
         };
-    let mut notes = Vec::new();
-    for (class, name) in classes.iter().enumerate() {
-        if !train.1.iter().any(|&label| label as usize == class) {
-            notes.push(format!("class `{name}` has no training images"));
-        }
-    }
     let test = match &files.test {
         None => None,
         Some((images_path, labels_path)) => {
             let (images, labels) = read_pair(images_path, labels_path)?;
             check_labels(&labels_path.display().to_string(), &labels, classes.len())?;
-            if images.shape != train.0.shape {
-                return Err(DataError::MixedSizes {
-                    first: files.train_images.display().to_string(),
-                    first_shape: train.0.shape,
-                    other: images_path.display().to_string(),
-                    other_shape: images.shape,
-                });
-            }
             Some(Arc::new(set(images, labels, images_path)?) as _)
         }
     };
@@ -148,14 +139,14 @@ pub(crate) fn open_files(
     let train = Arc::new(set(train.0, train.1, &files.train_images)?);
     Ok(DataBundle {
         kind: "idx",
-        notes,
+        only: files.only,
         ..DataBundle::new(folder.display().to_string(), train, None, test)
     })
 }
 
 fn read_pair(images_path: &Path, labels_path: &Path) -> Result<(IdxImages, Vec<u32>), DataError> {
-    let images = parse_images(&read_file(images_path)?, images_path)?;
-    let labels = parse_labels(&read_file(labels_path)?, labels_path)?;
+    let images = parse_images(&read_file(images_path, limits::ARRAY_BYTES)?, images_path)?;
+    let labels = parse_labels(&read_file(labels_path, limits::ARRAY_BYTES)?, labels_path)?;
     if images.count != labels.len() {
         return Err(DataError::CountMismatch {
             images_path: images_path.to_owned(),
@@ -232,6 +223,15 @@ fn parse<const RANK: usize>(
     }
     if body > available.saturating_mul(MAX_EXPANSION) {
         return Err(implausible());
+    }
+    let limit = limits::unpacked_bytes(available);
+    if compressed && body > limit {
+        return Err(DataError::OverLimit {
+            path: path.to_owned(),
+            found: body,
+            what: "bytes unpacked".to_owned(),
+            limit,
+        });
     }
     let length = usize::try_from(body).map_err(|_| implausible())?;
     let mut values = Vec::new();
@@ -346,7 +346,7 @@ fn read_up_to(reader: &mut dyn Read, limit: u64, out: &mut Vec<u8>) -> io::Resul
 /// When the file cannot be read, is of another kind, or ends before that image.
 pub fn read_image(path: &Path, index: usize) -> Result<Image, DataError> {
     let io = |source| io_error(path, source);
-    let mut file = BufReader::new(File::open(path).map_err(io)?);
+    let mut file = BufReader::new(open_file(path)?);
     let start = {
         use std::io::BufRead;
         file.fill_buf().map_err(io)?

@@ -13,14 +13,11 @@ use std::sync::Arc;
 
 use zip::ZipArchive;
 
-use super::{class_names_or_numbers, io_error};
+use super::{class_names_or_numbers, io_error, limits, open_file};
 use crate::dataset::check_labels;
 use crate::{DataBundle, DataError, Dataset, ImageShape, MemoryDataset};
 
 const CLASSES_FILE: &str = "classes.txt";
-
-/// No array is larger than this, unpacked.
-const MAX_BYTES: u64 = 16 << 30;
 
 /// A header longer than this is none.
 const MAX_HEADER: usize = 64 << 10;
@@ -51,14 +48,17 @@ fn names(split: &str) -> Vec<(String, String)> {
 /// # Errors
 /// When it is damaged, has no training images under these names, or an array is of another type or shape.
 pub fn open(path: &Path) -> Result<DataBundle, DataError> {
-    let file = File::open(path).map_err(|source| io_error(path, source))?;
+    let file = open_file(path)?;
+    let length = file.metadata().map_err(|source| io_error(path, source))?;
+    // What the arrays may take, all of them together.
+    let mut room = limits::unpacked_bytes(length.len());
     let mut archive = ZipArchive::new(file).map_err(|error| bad(path, "", error.to_string()))?;
     let mut set = |split: &str| -> Result<Option<(Pixels, Vec<u32>, String)>, DataError> {
         for (images, labels) in names(split) {
-            let Some(x) = read(&mut archive, path, &images)? else {
+            let Some(x) = read(&mut archive, path, &images, &mut room)? else {
                 continue;
             };
-            let Some(y) = read(&mut archive, path, &labels)? else {
+            let Some(y) = read(&mut archive, path, &labels, &mut room)? else {
                 return Err(bad(path, &images, format!("there is no `{labels}` to it")));
             };
             let pixels = pixels(path, &images, x)?;
@@ -74,36 +74,29 @@ pub fn open(path: &Path) -> Result<DataBundle, DataError> {
         }
         Ok(None)
     };
-    let train = set("train")?.ok_or_else(|| DataError::Empty {
+    let (train, val, test) = (set("train")?, set("val")?, set("test")?);
+    let empty = || DataError::Empty {
         path: path.to_owned(),
-    })?;
-    let (val, test) = (set("val")?, set("test")?);
+    };
+    let leading = train.as_ref().or(test.as_ref()).or(val.as_ref());
+    let leading = leading.ok_or_else(empty)?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let classes = class_names_or_numbers(folder, CLASSES_FILE, &train.1)?;
-    let first = train.0.shape;
+    let classes = class_names_or_numbers(folder, CLASSES_FILE, path, &leading.1)?;
     let dataset = |(pixels, labels, name): (Pixels, Vec<u32>, String)| {
         let origin = format!("{}:{name}", path.display());
         check_labels(&origin, &labels, classes.len())?;
-        if pixels.shape != first {
-            return Err(DataError::MixedSizes {
-                first: path.display().to_string(),
-                first_shape: first,
-                other: origin,
-                other_shape: pixels.shape,
-            });
-        }
         let set = MemoryDataset::new(origin, pixels.shape, pixels.values, labels, classes.clone());
         Ok(Arc::new(set?) as Arc<dyn Dataset>)
     };
-    let train = dataset(train)?;
+    let bundle = DataBundle::of_splits(
+        path.display().to_string(),
+        train.map(&dataset).transpose()?,
+        val.map(&dataset).transpose()?,
+        test.map(&dataset).transpose()?,
+    );
     Ok(DataBundle {
         kind: "npz",
-        ..DataBundle::new(
-            path.display().to_string(),
-            train,
-            val.map(&dataset).transpose()?,
-            test.map(&dataset).transpose()?,
-        )
+        ..bundle.ok_or_else(empty)?
     })
 }
 
@@ -127,6 +120,7 @@ fn read(
     archive: &mut ZipArchive<File>,
     path: &Path,
     name: &str,
+    room: &mut u64,
 ) -> Result<Option<Array>, DataError> {
     let bad = |reason: String| bad(path, name, reason);
     let Some(index) = archive.index_for_name(&format!("{name}.npy")) else {
@@ -165,8 +159,15 @@ fn read(
     let expected = shape
         .iter()
         .try_fold(size as u64, |bytes, &side| bytes.checked_mul(side as u64))
-        .filter(|&bytes| bytes <= MAX_BYTES)
         .ok_or_else(|| bad(format!("its shape {shape:?} is too large")))?;
+    *room = room
+        .checked_sub(expected)
+        .ok_or_else(|| DataError::OverLimit {
+            path: path.to_owned(),
+            found: expected,
+            what: format!("bytes unpacked in array `{name}`"),
+            limit: *room,
+        })?;
     let mut bytes = Vec::new();
     // What the archive declares is not trusted with memory: it grows as data comes.
     member

@@ -1,6 +1,6 @@
 use std::fs;
 
-use keepbest_data::{DataError, ImageShape, PrepareError, PrepareOptions, ResizeRule, Subset};
+use keepbest_data::{DataError, ImageShape, PrepareOptions, ResizeRule, Subset};
 
 use crate::fixtures::*;
 
@@ -61,8 +61,8 @@ fn other_files_are_counted_and_hidden_ones_ignored() {
     write_class_folders(folder.path(), 2, 3);
     for name in [
         "ankle/notes.txt",
-        "ankle/a.GIF",
-        "bag/b.gif",
+        "ankle/a.SVG",
+        "bag/b.svg",
         "bag/README",
         "bag/.hidden.png",
         ".DS_Store",
@@ -71,14 +71,14 @@ fn other_files_are_counted_and_hidden_ones_ignored() {
         fs::write(folder.path().join(name), "?").unwrap();
     }
     fs::create_dir(folder.path().join("bag/inner")).unwrap();
+    fs::write(folder.path().join("bag/inner/c.svg"), "?").unwrap();
     fs::create_dir(folder.path().join(".git")).unwrap();
     let bundle = open(folder.path()).unwrap();
     assert_eq!(bundle.train.len(), 6);
     assert_eq!(
         bundle.notes,
         [
-            "left out 4 files in class folders that are no images: 1 without extension, 2 .gif, 1 .txt",
-            "left out 1 folder inside class folders",
+            "left out 5 files in class folders that are no images: 1 without extension, 3 .svg, 1 .txt",
             "left out 1 image outside the class folders",
         ]
     );
@@ -97,7 +97,7 @@ fn a_class_may_be_called_train_but_splits_are_no_classes() {
     fs::rename(folder.path().join("ankle"), folder.path().join("test")).unwrap();
     let error = open_error(folder.path());
     assert!(
-        error.ends_with("not a data set: found 2 folders (test, train)"),
+        error.ends_with("not a data set: found 2 folders (test: 2 images, train: 1 image)"),
         "{error}"
     );
 }
@@ -176,7 +176,7 @@ fn corrupt_images_are_named_with_their_path() {
 }
 
 #[test]
-fn mixed_sizes_need_a_size_to_train_at() {
+fn mixed_sizes_are_brought_to_one() {
     let folder = temp();
     write_class_folders(folder.path(), 2, 4);
     grey(8, 2, 3)
@@ -188,23 +188,24 @@ fn mixed_sizes_need_a_size_to_train_at() {
     let bundle = open(folder.path()).unwrap();
     assert_eq!(bundle.train.shape(), None);
 
-    let error = bundle.prepare(&PrepareOptions::default()).unwrap_err();
-    let message = error.to_string();
-    assert!(
-        message.contains("000.png is 28x28x1") && message.ends_with("big.png is 56x84x1"),
-        "{message}"
+    // That of most of them.
+    let prepared = bundle.prepare(&PrepareOptions::default()).unwrap();
+    assert_eq!(prepared.preprocessing.input, ImageShape::new(28, 28, 3));
+    assert_eq!(
+        prepared.notes,
+        [
+            "val has no images of class `ankle`: its metrics there say nothing",
+            "test has no images of class `ankle`: its metrics there say nothing",
+            "images differ in size (28x28 to 56x84): brought to 28x28; --image-size chooses another",
+        ]
     );
-    assert!(matches!(
-        error,
-        PrepareError::Data(DataError::MixedSizes { .. })
-    ));
-    assert!(error.hint().unwrap().contains("--image-size"));
 
     let options = PrepareOptions {
         image_size: Some((24, 24)),
         ..PrepareOptions::default()
     };
     let prepared = bundle.prepare(&options).unwrap();
+    assert_eq!(prepared.notes.len(), 2, "{:?}", prepared.notes);
     assert_eq!(prepared.preprocessing.input, ImageShape::new(24, 24, 3));
     assert_eq!(prepared.preprocessing.resize, ResizeRule::Crop);
     for part in [&prepared.train, &prepared.val] {
@@ -214,4 +215,39 @@ fn mixed_sizes_need_a_size_to_train_at() {
                 .all(|image| image.shape() == ImageShape::new(24, 24, 3))
         );
     }
+
+    // None has a majority: a square of the median of the shorter sides, but not a large one.
+    for (sides, expected) in [
+        ([30, 41, 53, 90], 40),
+        ([100, 200, 300, 400], 64),
+        ([2, 3, 5, 9], 3),
+    ] {
+        let folder = temp();
+        for (number, side) in sides.into_iter().enumerate() {
+            let class = folder.path().join(["ankle", "bag"][number % 2]);
+            fs::create_dir_all(&class).unwrap();
+            let path = class.join(format!("{number}.png"));
+            colour(number, side, side + 7).save(path).unwrap();
+        }
+        let options = PrepareOptions {
+            test_fraction: 0.0,
+            ..PrepareOptions::default()
+        };
+        let prepared = open(folder.path()).unwrap().prepare(&options).unwrap();
+        let expected = ImageShape::new(expected, expected, 3);
+        assert_eq!(prepared.preprocessing.input, expected, "{sides:?}");
+    }
+}
+
+#[test]
+fn numbers_of_folders_are_limited() {
+    let folder = temp();
+    let deep = (0..40).fold(folder.path().to_owned(), |path, _| path.join("f"));
+    fs::create_dir_all(&deep).unwrap();
+    fs::write(deep.join("a.png"), "?").unwrap();
+    let error = open_error(folder.path());
+    assert!(
+        error.ends_with("33 folders inside one another; the limit is 32"),
+        "{error}"
+    );
 }

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use keepbest_data::readers::idx::{parse_images, parse_labels};
-use keepbest_data::{DataError, ImageShape, Subset};
+use keepbest_data::{DataError, ImageShape, PrepareOptions, Subset};
 use proptest::prelude::*;
 
 use crate::fixtures::*;
@@ -34,7 +34,12 @@ fn names_beside_the_files_and_other_spellings() {
     let bundle = open(folder.path()).unwrap();
     assert_eq!(bundle.classes(), names);
     assert!(bundle.test.is_none());
-    assert_eq!(bundle.notes, ["class `class 10` has no training images"]);
+    let prepared = bundle.prepare(&PrepareOptions::default()).unwrap();
+    let note = &prepared.notes[0];
+    assert_eq!(
+        note,
+        "train has no images of class `class 10`: it cannot be learned"
+    );
 
     fs::write(folder.path().join("classes.txt"), "a\n\nb").unwrap();
     assert!(open_error(folder.path()).ends_with("classes.txt: bad class name: line 2 is empty"));
@@ -69,7 +74,7 @@ fn labels_out_of_range_name_the_file() {
 }
 
 #[test]
-fn counts_must_match_and_sizes_too() {
+fn counts_must_match_and_sizes_need_not() {
     let folder = temp();
     write_idx(folder.path(), 40, 40);
     fs::write(folder.path().join("t10k-labels-idx1-ubyte"), idx_pair(39).1).unwrap();
@@ -82,10 +87,14 @@ fn counts_must_match_and_sizes_too() {
     write_idx(folder.path(), 40, 40);
     let images = idx_bytes(0x803, &[40, 14, 56], &idx_pair(40).0[16..]);
     fs::write(folder.path().join("t10k-images-idx3-ubyte"), images).unwrap();
-    let error = open_error(folder.path());
+    let options = PrepareOptions::default();
+    let prepared = open(folder.path()).unwrap().prepare(&options).unwrap();
+    assert_eq!(prepared.preprocessing.input, ImageShape::new(12, 12, 1));
+    let chosen = "images differ in size (14x56 to 28x28): brought to 12x12";
     assert!(
-        error.contains("is 28x28x1") && error.ends_with("is 14x56x1"),
-        "{error}"
+        prepared.notes.iter().any(|note| note.starts_with(chosen)),
+        "{:?}",
+        prepared.notes
     );
 
     write_idx(folder.path(), 0, 40);
@@ -207,6 +216,27 @@ fn a_gzip_bomb_is_not_unpacked() {
                 expected: 20,
                 found: 21,
                 at_least: true,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_gzip_bomb_whose_header_is_true_is_not_unpacked_either() {
+    // Members of 1 MiB each, one after the other, as the header declares: 300 MiB from 300 KB.
+    let header = gzip(&idx_bytes(0x803, &[300, 1024, 1024], &[]));
+    let mebibyte = gzip(&vec![0; 1 << 20]);
+    let bomb = [header, mebibyte.repeat(300)].concat();
+    assert!(bomb.len() < 1 << 20);
+    let error = images_error(&bomb);
+    assert!(
+        matches!(
+            error,
+            DataError::OverLimit {
+                found: 314_572_800,
+                limit: 268_435_456,
                 ..
             }
         ),

@@ -140,7 +140,7 @@ fn what_is_no_image_says_so() {
     assert_eq!(message(b""), "cannot decode stdin: the file is empty");
     assert_eq!(
         message(b"hello, world"),
-        "cannot decode stdin: not a PNG, JPEG, WebP, BMP or TIFF image"
+        "cannot decode stdin: not a PNG, JPEG, WebP, BMP, TIFF, GIF or PNM image"
     );
     assert!(matches!(
         load_image(Path::new("missing.png")),
@@ -214,8 +214,13 @@ fn folders_of_images_are_listed_in_order() {
 }
 
 #[test]
-fn webp_bmp_and_tiff_are_lossless_too() {
-    for format in [ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff] {
+fn webp_bmp_tiff_and_pnm_are_lossless_too() {
+    for format in [
+        ImageFormat::WebP,
+        ImageFormat::Bmp,
+        ImageFormat::Tiff,
+        ImageFormat::Pnm,
+    ] {
         let image = decode(&encoded(colour(3, 21, 30), format)).unwrap();
         assert_eq!(image.shape(), ImageShape::new(21, 30, 3), "{format:?}");
         assert!(image.pixels() == colour(3, 21, 30).as_raw(), "{format:?}");
@@ -235,6 +240,8 @@ fn every_kind_that_breaks_off_is_an_error_or_the_same_image() {
         ImageFormat::WebP,
         ImageFormat::Bmp,
         ImageFormat::Tiff,
+        ImageFormat::Gif,
+        ImageFormat::Pnm,
     ] {
         let whole = encoded(colour(1, 9, 11), format);
         let image = decode(&whole).unwrap();
@@ -300,4 +307,26 @@ fn a_decoder_that_panics_is_an_error() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn of_a_gif_the_first_frame_counts() {
+    let frames = [3, 7].map(|index| {
+        // Few colours, so that its palette holds them all.
+        let image = image::imageops::grayscale(&grey(index, 1, 1));
+        let few = RgbaImage::from_fn(28, 28, |x, y| {
+            let value = image.get_pixel(x, y).0[0] & 0xc0;
+            image::Rgba([value, 255 - value, 7, 255])
+        });
+        image::Frame::new(few)
+    });
+    let expected = frames[0].buffer().clone();
+    let mut bytes = Vec::new();
+    image::codecs::gif::GifEncoder::new(&mut bytes)
+        .encode_frames(frames)
+        .unwrap();
+    let image = decode(&bytes).unwrap();
+    assert_eq!(image.shape(), ImageShape::new(28, 28, 3));
+    let expected = DynamicImage::from(expected).into_rgb8();
+    assert!(image.pixels() == expected.as_raw());
 }

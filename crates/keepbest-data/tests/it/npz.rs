@@ -173,3 +173,39 @@ fn any_cut_of_the_file_is_an_error() {
         assert!(open(&path).is_err(), "{length}");
     }
 }
+
+#[test]
+fn a_bomb_is_not_unpacked() {
+    let folder = temp();
+    let path = folder.path().join("bomb.npz");
+    let whole = members(&golden("keras.npz"));
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (150, 1024, 1024), }\n";
+    let mut array = b"\x93NUMPY\x01\x00".to_vec();
+    array.extend((header.len() as u16).to_le_bytes());
+    array.extend(header.as_bytes());
+    array.resize(array.len() + (150 << 20), 0);
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (150,), }\n";
+    let mut labels = b"\x93NUMPY\x01\x00".to_vec();
+    labels.extend((header.len() as u16).to_le_bytes());
+    labels.extend(header.as_bytes());
+    labels.resize(labels.len() + 150, 1);
+    let all: Vec<(String, Vec<u8>)> = whole
+        .iter()
+        .map(|(name, _)| {
+            let bytes = if name.starts_with('x') {
+                &array
+            } else {
+                &labels
+            };
+            (name.clone(), bytes.clone())
+        })
+        .collect();
+    write(&path, &all);
+    assert!(fs::metadata(&path).unwrap().len() < 1 << 20);
+    // Each alone is below the limit; together they are not.
+    let error = open_error(&path);
+    assert!(
+        error.contains("157286400 bytes unpacked in array `x_test`; the limit is"),
+        "{error}"
+    );
+}

@@ -306,3 +306,52 @@ fn images_in_two_splits_are_found() {
     let clean = fashion().prepare(&PrepareOptions::default()).unwrap();
     assert_eq!(clean.identify().unwrap().shared, []);
 }
+
+#[test]
+fn whoever_watches_can_stop_every_stage() {
+    use keepbest_data::{Reading, Stage, Unreadable, Watch, open_watched};
+    use std::cell::{Cell, RefCell};
+
+    let folder = tempfile::tempdir().unwrap();
+    for class in ["a", "b"] {
+        let class = folder.path().join(class);
+        std::fs::create_dir(&class).unwrap();
+        for at in 0..20u8 {
+            image::GrayImage::from_pixel(4, 4, image::Luma([at]))
+                .save(class.join(format!("{at}.png")))
+                .unwrap();
+        }
+    }
+    let source = folder.path().to_str().unwrap();
+    let told = RefCell::new(Vec::<Reading>::new());
+    let stop_at = Cell::new(None);
+    let watcher = |reading: Reading| {
+        told.borrow_mut().push(reading);
+        stop_at.get() != Some((reading.stage, reading.done))
+    };
+    let watch = Watch::new(&watcher);
+    let all = || -> Result<(), PrepareError> {
+        let bundle = open_watched(source, None, Unreadable::Refuse, watch)?;
+        let data = bundle.prepare_watched(&PrepareOptions::default(), watch)?;
+        data.identify_watched(watch)?;
+        Ok(())
+    };
+    all().unwrap();
+    let images = |stage| {
+        let told = told.borrow();
+        told.iter().filter(|reading| reading.stage == stage).count()
+    };
+    // All files; those that are trained on; those of every split.
+    assert_eq!(images(Stage::Opening), 40);
+    assert_eq!(images(Stage::Measuring), 32);
+    assert_eq!(images(Stage::Identifying), 40);
+    for stage in [Stage::Opening, Stage::Measuring, Stage::Identifying] {
+        stop_at.set(Some((stage, 3)));
+        told.borrow_mut().clear();
+        let error = all().unwrap_err();
+        assert!(error.is_interrupted(), "{error}");
+        // Not one more image is read.
+        let last = *told.borrow().last().unwrap();
+        assert_eq!((last.stage, last.done), (stage, 3));
+    }
+}

@@ -65,21 +65,21 @@ fn bad_rows_are_named_by_their_line() {
     for (text, expected) in [
         (
             "images/0.png,a\nimages/1.png\n",
-            "line 2: there is no label in column 2",
+            "line 2, column 2: there is no label",
         ),
-        ("path,label\n,a\n", "line 2: there is no path in column 1"),
+        ("path,label\n,a\n", "line 2, column 1: there is no path"),
         (
-            "path,label,split\nimages/0.png,a,train\nimages/1.png,a,dev\n",
-            "line 3: split `dev` is none of train, val and test",
+            "path,label,split\nimages/0.png,a,train\nimages/1.png,a,other\n",
+            "line 3, column 3: split `other` is none of train, val and test",
         ),
         (
             "path,label,split\nimages/0.png,a,train\nimages/1.png,b,val\n",
-            "line 3: class `b` is unknown to the training images",
+            "line 3, column 2: class `b` is unknown to the training images",
         ),
         ("path,label\n", "the table names no training images"),
         (
             "images/0.png,a\nimages/none.png,a\n",
-            "none.png: no such file",
+            "1 of its 2 images is missing; the first is",
         ),
         ("images/0.png,a\nlist.csv,a\n", "list.csv: not a PNG, JPEG"),
     ] {

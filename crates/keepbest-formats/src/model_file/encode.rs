@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use keepbest_core::WeightsDigest;
+use keepbest_core::{FileDigest, WeightsDigest};
 
 use super::{HEADER_DIGEST_KEY, Kind, METADATA_KEY, ModelFileError, ModelMetadata};
 use super::{Seal, TRAINING_PREFIX};
@@ -185,7 +185,7 @@ pub fn encode(
             .map(|&(_, tensor)| tensor)
             .collect::<Vec<_>>(),
     );
-    let seal = Seal {
+    let mut seal = Seal {
         schema: metadata.schema(),
         producer: PRODUCER.into(),
         weights_digest: combine(weights, &digests[..weights.len()]),
@@ -194,9 +194,12 @@ pub fn encode(
             .map(|&(name, _)| name.to_owned())
             .zip(digests)
             .collect(),
+        // Known once the header is made of the others.
+        file_digest: FileDigest([0; 32]),
     };
     let json = metadata::to_json(metadata, &seal).map_err(EncodeError::Metadata)?;
-    metadata::from_json(&json).map_err(|error| EncodeError::Unreadable(Box::new(error)))?;
+    metadata::from_json(&json, seal.file_digest)
+        .map_err(|error| EncodeError::Unreadable(Box::new(error)))?;
     let mut layout = Layout::new(
         &tensors,
         &[
@@ -206,7 +209,9 @@ pub fn encode(
             (METADATA_KEY, &json),
         ],
     )?;
-    seal::sign(&mut layout.head[8..]);
+    if let Some(Ok(digest)) = seal::sign(&mut layout.head[8..]).map(|digest| digest.parse()) {
+        seal.file_digest = digest;
+    }
     Ok(ModelImage { layout, seal })
 }
 

@@ -36,7 +36,7 @@ pub enum OpenError {
 #[non_exhaustive]
 pub enum ModelFileError {
     /// The file is no safetensors file at all.
-    #[error("it holds {holds}, not a model in safetensors form")]
+    #[error("it holds {holds}, not a model")]
     AnotherKind {
         /// What it holds.
         holds: FileKind,
@@ -139,6 +139,12 @@ pub enum ModelFileError {
     DuplicateKey {
         /// The key.
         key: String,
+    },
+    /// More values in the metadata than any model has.
+    #[error("its metadata has more than {limit} values, the limit")]
+    TooManyValues {
+        /// The most read.
+        limit: usize,
     },
     /// keepbest's metadata is not JSON of the right form.
     #[error("its metadata is malformed")]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use keepbest_core::WeightsDigest;
+use keepbest_core::{FileDigest, WeightsDigest};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -186,9 +186,22 @@ pub(super) fn to_json(metadata: &ModelMetadata, seal: &Seal) -> Result<String, s
     })
 }
 
+/// Values in the metadata at most: what a value takes in memory is many times what it takes in the file.
+const VALUES_LIMIT: usize = 4_000_000;
+
 /// The JSON of a file to metadata and seal. The schema is looked at before anything else, so that a
 /// newer file is called that and not malformed.
-pub(super) fn from_json(json: &str) -> Result<(ModelMetadata, Seal), ModelFileError> {
+pub(super) fn from_json(
+    json: &str,
+    file_digest: FileDigest,
+) -> Result<(ModelMetadata, Seal), ModelFileError> {
+    // Each value has one of these before it; those within texts are counted too.
+    let values = json.bytes().filter(|byte| b"[{,".contains(byte)).count();
+    if values > VALUES_LIMIT {
+        return Err(ModelFileError::TooManyValues {
+            limit: VALUES_LIMIT,
+        });
+    }
     let Outline {
         keys,
         schema,
@@ -236,6 +249,7 @@ pub(super) fn from_json(json: &str) -> Result<(ModelMetadata, Seal), ModelFileEr
         producer: written.producer,
         weights_digest: written.weights_digest,
         tensors: written.tensors,
+        file_digest,
     };
     Ok((metadata, seal))
 }

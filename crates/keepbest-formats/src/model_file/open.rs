@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{HEADER_DIGEST_KEY, Kind, METADATA_KEY, ModelFile, ModelFileError, OpenError};
 use super::{Seal, TRAINING_PREFIX, metadata, seal};
 use crate::digest::{combine, digest_parts, digest_tensors};
-use crate::map::map;
+use crate::map::{map_open_file, open_regular};
 use crate::safetensors::{self, Safetensors};
 use crate::sniff::{FileKind, sniff};
 use crate::{StateDict, Tensor};
@@ -39,6 +39,14 @@ impl ModelFile {
         read_mapped(path, &file, Verify::InFile(&file))
     }
 
+    /// Reads and verifies a model file that is open; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn read_open(path: &Path, file: &File) -> Result<Self, OpenError> {
+        read_mapped(path, file, Verify::InFile(file))
+    }
+
     /// Opens a model file without verifying digests: only the header is read.
     ///
     /// # Errors
@@ -66,14 +74,14 @@ impl ModelFile {
 }
 
 fn open(path: &Path) -> Result<File, OpenError> {
-    File::open(path).map_err(|source| OpenError::Io {
+    open_regular(path).map_err(|source| OpenError::Io {
         path: path.into(),
         source,
     })
 }
 
 fn read_mapped(path: &Path, file: &File, verify: Verify<'_>) -> Result<ModelFile, OpenError> {
-    let bytes = map(file).map_err(|source| OpenError::Io {
+    let bytes = map_open_file(file).map_err(|source| OpenError::Io {
         path: path.into(),
         source,
     })?;
@@ -98,7 +106,12 @@ fn read(file: &Bytes, verify: Verify<'_>) -> Result<ModelFile, ModelFileError> {
     } = safetensors::read(file)?;
     let sealed = match (other.remove(HEADER_DIGEST_KEY), other.remove(METADATA_KEY)) {
         (None, None) => None,
-        (Some(_), Some(json)) if seal::is_sealed(header) => Some(metadata::from_json(&json)?),
+        (Some(digest), Some(json)) if seal::is_sealed(header) => {
+            let digest = digest.parse().map_err(|_| ModelFileError::NotSealed {
+                reason: "the header's digest is not one",
+            })?;
+            Some(metadata::from_json(&json, digest)?)
+        }
         (Some(_), Some(_)) => {
             return Err(ModelFileError::NotSealed {
                 reason: "the header's digest is not at its place",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use keepbest_core::WeightsDigest;
+use keepbest_core::{FileDigest, WeightsDigest};
 
 use super::ModelFileError;
 use crate::TensorDigest;
@@ -19,6 +19,8 @@ pub struct Seal {
     pub weights_digest: WeightsDigest,
     /// Digest of each tensor by its name in the file, training state included.
     pub tensors: BTreeMap<String, TensorDigest>,
+    /// Digest of the header, which has all of the above: it stands for every byte of the file.
+    pub file_digest: FileDigest,
 }
 
 /// How every header that keepbest writes begins. The digest follows: 64 lower-case hexadecimal
@@ -45,13 +47,13 @@ fn digest(header: &[u8], place: &std::ops::Range<usize>) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// Puts the digest into a header that was made with [`BLANK`] in its place. Does nothing to a
+/// Puts the digest into a header that was made with [`BLANK`] in its place, and returns it. Does nothing to a
 /// header that has no place for one.
-pub(super) fn sign(header: &mut [u8]) {
-    if let Some(place) = place(header) {
-        let digest = digest(header, &place);
-        header[place].copy_from_slice(digest.as_bytes());
-    }
+pub(super) fn sign(header: &mut [u8]) -> Option<String> {
+    let place = place(header)?;
+    let digest = digest(header, &place);
+    header[place].copy_from_slice(digest.as_bytes());
+    Some(digest)
 }
 
 /// Whether keepbest wrote this header (its digest is where keepbest puts it).

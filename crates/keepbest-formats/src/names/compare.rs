@@ -52,15 +52,20 @@ pub struct Comparison {
     pub missing: Vec<String>,
     /// Tensors of the file that the model does not have, in the order of the file.
     pub unexpected: Vec<String>,
-    /// Tensors of both that differ, in the order of the model.
+    /// Tensors of both that differ in shape, in the order of the model.
     pub misshaped: Vec<Misshaped>,
+    /// Tensors of both that differ in element type alone, in the order of the model.
+    pub mistyped: Vec<Misshaped>,
 }
 
 impl Comparison {
     /// Whether file and model have the same tensors: what is asked for unless a part is enough.
     #[must_use]
     pub fn is_exact(&self) -> bool {
-        self.missing.is_empty() && self.unexpected.is_empty() && self.misshaped.is_empty()
+        self.missing.is_empty()
+            && self.unexpected.is_empty()
+            && self.misshaped.is_empty()
+            && self.mistyped.is_empty()
     }
 
     /// The tensors that match, in the order of the model. Bytes are shared.
@@ -88,11 +93,17 @@ pub fn compare(weights: &StateDict, wanted: &[Wanted<'_>]) -> Comparison {
     for wanted in wanted {
         match weights.get(wanted.name) {
             Some(tensor) if same(tensor, wanted) => comparison.matched.push(wanted.name.into()),
-            Some(tensor) => comparison.misshaped.push(Misshaped {
-                name: wanted.name.into(),
-                expected: describe(wanted.dtype, wanted.shape),
-                found: describe(tensor.dtype(), tensor.shape()),
-            }),
+            Some(tensor) => {
+                let differing = match tensor.shape() == wanted.shape {
+                    true => &mut comparison.mistyped,
+                    false => &mut comparison.misshaped,
+                };
+                differing.push(Misshaped {
+                    name: wanted.name.into(),
+                    expected: describe(wanted.dtype, wanted.shape),
+                    found: describe(tensor.dtype(), tensor.shape()),
+                });
+            }
             None if wanted.optional => {}
             None => comparison.missing.push(wanted.name.into()),
         }
@@ -137,10 +148,8 @@ mod tests {
             matched: vec!["a".into()],
             missing: vec!["c".into()],
             unexpected: vec!["other".into()],
-            misshaped: vec![
-                misshaped("b", "F32 [1, 2]", "F32 [2, 1]"),
-                misshaped("n", "I64 []", "F32 []"),
-            ],
+            misshaped: vec![misshaped("b", "F32 [1, 2]", "F32 [2, 1]")],
+            mistyped: vec![misshaped("n", "I64 []", "F32 []")],
         };
         assert_eq!(comparison, expected);
         assert!(!comparison.is_exact());

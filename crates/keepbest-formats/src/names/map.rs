@@ -136,6 +136,43 @@ impl NameMap {
     }
 }
 
+/// Patterns for tensors to leave out: regular expressions that must match a whole name.
+#[derive(Debug, Clone, Default)]
+pub struct NameFilter {
+    patterns: Vec<(String, Regex)>,
+}
+
+impl NameFilter {
+    /// Reads patterns.
+    ///
+    /// # Errors
+    /// When one is no regular expression.
+    pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, NameMapError> {
+        let patterns = patterns.into_iter().map(|text| {
+            let pattern = whole(text).map_err(|source| NameMapError::Pattern {
+                rule: text.into(),
+                source,
+            })?;
+            Ok((text.to_owned(), pattern))
+        });
+        let patterns = patterns.collect::<Result<_, _>>()?;
+        Ok(Self { patterns })
+    }
+
+    /// The first pattern that matches a name.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> Option<&str> {
+        let mut patterns = self.patterns.iter();
+        let (text, _) = patterns.find(|(_, pattern)| pattern.is_match(name))?;
+        Some(text)
+    }
+}
+
+/// A pattern for whole names.
+fn whole(pattern: &str) -> Result<Regex, regex_lite::Error> {
+    Regex::new(&format!("^(?:{pattern})$"))
+}
+
 impl Rule {
     fn new(text: &str) -> Result<Self, NameMapError> {
         let rule = || text.to_owned();
@@ -143,11 +180,10 @@ impl Rule {
             .split_once('=')
             .filter(|(pattern, name)| !pattern.is_empty() && !name.is_empty())
             .ok_or_else(|| NameMapError::NoRule { rule: rule() })?;
-        let pattern =
-            Regex::new(&format!("^(?:{pattern})$")).map_err(|source| NameMapError::Pattern {
-                rule: rule(),
-                source,
-            })?;
+        let pattern = whole(pattern).map_err(|source| NameMapError::Pattern {
+            rule: rule(),
+            source,
+        })?;
         for group in groups(name) {
             let known = match group.parse::<usize>() {
                 Ok(number) => number < pattern.captures_len(),

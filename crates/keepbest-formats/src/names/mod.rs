@@ -14,6 +14,9 @@
 
 mod compare;
 mod map;
+mod prefix;
 
 pub use compare::{Comparison, Misshaped, Wanted, compare};
-pub use map::{NameMap, NameMapError, Renamed};
+pub use map::{NameFilter, NameMap, NameMapError, Renamed};
+pub(crate) use prefix::LIGHTNING_PREFIXES;
+pub use prefix::{AmbiguousPart, Part, Unwrapped, part_for, unwrap_names};

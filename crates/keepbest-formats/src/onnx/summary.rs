@@ -24,18 +24,27 @@ enum Field<'a> {
     Other,
 }
 
-/// Reads the head of an ONNX model; `None` when the bytes are none. Nothing is allocated beyond the texts in it.
+/// Operator sets and entries of metadata that are told, each; models have fewer.
+const TOLD: usize = 1000;
+/// Longest text that is told, in bytes.
+const LONGEST_TEXT: usize = 64 << 10;
+
+/// Reads the head of an ONNX model; `None` when the bytes are none. Beyond 1000 operator sets or entries of metadata there are none
+/// told, and texts end after 64 KiB: memory does not grow with what a file says of itself.
 #[must_use]
 pub fn summary(file: &[u8]) -> Option<Summary> {
     let mut summary = Summary::default();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let text = |bytes: &[u8]| {
+        let told = &bytes[..bytes.len().min(LONGEST_TEXT)];
+        String::from_utf8_lossy(told).into_owned()
+    };
     for field in (Fields { rest: file }) {
         match field? {
             (1, Field::Number(version)) => summary.ir_version = version,
             (2, Field::Bytes(name)) => summary.producer = text(name),
             (3, Field::Bytes(version)) => summary.producer_version = text(version),
             (7, Field::Bytes(graph)) => summary.graph_bytes = graph.len() as u64,
-            (8, Field::Bytes(set)) => {
+            (8, Field::Bytes(set)) if summary.operator_sets.len() < TOLD => {
                 let mut entry = (String::new(), 0);
                 for field in (Fields { rest: set }) {
                     match field? {
@@ -46,7 +55,7 @@ pub fn summary(file: &[u8]) -> Option<Summary> {
                 }
                 summary.operator_sets.push(entry);
             }
-            (14, Field::Bytes(pair)) => {
+            (14, Field::Bytes(pair)) if summary.metadata.len() < TOLD => {
                 let mut entry = (String::new(), String::new());
                 for field in (Fields { rest: pair }) {
                     match field? {

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::pickle::{Global, PickleError};
+use super::DangerousCall;
+use super::pickle::PickleError;
 use crate::sniff::FileKind;
 use crate::zip::ZipError;
 use crate::{DuplicateTensor, TensorError};
@@ -47,11 +48,17 @@ pub enum PthError {
         /// What is missing.
         what: String,
     },
-    /// The pickle names dangerous functions: the file was made to attack who opens it.
-    #[error("refused: its pickle would call {}", names(.globals))]
+    /// The pickle calls dangerous functions: the file was made to attack who opens it.
+    #[error("refused: its pickle would call {}", called(.calls))]
     Dangerous {
-        /// Their names.
-        globals: Vec<Global>,
+        /// What it would call.
+        calls: Vec<DangerousCall>,
+    },
+    /// A dangerous call makes the weights, or gets them as an argument: what they are depends on what it does.
+    #[error("the weights depend on what {} does", called(.calls))]
+    Touched {
+        /// What it would call.
+        calls: Vec<DangerousCall>,
     },
     /// A tensor whose description makes no sense.
     #[error("a tensor is described with {what}")]
@@ -136,9 +143,11 @@ pub enum PthError {
     NoWeights {
         /// What it holds.
         holds: String,
+        /// Keys that lead to weights further in, such as `state.model`.
+        nested: Vec<String>,
     },
     /// The key asked for is not there.
-    #[error("there is no `{key}`; there are {}", list(.found))]
+    #[error("there is no `{key}`; {}", there_are(.found))]
     NoSuchKey {
         /// The key.
         key: String,
@@ -153,8 +162,21 @@ pub enum PthError {
     },
 }
 
-fn names(globals: &[Global]) -> String {
-    list(&globals.iter().map(ToString::to_string).collect::<Vec<_>>())
+fn called(calls: &[DangerousCall]) -> String {
+    const SHOWN: usize = 4;
+    let shown = calls.iter().take(SHOWN).map(ToString::to_string);
+    let mut text = shown.collect::<Vec<_>>().join(", ");
+    if calls.len() > SHOWN {
+        text.push_str(&format!(" and {} more", calls.len() - SHOWN));
+    }
+    text
+}
+
+fn there_are(keys: &[String]) -> String {
+    match keys {
+        [] => "it has no keys with weights under them".into(),
+        keys => format!("there are {}", list(keys)),
+    }
 }
 
 /// Names in backticks, shortened.

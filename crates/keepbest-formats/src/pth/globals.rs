@@ -142,7 +142,39 @@ const DANGEROUS_NAMES: &[(&str, &str)] = &[
     ("uuid", "_get_command_stdout"),
 ];
 
-/// Builtins that are data; every other builtin is dangerous.
+/// Builtins that compute something from their arguments and touch nothing else; of the others, those that are not data are dangerous.
+/// What calls an argument of its own (`map`, `filter`) is none of these.
+const BUILTIN_PURE: &[&str] = &[
+    "abs",
+    "all",
+    "any",
+    "ascii",
+    "bin",
+    "callable",
+    "chr",
+    "divmod",
+    "enumerate",
+    "format",
+    "hash",
+    "hex",
+    "isinstance",
+    "issubclass",
+    "len",
+    "max",
+    "min",
+    "oct",
+    "ord",
+    "pow",
+    "repr",
+    "reversed",
+    "round",
+    "sorted",
+    "sum",
+    "unichr",
+    "zip",
+];
+
+/// Builtins that are data.
 const BUILTIN_DATA: &[&str] = &[
     "bool",
     "bytearray",
@@ -163,16 +195,25 @@ const BUILTIN_DATA: &[&str] = &[
     "type",
     "unicode",
     "xrange",
-    // Harmless to name: a class hierarchy of errors.
-    "ArithmeticError",
-    "AssertionError",
-    "BaseException",
-    "Exception",
-    "KeyError",
-    "RuntimeError",
-    "TypeError",
-    "ValueError",
+    // Constants.
+    "Ellipsis",
+    "False",
+    "None",
+    "NotImplemented",
+    "True",
+    // Errors whose names do not end like one.
+    "GeneratorExit",
+    "KeyboardInterrupt",
+    "StopAsyncIteration",
+    "StopIteration",
+    "SystemExit",
 ];
+
+/// Whether a builtin is one of the class hierarchy of errors.
+fn is_error(name: &str) -> bool {
+    let endings = ["Error", "Exception", "ExceptionGroup", "Warning"];
+    name.chars().all(char::is_alphanumeric) && endings.iter().any(|ending| name.ends_with(ending))
+}
 
 /// Names whose meaning is known.
 const DATA: &[(&str, &str)] = &[
@@ -191,6 +232,8 @@ const DATA: &[(&str, &str)] = &[
     ("numpy._core.multiarray", "scalar"),
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("numpy.core.numeric", "_frombuffer"),
     ("pathlib", "Path"),
     ("pathlib", "PosixPath"),
     ("pathlib", "PurePosixPath"),
@@ -231,8 +274,11 @@ pub fn trust(global: &Global) -> Trust {
         return Trust::Data;
     }
     let is_builtin = matches!(module, "builtins" | "__builtin__" | "__builtins__");
-    if is_builtin && BUILTIN_DATA.contains(&name) {
+    if is_builtin && (BUILTIN_DATA.contains(&name) || is_error(name)) {
         return Trust::Data;
+    }
+    if is_builtin && BUILTIN_PURE.contains(&name) {
+        return Trust::Refused;
     }
     let dangerous = is_builtin
         || DANGEROUS_NAMES.contains(&(module, name))
@@ -295,6 +341,9 @@ mod tests {
             ("__builtin__", "set"),
             ("builtins", "bytearray"),
             ("torch.serialization", "_get_layout"),
+            ("builtins", "Ellipsis"),
+            ("__builtin__", "NotImplemented"),
+            ("builtins", "FileNotFoundError"),
         ] {
             assert_eq!(of(module, name), Trust::Data, "{module}.{name}");
         }
@@ -307,6 +356,8 @@ mod tests {
             ("testing", "Net"),
             ("code.models", "Net"),
             ("test", "Net"),
+            ("builtins", "len"),
+            ("__builtin__", "sorted"),
         ] {
             assert_eq!(of(module, name), Trust::Refused, "{module}.{name}");
         }
@@ -325,6 +376,8 @@ mod tests {
             ("builtins", "getattr"),
             ("builtins", "__import__"),
             ("builtins", "open"),
+            ("builtins", "map"),
+            ("builtins", "__import__.Error"),
             ("importlib", "import_module"),
             ("runpy", "_run_code"),
             ("pickle", "loads"),

@@ -17,6 +17,7 @@
 //! ```
 
 mod archive;
+mod calls;
 mod checkpoint;
 mod dtypes;
 mod error;
@@ -26,7 +27,9 @@ mod json;
 mod legacy;
 mod limits;
 mod module;
+mod numpy;
 mod optimizer;
+mod pairs;
 mod pickle;
 mod tar;
 mod tensor;
@@ -39,6 +42,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+pub use calls::DangerousCall;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use error::PthError;
 pub use find::{FoundWeights, Skipped};
@@ -56,6 +60,7 @@ pub use write::{PthImage, WriteError, encode};
 use crate::sniff::{FileKind, sniff};
 use crate::{Tensor, map_file};
 use archive::TorchArchive;
+use calls::Calls;
 use legacy::Legacy;
 use pickle::{Graph, Id, Parsed, parse};
 use tensor::{Storages, TensorLoader};
@@ -72,6 +77,8 @@ pub enum Container {
     Legacy,
     /// Tar archive, before 0.1.10.
     Tar,
+    /// A pickle alone, of arrays of NumPy.
+    Pickle,
 }
 
 impl fmt::Display for Container {
@@ -81,6 +88,7 @@ impl fmt::Display for Container {
             Container::TorchScript => "TorchScript archive",
             Container::Legacy => "PyTorch file in the form before 1.6",
             Container::Tar => "PyTorch tar archive in the form before 0.1.10",
+            Container::Pickle => "Python pickle",
         })
     }
 }
@@ -90,6 +98,7 @@ pub struct PthFile {
     container: Container,
     version: Option<String>,
     protocol: u8,
+    calls: Calls,
     graph: Graph,
     root: Id,
     storages: Box<dyn Storages + Send + Sync>,
@@ -118,15 +127,19 @@ impl PthFile {
     /// As [`open`](Self::open).
     pub fn from_bytes(file: Bytes, limits: Limits) -> Result<Self, PthError> {
         let length = file.len();
-        let new = |container, version, parsed: Parsed, storages| Self {
-            container,
-            version,
-            protocol: parsed.protocol,
-            graph: parsed.graph,
-            root: parsed.root,
-            storages,
-            limits: limits.clone(),
-            length,
+        let new = |container, version, mut parsed: Parsed, storages| {
+            pairs::settle(&mut parsed.graph, limits.values);
+            Self {
+                container,
+                version,
+                protocol: parsed.protocol,
+                calls: Calls::of(&parsed.graph),
+                graph: parsed.graph,
+                root: parsed.root,
+                storages,
+                limits: limits.clone(),
+                length,
+            }
         };
         match sniff(&file) {
             FileKind::PytorchZip | FileKind::TorchScript => {
@@ -148,8 +161,33 @@ impl PthFile {
                 let (storages, parsed) = tar::open(&file, &limits)?;
                 Ok(new(Container::Tar, None, parsed, Box::new(storages)))
             }
+            FileKind::Pickle => {
+                if length as u64 > limits.pickle_bytes {
+                    let limit = limits.pickle_bytes;
+                    let bytes = length as u64;
+                    return Err(PickleError::TooLong { bytes, limit }.into());
+                }
+                let parsed = parse(&file, limits.values)?;
+                let storages = Legacy {
+                    storages: Default::default(),
+                };
+                Ok(new(Container::Pickle, None, parsed, Box::new(storages)))
+            }
             holds => Err(PthError::AnotherKind { holds }),
         }
+    }
+
+    /// Whether files of a kind are read here.
+    #[must_use]
+    pub fn reads(kind: FileKind) -> bool {
+        matches!(
+            kind,
+            FileKind::PytorchZip
+                | FileKind::TorchScript
+                | FileKind::PytorchLegacy
+                | FileKind::Tar
+                | FileKind::Pickle
+        )
     }
 
     /// How the file is laid out.
@@ -190,13 +228,11 @@ impl PthFile {
             .map(|global| (global, trust(&global.global)))
     }
 
-    /// The names that mark the file as an attack; empty for an honest one.
+    /// The calls that mark the file as an attack; empty for an honest one. To name a dangerous function without calling it, or
+    /// handing it to what may call it, is none.
     #[must_use]
-    pub fn dangerous(&self) -> Vec<Global> {
-        self.globals()
-            .filter(|(_, trust)| *trust == Trust::Dangerous)
-            .map(|(global, _)| global.global.clone())
-            .collect()
+    pub fn dangerous(&self) -> &[DangerousCall] {
+        &self.calls.calls
     }
 
     /// A tensor with its bytes, as a view of the file where it lies there in order.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::PthError;
 use super::dtypes::{self, StorageClass as Class};
+use super::numpy::Array;
 use super::pickle::{Graph, Id, Node};
 use crate::{Dtype, Tensor};
 
@@ -82,7 +83,7 @@ impl<'a> StorageRef<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct TensorRef<'a> {
     graph: &'a Graph,
-    /// The call of one of the `_rebuild_tensor` functions.
+    /// The call of one of the `_rebuild_tensor` functions, or of one that makes an array of NumPy.
     call: Id,
     /// Whether it was wrapped as a parameter.
     pub is_parameter: bool,
@@ -99,8 +100,8 @@ pub struct TensorInfo<'a> {
     pub strides: Vec<usize>,
     /// First element in the storage.
     pub offset: usize,
-    /// Where the elements are.
-    pub storage: StorageRef<'a>,
+    /// Where the elements are; `None` for an array of NumPy, which has them in the pickle.
+    pub storage: Option<StorageRef<'a>>,
     /// Whether it takes part in training.
     pub requires_grad: bool,
 }
@@ -128,8 +129,10 @@ impl<'a> TensorRef<'a> {
                     });
                 }
                 ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state")
-                | ("torch.nn.parameter", "Parameter" | "Buffer") => {
-                    is_parameter |= global.name != "Buffer";
+                | ("torch.nn.parameter", "Parameter" | "Buffer")
+                // What tensors that need gradients were before PyTorch 0.4.
+                | ("torch.autograd.variable", "Variable") => {
+                    is_parameter |= !matches!(global.name.as_str(), "Buffer" | "Variable");
                     id = *args.first()?;
                 }
                 // func, type, args, state
@@ -183,6 +186,25 @@ impl<'a> TensorRef<'a> {
         }
     }
 
+    /// The array of NumPy that a call makes, if it is one of numbers.
+    pub(super) fn of_array(graph: &'a Graph, call: Id) -> Option<Self> {
+        let is_parameter = false;
+        Array::of(graph, call).map(|_| Self {
+            graph,
+            call,
+            is_parameter,
+        })
+    }
+
+    fn array(&self) -> Option<Array<'a>> {
+        Array::of(self.graph, self.call)
+    }
+
+    /// The call that makes it.
+    pub(super) fn call(&self) -> Id {
+        self.call
+    }
+
     /// Name of the function and its arguments.
     fn function(&self) -> Option<(&'a str, &'a [Id])> {
         let Node::Object(object) = self.graph.node(self.call) else {
@@ -202,14 +224,27 @@ impl<'a> TensorRef<'a> {
     /// # Errors
     /// When the arguments are not what the function takes, or sides or strides are negative.
     pub fn info(&self) -> Result<TensorInfo<'a>, PthError> {
+        if let Some(array) = self.array() {
+            return Ok(array.info());
+        }
         let malformed = |what| PthError::MalformedTensor { what };
         let graph = self.graph;
         let (name, args) = self.function().ok_or(malformed("no call"))?;
         let [storage, offset, size, stride, rest @ ..] = args else {
             return Err(malformed("too few arguments"));
         };
-        let Node::Persistent(key) = graph.node(*storage) else {
-            return Err(malformed("no storage"));
+        let key = match graph.node(*storage) {
+            Node::Persistent(key) => key,
+            Node::Object(call)
+                if graph
+                    .as_global(call.callable)
+                    .is_some_and(|global| global.is("torch.storage", "_load_from_bytes")) =>
+            {
+                return Err(malformed(
+                    "a storage that is a file of its own, as pickle.dump writes it; torch.save writes one that can be read",
+                ));
+            }
+            _ => return Err(malformed("no storage")),
         };
         let storage = StorageRef::of(graph, *key).ok_or(malformed("no storage"))?;
         let numbers = |id: Id| -> Option<Vec<usize>> {
@@ -256,7 +291,7 @@ impl<'a> TensorRef<'a> {
             shape,
             strides,
             offset,
-            storage,
+            storage: Some(storage),
             requires_grad,
         })
     }
@@ -305,7 +340,14 @@ impl<'a> TensorLoader<'a> {
     /// The tensor with its bytes: a view of the file where possible, else a copy.
     pub(super) fn load(&mut self, tensor: TensorRef<'_>) -> Result<Tensor, PthError> {
         let info = tensor.info()?;
-        let storage = self.storage(&info)?;
+        let (storage, swap) = match (&info.storage, tensor.array()) {
+            (Some(storage), _) => (self.storage(storage)?, self.storages.big_endian()),
+            (None, Some(array)) => {
+                let elements = array.elements(|bytes| self.take(bytes))?;
+                (elements, array.big_endian)
+            }
+            (None, None) => return Err(PthError::MalformedTensor { what: "no storage" }),
+        };
         let size = info.dtype.size();
         let length = info
             .dtype
@@ -313,8 +355,9 @@ impl<'a> TensorLoader<'a> {
             .ok_or(PthError::MalformedTensor {
                 what: "a shape that overflows",
             })?;
+        let key = info.storage.map_or("of the array", |storage| storage.key);
         let outside = || PthError::OutsideStorage {
-            storage: info.storage.key.to_owned(),
+            storage: key.to_owned(),
             elements: storage.len() / size,
         };
         if length == 0 {
@@ -333,7 +376,6 @@ impl<'a> TensorLoader<'a> {
         if end.is_none_or(|end| end > storage.len()) {
             return Err(outside());
         }
-        let swap = self.storages.big_endian();
         let bytes = if info.is_contiguous() {
             let begin = info.offset * size;
             let slice = storage.slice(begin..begin + length);
@@ -367,8 +409,7 @@ impl<'a> TensorLoader<'a> {
     }
 
     /// The bytes of a tensor's storage, as many as the pickle says.
-    fn storage(&mut self, info: &TensorInfo<'_>) -> Result<Bytes, PthError> {
-        let storage = &info.storage;
+    fn storage(&mut self, storage: &StorageRef<'_>) -> Result<Bytes, PthError> {
         let whole = match self.cache.get(storage.key) {
             Some(bytes) => bytes.clone(),
             None => {

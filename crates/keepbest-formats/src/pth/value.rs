@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::dtypes;
+use super::numpy;
 use super::pickle::{Global, Graph, Id, Node, Object};
 use super::tensor::{StorageRef, TensorRef};
 use crate::Dtype;
@@ -36,6 +37,8 @@ pub enum Value<'a> {
     Dict(Entries<'a>),
     /// A tensor.
     Tensor(TensorRef<'a>),
+    /// An array of NumPy.
+    Array(TensorRef<'a>),
     /// A storage that no tensor is around.
     Storage(StorageRef<'a>),
     /// A `torch.dtype`.
@@ -265,12 +268,13 @@ impl<'a> Value<'a> {
         let args = graph.as_tuple(object.args).unwrap_or_default();
         let (module, name) = (callable.module.as_str(), callable.name.as_str());
         match (module, name) {
-            ("torch._utils" | "torch._tensor" | "torch.nn.parameter", _) => {
-                match TensorRef::of(graph, id) {
-                    Some(tensor) => Value::Tensor(tensor),
-                    None => record,
-                }
-            }
+            (
+                "torch._utils" | "torch._tensor" | "torch.nn.parameter" | "torch.autograd.variable",
+                _,
+            ) => match TensorRef::of(graph, id) {
+                Some(tensor) => Value::Tensor(tensor),
+                None => record,
+            },
             ("collections", "OrderedDict" | "defaultdict") | (BUILTINS_2 | BUILTINS_3, "dict")
                 if object.elements.is_empty() =>
             {
@@ -279,6 +283,10 @@ impl<'a> Value<'a> {
                     None => record,
                 }
             }
+            _ if numpy::makes_array(module, name) => match TensorRef::of_array(graph, id) {
+                Some(array) => Value::Array(array),
+                None => record,
+            },
             (BUILTINS_2 | BUILTINS_3, "set" | "frozenset" | "list" | "tuple")
             | ("torch", "Size")
             | (
@@ -338,6 +346,7 @@ impl<'a> Value<'a> {
             Value::Set(_) => "set",
             Value::Dict(_) => "dict",
             Value::Tensor(_) => "tensor",
+            Value::Array(_) => "array of NumPy",
             Value::Storage(_) => "storage",
             Value::Dtype(_) => "dtype",
             Value::Global(_) => "class or function",
@@ -351,7 +360,7 @@ const BUILTINS_2: &str = "__builtin__";
 const BUILTINS_3: &str = "builtins";
 
 /// The class that a callable is: a global, plain or wrapped with its source.
-fn class_of(graph: &Graph, callable: Id) -> Option<&Global> {
+pub(super) fn class_of(graph: &Graph, callable: Id) -> Option<&Global> {
     match graph.node(callable) {
         Node::Persistent(key) => match graph.as_tuple(*key)? {
             [kind, class, ..] if graph.as_str(*kind) == Some("module") => graph.as_global(*class),
@@ -376,8 +385,8 @@ fn dict_pairs<'a>(
     match given.map(|given| graph.node(given)) {
         None => Some(&object.items),
         Some(Node::Dict(pairs)) if object.items.is_empty() => Some(pairs),
-        // OrderedDict of a list of pairs (Python 2): an empty list is as good as none.
-        Some(Node::List(pairs)) if pairs.is_empty() => Some(&object.items),
+        // Of a list of pairs: those with pairs in them are settled by now; an empty one is as good as none.
+        Some(Node::List(pairs) | Node::Tuple(pairs)) if pairs.is_empty() => Some(&object.items),
         Some(_) => None,
     }
 }
@@ -489,6 +498,10 @@ fn show(f: &mut fmt::Formatter<'_>, value: Value<'_>, depth: usize) -> fmt::Resu
         Value::Tensor(tensor) => match tensor.info() {
             Ok(info) => write!(f, "tensor {} {:?}", info.dtype, info.shape),
             Err(_) => f.write_str("malformed tensor"),
+        },
+        Value::Array(array) => match array.info() {
+            Ok(info) => write!(f, "array {} {:?}", info.dtype, info.shape),
+            Err(_) => f.write_str("malformed array"),
         },
         Value::Storage(storage) => write!(f, "storage `{}`", storage.key),
         Value::Dtype(dtype) => write!(f, "dtype {dtype}"),

@@ -51,6 +51,16 @@ pub enum SafetensorsError {
         /// The key.
         key: String,
     },
+    /// More of something in the header than any accepted.
+    #[error("{}there are more than {limit} {what}, the limit", tensor.as_ref().map_or(String::new(), |name| format!("tensor `{name}`: ")))]
+    TooMany {
+        /// What there is too much of: tensors, sides, texts of metadata.
+        what: &'static str,
+        /// The most accepted.
+        limit: usize,
+        /// The tensor, if it is about one.
+        tensor: Option<String>,
+    },
     /// An element type that this build does not know.
     #[error("tensor `{tensor}` has the unknown element type `{dtype}`")]
     UnknownDtype {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::{METADATA_KEY, SafetensorsError};
+use super::{METADATA_KEY, METADATA_LIMIT, SIDES_LIMIT, SafetensorsError, TENSOR_LIMIT};
 use crate::Dtype;
 
 /// A header that holds for a file with a known length of data.
@@ -32,8 +32,35 @@ pub(super) struct Entry {
 #[serde(deny_unknown_fields)]
 struct RawEntry {
     dtype: String,
-    shape: Vec<u64>,
+    shape: Shape,
     data_offsets: (u64, u64),
+}
+
+/// Sides: one more than the limit at most are kept.
+struct Shape(Vec<u64>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ShapeVisitor;
+        impl<'de> Visitor<'de> for ShapeVisitor {
+            type Value = Shape;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of sides")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Shape, A::Error> {
+                let mut sides = Vec::new();
+                while let Some(side) = list.next_element()? {
+                    if sides.len() <= SIDES_LIMIT {
+                        sides.push(side);
+                    }
+                }
+                Ok(Shape(sides))
+            }
+        }
+        deserializer.deserialize_seq(ShapeVisitor)
+    }
 }
 
 /// All keys in order, duplicates included: deciding about those is not the parser's job.
@@ -43,6 +70,8 @@ struct RawHeader {
     metadata: Vec<Vec<(String, String)>>,
     /// The key whose value is being read, so that a parse error can name it.
     current: Option<String>,
+    /// Why it was read no further.
+    refused: Option<SafetensorsError>,
 }
 
 impl Header {
@@ -80,10 +109,10 @@ impl RawHeader {
         let result = (&mut raw).deserialize(&mut json).and_then(|()| json.end());
         match result {
             Ok(()) => Ok(raw),
-            Err(source) => Err(SafetensorsError::HeaderMalformed {
+            Err(source) => Err(raw.refused.unwrap_or(SafetensorsError::HeaderMalformed {
                 tensor: raw.current,
                 source,
-            }),
+            })),
         }
     }
 }
@@ -108,14 +137,39 @@ impl<'de> Visitor<'de> for &mut RawHeader {
             self.current = Some(key.clone());
             if key == METADATA_KEY {
                 let Pairs(pairs) = map.next_value()?;
+                if pairs.len() > METADATA_LIMIT {
+                    return Err(self.refuse("texts of metadata", METADATA_LIMIT, None));
+                }
                 self.metadata.push(pairs);
             } else {
-                let entry = map.next_value()?;
+                let entry: RawEntry = map.next_value()?;
+                if entry.shape.0.len() > SIDES_LIMIT {
+                    return Err(self.refuse("sides", SIDES_LIMIT, Some(key)));
+                }
+                if self.tensors.len() == TENSOR_LIMIT {
+                    return Err(self.refuse("tensors", TENSOR_LIMIT, None));
+                }
                 self.tensors.push((key, entry));
             }
             self.current = None;
         }
         Ok(())
+    }
+}
+
+impl RawHeader {
+    fn refuse<E: serde::de::Error>(
+        &mut self,
+        what: &'static str,
+        limit: usize,
+        tensor: Option<String>,
+    ) -> E {
+        self.refused = Some(SafetensorsError::TooMany {
+            what,
+            limit,
+            tensor,
+        });
+        E::custom("a limit is passed")
     }
 }
 
@@ -135,7 +189,10 @@ impl<'de> Deserialize<'de> for Pairs {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
                 let mut pairs = Vec::new();
                 while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
+                    // One more than the limit tells that there are more.
+                    if pairs.len() <= METADATA_LIMIT {
+                        pairs.push(pair);
+                    }
                 }
                 Ok(Pairs(pairs))
             }
@@ -173,6 +230,7 @@ impl RawEntry {
         };
         let sides: Option<Vec<usize>> = self
             .shape
+            .0
             .iter()
             .map(|&side| usize::try_from(side).ok())
             .collect();
@@ -182,7 +240,7 @@ impl RawEntry {
         }) else {
             return Err(SafetensorsError::ShapeOverflow {
                 tensor: tensor(),
-                shape: self.shape,
+                shape: self.shape.0,
             });
         };
         let (begin, end) = self.data_offsets;

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, Write};
 use bytes::Bytes;
 use serde::ser::{SerializeMap, Serializer};
 
-use super::{HEADER_LIMIT, METADATA_KEY};
+use super::{HEADER_LIMIT, METADATA_KEY, SIDES_LIMIT, TENSOR_LIMIT};
 use crate::{Dtype, Tensor};
 
 /// The data begins at a multiple of this, so that a mapped file gives tensors that are aligned for
@@ -35,6 +35,24 @@ pub enum LayoutError {
         tensor: String,
         /// Element type.
         dtype: Dtype,
+    },
+    /// More tensors than a file may hold.
+    #[error("there are {found} tensors, more than the limit of {limit}")]
+    TooManyTensors {
+        /// How many there are.
+        found: usize,
+        /// [`TENSOR_LIMIT`].
+        limit: usize,
+    },
+    /// A tensor of more sides than any may have.
+    #[error("tensor `{tensor}` has {found} sides, more than the limit of {limit}")]
+    TooManySides {
+        /// Name.
+        tensor: String,
+        /// How many it has.
+        found: usize,
+        /// [`SIDES_LIMIT`].
+        limit: usize,
     },
     /// More names and metadata than a header may hold.
     #[error("the header would take {length} bytes, more than the limit of {limit}")]
@@ -81,8 +99,22 @@ impl Layout {
         tensors: &[(&str, &Tensor)],
         metadata: &[(&str, &str)],
     ) -> Result<Self, LayoutError> {
+        // What would not be read is not written.
+        if tensors.len() > TENSOR_LIMIT {
+            return Err(LayoutError::TooManyTensors {
+                found: tensors.len(),
+                limit: TENSOR_LIMIT,
+            });
+        }
         let mut names = std::collections::HashSet::new();
         for (name, tensor) in tensors {
+            if tensor.shape().len() > SIDES_LIMIT {
+                return Err(LayoutError::TooManySides {
+                    tensor: (*name).into(),
+                    found: tensor.shape().len(),
+                    limit: SIDES_LIMIT,
+                });
+            }
             if *name == METADATA_KEY {
                 return Err(LayoutError::ReservedName {
                     name: (*name).into(),

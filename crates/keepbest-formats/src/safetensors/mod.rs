@@ -7,7 +7,8 @@
 //! This reader refuses what the format forbids and what would make two readers see two different
 //! files: duplicate keys, unknown fields, ranges that overlap or leave holes, bytes after the last
 //! tensor, shapes that overflow. Nothing is allocated on the word of the file: the header is capped
-//! at [`HEADER_LIMIT`] and all tensors are views of the bytes given.
+//! at [`HEADER_LIMIT`], what stands in it at [`TENSOR_LIMIT`], [`SIDES_LIMIT`] and [`METADATA_LIMIT`], which are checked while it
+//! is read, and all tensors are views of the bytes given.
 
 mod error;
 mod header;
@@ -25,6 +26,15 @@ use header::Header;
 
 /// Longest header accepted, in bytes; the same as in the reference implementation.
 pub const HEADER_LIMIT: u64 = 100_000_000;
+
+/// Tensors in a file at most.
+pub const TENSOR_LIMIT: usize = 100_000;
+
+/// Sides of a tensor at most; PyTorch's own limit.
+pub const SIDES_LIMIT: usize = 64;
+
+/// Texts under `__metadata__` at most.
+pub const METADATA_LIMIT: usize = 10_000;
 
 /// Key of the header that holds text instead of a tensor.
 pub const METADATA_KEY: &str = "__metadata__";

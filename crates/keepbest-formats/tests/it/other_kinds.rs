@@ -101,7 +101,7 @@ fn opening_names_the_path() {
     assert_eq!(
         chain(&error),
         format!(
-            "`{}` is not a usable model: it holds text, not a model in safetensors form",
+            "`{}` is not a usable model: it holds text, not a model",
             path.display()
         )
     );
@@ -111,7 +111,7 @@ fn opening_names_the_path() {
     assert!(matches!(error, OpenError::Io { .. }));
     std::fs::write(&path, "").unwrap();
     let error = ModelFile::open(&path).unwrap_err();
-    assert!(chain(&error).ends_with("it holds nothing (0 bytes), not a model in safetensors form"));
+    assert!(chain(&error).ends_with("it holds nothing (0 bytes), not a model"));
 }
 
 #[test]

@@ -144,10 +144,17 @@ fn attacks_are_named_and_their_weights_not_used() {
         ("legacy-evil.pth", "__builtin__.exec"),
     ] {
         let file = PthFile::open(file(name)).unwrap();
-        let names: Vec<_> = file.dangerous().iter().map(ToString::to_string).collect();
-        assert_eq!(names, [global], "{name}");
+        let [call] = file.dangerous() else {
+            panic!("{name}: {:?}", file.dangerous());
+        };
+        assert_eq!(call.global.to_string(), global, "{name}");
+        // With what it would be called stands there too.
+        assert!(
+            call.how.starts_with("with (") && call.how.contains("KEEPBEST_WAS_HERE"),
+            "{call}"
+        );
         let error = file.weights(None).unwrap_err().to_string();
-        assert_eq!(error, format!("refused: its pickle would call `{global}`"));
+        assert_eq!(error, format!("refused: its pickle would call {call}"));
     }
     assert!(!Path::new("KEEPBEST_WAS_HERE").exists());
 }

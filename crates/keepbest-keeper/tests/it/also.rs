@@ -159,3 +159,52 @@ fn the_only_copy_of_a_lost_best_is_set_aside() {
     assert_eq!(std::fs::read(run.join("best.lost.pth")).unwrap(), best);
     assert!(fsck(&run, false).unwrap().is_clean());
 }
+
+/// The best that is left may be later than the one that was lost; `best.pth` is not overwritten by it, by whichever way it comes.
+#[test]
+fn a_lost_best_is_kept_also_when_what_is_left_is_later() {
+    for resumed in [true, false] {
+        let runs = Runs::new();
+        let run = runs.run();
+        let config = KeeperConfig {
+            retention: vec!["last:2".parse().unwrap()],
+            ..with_pth()
+        };
+        let mut keeper = runs.create(config.clone());
+        for (epoch, value) in [(1, 0.7), (2, 0.4), (3, 0.5)] {
+            offer_and_wait(&mut keeper, epoch, value);
+        }
+        keeper.finish(json!(null)).unwrap();
+        let best = std::fs::read(Also::Pth.path(&run)).unwrap();
+        let path = run.join("best.safetensors");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let end = bytes.len() - 1;
+        bytes[end] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let report = match resumed {
+            true => {
+                let resumed = Keeper::resume(&run, config.clone()).unwrap();
+                let summary = resumed.keeper.finish(json!(null)).unwrap();
+                let told = summary.events.iter().map(ToString::to_string);
+                assert!(told.into_iter().any(|it| it.contains("best.lost.pth")));
+                resumed.repairs
+            }
+            false => fsck(&run, true).unwrap(),
+        };
+        let lost: Vec<String> = report.lost_bests().map(ToString::to_string).collect();
+        assert_eq!(lost.len(), 1, "{report:?}");
+        assert!(
+            lost[0].contains("0.7") && lost[0].contains("0.5"),
+            "{lost:?}"
+        );
+        assert_eq!(best_step(&run), 30);
+        assert!(holds_step(&run, 30));
+        assert_eq!(std::fs::read(run.join("best.lost.pth")).unwrap(), best);
+        // A second one does not take the first one's place.
+        std::fs::write(&path, b"rotten").unwrap();
+        std::fs::write(Also::Pth.path(&run), &best).unwrap();
+        fsck(&run, true).unwrap();
+        assert_eq!(std::fs::read(run.join("best.lost.pth")).unwrap(), best);
+        assert!(fsck(&run, false).unwrap().is_clean());
+    }
+}

@@ -20,6 +20,13 @@ impl Runs {
         }
     }
 
+    /// In memory where there is such a place, for sessions by the hundred.
+    pub fn in_memory() -> Self {
+        Self {
+            parent: in_memory(),
+        }
+    }
+
     pub fn parent(&self) -> &Path {
         self.parent.path()
     }

@@ -39,6 +39,31 @@ pub enum EngineError {
     /// No parameter is left to learn.
     #[error("every parameter is frozen: nothing can learn")]
     AllFrozen,
+    /// The machine does not give so much memory.
+    #[error(
+        "there is no memory for a batch of {batch}: it takes {:.1} GB",
+        *bytes as f64 / 1e9
+    )]
+    Allocation {
+        /// Images of the batch.
+        batch: usize,
+        /// What its activations take.
+        bytes: u64,
+    },
+    /// More memory than the machine has.
+    #[error(
+        "the network takes {:.1} GB for batches of {batch}, this machine has {:.1} GB",
+        *.needed as f64 / 1e9,
+        *.machine as f64 / 1e9
+    )]
+    Memory {
+        /// Bytes that it takes.
+        needed: u64,
+        /// Bytes of memory and swap.
+        machine: u64,
+        /// Images in a batch.
+        batch: usize,
+    },
     /// Batch norm over one value has no variance.
     #[error("batch size 1 leaves batch norm `{layer}` with one value a channel; use 2 or more")]
     SingleValue {

@@ -98,6 +98,9 @@ pub(crate) fn lower_conv(
         dilation: l.dilation.0,
         groups: l.groups,
     };
+    // Before anything is multiplied: what they let through is small enough for that.
+    check_out(place, l.out)?;
+    shape.output().map_err(|e| place.error(e.to_string()))?;
     let per_group = input.c / l.groups;
     let taps = l.kernel.0[0] * l.kernel.0[1];
     let start = Starts {
@@ -134,6 +137,7 @@ pub(crate) fn lower_linear(
     } else {
         [input.h, input.w]
     };
+    check_out(place, l.out)?;
     let features = input.c * kernel[0] * kernel[1];
     let shape = ConvShape {
         input,
@@ -161,6 +165,17 @@ pub(crate) fn lower_linear(
         &start,
         !l.per_pixel,
     )
+}
+
+/// Outputs of a layer at most.
+const MAX_OUT: usize = 1 << 24;
+
+fn check_out(place: &Place, out: usize) -> Result<(), LayerError> {
+    if out <= MAX_OUT {
+        Ok(())
+    } else {
+        Err(place.error(format!("out must be at most {MAX_OUT}, found {out}")))
+    }
 }
 
 /// How the weights and, where there is one, the bias start.

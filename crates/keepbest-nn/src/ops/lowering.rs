@@ -7,6 +7,9 @@ use keepbest_kernels::ActShape;
 /// Layers a network may have: enough for any that trains on a CPU, and soon reached by a hostile `repeat`.
 pub(crate) const MAX_LAYERS: usize = 4096;
 
+/// Bytes of a layer's name with those of the blocks around it.
+const MAX_NAME: usize = 512;
+
 /// A layer that does not fit what comes before it.
 #[derive(Debug, thiserror::Error)]
 #[error("layer `{layer}` ({op}): {problem}")]
@@ -90,6 +93,16 @@ impl Lowering {
     /// Counts a layer, or a copy of layers.
     pub(crate) fn count(&mut self, place: &Place) -> Result<(), LayerError> {
         self.seen += 1;
+        if place.name.len() > MAX_NAME {
+            return Err(LayerError {
+                layer: place.name.chars().take(40).chain("...".chars()).collect(),
+                op: place.op,
+                problem: format!(
+                    "its name has {} bytes, more than {MAX_NAME}",
+                    place.name.len()
+                ),
+            });
+        }
         if self.seen > MAX_LAYERS {
             return Err(place.error(format!("the network has more than {MAX_LAYERS} layers")));
         }

@@ -29,10 +29,63 @@ pub(super) fn check(spec: &Value) -> Result<(), SpecError> {
     if let Some(Value::Object(input)) = spec.get("input") {
         keys("input", input, fields::of::<InputSize>())?;
     }
+    name("", spec)?;
     match spec.get("layers") {
-        Some(Value::Array(layers)) => list("layers", layers, 0),
+        Some(Value::Array(layers)) => {
+            list("layers", layers, 0)?;
+            reserved("layers", layers)
+        }
         _ => Err(invalid("", "`layers` is missing or not a list")),
     }
+}
+
+/// Longest name of a model, a layer or a block, in bytes.
+const MAX_NAME: usize = 256;
+
+fn name(at: &str, table: &Map<String, Value>) -> Result<(), SpecError> {
+    match table.get("name") {
+        Some(Value::String(name)) if name.len() > MAX_NAME => Err(invalid(
+            at,
+            format!("the name has {} bytes, more than {MAX_NAME}", name.len()),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// First parts of names that model files keep for something else: training state, and what is said about the model.
+const RESERVED: [&str; 2] = ["optimizer", "__metadata__"];
+
+/// Refuses layers whose tensors could be trained and not saved, because their names are taken.
+fn reserved(at: &str, layers: &[Value]) -> Result<(), SpecError> {
+    for (position, layer) in layers.iter().enumerate() {
+        let at = format!("{at}[{position}]");
+        let first = match layer.get("name").and_then(Value::as_str) {
+            // It adds nothing to the names of the layers inside.
+            Some("") => {
+                for key in LISTS {
+                    if let Some(Value::Array(layers)) = layer.get(key) {
+                        reserved(&format!("{at}.{key}"), layers)?;
+                    }
+                }
+                if let Some(Value::Array(branches)) = layer.get(BRANCHES) {
+                    for (number, branch) in branches.iter().enumerate() {
+                        if let Value::Array(layers) = branch {
+                            reserved(&format!("{at}.{BRANCHES}[{number}]"), layers)?;
+                        }
+                    }
+                }
+                continue;
+            }
+            Some(name) => name.split('.').next().unwrap_or(name),
+            None => continue,
+        };
+        if RESERVED.contains(&first) {
+            let problem =
+                format!("a layer cannot be called `{first}`: in model files the name is reserved");
+            return Err(invalid(&at, problem));
+        }
+    }
+    Ok(())
 }
 
 /// Every version so far is a part of the newest.
@@ -87,6 +140,7 @@ fn layer(at: &str, value: &Value, depth: usize) -> Result<(), SpecError> {
         });
     };
     let at = format!("{at} ({op})");
+    name(&at, table)?;
     let mut own = table.clone();
     own.shift_remove("op");
     keys(&at, &own, known)?;

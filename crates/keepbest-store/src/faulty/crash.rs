@@ -89,14 +89,18 @@ impl DiskState {
 enum NameChange {
     Link(PathBuf, usize),
     Dir(PathBuf),
+    NoDir(PathBuf),
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
 }
 
 impl NameChange {
     fn directory(&self) -> &Path {
-        let (Self::Link(path, _) | Self::Dir(path) | Self::Rename(_, path) | Self::Remove(path)) =
-            self;
+        let (Self::Link(path, _)
+        | Self::Dir(path)
+        | Self::NoDir(path)
+        | Self::Rename(_, path)
+        | Self::Remove(path)) = self;
         path.parent().unwrap_or(Path::new(""))
     }
 
@@ -107,6 +111,9 @@ impl NameChange {
             }
             Self::Dir(path) => {
                 disk.dirs.insert(path.clone());
+            }
+            Self::NoDir(path) => {
+                disk.dirs.remove(path);
             }
             Self::Rename(from, to) => {
                 if let Some(file) = disk.names.remove(from) {
@@ -136,6 +143,7 @@ impl Model {
                     .push(NameChange::Link(path.clone(), *file));
             }
             Change::CreateDir(path) => self.unsynced_names.push(NameChange::Dir(path.clone())),
+            Change::RemoveDir(path) => self.unsynced_names.push(NameChange::NoDir(path.clone())),
             Change::Rename { from, to } => {
                 self.unsynced_names
                     .push(NameChange::Rename(from.clone(), to.clone()));

@@ -35,6 +35,8 @@ pub enum Change {
     SyncFile(usize),
     /// A directory was created.
     CreateDir(PathBuf),
+    /// A directory was removed.
+    RemoveDir(PathBuf),
     /// A name was changed, replacing the target.
     Rename {
         /// The old name.

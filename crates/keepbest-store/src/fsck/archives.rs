@@ -1,6 +1,7 @@
 //! Archives: what they hold comes back, and nothing else lies beside them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::Depth;
 use super::check::Check;
@@ -8,7 +9,7 @@ use super::report::FindingKind;
 use crate::archive::{ARCHIVES_DIR, ArchiveLostEvent, archive_path, is_archive};
 use crate::error::{IoError, OpenError};
 use crate::journal::{Event, SavedEvent};
-use crate::layout::STAGED_PREFIX;
+use crate::layout::{CheckpointName, STAGED_PREFIX};
 
 impl Check<'_> {
     pub(super) fn archives(&mut self, depth: Depth) -> Result<(), OpenError> {
@@ -34,8 +35,7 @@ impl Check<'_> {
                 if name.starts_with(STAGED_PREFIX) {
                     self.leftover(&path, "was never finished")?;
                 } else if is_archive(&name) && !held.contains_key(&name) {
-                    // What it holds is still there: checkpoints are removed only after their archive is journalled.
-                    self.leftover(&path, "the journal does not know it")?;
+                    self.unknown_archive(&name, &path)?;
                 }
             }
         }
@@ -47,11 +47,45 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// An archive that the journal does not know. Checkpoints are removed only after their archive is journalled, so what it holds
+    /// is still there, unless the journal has lost that event.
+    fn unknown_archive(&mut self, name: &str, path: &Path) -> Result<(), OpenError> {
+        let problem = "the journal does not know it";
+        let on_disk = self.on_disk()?;
+        let elsewhere = self
+            .verify
+            .archived(path)
+            .is_some_and(|members| members.iter().all(|member| on_disk.contains(member)));
+        if elsewhere {
+            return self.leftover(path, problem);
+        }
+        let problem = format!("{problem}, and what it holds may be nowhere else");
+        let subject = format!("{ARCHIVES_DIR}/{name}");
+        self.found(FindingKind::UnknownArchive, subject, problem, "it stays")?;
+        Ok(())
+    }
+
+    /// What an archive does not give back, read once.
+    fn lost_in(
+        &mut self,
+        archive: &str,
+        path: &Path,
+        members: &[SavedEvent],
+    ) -> Result<Vec<(CheckpointName, String)>, OpenError> {
+        if let Some(lost) = self.facts.archives.get(archive) {
+            return Ok(lost.clone());
+        }
+        let lost = self.verify.archive(path, members);
+        let lost = lost.map_err(OpenError::unread(path))?;
+        self.facts.archives.insert(archive.to_owned(), lost.clone());
+        Ok(lost)
+    }
+
     fn archive(&mut self, archive: &str, members: &[SavedEvent]) -> Result<(), OpenError> {
         let Some(path) = archive_path(&self.run, archive) else {
             return Ok(());
         };
-        let lost = self.verify.archive(&path, members);
+        let lost = self.lost_in(archive, &path, members)?;
         let Some((first, problem)) = lost.first() else {
             return Ok(());
         };

@@ -3,20 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::recall::Known;
 use super::report::{FindingKind, FsckReport};
-use super::{Depth, Verified, Verifier};
+use super::{Depth, Testimony, Verified, Verifier, VerifyError};
 use crate::error::{IoError, JournalError, OpenError};
-use crate::fs::{SharedFileSystem, sync_dir};
-use crate::journal::{Event, PrunedEvent, RepairedEvent, SavedEvent};
-use crate::layout::{CHECKPOINTS_DIR, CheckpointName, DAMAGED_SUFFIX, JOURNAL_FILE, STAGED_PREFIX};
+use crate::fs::{SharedFileSystem, Stat, sync_dir};
+use crate::journal::{Entry, Event, PrunedEvent, RepairedEvent, SavedEvent};
+use crate::layout::{CHECKPOINTS_DIR, CheckpointName, JOURNAL_FILE, OUTCOMES_DIR, STAGED_PREFIX};
 use crate::reader::RunReader;
 use crate::refs;
+use crate::regular::FileKind;
 use crate::state::RunState;
 use crate::writer::RunWriter;
 
 /// Examines without touching anything.
 pub(super) fn examine(
-    fs: &SharedFileSystem,
     reader: &RunReader,
     verify: &dyn Verifier,
     report: &mut FsckReport,
@@ -45,15 +46,24 @@ pub(super) fn examine(
         );
     }
     let state = RunState::from_entries(&journal.entries);
-    let mut check = Check {
-        fs: SharedFileSystem::clone(fs),
-        run: reader.path().to_owned(),
-        hand: Hand::Examine(Box::new(state)),
-        verify,
-        results: BTreeMap::new(),
-        report,
-    };
-    check.run(Depth::All)
+    let hand = Hand::Examine(Box::new(state));
+    let (fs, run) = (reader.file_system(), reader.path());
+    Check::new(fs, run, hand, verify, report).run(Depth::All)
+}
+
+/// Goes through a repair without touching anything, so that all it reads has been read before it begins.
+pub(super) fn rehearse(
+    fs: &SharedFileSystem,
+    run: &Path,
+    state: RunState,
+    depth: Depth,
+    verify: &dyn Verifier,
+) -> Result<Facts, OpenError> {
+    let mut report = FsckReport::default();
+    let hand = Hand::Rehearse(Box::new(state));
+    let mut check = Check::new(fs, run, hand, verify, &mut report);
+    check.run(depth)?;
+    Ok(check.facts)
 }
 
 /// Examines and mends.
@@ -61,60 +71,97 @@ pub(super) fn mend(
     writer: &mut RunWriter,
     depth: Depth,
     verify: &dyn Verifier,
+    facts: Facts,
     report: &mut FsckReport,
 ) -> Result<(), OpenError> {
-    let mut check = Check {
-        fs: SharedFileSystem::clone(&writer.fs),
-        run: writer.path.clone(),
-        hand: Hand::Mend(writer),
-        verify,
-        results: BTreeMap::new(),
-        report,
-    };
+    let (fs, run) = (SharedFileSystem::clone(&writer.fs), writer.path.clone());
+    let mut check = Check::new(&fs, &run, Hand::Mend(writer), verify, report);
+    check.facts = facts;
     check.run(depth)
 }
 
 pub(super) enum Hand<'a> {
+    /// Findings are reported.
     Examine(Box<RunState>),
+    /// What mending would journal is applied to the state, and nothing is written.
+    Rehearse(Box<RunState>),
     Mend(&'a mut RunWriter),
 }
+
+/// What reading gave, so that nothing is read twice.
+#[derive(Default)]
+pub(super) struct Facts {
+    pub(super) files: BTreeMap<PathBuf, Verdict>,
+    testimonies: BTreeMap<PathBuf, Testimony>,
+    pub(super) archives: BTreeMap<String, Vec<(CheckpointName, String)>>,
+}
+
+/// A checkpoint that has, or would have, a file of its own again.
+pub(super) struct Restored {
+    pub(super) verified: Verified,
+    /// Where the same bytes were found.
+    pub(super) from: PathBuf,
+}
+
+/// What a file holds, or why it is damaged.
+pub(super) type Verdict = Result<Verified, String>;
 
 pub(super) struct Check<'a> {
     pub(super) fs: SharedFileSystem,
     pub(super) run: PathBuf,
     pub(super) hand: Hand<'a>,
     pub(super) verify: &'a dyn Verifier,
-    // What reading each checkpoint gave, so that none is read twice.
-    results: BTreeMap<CheckpointName, Result<Verified, String>>,
+    pub(super) facts: Facts,
+    // Checkpoints that have, or would have, their file back.
+    pub(super) restored: BTreeMap<CheckpointName, Restored>,
     pub(super) report: &'a mut FsckReport,
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
+    fn new(
+        fs: &SharedFileSystem,
+        run: &Path,
+        hand: Hand<'a>,
+        verify: &'a dyn Verifier,
+        report: &'a mut FsckReport,
+    ) -> Self {
+        Self {
+            fs: SharedFileSystem::clone(fs),
+            run: run.to_owned(),
+            hand,
+            verify,
+            facts: Facts::default(),
+            restored: BTreeMap::new(),
+            report,
+        }
+    }
+
     fn run(&mut self, depth: Depth) -> Result<(), OpenError> {
+        let before = Known::of(self.state());
+        self.directory()?;
         self.leftovers()?;
+        self.half_pruned()?;
+        self.take_back()?;
         let on_disk = self.on_disk()?;
-        self.half_pruned(&on_disk)?;
         self.missing(&on_disk)?;
-        self.orphans(&on_disk)?;
+        self.strays()?;
+        self.orphans()?;
         self.damaged(depth)?;
         self.archives(depth)?;
+        self.recall(&before)?;
         self.unfinished_promotions()?;
         for reference in self.state().ref_names() {
             self.reference(&reference)?;
         }
-        let mut verified: Vec<_> = self
-            .results
-            .iter()
-            .filter(|(_, result)| result.is_ok())
-            .map(|(name, _)| name.clone())
-            .collect();
-        self.report.verified.append(&mut verified);
+        self.lost_bests(&before)?;
+        let verified: BTreeSet<CheckpointName> = self.sound().into_keys().collect();
+        self.report.verified.extend(verified);
         Ok(())
     }
 
     pub(super) fn state(&self) -> &RunState {
         match &self.hand {
-            Hand::Examine(state) => state,
+            Hand::Examine(state) | Hand::Rehearse(state) => state,
             Hand::Mend(writer) => &writer.state,
         }
     }
@@ -145,30 +192,101 @@ impl Check<'_> {
     }
 
     pub(super) fn append(&mut self, event: Event) -> Result<(), OpenError> {
-        if let Hand::Mend(writer) = &mut self.hand {
-            writer.append(event)?;
+        match &mut self.hand {
+            Hand::Examine(_) => {}
+            Hand::Rehearse(state) => state.apply(&Entry {
+                seq: 0,
+                time_ms: 0,
+                event,
+            }),
+            Hand::Mend(writer) => {
+                writer.append(event)?;
+            }
         }
         Ok(())
     }
 
-    pub(super) fn verified(&mut self, name: &CheckpointName) -> Result<Verified, String> {
-        if let Some(result) = self.results.get(name) {
-            return result.clone();
+    /// Whether the file of a checkpoint, which is there, is whole.
+    pub(super) fn verified(&mut self, name: &CheckpointName) -> Result<Verdict, OpenError> {
+        match self.restored.get(name) {
+            Some(restored) => Ok(Ok(restored.verified.clone())),
+            None => {
+                let verdict = self.verdict(&name.path(&self.run))?;
+                Ok(verdict.and_then(|verified| consistent(name, verified)))
+            }
         }
-        let result = self
-            .verify
-            .checkpoint(&name.path(&self.run))
-            .map_err(|error| with_causes(&*error))
-            .and_then(|verified| consistent(name, verified));
-        self.results.insert(name.clone(), result.clone());
-        result
+    }
+
+    /// The checkpoints that are whole.
+    pub(super) fn sound(&self) -> BTreeMap<CheckpointName, Verified> {
+        let read = self.facts.files.iter().filter_map(|(path, verdict)| {
+            let name: CheckpointName = path.file_name()?.to_str()?.parse().ok()?;
+            let verified = consistent(&name, verdict.clone().ok()?).ok()?;
+            Some((name, verified))
+        });
+        let restored = self.restored.iter();
+        let restored = restored.map(|(name, it)| (name.clone(), it.verified.clone()));
+        read.chain(restored).collect()
+    }
+
+    /// What the file of a checkpoint that is whole says about the run, read once.
+    pub(super) fn testimony(&mut self, name: &CheckpointName) -> Result<Testimony, OpenError> {
+        let path = match self.restored.get(name) {
+            Some(restored) => restored.from.clone(),
+            None => name.path(&self.run),
+        };
+        if let Some(testimony) = self.facts.testimonies.get(&path) {
+            return Ok(testimony.clone());
+        }
+        let testimony = self.verify.testimony(&path);
+        let testimony = testimony.map_err(OpenError::unread(&path))?;
+        self.facts.testimonies.insert(path, testimony.clone());
+        Ok(testimony)
+    }
+
+    /// Whether the file of a checkpoint is there and whole.
+    pub(super) fn is_sound(&mut self, name: &CheckpointName) -> Result<bool, OpenError> {
+        let path = name.path(&self.run);
+        if !self.restored.contains_key(name) && self.stat(&path)?.is_none() {
+            return Ok(false);
+        }
+        Ok(self.verified(name)?.is_ok())
+    }
+
+    /// What a file holds that is there. That it cannot be read says nothing about what it holds.
+    pub(super) fn verdict(&mut self, path: &Path) -> Result<Verdict, OpenError> {
+        if let Some(verdict) = self.facts.files.get(path) {
+            return Ok(verdict.clone());
+        }
+        let kind = self.stat(path)?.map(|stat| stat.kind);
+        let verdict = match kind.map_or(Ok(()), FileKind::require_file) {
+            Err(other) => Err(other.to_string()),
+            Ok(()) => match self.verify.checkpoint(path) {
+                Ok(verified) => Ok(verified),
+                Err(VerifyError::Damaged(error)) => Err(with_causes(&*error)),
+                Err(VerifyError::Unread(source)) => {
+                    return Err(OpenError::unread(path)(source));
+                }
+            },
+        };
+        self.facts.files.insert(path.to_owned(), verdict.clone());
+        Ok(verdict)
+    }
+
+    pub(super) fn stat(&self, path: &Path) -> Result<Option<Stat>, IoError> {
+        self.fs.stat(path).map_err(IoError::at("examine", path))
     }
 
     fn leftovers(&mut self) -> Result<(), OpenError> {
         if self.report.active_writer.is_some() {
             return Ok(());
         }
-        for directory in [self.run.clone(), self.run.join(CHECKPOINTS_DIR)] {
+        // With the dot, since the run itself may lie behind a link.
+        for directory in [".", CHECKPOINTS_DIR, OUTCOMES_DIR] {
+            let directory = self.run.join(directory);
+            if self.stat(&directory)?.is_none() && directory.ends_with(OUTCOMES_DIR) {
+                continue;
+            }
             for name in self.list(&directory)? {
                 if !name.starts_with(STAGED_PREFIX) {
                     continue;
@@ -195,19 +313,43 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Without its directory a run has no checkpoints, and can take none.
+    fn directory(&mut self) -> Result<(), OpenError> {
+        let path = self.run.join(CHECKPOINTS_DIR);
+        let stat = self.fs.stat(&path).map_err(IoError::at("examine", &path))?;
+        if stat.is_none()
+            && self.found(
+                FindingKind::MissingDirectory,
+                CHECKPOINTS_DIR,
+                "is missing",
+                "made anew",
+            )?
+        {
+            self.fs
+                .create_dir(&path)
+                .map_err(IoError::at("create", &path))?;
+            sync_dir(&*self.fs, &self.run)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn list(&self, directory: &Path) -> Result<Vec<String>, IoError> {
+        let stat = self.fs.stat(directory);
+        if stat.map_err(IoError::at("examine", directory))?.is_none() {
+            return Ok(Vec::new());
+        }
         self.fs
             .list(directory)
             .map_err(IoError::at("list", directory))
     }
 
-    fn on_disk(&self) -> Result<BTreeSet<CheckpointName>, IoError> {
+    pub(super) fn on_disk(&self) -> Result<BTreeSet<CheckpointName>, IoError> {
         let names = self.list(&self.run.join(CHECKPOINTS_DIR))?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    fn half_pruned(&mut self, on_disk: &BTreeSet<CheckpointName>) -> Result<(), OpenError> {
-        for name in on_disk {
+    fn half_pruned(&mut self) -> Result<(), OpenError> {
+        for name in &self.on_disk()? {
             let pruned = self
                 .state()
                 .checkpoints
@@ -234,7 +376,10 @@ impl Check<'_> {
         let missing: Vec<SavedEvent> = self
             .state()
             .present()
-            .filter(|checkpoint| !on_disk.contains(&checkpoint.saved.checkpoint))
+            .filter(|checkpoint| {
+                let name = &checkpoint.saved.checkpoint;
+                !on_disk.contains(name) && !self.restored.contains_key(name)
+            })
             .map(|checkpoint| checkpoint.saved.clone())
             .collect();
         for saved in missing {
@@ -272,7 +417,10 @@ impl Check<'_> {
             if refs::same_file(&self.fs, &path, &target)? {
                 continue;
             }
-            let Ok(verified) = self.verify.checkpoint(&path) else {
+            if self.stat(&path)?.is_none() {
+                continue;
+            }
+            let Ok(verified) = self.verdict(&path)? else {
                 continue;
             };
             if verified.weights != saved.weights || verified.kind != saved.kind {
@@ -283,22 +431,30 @@ impl Check<'_> {
                 refs::replace_by_link(&self.fs, &path, &target)?;
                 sync_dir(&*self.fs, &self.run.join(CHECKPOINTS_DIR))?;
             }
-            self.results.insert(saved.checkpoint.clone(), Ok(verified));
+            self.restored.insert(
+                saved.checkpoint.clone(),
+                Restored {
+                    verified,
+                    from: path,
+                },
+            );
             return Ok(true);
         }
         Ok(false)
     }
 
-    fn orphans(&mut self, on_disk: &BTreeSet<CheckpointName>) -> Result<(), OpenError> {
+    fn orphans(&mut self) -> Result<(), OpenError> {
         if self.report.active_writer.is_some() {
             // Named, and about to be journalled.
             return Ok(());
         }
-        for name in on_disk {
+        let mut names = self.on_disk()?;
+        names.extend(self.restored.keys().cloned());
+        for name in &names {
             if self.state().checkpoints.contains_key(name) {
                 continue;
             }
-            match self.verified(name) {
+            match self.verified(name)? {
                 Ok(verified) => {
                     self.found(
                         FindingKind::Orphan,
@@ -315,6 +471,7 @@ impl Check<'_> {
                         kind: verified.kind,
                         bytes: stat.map_or(0, |stat| stat.len),
                         weights: verified.weights,
+                        file: verified.file,
                     }))?;
                 }
                 Err(problem) => {
@@ -323,41 +480,6 @@ impl Check<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Renames a checkpoint that does not verify, so that nothing takes it for a good one.
-    fn set_aside(
-        &mut self,
-        kind: FindingKind,
-        name: &CheckpointName,
-        problem: &str,
-    ) -> Result<(), OpenError> {
-        let path = name.path(&self.run);
-        let aside = format!("{name}{DAMAGED_SUFFIX}");
-        let action = format!("kept as {aside}");
-        if self.found(kind, name, problem, &action)? {
-            if self.state().checkpoints.contains_key(name) {
-                self.append(Event::Pruned(PrunedEvent {
-                    checkpoint: name.clone(),
-                    reason: format!("does not verify: {problem}; kept as {aside}"),
-                }))?;
-            }
-            self.rename_aside(&path, &path.with_file_name(&aside))?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn rename_aside(&self, path: &Path, aside: &Path) -> Result<(), IoError> {
-        if refs::same_file(&self.fs, path, aside)? {
-            // Another name of it was set aside already; a rename would leave both.
-            return self
-                .fs
-                .remove_file(path)
-                .map_err(IoError::at("remove", path));
-        }
-        self.fs
-            .rename(path, aside)
-            .map_err(IoError::at("rename", path))
     }
 
     fn damaged(&mut self, depth: Depth) -> Result<(), OpenError> {
@@ -381,7 +503,7 @@ impl Check<'_> {
                 // Reported as missing already.
                 continue;
             }
-            let Err(problem) = self.verified(&saved.checkpoint) else {
+            let Err(problem) = self.verified(&saved.checkpoint)? else {
                 continue;
             };
             if !self.restore_from_ref(&saved, FindingKind::DamagedCheckpoint, &problem)? {
@@ -393,7 +515,7 @@ impl Check<'_> {
 }
 
 /// A file must hold what its name says.
-fn consistent(name: &CheckpointName, verified: Verified) -> Result<Verified, String> {
+pub(super) fn consistent(name: &CheckpointName, verified: Verified) -> Result<Verified, String> {
     if verified.step != name.step()
         || verified.kind != name.kind()
         || verified.weights.short() != name.digest8()

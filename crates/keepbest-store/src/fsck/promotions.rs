@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::check::{Check, Hand, with_causes};
+use super::check::{Check, Hand};
 use super::report::FindingKind;
 use crate::error::{IoError, OpenError, PromoteError};
 use crate::fs::sync_dir;
-use crate::journal::{PromotedEvent, SavedEvent};
-use crate::layout::{DAMAGED_SUFFIX, RefName};
+use crate::journal::{Event, PromotedEvent, SavedEvent};
+use crate::layout::{RefName, free_aside};
 use crate::refs;
 use crate::staged::Committed;
 
@@ -48,7 +48,7 @@ impl Check<'_> {
             .collect();
         let reference = reference.clone();
         for (saved, better) in candidates {
-            if self.verified(&saved.checkpoint).is_err() {
+            if !self.is_sound(&saved.checkpoint)? {
                 continue;
             }
             let problem = match exists {
@@ -78,7 +78,10 @@ impl Check<'_> {
 
     fn complete_last(&mut self) -> Result<(), OpenError> {
         let last_step = self.state().last().map(|last| last.step);
-        if last_step.is_none() && !self.state().lost.contains(&RefName::LAST) {
+        let path = RefName::LAST.path(&self.run);
+        let stat = self.fs.stat(&path).map_err(IoError::at("examine", &path))?;
+        let wanted = stat.is_some() || self.state().lost.contains(&RefName::LAST);
+        if last_step.is_none() && !wanted {
             // This run has no last: it may not want one.
             return Ok(());
         }
@@ -90,7 +93,7 @@ impl Check<'_> {
             .filter(|saved| last_step.is_none_or(|step| saved.step > step))
             .collect();
         for saved in candidates {
-            if self.verified(&saved.checkpoint).is_err() {
+            if !self.is_sound(&saved.checkpoint)? {
                 continue;
             }
             let problem = match last_step {
@@ -117,17 +120,18 @@ impl Check<'_> {
         event: PromotedEvent,
     ) -> Result<(), OpenError> {
         let action = format!("made {}", event.reference);
-        if self.found(
-            FindingKind::UnfinishedPromotion,
-            &saved.checkpoint,
-            problem,
-            &action,
-        )? && let Hand::Mend(writer) = &mut self.hand
+        let kind = FindingKind::UnfinishedPromotion;
+        self.found(kind, &saved.checkpoint, problem, &action)?;
+        let path = event.reference.path(&self.run);
+        let Hand::Mend(writer) = &mut self.hand else {
+            return self.append(Event::Promoted(event));
+        };
         {
             // It verified a moment ago.
             let committed = Committed {
                 name: saved.checkpoint.clone(),
                 bytes: saved.bytes,
+                file: saved.file,
             };
             writer
                 .promote(&committed, event)
@@ -135,6 +139,8 @@ impl Check<'_> {
                     PromoteError::Journal(error) => OpenError::Journal(error),
                     PromoteError::Io(error) => OpenError::Io(error),
                 })?;
+            // It is another file now.
+            self.facts.files.remove(&path);
         }
         Ok(())
     }
@@ -148,11 +154,12 @@ impl Check<'_> {
             .map_err(IoError::at("examine", &path))?
             .is_some();
         let Some(target) = self.state().refs.get(reference).cloned() else {
-            if exists && let Err(error) = self.verify.checkpoint(&path) {
-                let aside = format!("{file}{DAMAGED_SUFFIX}");
-                let action = format!("kept as {aside}");
-                if self.found(FindingKind::DamagedRef, file, with_causes(&*error), &action)? {
-                    self.rename_aside(&path, &self.run.join(aside))?;
+            if exists && let Err(problem) = self.verdict(&path)? {
+                let aside = free_aside(&*self.fs, &path)?;
+                let shown = aside.file_name().unwrap_or_default().to_string_lossy();
+                let action = format!("kept as {shown}");
+                if self.found(FindingKind::DamagedRef, file, problem, &action)? {
+                    self.rename_aside(&path, &aside)?;
                     self.sync_run()?;
                 }
             }
@@ -168,19 +175,19 @@ impl Check<'_> {
         if !original_exists || refs::same_file(&self.fs, &original, &path)? {
             return Ok(());
         }
-        if self.verified(&target.checkpoint).is_err() {
+        if self.verified(&target.checkpoint)?.is_err() {
             // Without repair, a target that is damaged has been reported.
             return Ok(());
         }
         let (kind, problem) = if exists {
-            match self.verify.checkpoint(&path) {
+            match self.verdict(&path)? {
                 // A copy, where there are no links.
                 Ok(_) if self.same_bytes(&original, &path)? => return Ok(()),
                 Ok(_) => (
                     FindingKind::WrongRef,
                     format!("is not {}", target.checkpoint),
                 ),
-                Err(error) => (FindingKind::DamagedRef, with_causes(&*error)),
+                Err(problem) => (FindingKind::DamagedRef, problem),
             }
         } else {
             (FindingKind::MissingRef, "is missing".to_owned())

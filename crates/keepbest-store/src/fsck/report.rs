@@ -32,6 +32,12 @@ impl FsckReport {
         self.findings.iter().all(|finding| finding.action.is_some())
     }
 
+    /// The bests that were lost: what is best now is not as good.
+    pub fn lost_bests(&self) -> impl Iterator<Item = &Finding> {
+        let lost = |finding: &&Finding| finding.kind == FindingKind::LostBest;
+        self.findings.iter().filter(lost)
+    }
+
     pub(crate) fn add(
         &mut self,
         kind: FindingKind,
@@ -88,12 +94,20 @@ pub enum FindingKind {
     HalfPruned,
     /// A checkpoint that the journal does not know.
     Orphan,
+    /// A checkpoint that was set aside verifies after all.
+    SetAside,
     /// A checkpoint that should be there is not.
     MissingCheckpoint,
     /// A checkpoint does not verify.
     DamagedCheckpoint,
     /// An archive is gone, or does not give back what the journal says it holds.
     DamagedArchive,
+    /// An archive that the journal does not know holds what is nowhere else.
+    UnknownArchive,
+    /// The directory of the checkpoints is missing.
+    MissingDirectory,
+    /// The journal knows less than the files do: it was cut short.
+    ShortenedJournal,
     /// A ref is missing.
     MissingRef,
     /// A ref is not what the journal says.
@@ -104,4 +118,6 @@ pub enum FindingKind {
     UnfinishedPromotion,
     /// Nothing that verifies could take the place of best or last.
     NothingLeft,
+    /// What was best is lost, and what is best now is worse, or nothing.
+    LostBest,
 }

@@ -1,6 +1,6 @@
 //! What is written to the journal.
 
-use keepbest_core::{EvaluationRecord, Objective, Score, WeightsDigest};
+use keepbest_core::{EvaluationRecord, FileDigest, Objective, Score, WeightsDigest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -108,6 +108,9 @@ pub struct SavedEvent {
     pub bytes: u64,
     /// The identity of its weights.
     pub weights: WeightsDigest,
+    /// The identity of the whole file; earlier runs do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileDigest>,
 }
 
 /// [`Event::Promoted`].

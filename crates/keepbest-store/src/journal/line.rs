@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::reader::Entry;
+use crate::layout::RUN_FORMAT;
 
 const OPEN: &str = ",\"check\":\"";
 const CLOSE: &str = "\"}";
@@ -26,8 +27,35 @@ pub(super) fn seal(entry: &Entry) -> Result<String, serde_json::Error> {
     Ok(line)
 }
 
+/// Why a line is no event of this version's.
+#[derive(Debug)]
+pub(super) enum LineError {
+    /// It is not as it was written.
+    Damaged(String),
+    /// It begins a run of a newer format.
+    Newer { format: u64, keepbest: String },
+}
+
 /// Reads a line, given without its newline.
-pub(super) fn open(line: &[u8]) -> Result<Entry, String> {
+pub(super) fn open(line: &[u8]) -> Result<Entry, LineError> {
+    let value = sealed(line).map_err(LineError::Damaged)?;
+    // Before its other fields, which may be others there.
+    if let ("started", Some(format)) = (
+        value["event"].as_str().unwrap_or_default(),
+        value["format"].as_u64(),
+    ) && format > RUN_FORMAT.into()
+    {
+        let keepbest = value["keepbest"].as_str().unwrap_or("a later one");
+        return Err(LineError::Newer {
+            format,
+            keepbest: format!("keepbest {keepbest}"),
+        });
+    }
+    Entry::from_value(value).map_err(|error| LineError::Damaged(error.to_string()))
+}
+
+/// The JSON of a line whose checksum is right.
+fn sealed(line: &[u8]) -> Result<Value, String> {
     let body_len = line
         .len()
         .checked_sub(SEAL)
@@ -40,8 +68,7 @@ pub(super) fn open(line: &[u8]) -> Result<Entry, String> {
     if recorded != check(body).as_bytes() {
         return Err("its checksum does not match".to_owned());
     }
-    let value: Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    Entry::from_value(value).map_err(|error| error.to_string())
+    serde_json::from_slice(line).map_err(|error| error.to_string())
 }
 
 /// Whether a whole line, without its newline, is followed by more than the one byte in the newline's place.

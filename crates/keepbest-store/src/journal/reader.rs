@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::event::Event;
-use super::line;
+use super::line::{self, LineError};
 use crate::error::JournalError;
+use crate::layout::RUN_FORMAT;
 
 /// One event, with its place and time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -53,7 +54,8 @@ impl Journal {
     /// Reads a journal that is in memory; `path` is what errors call it.
     ///
     /// # Errors
-    /// [`JournalError::Damaged`] when a line before the last is not whole or not at its place.
+    /// [`JournalError::Damaged`] when a line before the last is not whole or not at its place, [`JournalError::Newer`] when the run is
+    /// of a newer format.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, JournalError> {
         parse(path, bytes)
     }
@@ -82,7 +84,7 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Journal, JournalError> 
         let newline = rest.iter().position(|&byte| byte == b'\n');
         let opened = match newline {
             Some(end) => line::open(&rest[..end]),
-            None => Err("it has no newline".to_owned()),
+            None => Err(LineError::Damaged("it has no newline".to_owned())),
         };
         let problem = match opened {
             Ok(entry) => {
@@ -99,7 +101,10 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Journal, JournalError> 
                     problem: format!("its seq is {}, expected {expected}", entry.seq),
                 });
             }
-            Err(problem) => problem,
+            Err(LineError::Damaged(problem)) => problem,
+            Err(LineError::Newer { format, keepbest }) => {
+                return Err(newer(path, format, keepbest));
+            }
         };
         if newline.is_some_and(|end| end + 1 < rest.len()) {
             return Err(JournalError::Damaged {
@@ -129,15 +134,30 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Journal, JournalError> 
 
 /// Reads what can be read of a damaged journal: the events of every line that is whole, in file order, and the numbers of the
 /// lines that are not.
-pub(crate) fn parse_salvaging(bytes: &[u8]) -> (Vec<Entry>, Vec<usize>) {
+pub(crate) fn parse_salvaging(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(Vec<Entry>, Vec<usize>), JournalError> {
     let mut entries = Vec::new();
     let mut lost = Vec::new();
     let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     for (index, text) in body.split(|&byte| byte == b'\n').enumerate() {
         match line::open(text) {
             Ok(entry) => entries.push(entry),
-            Err(_) => lost.push(index + 1),
+            Err(LineError::Damaged(_)) => lost.push(index + 1),
+            Err(LineError::Newer { format, keepbest }) => {
+                return Err(newer(path, format, keepbest));
+            }
         }
     }
-    (entries, lost)
+    Ok((entries, lost))
+}
+
+fn newer(path: &Path, format: u64, keepbest: String) -> JournalError {
+    JournalError::Newer {
+        path: path.to_owned(),
+        format,
+        known: RUN_FORMAT,
+        keepbest,
+    }
 }

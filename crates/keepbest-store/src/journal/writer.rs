@@ -9,6 +9,7 @@ use super::line;
 use super::reader::{Entry, Journal, parse};
 use crate::error::{IoError, JournalError};
 use crate::fs::{SharedFileSystem, WritableFile, sync_dir};
+use crate::layout::free_aside;
 use crate::lock::now_ms;
 use crate::staged::{Staged, parent};
 
@@ -74,6 +75,68 @@ impl JournalWriter {
         Ok((writer, journal))
     }
 
+    /// How many events are durable.
+    pub(crate) fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Brings the journal back to its name when it was removed, or something else was put in its place. Returns what was found and
+    /// what was done.
+    pub(crate) fn restore(&mut self) -> Result<Option<(String, String)>, JournalError> {
+        let Handle::Open(file) = &mut self.file else {
+            return Ok(None);
+        };
+        let named = self
+            .fs
+            .stat(&self.path)
+            .map_err(IoError::at("examine", &self.path))?;
+        let own = file.stat().map_err(IoError::at("examine", &self.path))?;
+        if named.is_some_and(|named| named.identity == own.identity) {
+            return Ok(None);
+        }
+        let bytes = file
+            .read_all()
+            .map_err(IoError::at("read what was", &self.path))?;
+        let durable = self.durable(&bytes)?;
+        let told = match named {
+            None => ("was removed".to_owned(), "written anew".to_owned()),
+            Some(_) => {
+                let aside = free_aside(&*self.fs, &self.path)?;
+                self.fs
+                    .rename(&self.path, &aside)
+                    .map_err(IoError::at("rename", &self.path))?;
+                let aside = aside.file_name().unwrap_or_default().to_string_lossy();
+                (
+                    "was replaced by another file".to_owned(),
+                    format!("written anew, the other is kept as {aside}"),
+                )
+            }
+        };
+        replace(&self.fs, &self.path, durable)?;
+        self.reopen()?;
+        Ok(Some(told))
+    }
+
+    /// The part of the journal's bytes that was synced: proves that the system still has it.
+    fn durable<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], JournalError> {
+        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
+        let durable = bytes.get(..len).ok_or_else(|| abandoned(&self.path))?;
+        let journal = parse(&self.path, durable)?;
+        match journal.torn.is_none() && journal.entries.len() as u64 == self.events {
+            true => Ok(durable),
+            false => Err(abandoned(&self.path).into()),
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), JournalError> {
+        let file = self
+            .fs
+            .open_append(&self.path)
+            .map_err(IoError::at("open", &self.path))?;
+        self.file = Handle::Open(file);
+        Ok(())
+    }
+
     /// Appends one event and syncs it.
     pub(crate) fn append(&mut self, event: Event) -> Result<Entry, JournalError> {
         let entry = Entry {
@@ -113,20 +176,8 @@ impl JournalWriter {
             .fs
             .read(&self.path)
             .map_err(IoError::at("read", &self.path))?;
-        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
-        let durable = bytes.get(..len).ok_or_else(|| abandoned(&self.path))?;
-        // Proves that the system still has what was synced.
-        let journal = parse(&self.path, durable)?;
-        if journal.torn.is_some() || journal.entries.len() as u64 != self.events {
-            return Err(abandoned(&self.path).into());
-        }
-        replace(&self.fs, &self.path, durable)?;
-        let file = self
-            .fs
-            .open_append(&self.path)
-            .map_err(IoError::at("open", &self.path))?;
-        self.file = Handle::Open(file);
-        Ok(())
+        replace(&self.fs, &self.path, self.durable(&bytes)?)?;
+        self.reopen()
     }
 }
 

@@ -16,7 +16,9 @@ use crate::support::{
 fn a_dropped_file_leaves_nothing() {
     let fixture = Fixture::new();
     let writer = fixture.create();
-    let name = writer.free_name(10, &digest(10), CheckpointKind::Full);
+    let name = writer
+        .free_name(10, &digest(10), CheckpointKind::Full)
+        .unwrap();
     let staged = writer.stage(name, 3).unwrap();
     assert_eq!(names(&fixture.run().join("checkpoints")).len(), 1);
     drop(staged);
@@ -27,7 +29,9 @@ fn a_dropped_file_leaves_nothing() {
 fn what_does_not_read_back_is_removed() {
     let fixture = Fixture::new();
     let writer = fixture.create();
-    let name = writer.free_name(10, &digest(10), CheckpointKind::Full);
+    let name = writer
+        .free_name(10, &digest(10), CheckpointKind::Full)
+        .unwrap();
     let staged = writer.stage(name.clone(), 3).unwrap();
     let error = staged
         .commit(put("not what it should be\n"), verify_staged)
@@ -36,7 +40,9 @@ fn what_does_not_read_back_is_removed() {
     assert!(names(&fixture.run().join("checkpoints")).is_empty());
     // The name is free again.
     assert_eq!(
-        writer.free_name(10, &digest(10), CheckpointKind::Full),
+        writer
+            .free_name(10, &digest(10), CheckpointKind::Full)
+            .unwrap(),
         name
     );
 }
@@ -46,7 +52,9 @@ fn what_was_not_written_to_its_end_is_removed() {
     let fixture = Fixture::new();
     let writer = fixture.create();
     let attempt = |write: fn(&mut dyn Write) -> Result<(), CommitError>| {
-        let name = writer.free_name(10, &digest(10), CheckpointKind::Full);
+        let name = writer
+            .free_name(10, &digest(10), CheckpointKind::Full)
+            .unwrap();
         let staged = writer.stage(name, 3).unwrap();
         // The reader waits for bytes that never come.
         let waits = |mut file: ReadBack| -> Result<(), BoxError> {

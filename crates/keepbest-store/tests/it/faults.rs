@@ -28,7 +28,7 @@ fn io_error(kind: rustix::io::Errno) -> io::Error {
 /// One save and promotion, stopping at the first error as a caller would.
 fn try_best(writer: &mut RunWriter, step: u64) -> Result<(), Box<dyn std::error::Error>> {
     let text = content(step);
-    let name = writer.free_name(step, &digest(step), CheckpointKind::Full);
+    let name = writer.free_name(step, &digest(step), CheckpointKind::Full)?;
     let staged = writer.stage(name, text.len() as u64)?;
     let (committed, _) = staged.commit(put(&text), verify_staged)?;
     writer.record_saved(&committed, step, step / 10, digest(step))?;
@@ -175,7 +175,7 @@ fn write_without_check(
     writer: &mut RunWriter,
     step: u64,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let name = writer.free_name(step, &digest(step), CheckpointKind::Full);
+    let name = writer.free_name(step, &digest(step), CheckpointKind::Full)?;
     let target = writer.path().to_owned();
     let staged = match writer.stage(name, 0) {
         Ok(staged) => staged,

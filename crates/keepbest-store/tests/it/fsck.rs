@@ -160,9 +160,13 @@ fn an_orphan_that_is_better_becomes_best_and_another_is_set_aside() {
     best(&mut writer, 10, 0.5);
     evaluate(&mut writer, 20, 0.6);
     // Named, then killed before the journal knew.
-    let name = writer.free_name(20, &digest(20), keepbest_store::CheckpointKind::Full);
+    let name = writer
+        .free_name(20, &digest(20), keepbest_store::CheckpointKind::Full)
+        .unwrap();
     std::fs::write(name.path(&fixture.run()), content(20)).unwrap();
-    let torn = writer.free_name(30, &digest(30), keepbest_store::CheckpointKind::Full);
+    let torn = writer
+        .free_name(30, &digest(30), keepbest_store::CheckpointKind::Full)
+        .unwrap();
     std::fs::write(torn.path(&fixture.run()), "torn").unwrap();
     drop(writer);
     let report = mend(&fixture);
@@ -227,7 +231,9 @@ fn an_examination_beside_a_writer_does_not_take_its_work_for_damage() {
     let fixture = Fixture::new();
     let mut writer = fixture.create();
     best(&mut writer, 10, 0.5);
-    let name = writer.free_name(20, &digest(20), keepbest_store::CheckpointKind::Full);
+    let name = writer
+        .free_name(20, &digest(20), keepbest_store::CheckpointKind::Full)
+        .unwrap();
     let staged = writer.stage(name, 0).unwrap();
     let report = fsck(&fixture.run(), false, &Contents).unwrap();
     assert!(report.is_clean(), "{:?}", report.findings);

@@ -28,6 +28,25 @@ fn the_second_writer_is_told_who_the_first_is() {
 }
 
 #[test]
+fn a_lock_that_is_deleted_lets_no_second_writer_in() {
+    let fixture = Fixture::new();
+    let writer = fixture.create();
+    std::fs::remove_file(fixture.run().join("lock")).unwrap();
+    for _ in 0..2 {
+        // The second attempt finds the file that the first one made.
+        let error = RunWriter::open(fixture.run()).unwrap_err();
+        assert!(
+            matches!(error, OpenError::Lock(LockError::Held { .. })),
+            "{error:?}"
+        );
+        assert!(active_writer(&fixture.run()).unwrap().is_some());
+    }
+    drop(writer);
+    assert_eq!(active_writer(&fixture.run()).unwrap(), None);
+    RunWriter::open(fixture.run()).unwrap();
+}
+
+#[test]
 fn readers_need_no_lock() {
     let fixture = Fixture::new();
     let mut writer = fixture.create();

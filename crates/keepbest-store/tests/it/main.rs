@@ -5,6 +5,8 @@ mod faults;
 mod fsck;
 mod in_use;
 mod journal;
+mod kinds;
+mod lasting;
 mod lock;
 mod runs;
 mod support;

@@ -7,7 +7,7 @@ use keepbest_core::{EvaluationRecord, Metrics, Objective, Score, WeightsDigest};
 use keepbest_store::{
     BoxError, CheckpointKind, CheckpointName, CommitError, Committed, Event, IoError,
     PromotedEvent, ReadBack, RefName, RunDir, RunWriter, SavedEvent, StartedEvent, Verified,
-    Verifier,
+    Verifier, VerifyError,
 };
 use tempfile::TempDir;
 
@@ -19,6 +19,17 @@ impl Fixture {
     pub fn new() -> Self {
         Self {
             parent: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// In memory where there is such a place, for runs by the hundred.
+    pub fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        match memory.is_dir() {
+            true => Self {
+                parent: tempfile::tempdir_in(memory).unwrap(),
+            },
+            false => Self::new(),
         }
     }
 
@@ -94,6 +105,7 @@ pub fn verify(path: &Path) -> Result<Verified, BoxError> {
         epoch: step / 10,
         kind: CheckpointKind::Full,
         weights: digest(step),
+        file: None,
     })
 }
 
@@ -101,18 +113,27 @@ pub fn verify(path: &Path) -> Result<Verified, BoxError> {
 pub struct Contents;
 
 impl Verifier for Contents {
-    fn checkpoint(&self, path: &Path) -> Result<Verified, BoxError> {
-        verify(path)
+    fn checkpoint(&self, path: &Path) -> Result<Verified, VerifyError> {
+        verify(path).map_err(|error| match error.is::<std::io::Error>() {
+            true => VerifyError::Unread(error),
+            false => VerifyError::Damaged(error),
+        })
     }
 
-    fn archive(&self, _: &Path, members: &[SavedEvent]) -> Vec<(CheckpointName, String)> {
+    fn archive(
+        &self,
+        _: &Path,
+        members: &[SavedEvent],
+    ) -> Result<Vec<(CheckpointName, String)>, BoxError> {
         assert!(members.is_empty(), "these runs have no archives");
-        Vec::new()
+        Ok(Vec::new())
     }
 }
 
 pub fn save(writer: &mut RunWriter, step: u64) -> Committed {
-    let name = writer.free_name(step, &digest(step), CheckpointKind::Full);
+    let name = writer
+        .free_name(step, &digest(step), CheckpointKind::Full)
+        .unwrap();
     let text = content(step);
     let staged = writer.stage(name, text.len() as u64).unwrap();
     let (committed, _) = staged.commit(put(&text), verify_staged).unwrap();

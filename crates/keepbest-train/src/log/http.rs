@@ -1,16 +1,20 @@
 //! As much of HTTP as a tracking server on one's own network needs: plain requests, one a connection.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// How long a server may stay silent.
+/// How long a request may take, its answer included; large ones may take longer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes a second that a large request must reach.
+const SLOWEST: u64 = 1 << 20;
+/// Bytes read or written in one call.
+const PIECE: usize = 64 << 10;
 /// The longest answer that is read.
-const LONGEST_ANSWER: u64 = 16 << 20;
+const LONGEST_ANSWER: usize = 16 << 20;
 
 /// `http://host:port/base`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,20 +77,22 @@ impl Url {
         kind: &str,
         body: &[u8],
     ) -> Result<Answer, String> {
+        let deadline = Deadline::after(PATIENCE + time_for(body.len() as u64));
         let place = format!("{}:{}", self.host, self.port);
-        let fail = |error: std::io::Error| format!("{place}: {error}");
+        let fail = |error: io::Error| format!("{place}: {error}");
         // All its addresses are tried, as `localhost` may be two.
         let addresses = place.to_socket_addrs().map_err(fail)?;
         let mut tried = Err(format!("{place} has no address"));
         for address in addresses {
-            tried = TcpStream::connect_timeout(&address, PATIENCE).map_err(fail);
+            tried = deadline
+                .left()
+                .and_then(|left| TcpStream::connect_timeout(&address, left))
+                .map_err(fail);
             if tried.is_ok() {
                 break;
             }
         }
         let mut stream = tried?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(fail)?;
         let base = if self.base.is_empty() {
             String::new()
         } else {
@@ -97,15 +103,84 @@ impl Url {
             "{method} {base}{path} HTTP/1.0\r\nHost: {place}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
-        stream.write_all(head.as_bytes()).map_err(fail)?;
-        stream.write_all(body).map_err(fail)?;
-        let mut answer = Vec::new();
-        stream
-            .take(LONGEST_ANSWER)
-            .read_to_end(&mut answer)
+        deadline
+            .write(&mut stream, head.as_bytes())
+            .and_then(|()| deadline.write(&mut stream, body))
             .map_err(fail)?;
+        let answer = deadline.read(&mut stream).map_err(fail)?;
         parse(answer).ok_or_else(|| format!("{place} does not speak HTTP"))
     }
+}
+
+/// When a request is given up, with its answer: a server that sends a byte a second is as bad as one that is silent.
+struct Deadline {
+    end: Instant,
+    whole: Duration,
+}
+
+impl Deadline {
+    fn after(whole: Duration) -> Self {
+        Self {
+            end: Instant::now() + whole,
+            whole,
+        }
+    }
+
+    /// What is left of the time, more than nothing.
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let seconds = self.whole.as_secs();
+            let message = format!("no whole answer in {seconds} seconds");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+        }
+        Ok(left)
+    }
+
+    /// Where a call ran into its own time limit, the deadline's words say what that means.
+    fn or_late<T>(&self, done: io::Result<T>) -> io::Result<Option<T>> {
+        match done {
+            Ok(done) => Ok(Some(done)),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock
+                | io::ErrorKind::TimedOut
+                | io::ErrorKind::Interrupted => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn write(&self, stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            stream.set_write_timeout(Some(self.left()?))?;
+            let piece = &bytes[..bytes.len().min(PIECE)];
+            match self.or_late(stream.write(piece))? {
+                Some(0) => return Err(io::ErrorKind::WriteZero.into()),
+                written => bytes = &bytes[written.unwrap_or(0)..],
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+        let (mut answer, mut piece) = (Vec::new(), vec![0; PIECE]);
+        loop {
+            stream.set_read_timeout(Some(self.left()?))?;
+            match self.or_late(stream.read(&mut piece))? {
+                Some(0) => return Ok(answer),
+                read => answer.extend_from_slice(&piece[..read.unwrap_or(0)]),
+            }
+            if answer.len() > LONGEST_ANSWER {
+                let message = format!("the answer is longer than {} MiB", LONGEST_ANSWER >> 20);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+        }
+    }
+}
+
+/// The time that so many bytes may take.
+pub(super) fn time_for(bytes: u64) -> Duration {
+    Duration::from_secs(bytes / SLOWEST)
 }
 
 fn parse(mut answer: Vec<u8>) -> Option<Answer> {

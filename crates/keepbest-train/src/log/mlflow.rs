@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use keepbest_keeper::store::{Links, read_regular, replace_unsynced};
 use serde_json::{Value, json};
 
 use super::http::Url;
@@ -74,7 +75,8 @@ impl MlFlow {
             .and_then(|uri| uri.strip_prefix("mlflow-artifacts:/"))
             .map(|path| path.trim_start_matches('/').to_owned());
         let note = json!({"run_id": self.run_id, "artifacts": self.artifacts});
-        std::fs::write(file, note.to_string()).map_err(|error| about_file(file, &error))?;
+        replace_unsynced(file, note.to_string().as_bytes())
+            .map_err(|error| about_file(file, &error.source))?;
         let params: Vec<Value> = about
             .settings
             .iter()
@@ -98,7 +100,7 @@ impl MlFlow {
 impl Logger for MlFlow {
     fn begin(&mut self, about: &About) -> Result<(), String> {
         let file = about.run.join(FILE);
-        let known = std::fs::read(&file).ok();
+        let known = read_regular(&file, Links::Refuse).ok();
         let known = known.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
         if let Some(run_id) = known.as_ref().and_then(|known| known["run_id"].as_str()) {
             self.run_id = run_id.into();

@@ -1,6 +1,7 @@
 //! Other people's tools: what is measured goes to TensorBoard, MLflow, CSV or JSON as well.
 //!
-//! All of it happens on a thread of its own. A logger that fails is told of once, gets nothing more, and stops nothing.
+//! Each has a thread of its own. A logger that fails is told of once, gets nothing more, and stops nothing; one that is slow or
+//! hangs is not waited for, but for a while at the end.
 
 mod http;
 mod mlflow;
@@ -10,9 +11,11 @@ mod tensorboard;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel,
+};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keepbest_core::{EvaluationRecord, History};
 
@@ -103,61 +106,165 @@ trait Logger: Send {
     fn end(&mut self, ended: &Ended) -> Result<(), String>;
 }
 
+#[derive(Clone)]
 enum Message {
-    Evaluated(Box<Logged>),
+    Evaluated(Arc<Logged>),
     Ended(Ended),
 }
 
-/// The loggers of a session, on their thread.
+/// Evaluations that may wait for a logger. One that is further behind gets no more until it has caught up.
+const QUEUE: usize = 64;
+/// How long the end of a finished run waits for a logger that does not come to its end; the time to hand over the best is added.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The same when a run is interrupted: whoever interrupts it may not wait.
+const PATIENCE_INTERRUPTED: Duration = Duration::from_secs(10);
+/// How often it is looked whether to wait on.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The loggers of a session, each on a thread of its own: none can keep training or another waiting.
 #[derive(Default)]
 pub(crate) struct Loggers {
-    sender: Option<Sender<Message>>,
-    thread: Option<JoinHandle<()>>,
-    problems: Option<Receiver<String>>,
+    lanes: Vec<Lane>,
+}
+
+struct Lane {
+    name: String,
+    /// None when it could not be started, or is over.
+    sender: Option<SyncSender<Message>>,
+    problems: Receiver<String>,
+    /// Evaluations that it did not get, not yet told of.
+    missed: usize,
+    /// Problems of the lane itself, in words.
+    own: Vec<String>,
 }
 
 impl Loggers {
     /// Starts them.
     pub fn start(to: &[LogTo], about: About) -> Self {
-        if to.is_empty() {
-            return Self::default();
-        }
-        let loggers = to.iter().map(|to| (to.to_string(), logger(to))).collect();
-        let (sender, messages) = channel();
-        let (told, problems) = channel();
-        let thread = std::thread::Builder::new()
-            .name("keepbest-log".into())
-            .spawn(move || work(loggers, &about, &messages, &told));
-        // Without a thread there is nobody to log, and nobody is waited for.
-        let thread = thread.ok();
+        let lanes = to.iter().map(|to| Lane::start(to, about.clone()));
         Self {
-            sender: thread.is_some().then_some(sender),
-            thread,
-            problems: Some(problems),
+            lanes: lanes.collect(),
         }
     }
 
     /// Hands on an evaluation.
-    pub fn evaluated(&self, logged: Logged) {
-        if let Some(sender) = &self.sender {
-            // The thread ends early only when every logger has failed, which is told.
-            let _ = sender.send(Message::Evaluated(Box::new(logged)));
+    pub fn evaluated(&mut self, logged: Logged) {
+        let logged = Arc::new(logged);
+        for lane in &mut self.lanes {
+            lane.evaluated(&logged);
         }
     }
 
-    /// Hands on the end, and waits until all is logged.
-    pub fn end(&mut self, ended: Ended) {
-        if let Some(sender) = self.sender.take() {
-            let _ = sender.send(Message::Ended(ended));
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+    /// Hands on the end, and waits until all is logged; not for ever, and no longer than `go_on` says.
+    pub fn end(&mut self, ended: &Ended, go_on: &dyn Fn() -> bool) {
+        let patience = if ended.finished {
+            let best = ended.best.as_ref().and_then(|best| best.metadata().ok());
+            PATIENCE + http::time_for(best.map_or(0, |best| best.len()))
+        } else {
+            PATIENCE_INTERRUPTED
+        };
+        let deadline = Instant::now() + patience;
+        for lane in &mut self.lanes {
+            lane.end(ended, deadline, go_on);
         }
     }
 
     /// What went wrong since the last call.
-    pub fn problems(&self) -> Vec<String> {
-        self.problems.iter().flat_map(Receiver::try_iter).collect()
+    pub fn problems(&mut self) -> Vec<String> {
+        let lanes = self.lanes.iter_mut();
+        lanes.flat_map(Lane::problems).collect()
+    }
+}
+
+impl Lane {
+    fn start(to: &LogTo, about: About) -> Self {
+        let name = to.to_string();
+        let logger = logger(to);
+        let (sender, messages) = sync_channel(QUEUE);
+        let (told, problems) = channel();
+        let thread = std::thread::Builder::new()
+            .name("keepbest-log".into())
+            .spawn({
+                let name = name.clone();
+                move || {
+                    if let Err(problem) = work(logger, &about, &messages) {
+                        // Nobody listens any more when it is not waited for.
+                        let _ =
+                            told.send(format!("{name} gets nothing more of this run: {problem}"));
+                    }
+                }
+            });
+        // It is never joined: it may hang for good.
+        let (sender, own) = match thread {
+            Ok(_) => (Some(sender), Vec::new()),
+            Err(error) => (
+                None,
+                vec![format!("{name} gets nothing of this run: {error}")],
+            ),
+        };
+        Self {
+            name,
+            sender,
+            problems,
+            missed: 0,
+            own,
+        }
+    }
+
+    fn evaluated(&mut self, logged: &Arc<Logged>) {
+        let Some(sender) = &self.sender else { return };
+        match sender.try_send(Message::Evaluated(Arc::clone(logged))) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                if self.missed == 0 {
+                    let name = &self.name;
+                    self.own.push(format!(
+                        "{name} falls behind: it does not get every evaluation"
+                    ));
+                }
+                self.missed += 1;
+            }
+            // It has failed, which is told.
+            Err(TrySendError::Disconnected(_)) => self.sender = None,
+        }
+    }
+
+    fn end(&mut self, ended: &Ended, deadline: Instant, go_on: &dyn Fn() -> bool) {
+        let Some(sender) = self.sender.take() else {
+            return;
+        };
+        let waits = || Instant::now() < deadline && (!ended.finished || go_on());
+        let mut message = Message::Ended(ended.clone());
+        while let Err(TrySendError::Full(back)) = sender.try_send(message) {
+            if !waits() {
+                return self.given_up();
+            }
+            message = back;
+            std::thread::sleep(LOOK);
+        }
+        drop(sender);
+        // Its thread ends, and with it the channel.
+        loop {
+            match self.problems.recv_timeout(LOOK) {
+                Ok(problem) => self.own.push(problem),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) if waits() => {}
+                Err(RecvTimeoutError::Timeout) => return self.given_up(),
+            }
+        }
+    }
+
+    fn given_up(&mut self) {
+        let name = &self.name;
+        self.own.push(format!(
+            "{name} is not waited for any longer: it may lack the end of this run"
+        ));
+    }
+
+    fn problems(&mut self) -> Vec<String> {
+        let mut problems = std::mem::take(&mut self.own);
+        problems.extend(self.problems.try_iter());
+        problems
     }
 }
 
@@ -170,36 +277,20 @@ fn logger(to: &LogTo) -> Box<dyn Logger> {
     }
 }
 
+/// Tells a logger all there is to tell, until it fails.
 fn work(
-    loggers: Vec<(String, Box<dyn Logger>)>,
+    mut logger: Box<dyn Logger>,
     about: &About,
     messages: &Receiver<Message>,
-    told: &Sender<String>,
-) {
-    let mut alive = loggers;
-    let mut each = |what: &dyn Fn(&mut dyn Logger) -> Result<(), String>| {
-        alive.retain_mut(|(name, logger)| match what(&mut **logger) {
-            Ok(()) => true,
-            Err(problem) => {
-                // Nobody listens any more when the run has ended with an error.
-                let _ = told.send(format!("{name} gets nothing more of this run: {problem}"));
-                false
-            }
-        });
-        !alive.is_empty()
-    };
-    if !each(&|logger| logger.begin(about)) {
-        return;
-    }
+) -> Result<(), String> {
+    logger.begin(about)?;
     for message in messages {
-        let go_on = match message {
-            Message::Evaluated(logged) => each(&|logger| logger.evaluated(&logged)),
-            Message::Ended(ended) => each(&|logger| logger.end(&ended)),
-        };
-        if !go_on {
-            return;
+        match message {
+            Message::Evaluated(logged) => logger.evaluated(&logged)?,
+            Message::Ended(ended) => return logger.end(&ended),
         }
     }
+    Ok(())
 }
 
 impl fmt::Display for LogTo {

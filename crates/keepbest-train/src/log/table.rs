@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use keepbest_core::History;
-use keepbest_keeper::store::STAGED_PREFIX;
+use keepbest_keeper::store::replace_unsynced;
 use serde_json::json;
 
 use super::{About, Ended, Logged, Logger, about_file};
@@ -42,12 +42,8 @@ impl Logger for Table {
             TableKind::Csv => ("metrics.csv", csv(&logged.history)),
             TableKind::Json => ("metrics.json", json(&logged.history)?),
         };
-        let (staged, path) = (
-            self.run.join(format!("{STAGED_PREFIX}{name}")),
-            self.run.join(name),
-        );
-        std::fs::write(&staged, text).map_err(|error| about_file(&staged, &error))?;
-        std::fs::rename(&staged, &path).map_err(|error| about_file(&path, &error))
+        replace_unsynced(&self.run.join(name), text.as_bytes())
+            .map_err(|error| about_file(&error.path, &error.source))
     }
 
     fn end(&mut self, _: &Ended) -> Result<(), String> {

@@ -2,16 +2,16 @@
 //!
 //! As `tensorflow/core/lib/io/record_writer.h` and `tensorflow/core/util/event.proto` have them; only what scalars need.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
 use std::path::PathBuf;
+
+use keepbest_keeper::store::{FileSystem as _, RealFileSystem, WritableFile};
 
 use super::{About, Ended, Logged, Logger, about_file, now_ms};
 
 /// The event file of a session.
 #[derive(Default)]
 pub(super) struct TensorBoard {
-    file: Option<(PathBuf, File)>,
+    file: Option<(PathBuf, Box<dyn WritableFile>)>,
 }
 
 impl TensorBoard {
@@ -31,7 +31,10 @@ impl Logger for TensorBoard {
         let now = now_ms();
         // TensorBoard reads the files of a folder by name; the usual name's host is left out.
         let path = folder.join(format!("events.out.tfevents.{:010}.keepbest", now / 1000));
-        let file = OpenOptions::new().append(true).create(true).open(&path);
+        if folder.is_symlink() {
+            return Err(format!("{} is a link, not a folder", folder.display()));
+        }
+        let file = RealFileSystem.open_append(&path);
         let file = file.map_err(|error| about_file(&path, &error))?;
         self.file = Some((path, file));
         let mut version = event(now, 0);

@@ -5,7 +5,7 @@ use keepbest_core::{Expression, History, Metrics};
 use crate::costs::{LATENCY, is_timed};
 
 /// What the name of a smoothed metric ends with.
-pub(super) const SUFFIX: &str = "_ema";
+pub(crate) const SUFFIX: &str = "_ema";
 
 /// The exponential moving average of what is monitored: `s = factor * s_before + (1 - factor) * value`, from the first finite
 /// value on. A value that is not finite is left out of it, and its own evaluation is never best.

@@ -3,12 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use keepbest_keeper::store::STAGED_PREFIX;
+use keepbest_keeper::store::{Links, OUTCOMES_DIR, read_regular, replace_unsynced};
 
 use crate::outcomes::Outcomes;
 
-/// The folder of the traces in a run.
-const FOLDER: &str = "outcomes";
 /// How a file begins: the format and its version.
 const MAGIC: &[u8; 8] = b"kbtrace2";
 /// As many traces as a run keeps: those of its latest evaluations, and that of the best.
@@ -208,19 +206,16 @@ impl Trace {
     /// Keeps it in a run, as that of a step, and removes the oldest but the best's where there are too many. Not synced: what a
     /// power failure takes is only missing in comparisons.
     pub(crate) fn keep(&self, run: &Path, step: u64, best: Option<u64>) -> Result<(), TraceError> {
-        let folder = run.join(FOLDER);
+        let folder = run.join(OUTCOMES_DIR);
         let fail = |path: &Path| {
             let path = path.to_owned();
             move |source| TraceError::Io { path, source }
         };
         std::fs::create_dir_all(&folder).map_err(fail(&folder))?;
-        let name = name(step);
-        let (staged, path) = (
-            folder.join(format!("{STAGED_PREFIX}{name}")),
-            folder.join(&name),
-        );
-        std::fs::write(&staged, self.encode()).map_err(fail(&staged))?;
-        std::fs::rename(&staged, &path).map_err(fail(&path))?;
+        replace_unsynced(&path_of(run, step), &self.encode()).map_err(|error| TraceError::Io {
+            path: error.path,
+            source: error.source,
+        })?;
         let mut steps = steps_in(run);
         steps.retain(|kept| Some(*kept) != best);
         let surplus = steps.len().saturating_sub(KEPT);
@@ -237,7 +232,7 @@ impl Trace {
     /// [`TraceError`]: there is none, or it is damaged.
     pub fn read(run: &Path, step: u64) -> Result<Self, TraceError> {
         let path = path_of(run, step);
-        let bytes = std::fs::read(&path).map_err(|source| TraceError::Io {
+        let bytes = read_regular(&path, Links::Refuse).map_err(|source| TraceError::Io {
             path: path.clone(),
             source,
         })?;
@@ -250,12 +245,14 @@ fn name(step: u64) -> String {
 }
 
 fn path_of(run: &Path, step: u64) -> PathBuf {
-    run.join(FOLDER).join(name(step))
+    run.join(OUTCOMES_DIR).join(name(step))
 }
 
 /// The steps that a run has traces of, in order.
 fn steps_in(run: &Path) -> Vec<u64> {
-    let entries = std::fs::read_dir(run.join(FOLDER)).into_iter().flatten();
+    let entries = std::fs::read_dir(run.join(OUTCOMES_DIR))
+        .into_iter()
+        .flatten();
     let mut steps: Vec<u64> = entries
         .filter_map(|entry| {
             let name = entry.ok()?.file_name();

@@ -3,7 +3,7 @@
 mod resampled;
 
 use keepbest_core::classification::{
-    ClassificationOptions, DecisionMetric, Thresholds, Tuned, log_loss_of, tune,
+    ClassificationOptions, DecisionMetric, Thresholds, Tuned, log_loss_of, tune_while,
 };
 use keepbest_core::statistics::{StatisticsError, mcnemar_exact};
 use keepbest_core::{ClassificationAccumulator, ClassificationError, ClassificationReport};
@@ -26,6 +26,9 @@ pub struct Outcomes {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutcomesError {
+    /// Whoever waited said to stop.
+    #[error("interrupted before all intervals were computed")]
+    Interrupted,
     /// There is nothing to resample, or the two models do not pair.
     #[error(transparent)]
     Statistics(#[from] StatisticsError),
@@ -85,8 +88,13 @@ impl Outcomes {
         }
     }
 
-    pub(crate) fn tune(&self, metric: DecisionMetric) -> Result<Tuned, ClassificationError> {
-        tune(self.classes, &self.probabilities, &self.labels, metric)
+    pub(crate) fn tune(
+        &self,
+        metric: DecisionMetric,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Tuned, ClassificationError> {
+        let (probabilities, labels) = (&self.probabilities, &self.labels);
+        tune_while(self.classes, probabilities, labels, metric, go_on)
     }
 
     /// The same images, decided for by other thresholds.

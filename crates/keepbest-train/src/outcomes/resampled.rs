@@ -58,6 +58,18 @@ impl Outcomes {
     /// # Errors
     /// [`OutcomesError::Statistics`] when there are no images.
     pub fn resample(&self, split: &str) -> Result<Resampled, OutcomesError> {
+        self.resample_while(split, &mut || true)
+    }
+
+    /// As [`resample`](Self::resample); `go_on` is asked before each draw.
+    ///
+    /// # Errors
+    /// As [`resample`](Self::resample), and [`OutcomesError::Interrupted`] when it says no.
+    pub fn resample_while(
+        &self,
+        split: &str,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Resampled, OutcomesError> {
         let examples = ClassificationExamples::new(
             self.classes,
             &self.options,
@@ -78,6 +90,9 @@ impl Outcomes {
         };
         let statistics = names.len() + 1 + self.classes;
         let found = bootstrap.replicate(self.len(), statistics, |draw, values| {
+            if !go_on() {
+                return Err(OutcomesError::Interrupted);
+            }
             let report = examples.report(draw)?;
             let (of_metrics, rest) = values.split_at_mut(names.len());
             for (value, (_, found)) in of_metrics.iter_mut().zip(report.metrics("").iter()) {

@@ -85,11 +85,21 @@ impl Closeup {
     ///
     /// # Errors
     /// [`OutcomesError`] when there were no images.
-    pub fn with_intervals(mut self, measured: &Measured) -> Result<Self, OutcomesError> {
-        let resampled = measured
-            .outcomes
-            .as_ref()
-            .map(|outcomes| outcomes.resample(&self.split));
+    pub fn with_intervals(self, measured: &Measured) -> Result<Self, OutcomesError> {
+        self.with_intervals_while(measured, &mut || true)
+    }
+
+    /// As [`with_intervals`](Self::with_intervals); `go_on` is asked all the time.
+    ///
+    /// # Errors
+    /// As [`with_intervals`](Self::with_intervals), and [`OutcomesError::Interrupted`] when it says no.
+    pub fn with_intervals_while(
+        mut self,
+        measured: &Measured,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Self, OutcomesError> {
+        let outcomes = measured.outcomes.as_ref();
+        let resampled = outcomes.map(|outcomes| outcomes.resample_while(&self.split, go_on));
         self.intervals = resampled.transpose()?.map(|of| of.intervals());
         Ok(self)
     }

@@ -11,7 +11,7 @@ mod svg;
 use std::path::Path;
 
 use keepbest_core::{History, Objective, Pareto};
-use keepbest_keeper::store::{Event, RunStatus, STAGED_PREFIX};
+use keepbest_keeper::store::{Event, RunStatus, replace_unsynced};
 use keepbest_keeper::{RunView, fronts};
 
 pub use closeup::{Closeup, Mistake};
@@ -236,15 +236,22 @@ impl Report {
         curves
     }
 
+    /// Whether a page at `path` shows the best closely, and this one would not.
+    #[must_use]
+    pub fn shows_less_than(&self, path: &Path) -> bool {
+        let shows_best = |page: Vec<u8>| {
+            let mark = page::MEASURED.as_bytes();
+            page.windows(mark.len()).any(|part| part == mark)
+        };
+        self.closeups.is_empty() && std::fs::read(path).is_ok_and(shows_best)
+    }
+
     /// Writes the page to `path`: whole, or not at all. It is not synced to disk, since it can be made again at any time.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let staged = path.with_file_name(format!("{STAGED_PREFIX}{name}"));
-        std::fs::write(&staged, self.html())?;
-        std::fs::rename(&staged, path)
+        replace_unsynced(path, self.html().as_bytes()).map_err(|error| error.source)
     }
 }
 

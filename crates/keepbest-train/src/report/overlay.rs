@@ -6,7 +6,7 @@ use keepbest_core::History;
 
 use super::curves::{HEIGHT, STAR, WIDTH, places};
 use super::page::PAGE_STYLE;
-use super::svg::{Axis, STYLE, escape, grid, plot, shorten};
+use super::svg::{Axis, STYLE, escape, escape_lines, grid, plot, shorten};
 
 /// Runs that are told apart by colour and dash; more share them.
 const KINDS: usize = 6;
@@ -113,7 +113,7 @@ pub fn overlay_page(runs: &[Overlaid], metrics: &[String], told: &str) -> String
     let _ = write!(
         out,
         "</div>\n<pre>{}</pre>\n</body>\n</html>\n",
-        escape(told)
+        escape_lines(told)
     );
     out
 }

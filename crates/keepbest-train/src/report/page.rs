@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use keepbest_core::format_value;
 use keepbest_core::statistics::{Interval, wilson};
+use keepbest_data::base64;
 
-use super::svg::{STYLE, escape, shorten};
+use super::svg::{STYLE, escape, escape_lines, shorten};
 use super::{Closeup, Report};
 use crate::overfitting::Overfitting;
 
@@ -41,6 +42,9 @@ const SHOWN: [(&str, &str); 8] = [
     ("ece", "calibration error"),
 ];
 
+/// The heading over what was measured of the best.
+pub(super) const MEASURED: &str = "<h2>The best, measured</h2>\n";
+
 pub(super) fn page(report: &Report) -> String {
     let mut out = String::new();
     let title = escape(&report.name);
@@ -70,7 +74,7 @@ pub(super) fn page(report: &Report) -> String {
         );
     }
     if !report.closeups.is_empty() {
-        out.push_str("<h2>The best, measured</h2>\n");
+        out.push_str(MEASURED);
         metrics(&mut out, &report.closeups);
     }
     for closeup in &report.closeups {
@@ -151,7 +155,11 @@ fn summary(report: &Report) -> Vec<String> {
         let Ok(interval) = wilson(matrix.correct(), matrix.total(), 0.95) else {
             continue;
         };
+        let seen = report.provenance.iter().flat_map(|from| &from.seen_before);
         let kind = match closeup.split.as_str() {
+            "test" if seen.clone().any(|found| found.split == "test") => {
+                "images of which some were seen in training before"
+            }
             "test" => "images that nothing was chosen by",
             "val" => "images that the best was chosen by, which flatters it",
             _ => "images it was trained on",
@@ -188,6 +196,12 @@ fn summary(report: &Report) -> Vec<String> {
     if let Some(found) = Overfitting::of(&report.history) {
         told.push(format!("Signs of overfitting: {}.", found.words()));
     }
+    let from = report.provenance.iter();
+    told.extend(from.flat_map(|from| &from.seen_before).map(|found| {
+        sentence(&format!(
+            "a model that it comes from was {found}: the score on them flatters it"
+        ))
+    }));
     told.extend(report.notes.iter().cloned());
     told
 }
@@ -297,7 +311,7 @@ fn section(out: &mut String, closeup: &Closeup) {
              <figcaption><b>{label}</b><br>taken for {predicted}, {sure:.1}&nbsp;% sure</figcaption></figure>",
             label = escape(&mistake.label),
             source = escape(&mistake.source),
-            png = base64(&mistake.png),
+            png = base64::encode(&mistake.png),
             predicted = escape(&mistake.predicted),
             sure = 100.0 * mistake.probability
         );
@@ -405,7 +419,7 @@ fn provenance(out: &mut String, report: &Report) {
     let _ = writeln!(
         out,
         "<details><summary>Every setting (run.toml)</summary>\n<pre>{}</pre></details>",
-        escape(&report.settings)
+        escape_lines(&report.settings)
     );
 }
 
@@ -444,43 +458,4 @@ fn history(out: &mut String, report: &Report) {
         );
     }
     out.push_str("</tbody></table></div></details>\n");
-}
-
-/// RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let word = group
-            .iter()
-            .chain([0, 0].iter())
-            .take(3)
-            .fold(0u32, |word, byte| word << 8 | u32::from(*byte));
-        for place in 0..4 {
-            if place <= group.len() {
-                let digit = word >> (18 - 6 * place) & 63;
-                text.push(DIGITS[digit as usize].into());
-            } else {
-                text.push('=');
-            }
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        let told =
-            ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|text| base64(text.as_bytes()));
-        assert_eq!(
-            told,
-            [
-                "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"
-            ]
-        );
-    }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use keepbest_core::text::{visible, visible_lines};
+
 /// Colours and fonts of the plots, in the page and in SVG files of their own. The hues are Okabe and Ito's, which people of
 /// every colour vision tell apart; lines differ in dash and marks in shape, too.
 pub(super) const STYLE: &str = "\
@@ -24,8 +26,17 @@ svg.plot{background:var(--ground);font:13px system-ui,-apple-system,'Segoe UI','
 .plot .mark{fill:var(--ground);stroke-width:1.5;stroke-dasharray:none}\
 .plot .over{fill:var(--on)}.plot .cell{fill:var(--val)}";
 
-/// Text made safe for HTML and SVG.
+/// Text made safe for HTML and SVG, on one line; what is not seen, or XML does not allow, is written out.
 pub(super) fn escape(text: &str) -> String {
+    marked_up(&visible(text))
+}
+
+/// The same with line breaks.
+pub(super) fn escape_lines(text: &str) -> String {
+    marked_up(&visible_lines(text))
+}
+
+fn marked_up(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -34,16 +45,15 @@ pub(super) fn escape(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
-            // Not allowed in XML, even escaped.
-            c if c.is_control() && !matches!(c, '\n' | '\t') => safe.push('\u{fffd}'),
             c => safe.push(c),
         }
     }
     safe
 }
 
-/// The text cut to `width` characters, the end marked.
+/// The text as it is shown, cut to `width` characters, the end marked.
 pub(super) fn shorten(text: &str, width: usize) -> String {
+    let text = visible(text);
     if text.chars().count() <= width {
         return text.into();
     }
@@ -187,7 +197,9 @@ mod tests {
     fn names_cannot_break_out() {
         assert_eq!(
             escape("<script>'\"&\u{1}"),
-            "&lt;script&gt;&#39;&quot;&amp;\u{fffd}"
+            "&lt;script&gt;&#39;&quot;&amp;\\u0001"
         );
+        assert_eq!(escape("\u{202e}\u{9b}1m\n"), "\\u202e\\u009b1m\\n");
+        assert_eq!(escape_lines("a\n\r"), "a\n\\r");
     }
 }

@@ -7,6 +7,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Origin, Settings, SettingsError};
 
+/// Longest `run.toml` read, in bytes.
+const FILE_LIMIT: u64 = 1 << 20;
+
 impl Settings {
     /// Reads the text of a `run.toml`. Keys are those of the flags; an unknown one is an error.
     ///
@@ -63,9 +66,11 @@ impl Settings {
     /// # Errors
     /// [`SettingsError::Read`], or [`SettingsError::InFile`] with what is wrong in it.
     pub fn from_file(path: &Path) -> Result<Self, SettingsError> {
-        let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read {
-            path: path.into(),
-            source,
+        let text = keepbest_formats::read_text(path, FILE_LIMIT).map_err(|source| {
+            SettingsError::Read {
+                path: path.into(),
+                source,
+            }
         })?;
         Self::from_toml(&text).map_err(|error| SettingsError::InFile {
             path: path.into(),
@@ -252,7 +257,7 @@ mod tests {
         );
         assert_eq!(
             told("epochs = -1"),
-            "line 1: epochs must be a whole number of 1 or more, found \"-1\""
+            "line 1: epochs must be a whole number from 1 to 1,000,000,000, found \"-1\""
         );
         assert_eq!(told("[train]\nepochs = 1"), "line 1: train is no setting");
         assert_eq!(

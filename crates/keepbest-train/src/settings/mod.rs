@@ -1,6 +1,7 @@
 //! What a user sets: flags and keys of `run.toml`, which are the same thing under one name.
 
 mod choices;
+mod derived;
 mod file;
 mod range;
 mod recipe;
@@ -13,6 +14,7 @@ pub use choices::{
     AlsoKind, ByteSize, ClassWeights, EvalEvery, ImageSize, Mode, Monitors, OptimizerKind,
     PrecisionKind, Resize, Sampling, SaveKind, ScheduleKind, Smooth, TimeBudget,
 };
+pub use derived::Following;
 pub use file::{ChangedSetting, changed_settings, to_toml};
 use keepbest_core::classification::DecisionMetric;
 use keepbest_data::Augmentation;
@@ -161,6 +163,14 @@ macro_rules! settings {
                 })
             }
 
+            /// Takes one back, as if it had not been given.
+            fn forget(&mut self, name: &str) {
+                match name {
+                    $($( $name => self.$field = None, )*)*
+                    _ => {}
+                }
+            }
+
             /// The value of one as TOML, when it is given.
             pub(crate) fn written(&self, name: &str) -> Option<toml::Value> {
                 match name {
@@ -245,7 +255,7 @@ settings! {
     data_dir: Option<PathBuf> = "data-dir" "DIR"
         "Where a named set lies, when not at its usual place";
     image_size: ImageSize = "image-size" "SIZE"
-        "Size that images are brought to, such as 32 or 24x32; by default their own";
+        "Size that images are brought to, such as 32 or 24x32; by default their own, or one that suits where they differ";
     resize: Resize = "resize" "HOW"
         "How images of other sizes come to it: exact (stretched) or crop (the centre of them)";
     val_fraction: f64 = "val-fraction" "PART"

@@ -27,7 +27,21 @@ impl Length {
     }
 }
 
+/// Epochs below which a run is too short for the strong recipe: as many as quick's shortest.
+const FEW_EPOCHS: u64 = 10;
+
 impl Recipe {
+    /// What to know of so many epochs by this recipe, where they are not what it is made for.
+    pub(crate) fn advice(self, epochs: u64) -> Option<String> {
+        let few = self == Self::Strong && epochs < FEW_EPOCHS;
+        few.then(|| {
+            let epochs = if epochs == 1 { "1 epoch is".to_owned() } else { format!("{epochs} epochs are") };
+            format!(
+                "{epochs} few for the strong recipe, which is made for 60 or more: in a short time --recipe quick gets further"
+            )
+        })
+    }
+
     /// What it says for this data. Rate and weight decay follow from the optimizer and the batch, as without a recipe.
     pub(crate) fn settings(self, given: &Settings, data: &DataDefaults) -> Settings {
         let (model, length, augment) = match self {

@@ -1,9 +1,13 @@
 //! What a run goes by: what best means, what is kept besides, and which metrics that takes.
 
+use std::collections::BTreeSet;
+
 use keepbest_core::retention::Policy;
 use keepbest_core::{
     ClassificationAccumulator, History, Metrics, Objective, ObjectiveError, Pareto,
 };
+
+use keepbest_data::{Dataset as _, Subset};
 
 use super::error::TrainError;
 use crate::config::Config;
@@ -11,8 +15,30 @@ use crate::costs::Costs;
 use crate::noise::Smoothing;
 use crate::settings::{Mode, SettingsError, Smooth};
 
+/// More classes than any metric needs to be there, for checks before the data is read.
+pub(super) const MANY_CLASSES: usize = 20;
+
 /// What best means, and the smoothing of what decides.
 pub(super) fn objective(config: &Config) -> Result<(Objective, Option<Smoothing>), TrainError> {
+    Ok(read_objective(config).map_err(or_mistyped)?)
+}
+
+/// A metric that does not exist rather than one of which it is not known what is better.
+fn or_mistyped(error: ObjectiveError) -> ObjectiveError {
+    match &error {
+        ObjectiveError::UnknownDirection { expression }
+        | ObjectiveError::UnknownGoalDirection { expression } => {
+            let known = measurable(MANY_CLASSES);
+            let missing = known
+                .ok()
+                .and_then(|known| expression.evaluate(&known).err());
+            missing.map_or(error, ObjectiveError::from)
+        }
+        _ => error,
+    }
+}
+
+fn read_objective(config: &Config) -> Result<(Objective, Option<Smoothing>), ObjectiveError> {
     let direction = match config.mode {
         Mode::Auto => None,
         Mode::Max => Some(keepbest_core::Direction::Maximise),
@@ -26,7 +52,7 @@ pub(super) fn objective(config: &Config) -> Result<(Objective, Option<Smoothing>
     if let Some(smoothing) = &smoothing {
         objective = Objective::with_direction(smoothing.name(), objective.direction())?;
     }
-    let min_delta = config.min_delta.parse().map_err(ObjectiveError::MinDelta)?;
+    let min_delta = config.min_delta.parse()?;
     objective = objective.with_min_delta(min_delta)?;
     if let Some(tie_break) = &config.tie_break {
         objective = objective.with_tie_break(tie_break, None)?;
@@ -41,7 +67,7 @@ pub(super) fn others(config: &Config, first: &Objective) -> Result<Vec<Objective
         let objective = Objective::new(monitor).map_err(|error| match error {
             // `--mode` is the first one's.
             ObjectiveError::UnknownDirection { expression } => {
-                ObjectiveError::UnknownGoalDirection { expression }
+                or_mistyped(ObjectiveError::UnknownGoalDirection { expression })
             }
             error => error,
         })?;
@@ -61,7 +87,7 @@ fn constrained(mut objective: Objective, config: &Config) -> Result<Objective, O
 /// Parses the retention rules, the front first.
 pub(super) fn retention(config: &Config) -> Result<Vec<Policy>, TrainError> {
     let pareto = config.pareto.iter().map(|metrics| {
-        let pareto = metrics.parse::<Pareto>()?;
+        let pareto = metrics.parse::<Pareto>().map_err(or_mistyped)?;
         Ok::<_, TrainError>(Policy::Pareto(pareto))
     });
     let rules = config.keep.iter().map(|rule| {
@@ -76,27 +102,46 @@ pub(super) fn retention(config: &Config) -> Result<Vec<Policy>, TrainError> {
     pareto.chain(rules).collect()
 }
 
-/// Checks before the first step that every metric the objectives need will be there.
-pub(super) fn check_metrics<'a>(
+/// Checks that every metric the objectives need is one that evaluations have; before the data is read.
+pub(super) fn check_names<'a>(
     objectives: impl Iterator<Item = &'a Objective>,
     retention: &[Policy],
     smoothing: Option<&Smoothing>,
-    classes: usize,
 ) -> Result<(), TrainError> {
-    let mut accumulator = ClassificationAccumulator::new(classes);
-    let mut row = vec![0.0; classes];
-    row[0] = 1.0;
-    let mut metrics: Metrics = match accumulator
-        .update(&row, &[0])
-        .and_then(|()| accumulator.finish())
-    {
-        Ok(report) => report.metrics("val"),
-        Err(error) => return Err(crate::EvaluateError::Metrics(error).into()),
-    };
-    metrics.insert("val/loss", 0.0);
-    metrics.insert("train/loss", 0.0);
-    metrics.insert("train/accuracy", 0.0);
-    metrics.extend(Costs::NAMES.map(|name| (name, 0.0)));
+    check(objectives, retention, smoothing, measurable(MANY_CLASSES)?)
+}
+
+/// Checks before the first step that every metric the objectives need will be there, and that `val` has the classes it
+/// takes: a metric that is NaN for a perfect model never decides anything.
+pub(super) fn check_metrics<'a>(
+    objectives: impl Iterator<Item = &'a Objective> + Clone,
+    retention: &'a [Policy],
+    smoothing: Option<&Smoothing>,
+    val: &Subset,
+) -> Result<(), TrainError> {
+    let classes = val.classes();
+    let present: BTreeSet<u32> = val.labels().into_iter().collect();
+    let metrics = of_a_perfect_model(classes.len(), &present)?;
+    let undefined = named(objectives.clone(), retention)
+        .find(|name| metrics.get(name).is_some_and(f64::is_nan));
+    if let Some(metric) = undefined {
+        let lacking = (0u32..)
+            .zip(classes)
+            .filter(|(label, _)| !present.contains(label));
+        return Err(TrainError::Undefined {
+            metric: metric.to_owned(),
+            lacking: lacking.map(|(_, class)| class.clone()).collect(),
+        });
+    }
+    check(objectives, retention, smoothing, metrics)
+}
+
+fn check<'a>(
+    objectives: impl Iterator<Item = &'a Objective>,
+    retention: &[Policy],
+    smoothing: Option<&Smoothing>,
+    mut metrics: Metrics,
+) -> Result<(), TrainError> {
     if let Some(smoothing) = smoothing {
         smoothing
             .add(&mut metrics, &History::new())
@@ -109,6 +154,33 @@ pub(super) fn check_metrics<'a>(
         pareto.point(&metrics).map_err(ObjectiveError::from)?;
     }
     Ok(())
+}
+
+/// Every metric that an evaluation of so many classes has, with some value.
+fn measurable(classes: usize) -> Result<Metrics, TrainError> {
+    of_a_perfect_model(classes, &(0..classes as u32).collect())
+}
+
+/// The metrics of a model that errs nowhere, on images of the labels that are `present`.
+fn of_a_perfect_model(classes: usize, present: &BTreeSet<u32>) -> Result<Metrics, TrainError> {
+    let mut accumulator = ClassificationAccumulator::new(classes);
+    let mut measure = || {
+        for &label in present {
+            let mut row = vec![0.0; classes];
+            row[label as usize] = 1.0;
+            accumulator.update(&row, &[label])?;
+        }
+        accumulator.finish()
+    };
+    let mut metrics: Metrics = match measure() {
+        Ok(report) => report.metrics("val"),
+        Err(error) => return Err(crate::EvaluateError::Metrics(error).into()),
+    };
+    metrics.insert("val/loss", 0.0);
+    metrics.insert("train/loss", 0.0);
+    metrics.insert("train/accuracy", 0.0);
+    metrics.extend(Costs::NAMES.map(|name| (name, 0.0)));
+    Ok(metrics)
 }
 
 /// The names of all metrics that something goes by.

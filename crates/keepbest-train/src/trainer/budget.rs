@@ -8,7 +8,9 @@ use keepbest_nn::{CpuEngine, Engine as _, EngineConfig, ModelSpec, Predictor};
 use serde::Serialize;
 
 use super::error::TrainError;
+use super::heed::Heed;
 use super::run::labels;
+use super::setup::UNKNOWN_EPOCHS;
 use crate::criterion::Criterion;
 use crate::evaluate::Evaluator;
 use crate::settings::TimeBudget;
@@ -78,9 +80,10 @@ pub(super) fn fit(
     begun: Instant,
     course: &Course<'_>,
     predictor: &mut Predictor,
+    heed: &Heed<'_>,
 ) -> Result<Fitted, TrainError> {
-    let image = image_seconds(course)?;
-    let measured = measured_seconds(course, predictor)?;
+    let image = image_seconds(course, heed)?;
+    let measured = measured_seconds(course, predictor, heed)?;
     let val = course.data.val.len() as f64;
     let test = course
         .data
@@ -104,12 +107,12 @@ pub(super) fn fit(
         budget_seconds: budget.0,
         images_per_second: 1.0 / image,
         epoch_seconds: epoch,
-        epochs: epochs as u64,
+        epochs: (epochs as u64).min(UNKNOWN_EPOCHS),
     })
 }
 
 /// Seconds of a training image, loading included where it is what takes longest.
-fn image_seconds(course: &Course<'_>) -> Result<f64, TrainError> {
+fn image_seconds(course: &Course<'_>, heed: &Heed<'_>) -> Result<f64, TrainError> {
     let mut engine = CpuEngine::new(course.spec, course.engine.clone())?;
     let mut epoch = 1;
     let mut batches = course.loader.epoch(epoch, 0);
@@ -117,7 +120,8 @@ fn image_seconds(course: &Course<'_>) -> Result<f64, TrainError> {
     let (mut begun, mut since, mut images) = (Instant::now(), Instant::now(), 0);
     let mut found = Vec::new();
     loop {
-        let Some(batch) = batches.next() else {
+        heed.check()?;
+        let Some(batch) = batches.next_while(&mut || heed.goes_on()) else {
             epoch += 1;
             batches = course.loader.epoch(epoch, 0);
             continue;
@@ -146,13 +150,18 @@ fn image_seconds(course: &Course<'_>) -> Result<f64, TrainError> {
 }
 
 /// Seconds of an image that is measured.
-fn measured_seconds(course: &Course<'_>, predictor: &mut Predictor) -> Result<f64, TrainError> {
+fn measured_seconds(
+    course: &Course<'_>,
+    predictor: &mut Predictor,
+    heed: &Heed<'_>,
+) -> Result<f64, TrainError> {
     let evaluator = Evaluator::new(&course.criterion, &course.data.preprocessing);
     let since = Instant::now();
     let mut images = 0;
     evaluator.measure(predictor, &course.data.val, |done| {
         images = done;
-        since.elapsed() < EVALUATION
+        heed.goes_on() && (done == 0 || since.elapsed() < EVALUATION)
     })?;
+    heed.check()?;
     Ok(since.elapsed().as_secs_f64() / images.max(1) as f64)
 }

@@ -14,12 +14,43 @@ use crate::settings::SettingsError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
+    /// It was told to stop before the first step. Nothing was trained, and nothing is changed.
+    #[error("interrupted before the first step")]
+    Interrupted,
+    /// It could not go on, such as for an image that cannot be read any more. As after an interruption, what it had come to is
+    /// saved, and it can be resumed.
+    #[error(
+        "training stopped in epoch {epoch} after step {step}, which is saved in {run}",
+        run = run.display()
+    )]
+    Stopped {
+        /// The run's directory.
+        run: PathBuf,
+        /// Steps taken.
+        step: u64,
+        /// The epoch under way.
+        epoch: u64,
+        /// Why.
+        source: Box<TrainError>,
+    },
     /// A setting is wrong.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// What "best" means cannot be decided by what is measured.
     #[error(transparent)]
     Objective(#[from] keepbest_core::ObjectiveError),
+    /// What "best" means is undefined on the val images, whatever the model.
+    #[error("{metric} is undefined on val, {}", match &lacking[..] {
+        [] => "which has images of one class alone".to_owned(),
+        [class] => format!("which has no images of class `{class}`"),
+        [class, ..] => format!("which has no images of {} classes, such as `{class}`", lacking.len()),
+    })]
+    Undefined {
+        /// The metric.
+        metric: String,
+        /// The classes that val has no images of.
+        lacking: Vec<String>,
+    },
     /// There is no such network.
     #[error(transparent)]
     Architecture(#[from] crate::ArchitectureError),
@@ -88,7 +119,7 @@ pub enum TrainError {
     #[error("cannot keep a copy of the model file in the run")]
     KeepModel {
         /// Why.
-        source: std::io::Error,
+        source: keepbest_keeper::store::CommitError,
     },
     /// The run cannot be taken up.
     #[error(transparent)]
@@ -113,6 +144,14 @@ pub enum TrainError {
         /// Why.
         source: keepbest_keeper::store::OpenError,
     },
+    /// The run's settings are no longer those that it began with.
+    #[error("{path} is not what the run began with: {}", in_words(changes), path = path.display())]
+    ChangedSettings {
+        /// Its `run.toml`.
+        path: PathBuf,
+        /// What differs.
+        changes: Vec<crate::ChangedSetting>,
+    },
     /// The resume point is of another program, or does not fit the run's settings.
     #[error("the resume point {path} does not fit the run: {what}", path = path.display())]
     ResumePoint {
@@ -121,9 +160,12 @@ pub enum TrainError {
         /// In words.
         what: String,
     },
+    /// The images are nowhere.
+    #[error(transparent)]
+    NotThere(#[from] crate::NotThere),
     /// The images are not those that the run was trained on.
     #[error(
-        "the {split} images are not those the run began with: {found}, recorded were {recorded}"
+        "the {split} images of {place} are not those the run began with: {found}, recorded were {recorded}"
     )]
     DataChanged {
         /// The split.
@@ -132,10 +174,23 @@ pub enum TrainError {
         recorded: String,
         /// Identity found.
         found: String,
+        /// Where they were read from.
+        place: String,
     },
 }
 
 impl TrainError {
+    /// Whether it was told to stop before the first step.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        match self {
+            Self::Interrupted | Self::Data(DataError::Interrupted) => true,
+            Self::Load(error) => matches!(error, keepbest_data::LoadError::Interrupted),
+            Self::Prepare(error) => error.is_interrupted(),
+            _ => false,
+        }
+    }
+
     /// What to try.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -145,6 +200,9 @@ impl TrainError {
                 seconds(*least)
             )),
             Self::Objective(error) => error.hint(),
+            Self::Undefined { .. } => Some(
+                "monitor another metric, such as val/balanced_accuracy, or bring val images of every class".into(),
+            ),
             Self::Architecture(error) => error.hint(),
             Self::Engine(keepbest_nn::EngineError::NothingToFreeze {
                 pattern,
@@ -156,9 +214,27 @@ impl TrainError {
                     "it has {near}, for one; `*` stands for any characters"
                 ))
             }
+            Self::Engine(
+                keepbest_nn::EngineError::Memory { .. }
+                | keepbest_nn::EngineError::Allocation { .. },
+            ) => {
+                Some("take a smaller --batch-size, --image-size or --model".into())
+            }
             Self::Data(DataError::Image { .. })
             | Self::Prepare(PrepareError::Data(DataError::Image { .. })) => {
                 Some("mend or remove it, or leave out what cannot be read: --skip-corrupt".into())
+            }
+            Self::Stopped { run, source, .. } => {
+                let mend = match **source {
+                    Self::Load(_) | Self::Evaluate(EvaluateError::Load(_)) => {
+                        "bring the image back as it was, and go on"
+                    }
+                    _ => "when that is mended, go on",
+                };
+                Some(format!(
+                    "{mend} with: keepbest train --resume {}",
+                    run.display()
+                ))
             }
             Self::Data(error) => error.hint(),
             Self::Prepare(error) => error.hint(),
@@ -177,7 +253,15 @@ impl TrainError {
             Self::NothingInCommon { .. } => {
                 Some("start from a model of the same network, or leave --from out".into())
             }
-            Self::DataChanged { .. } => Some("bring the images back, or start a new run".into()),
+            Self::ChangedSettings { .. } => Some(
+                "put it back; what may change is given as a flag, such as --epochs or --threads; to train on with other \
+                 settings, start a new run with --from RUN@last"
+                    .into(),
+            ),
+            Self::DataChanged { .. } => {
+                Some("say where the run's images lie now, with --data, or start a new run".into())
+            }
+            Self::NotThere(error) => Some(error.hint()),
             _ => None,
         }
     }
@@ -186,7 +270,10 @@ impl TrainError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Settings(error) => !matches!(error, SettingsError::Read { .. }),
-            Self::Objective(_) | Self::Architecture(_) | Self::Rates(_) => true,
+            Self::Objective(_)
+            | Self::Architecture(_)
+            | Self::Rates(_)
+            | Self::ChangedSettings { .. } => true,
             Self::Load(keepbest_data::LoadError::BatchLargerThanData { .. }) => true,
             Self::Engine(
                 keepbest_nn::EngineError::ClassWeights { .. }
@@ -202,4 +289,15 @@ impl TrainError {
 /// A time in whole seconds, rounded up, as a budget is written.
 fn seconds(time: Duration) -> crate::settings::TimeBudget {
     crate::settings::TimeBudget((time.as_secs_f64().ceil() as u64).max(1))
+}
+
+/// What differs, in words.
+fn in_words(changes: &[crate::ChangedSetting]) -> String {
+    let words = changes.iter().map(|change| {
+        format!(
+            "{} is {}, recorded is {}",
+            change.key, change.found, change.recorded
+        )
+    });
+    words.collect::<Vec<_>>().join("; ")
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use keepbest_core::{Metrics, Verdict};
+use keepbest_data::Reading;
 use keepbest_keeper::KeeperEvent;
+use keepbest_keeper::store::Finding;
 
 use super::carry::Carried;
 use super::clock::Profiled;
@@ -45,10 +47,14 @@ impl<F: FnMut(Event<'_>)> Observer for F {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// Images are read, before everything is ready.
+    Reading(Reading),
     /// Everything is ready; training begins.
     Ready(&'a Overview),
     /// What the user should know.
     Note(&'a str),
+    /// Something in the run's files was not as it should be, and what was done about it, before it is taken up.
+    Mended(&'a Finding),
     /// An optimizer step was taken.
     Stepped(Progress),
     /// An evaluation goes on.
@@ -70,8 +76,8 @@ pub enum Event<'a> {
     Rechecked {
         /// Its file.
         path: &'a std::path::Path,
-        /// The metric that came out differently, with the value recorded and the value found.
-        difference: Option<&'a (String, f64, f64)>,
+        /// The metric that came out differently.
+        difference: Option<&'a crate::MetricDifference>,
     },
     /// Where the time went, at the end of a session of at least one step; for an observer that wants it.
     Profiled(&'a Profiled),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use keepbest_core::Metrics;
 use keepbest_core::classification::ClassificationOptions;
 use keepbest_data::Dataset as _;
-use keepbest_keeper::{BestRecord, RunView};
+use keepbest_keeper::{BestRecord, RunView, UnsavedBest, store};
 use keepbest_nn::{Predictor, StepError};
 use serde_json::json;
 
@@ -14,12 +14,13 @@ use super::Outcome;
 use super::error::TrainError;
 use super::events::{Event, Observer};
 use super::run::{Run, in_words};
-use crate::costs::is_timed;
+use crate::difference::MetricDifference;
 use crate::evaluate::{EvaluateError, Evaluator, Measured};
 use crate::model::Model;
 use crate::noise::Selection;
 use crate::outcomes::Intervals;
 use crate::predict::{Guess, decide};
+use crate::seen::SeenBefore;
 
 /// Why a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,10 +80,20 @@ pub struct Finished {
     pub also_is_saved: bool,
     /// Saves that failed, in words.
     pub failures: Vec<String>,
+    /// Those of them that nothing made good for.
+    pub unresolved: Vec<String>,
+    /// The best ever measured, where it could not be saved.
+    pub unsaved: Vec<UnsavedBest>,
+    /// The bests that were found lost when the run was taken up, in words.
+    pub lost: Vec<String>,
     /// What measuring the reloaded best again gave.
     pub recheck: Option<Recheck>,
     /// The best on the test split.
     pub test: Option<Measured>,
+    /// The images of val and test that a model it comes from had seen before.
+    pub seen_before: Vec<SeenBefore>,
+    /// Whether it comes from a model that does not record all its images: then more may have been seen.
+    pub seen_unknown: bool,
     /// 95 % intervals of its metrics there.
     pub test_intervals: Option<Intervals>,
     /// Which evaluations cannot be told from the best, and how much choosing it flatters it.
@@ -97,8 +108,8 @@ pub struct Finished {
 pub struct Recheck {
     /// Its metrics on val, measured again.
     pub metrics: Metrics,
-    /// The first metric that differs: name, recorded, found. `None` when all are equal to the last bit.
-    pub difference: Option<(String, f64, f64)>,
+    /// The first metric that differs. `None` when all are equal to the last bit.
+    pub difference: Option<MetricDifference>,
 }
 
 /// An image with its label and the model's answer.
@@ -113,52 +124,34 @@ pub struct Example {
     pub guess: Guess,
 }
 
+/// What a run has come to.
+struct Tested {
+    best: Option<BestRecord>,
+    recheck: Option<Recheck>,
+    test: Option<Measured>,
+    examples: Vec<Example>,
+}
+
 impl Run {
-    /// `None` of a measurement means that it was told to stop: everything is saved, and resuming comes back here.
+    /// Told to stop, or unable to measure, it ends as interrupted: everything is saved, and resuming comes back here.
     pub(super) fn finish(
         mut self,
         ending: Ending,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome, TrainError> {
-        self.keeper.wait();
+        self.keeper.settle();
         self.tell(observer);
-        let best = self.keeper.best();
-        let (mut recheck, mut test, mut examples) = (None, None, Vec::new());
-        if let Some(best) = &best {
-            // From disk, every byte verified: what is tested is what the user has.
-            let model = Model::open_trained(&best.path)?;
-            let mut predictor = model.predictor(64, self.setup.config.threads)?;
-            let Some(measured) =
-                measure_again(&self, &model, &mut predictor, "val", observer, stop)?
-            else {
-                return self.interrupted(observer);
-            };
-            let metrics = measured.metrics("val");
-            let again = Recheck {
-                difference: first_difference(&metrics, &best.metrics),
-                metrics,
-            };
-            self.reporting.closeups.clear();
-            let images = &self.setup.data.val;
-            self.reporting.finished(&measured, "val", images, observer);
-            self.reporting.thresholds.clone_from(&model.thresholds);
-            observer.on(Event::Rechecked {
-                path: &best.path,
-                difference: again.difference.as_ref(),
-            });
-            recheck = Some(again);
-            if self.setup.data.test.is_some() {
-                test = measure_again(&self, &model, &mut predictor, "test", observer, stop)?;
-                if test.is_none() {
-                    return self.interrupted(observer);
-                }
-            }
-            if let (Some(measured), Some(images)) = (&test, &self.setup.data.test) {
-                self.reporting.finished(measured, "test", images, observer);
-            }
-            examples = show(&self, &model, &mut predictor)?;
-        }
+        let Tested {
+            best,
+            recheck,
+            test,
+            examples,
+        } = match self.tested(observer, stop) {
+            Ok(Some(tested)) => tested,
+            Ok(None) => return self.interrupted(observer),
+            Err(error) => return Err(self.failed(error, observer)),
+        };
         let summary = json!({
             "ended": ending.name(),
             "reason": ending.reason(),
@@ -167,6 +160,7 @@ impl Run {
             "epoch": self.state.epoch,
             "epochs": self.state.epochs,
             "test": test.as_ref().map(|test| test.metrics("test")),
+            "seen_before": self.setup.provenance.seen_before,
             "test_intervals": self.reporting.intervals("test").map(|of| &of.metrics),
         });
         let kept = self.keeper.finish(summary)?;
@@ -174,7 +168,9 @@ impl Run {
             observer.on(Event::Keeper(event));
         }
         let kept_best = best.as_ref().map(|best| &*best.path);
-        Self::close(&mut self.loggers, true, kept_best, observer);
+        Self::close(&mut self.loggers, true, kept_best, observer, &|| {
+            !stop.load(Ordering::Relaxed)
+        });
         self.reporting.selection = RunView::open(&self.path)
             .ok()
             .and_then(|view| Selection::of(&view));
@@ -182,8 +178,11 @@ impl Run {
             .write(&self.path, &self.setup.provenance, None, observer);
         self.clock.end(&self.setup.engine, observer);
         let test_intervals = self.reporting.intervals("test").cloned();
+        let provenance = self.setup.provenance;
         Ok(Outcome::Finished(Box::new(Finished {
             run: self.path,
+            seen_unknown: provenance.seen.is_some_and(|seen| seen.unknown),
+            seen_before: provenance.seen_before,
             data: self.setup.config.data,
             ending,
             step: self.state.step,
@@ -191,7 +190,10 @@ impl Run {
             best,
             best_is_saved: kept.best_is_saved,
             also_is_saved: kept.also_error.is_none(),
-            failures: in_words(&kept),
+            failures: in_words(&kept.failures, &kept),
+            unresolved: in_words(&kept.unresolved, &kept),
+            unsaved: kept.unsaved,
+            lost: self.lost,
             others: kept.others,
             also: kept.also,
             recheck,
@@ -202,13 +204,69 @@ impl Run {
         })))
     }
 
+    /// The best, read back from disk, measured again and tested; `None` when told to stop in between.
+    fn tested(
+        &mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<Tested>, TrainError> {
+        let best = self.keeper.best();
+        let (mut recheck, mut test, mut examples) = (None, None, Vec::new());
+        if let Some(best) = &best {
+            // From disk, every byte verified: what is tested is what the user has.
+            let model = Model::open_trained(&best.path)?;
+            let mut predictor = model.predictor(64, self.setup.config.threads)?;
+            let Some(measured) =
+                measure_again(self, &model, &mut predictor, "val", observer, stop)?
+            else {
+                return Ok(None);
+            };
+            let metrics = measured.metrics("val");
+            let again = Recheck {
+                difference: MetricDifference::first("val", &metrics, &best.metrics),
+                metrics,
+            };
+            self.reporting.closeups.clear();
+            let images = &self.setup.data.val;
+            self.reporting
+                .finished(&measured, "val", images, observer, stop);
+            self.reporting.thresholds.clone_from(&model.thresholds);
+            observer.on(Event::Rechecked {
+                path: &best.path,
+                difference: again.difference.as_ref(),
+            });
+            recheck = Some(again);
+            if self.setup.data.test.is_some() {
+                test = measure_again(self, &model, &mut predictor, "test", observer, stop)?;
+                if test.is_none() {
+                    return Ok(None);
+                }
+            }
+            if let (Some(measured), Some(images)) = (&test, &self.setup.data.test) {
+                self.reporting
+                    .finished(measured, "test", images, observer, stop);
+            }
+            examples = show(self, &model, &mut predictor)?;
+        }
+        // The intervals, which take a moment, were cut short then.
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        Ok(Some(Tested {
+            best,
+            recheck,
+            test,
+            examples,
+        }))
+    }
+
     /// Ends a run whose numbers went out of range.
     pub(super) fn diverged(
         mut self,
         problem: StepError,
         observer: &mut dyn Observer,
     ) -> TrainError {
-        self.keeper.wait();
+        self.keeper.settle();
         self.tell(observer);
         let best = self.keeper.best();
         let monitor = self.setup.objective.monitor().to_string();
@@ -227,7 +285,7 @@ impl Run {
             }
         }
         let kept_best = best.as_ref().map(|best| &*best.path);
-        Self::close(&mut self.loggers, true, kept_best, observer);
+        Self::close(&mut self.loggers, true, kept_best, observer, &|| true);
         self.reporting
             .write(&self.path, &self.setup.provenance, None, observer);
         let best = best.map(|best| {
@@ -243,6 +301,56 @@ impl Run {
             best,
         }
     }
+}
+
+impl Run {
+    /// Measures the best of earlier sessions once more, for the page: it must not be replaced by one that shows less. What fails
+    /// here is told, and stops nothing.
+    pub(super) fn show_best(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) {
+        let Some(best) = self.keeper.best() else {
+            return;
+        };
+        let mut measure = || -> Result<(), TrainError> {
+            let model = Model::open_trained(&best.path)?;
+            let mut predictor = model.predictor(64, self.setup.config.threads)?;
+            let tested = RunView::open(&self.path)
+                .is_ok_and(|view| was_tested(&view))
+                .then_some("test")
+                .filter(|_| self.setup.data.test.is_some());
+            for split in std::iter::once("val").chain(tested) {
+                let measured = measure_again(self, &model, &mut predictor, split, observer, stop)?;
+                let images = self.setup.data.split(split);
+                let (Some(measured), Some(images)) = (measured, images) else {
+                    continue;
+                };
+                match split {
+                    "val" => self.reporting.best(&measured, images, observer),
+                    _ => self
+                        .reporting
+                        .finished(&measured, split, images, observer, stop),
+                }
+            }
+            self.reporting.thresholds.clone_from(&model.thresholds);
+            Ok(())
+        };
+        if let Err(error) = measure() {
+            self.reporting.tell(&error.to_string(), observer);
+        }
+    }
+}
+
+/// Whether the best of a run is the one that was tested when the run had come to its end.
+fn was_tested(view: &RunView) -> bool {
+    let latest = view
+        .entries()
+        .iter()
+        .rev()
+        .find(|entry| match &entry.event {
+            store::Event::Finished(event) => event.summary["test"].is_object(),
+            store::Event::Promoted(event) => event.reference == store::RefName::BEST,
+            _ => false,
+        });
+    latest.is_some_and(|entry| matches!(entry.event, store::Event::Finished(_)))
 }
 
 /// The reloaded best on a split; `None` when told to stop.
@@ -268,15 +376,6 @@ fn measure_again(
         !stop.load(Ordering::Relaxed)
     })?;
     Ok(measured)
-}
-
-/// The first metric of `found` that `recorded` has with another value, to the last bit. Times are left out.
-pub fn first_difference(found: &Metrics, recorded: &Metrics) -> Option<(String, f64, f64)> {
-    found.iter().find_map(|(name, value)| {
-        let was = recorded.get(name)?;
-        let same = value == was || (value.is_nan() && was.is_nan());
-        (!same && !is_timed(name)).then(|| (name.to_owned(), was, value))
-    })
 }
 
 /// Answers for a few images, spread over the split.

@@ -12,6 +12,7 @@ mod error;
 mod events;
 mod finish;
 mod gate;
+mod heed;
 mod lr_find;
 mod parent;
 mod position;
@@ -29,7 +30,7 @@ pub use carry::Carried;
 pub use clock::{Profiled, TimeSpent};
 pub use error::TrainError;
 pub use events::{Event, Judged, Observer, Overview, Progress, Wish};
-pub use finish::{Ending, Example, Finished, Recheck, first_difference};
+pub use finish::{Ending, Example, Finished, Recheck};
 pub use lr_find::{RangeTest, RatePoint, RateRange, lr_find};
 pub use position::{Running, TrainerState};
 pub use resume::ResumedFrom;
@@ -37,6 +38,7 @@ pub use setup::default_augmentation;
 
 use crate::model_ref::DEFAULT_RUNS_DIR;
 use crate::settings::Settings;
+use heed::Heed;
 use run::Run;
 use setup::Setup;
 
@@ -54,8 +56,10 @@ pub enum Outcome {
         step: u64,
         /// The epoch under way.
         epoch: u64,
-        /// Saves that failed, in words.
+        /// Saves that failed and that nothing made good for, in words.
         failures: Vec<String>,
+        /// The bests that were found lost when the run was taken up, in words.
+        lost: Vec<String>,
     },
 }
 
@@ -64,10 +68,11 @@ pub enum Outcome {
 /// The run's directory is `name` in `runs_dir`, both of the settings; without a name, the network's with the first number
 /// that is free. Nothing is written before everything about the run is decided and its images have been read.
 /// `preface` becomes a comment in `run.toml`. When `stop` becomes true, the step under way is completed, the resume point
-/// saved, and the answer is [`Outcome::Interrupted`].
+/// saved, and the answer is [`Outcome::Interrupted`]; before the first step there is nothing to save, and it is
+/// [`TrainError::Interrupted`].
 ///
 /// # Errors
-/// [`TrainError`]. What was saved until then is kept.
+/// [`TrainError`]. What was saved until then is kept, and what was reached is saved: [`TrainError::Stopped`].
 pub fn train(
     given: &Settings,
     preface: &str,
@@ -78,15 +83,17 @@ pub fn train(
         .runs_dir
         .clone()
         .unwrap_or_else(|| DEFAULT_RUNS_DIR.into());
-    let setup = Setup::new(given, &runs_dir, None)?;
+    let setup = Setup::new(given, &runs_dir, None, &Heed::new(observer, stop))?;
     let run = Run::create(setup, &runs_dir, given.name.as_deref(), preface)?;
     run.go(observer, stop)
 }
 
 /// Goes on with a run from its resume point, bit for bit as if it had never stopped.
 ///
-/// Its settings are those of its `run.toml`. Of `given`, only what does not change the model may be set: `threads`,
-/// `data-dir`, and `epochs` to train longer than planned (which makes the learning rates those of the longer plan).
+/// Its settings are those of its `run.toml`, which must be what the run began with. Of `given`, only what does not change the model
+/// may be set: `threads`, `data` and `data-dir` (the images, wherever they lie now, must be the same), and `epochs` to train
+/// longer than planned (which makes the learning rates those of the longer plan). What is set is journalled, and told in
+/// [`Event::Note`]; what had to be mended in the run's files first, in [`Event::Mended`].
 ///
 /// # Errors
 /// [`TrainError`]. What was saved until then is kept.
@@ -96,5 +103,6 @@ pub fn resume(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
-    Run::resume(run, given)?.go(observer, stop)
+    let run = Run::resume(run, given, &Heed::new(observer, stop))?;
+    run.go(observer, stop)
 }

@@ -2,16 +2,18 @@
 
 use std::path::Path;
 
-use keepbest_nn::zoo;
-use keepbest_nn::{CpuEngine, Engine as _, ParamTensor, Role};
+use keepbest_data::Identity;
+use keepbest_nn::zoo::{self, ZooOptions};
+use keepbest_nn::{CpuEngine, Engine as _, Network, ParamTensor, Role};
 
 use super::carry::{Carried, carry};
 use super::error::TrainError;
 use crate::architecture::own_model_file;
-use crate::config::DEFAULT_MODEL;
 use crate::model::Model;
 use crate::model_ref::find_model;
+use crate::provenance::SplitRecord;
 use crate::run_files::FileAtHand;
+use crate::seen::{Seen, SeenBefore};
 use crate::settings::SettingsError;
 
 /// The model that `from` names. `network` is that of a file with weights alone which does not say.
@@ -23,13 +25,72 @@ pub(super) fn open_parent(
     let file = FileAtHand::of(&find_model(from, runs_dir)?)?;
     let path = file.path();
     // Weights alone will do to start from: the network is named by `model`.
-    match Model::open(path, None) {
-        Err(crate::ModelError::NeedsNetwork { trained_as, .. }) => {
-            let network = trained_as.as_deref().or(network).unwrap_or(DEFAULT_MODEL);
-            Ok(Model::open(path, Some(network))?)
+    let parent = match Model::open(path, None) {
+        Err(crate::ModelError::NeedsNetwork {
+            path: _,
+            trained_as,
+            guess,
+        }) => {
+            let named = trained_as.as_deref().or(network);
+            // What is neither recorded, named nor to be told by the tensors is asked for.
+            let Some(network) = named.or(guess) else {
+                return Err(crate::ModelError::NeedsNetwork {
+                    path: path.into(),
+                    trained_as,
+                    guess,
+                }
+                .into());
+            };
+            let mut model = Model::open(path, Some(network))?;
+            if named.is_none() {
+                model
+                    .notes
+                    .push(format!("its tensors are those of {network}"));
+            }
+            model
         }
-        other => Ok(other?),
+        other => other?,
+    };
+    parent.check_finite()?;
+    Ok(parent)
+}
+
+/// The images that val and test have in common with what the parent and the models before it have seen, and what to say of that.
+pub(super) fn seen_before(
+    parent: &Model,
+    before: &Seen,
+    identity: &Identity,
+    split: &SplitRecord,
+) -> (Vec<SeenBefore>, Vec<String>) {
+    let measured = ["val", "test"].into_iter().filter_map(|split| {
+        let mut found = before.among(split, identity.digests.get(split)?);
+        if split == "val" {
+            // It was chosen by them, as this run will choose.
+            found.chosen = 0;
+        }
+        found.any().then_some(found)
+    });
+    let measured: Vec<SeenBefore> = measured.collect();
+    let path = parent.path.display();
+    let mut notes: Vec<String> = measured
+        .iter()
+        .map(|found| {
+            format!("{path}, or a model it comes from, was {found}: the score on them flatters")
+        })
+        .collect();
+    let its_own = parent.provenance.as_ref().map(|of| of.data.split);
+    if let Some(own) = its_own.filter(|own| own != split && !measured.is_empty()) {
+        notes.push(format!(
+            "to split these images as it did: --seed {} --val-fraction {} --test-fraction {}",
+            own.seed, own.val_fraction, own.test_fraction
+        ));
     }
+    if before.unknown {
+        notes.push(format!(
+            "not all images that {path} comes from are recorded: whether val and test are new to it cannot be told"
+        ));
+    }
+    (measured, notes)
 }
 
 /// What `model` must be for the network of a model to start from: a name of the zoo, or its run's model file.
@@ -82,4 +143,80 @@ pub(super) fn start_from(
             source,
         })?;
     Ok(carried)
+}
+
+/// What the user should know of the model to start from, and what to do about it.
+pub(super) fn told(parent: &Model) -> Vec<String> {
+    let path = parent.path.display();
+    let recorded = parent
+        .file
+        .metadata
+        .as_ref()
+        .is_some_and(|metadata| metadata.preprocessing.is_some());
+    if recorded {
+        return parent
+            .notes
+            .iter()
+            .map(|note| format!("{path}: {note}"))
+            .collect();
+    }
+    let mut told: Vec<String> = parent
+        .notes
+        .iter()
+        .filter(|note| !note.starts_with("no preprocessing"))
+        .map(|note| format!("{path}: {note}"))
+        .collect();
+    told.push(format!(
+        "{path} does not say how images became its input: mean 0 and standard deviation 1 are taken; if it was trained with \
+         ImageNet's, `keepbest import {path} --model {} --preprocess imagenet --to FILE` and --from FILE",
+        parent.spec.name
+    ));
+    told
+}
+
+/// Says which other network would take over tensors that start anew because they have another shape here: at another size of the
+/// images a network of one name can have other layers.
+pub(super) fn better_network(
+    network: &Network,
+    parent: &Model,
+    carried: &Carried,
+    size: &ZooOptions,
+) -> Option<String> {
+    let head = network.head();
+    let weights = &parent.file.weights;
+    let tensors = network.layout().tensors();
+    let reshaped = tensors.iter().find(|tensor| {
+        tensor.role == Role::Trained
+            && Some(tensor.layer()) != head
+            && carried.reinitialised.contains(&tensor.name)
+            && weights
+                .get(&tensor.name)
+                .is_some_and(|there| there.shape() != tensor.shape)
+    })?;
+    let fitting = |network: &Network| {
+        let tensors = network.layout().tensors().iter();
+        let fits = tensors.filter(|tensor| {
+            tensor.role == Role::Trained
+                && weights
+                    .get(&tensor.name)
+                    .is_some_and(|there| there.shape() == tensor.shape)
+        });
+        fits.count()
+    };
+    let of_zoo = zoo::list().iter().filter_map(|entry| {
+        let spec = zoo::spec(entry.name, size).ok()?;
+        Some((entry.name, fitting(&Network::new(&spec).ok()?)))
+    });
+    // Of equals the first, which is the smaller: `max_by_key` takes the last.
+    let (name, _) = of_zoo
+        .filter(|(_, fits)| *fits > fitting(network))
+        .rev()
+        .max_by_key(|(_, fits)| *fits)?;
+    Some(format!(
+        "{} has another shape in {} at {}x{} and starts anew; {name} takes it over: --model {name}",
+        reshaped.name,
+        network.spec().name,
+        size.height,
+        size.width
+    ))
 }

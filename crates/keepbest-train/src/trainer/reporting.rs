@@ -1,6 +1,7 @@
 //! `report.html`, kept up to date while the run goes on. What fails here is told, and stops nothing.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use keepbest_core::History;
 use keepbest_data::Subset;
@@ -42,15 +43,19 @@ impl Reporting {
         split: &str,
         images: &Subset,
         observer: &mut dyn Observer,
+        stop: &AtomicBool,
     ) {
+        let mut go_on = || !stop.load(Ordering::Relaxed);
         let closeup = Closeup::of(measured, split, images)
             .map_err(|error| error.to_string())
             .and_then(|closeup| {
-                let closeup = closeup.with_intervals(measured);
+                let closeup = closeup.with_intervals_while(measured, &mut go_on);
                 closeup.map_err(|error| error.to_string())
             });
         match closeup {
             Ok(closeup) => self.closeups.insert(0, closeup),
+            // Told to stop: the end, with its intervals, comes when the run is resumed.
+            Err(_) if !go_on() => {}
             Err(error) => self.tell(&error, observer),
         }
     }
@@ -85,6 +90,9 @@ impl Reporting {
                 report.closeups.clone_from(&self.closeups);
                 report.thresholds.clone_from(&self.thresholds);
                 let path = run.join(REPORT_FILE);
+                if report.shows_less_than(&path) {
+                    return Ok(());
+                }
                 report.write(&path).map_err(|error| error.to_string())
             });
         if let Err(error) = written {

@@ -4,13 +4,19 @@ use std::path::Path;
 
 use keepbest_data::Fingerprint;
 use keepbest_formats::model_file::ModelFile;
-use keepbest_keeper::{Keeper, RunView};
+use keepbest_keeper::store::{FsckReport, RefName, RunStatus};
+use keepbest_keeper::{Keeper, KeeperConfig, RunView};
 
 use super::error::TrainError;
-use super::position::TrainerState;
-use super::run::{Run, keeper_config};
+use super::events::Event;
+use super::heed::Heed;
+use super::position::{Next, TrainerState};
+use super::rate::Rates;
+use super::run::{Run, beginning, keeper_config, to_json};
 use super::setup::Setup;
 use crate::architecture::use_own_model;
+use crate::changes::{CHANGED, Change, differing_from_journal, differing_from_model, epochs_now};
+use crate::place::settle_places;
 use crate::provenance::{DataRecord, Provenance};
 use crate::settings::{Settings, SettingsError};
 
@@ -29,12 +35,14 @@ pub struct ResumedFrom {
 }
 
 /// Settings that may be given anew, because the model does not depend on them or because they make the run longer.
-const MAY_CHANGE: [&str; 8] = [
+const MAY_CHANGE: [&str; 9] = [
     "threads",
     "cache",
     "epochs",
     "max-minutes",
     "log",
+    // Their fingerprints prove the images, wherever they lie.
+    "data",
     "data-dir",
     "runs-dir",
     "name",
@@ -42,24 +50,53 @@ const MAY_CHANGE: [&str; 8] = [
 
 impl Run {
     /// Takes up the run at `path`.
-    pub(super) fn resume(path: &Path, given: &Settings) -> Result<Self, TrainError> {
+    pub(super) fn resume(
+        path: &Path,
+        given: &Settings,
+        heed: &Heed<'_>,
+    ) -> Result<Self, TrainError> {
+        let toml = path.join("run.toml");
+        let written = Settings::from_file(&toml)?;
+        if let Ok(view) = RunView::open(path) {
+            // Before anything is changed. What cannot be read yet is looked at again below.
+            let last = ModelFile::open_unverified(RefName::LAST.path(path)).ok();
+            check_settings(&view, &written, last.as_ref())?;
+            given_over(given, &written)?;
+        }
+        let mut lost = Vec::new();
         // What the interruption left is mended first: then last is there and whole, if it can be.
-        keepbest_keeper::fsck(path, true).map_err(|source| TrainError::Unmended {
+        let mended = keepbest_keeper::fsck(path, true).map_err(|source| TrainError::Unmended {
             path: path.into(),
             source,
         })?;
-        let recorded = Settings::from_file(&path.join("run.toml"))?;
-        let mut settings = given_over(given, &recorded)?;
+        tell(&mended, &mut lost, heed);
+        let view = RunView::open(path).map_err(crate::RunFilesError::from)?;
+        let over = matches!(view.state().status, RunStatus::Finished(_));
+        let mut settings = given_over(given, &written)?;
         use_own_model(&mut settings, path);
+        // What was written counts from the directory of then; what is given, from that of now.
+        if given.data.is_none() && given.data_dir.is_none() {
+            settle_places(&mut settings, &toml)?;
+        }
         // The keeper's own rule: a kill may have come between a saved checkpoint and the move of `last`.
-        let point = RunView::open(path)
-            .map_err(crate::RunFilesError::from)?
-            .resume_point();
+        let point = view.resume_point().map_err(crate::RunFilesError::from)?;
         let Some(point) = point else {
-            return Self::anew(path, &settings);
+            check_settings(&view, &written, None)?;
+            let changes = changes(given, &written, None);
+            return Self::anew(path, &settings, changes, lost, heed);
         };
         let (last, file) = (point.path, point.model);
+        check_settings(&view, &written, Some(&file))?;
         let (mut state, provenance) = resume_point(&last, &file)?;
+        let planned = epochs_now(&view).unwrap_or_default().max(state.epochs);
+        let epochs = given.epochs.unwrap_or(planned);
+        if epochs < planned {
+            return Err(TrainError::Settings(SettingsError::Conflict {
+                message: format!("epochs {epochs} is less than the run's {planned}"),
+                hint: Some("a run can be made longer, not shorter".into()),
+            }));
+        }
+        settings.epochs = Some(epochs);
 
         // The weights it started from are behind the resume point.
         let from = settings.from.take();
@@ -67,22 +104,18 @@ impl Run {
             &settings,
             Path::new(""),
             Some(preprocessing_of(&last, &file)?),
+            heed,
         )?;
         setup.config.from = from.flatten();
-        check_images(&provenance, &setup.provenance)?;
-        let dir = setup.config.data_dir.clone();
-        setup.provenance = Provenance {
-            data: DataRecord {
-                dir,
-                ..provenance.data
-            },
-            ..provenance
-        };
+        check_images(&provenance, &setup)?;
+        take_over(&mut setup, provenance, epochs);
+        setup.provenance.data.settle(&setup.config.data, path);
 
         let unfit = |what: String| TrainError::ResumePoint {
             path: last.clone(),
             what,
         };
+        state.epochs = epochs;
         if !state.fits(&setup.timetable) {
             let TrainerState {
                 step, epoch, batch, ..
@@ -92,28 +125,24 @@ impl Run {
                 "step {step} is not at batch {batch} of {batches} in epoch {epoch}"
             )));
         }
-        if let Some(epochs) = given.epochs {
-            if epochs < state.epochs {
-                return Err(TrainError::Settings(SettingsError::Conflict {
-                    message: format!("epochs {epochs} is less than the run's {}", state.epochs),
-                    hint: Some("a run can be made longer, not shorter".into()),
-                }));
-            }
-            state.epochs = epochs;
-        }
-        setup.config.epochs = state.epochs;
         let restored = setup
             .engine
             .restore(&file.weights, &file.training, state.step);
         restored.map_err(|error| unfit(error.to_string()))?;
 
+        let changes = changes(given, &written, Some(planned));
+        let notes = explained(&changes, &setup, &state, planned);
+        setup.notes.extend(notes);
         let from = ResumedFrom {
             step: state.step,
             epoch: state.epoch,
             batch: state.batch,
             batches: setup.timetable.batches,
         };
-        let resumed = Keeper::resume(path, keeper_config(&setup)?)?;
+        let mut config = keeper_config(&setup)?;
+        journalled(&mut config, &changes);
+        let resumed = Keeper::resume(path, config)?;
+        tell(&resumed.repairs, &mut lost, heed);
         if resumed
             .point
             .as_ref()
@@ -121,12 +150,25 @@ impl Run {
         {
             return Err(unfit("it changed while it was read".into()));
         }
-        Self::taken_up(setup, path.into(), resumed.keeper, state, from)
+        if over {
+            setup.notes.extend(is_over(&resumed.keeper, &setup, &state));
+        }
+        let mut run = Self::taken_up(setup, path.into(), resumed.keeper, state, from)?;
+        run.lost = lost;
+        Ok(run)
     }
 
     /// Begins a run again that ended before anything was saved.
-    fn anew(path: &Path, settings: &Settings) -> Result<Self, TrainError> {
-        let setup = Setup::new(settings, Path::new(""), None)?;
+    fn anew(
+        path: &Path,
+        settings: &Settings,
+        changes: Vec<Change>,
+        mut lost: Vec<String>,
+        heed: &Heed<'_>,
+    ) -> Result<Self, TrainError> {
+        let mut setup = Setup::new(settings, Path::new(""), None, heed)?;
+        setup.provenance.data.settle(&setup.config.data, path);
+        setup.notes.extend(changes.iter().map(in_words));
         let state = TrainerState::new(setup.config.epochs);
         let from = ResumedFrom {
             step: 0,
@@ -134,9 +176,134 @@ impl Run {
             batch: 0,
             batches: setup.timetable.batches,
         };
-        let resumed = Keeper::resume(path, keeper_config(&setup)?)?;
-        Self::taken_up(setup, path.into(), resumed.keeper, state, from)
+        let mut config = beginning(&setup)?;
+        journalled(&mut config, &changes);
+        let resumed = Keeper::resume(path, config)?;
+        tell(&resumed.repairs, &mut lost, heed);
+        let mut run = Self::taken_up(setup, path.into(), resumed.keeper, state, from)?;
+        run.lost = lost;
+        Ok(run)
     }
+}
+
+/// Tells what was mended, and takes down the bests that were lost.
+fn tell(mended: &FsckReport, lost: &mut Vec<String>, heed: &Heed<'_>) {
+    for finding in &mended.findings {
+        heed.tell(Event::Mended(finding));
+    }
+    lost.extend(mended.lost_bests().map(ToString::to_string));
+}
+
+/// `run.toml` must be what the run began with: by its journal, and by the model that it goes on from.
+fn check_settings(
+    view: &RunView,
+    written: &Settings,
+    last: Option<&ModelFile>,
+) -> Result<(), TrainError> {
+    let mut changes = differing_from_journal(view, written);
+    let provenance = last
+        .and_then(|last| last.metadata.as_ref()?.provenance.clone())
+        .and_then(|provenance| serde_json::from_value::<Provenance>(provenance).ok());
+    if let (Some(provenance), true) = (provenance, changes.is_empty()) {
+        changes = differing_from_model(view, written, &provenance.config);
+    }
+    if changes.is_empty() {
+        return Ok(());
+    }
+    Err(TrainError::ChangedSettings {
+        path: view.path().join("run.toml"),
+        changes,
+    })
+}
+
+/// A resumed run's model comes about as it did before, but for the place of its images and the length of the plan.
+fn take_over(setup: &mut Setup, provenance: Provenance, epochs: u64) {
+    let dir = setup.config.data_dir.clone();
+    let recipe = setup.provenance.recipe.clone();
+    setup.provenance = Provenance {
+        data: DataRecord {
+            dir,
+            ..provenance.data
+        },
+        ..provenance
+    };
+    if let Some(planned) = setup.provenance.config.get_mut("epochs")
+        && planned.as_integer() != i64::try_from(epochs).ok()
+    {
+        *planned = toml::Value::Integer(i64::try_from(epochs).unwrap_or(i64::MAX));
+        setup.provenance.recipe = recipe;
+    }
+}
+
+/// What of `given` is otherwise than the run has it; `planned` are its epochs by now.
+fn changes(given: &Settings, written: &Settings, planned: Option<u64>) -> Vec<Change> {
+    // Where a run is found is none of its settings.
+    let names = given.given().into_iter();
+    let names = names.filter(|name| MAY_CHANGE.contains(name));
+    let names = names.filter(|name| !["runs-dir", "name"].contains(name));
+    let change = |name: &'static str| {
+        let planned =
+            planned.and_then(|planned| Some(toml::Value::Integer(planned.try_into().ok()?)));
+        let was = planned
+            .filter(|_| name == "epochs")
+            .or_else(|| written.written(name));
+        let is = given.written(name);
+        (was != is).then(|| Change::new(name, was, is))
+    };
+    names.filter_map(change).collect()
+}
+
+fn journalled(config: &mut KeeperConfig, changes: &[Change]) {
+    if let (Some(session), false) = (&mut config.session, changes.is_empty()) {
+        session[CHANGED] = to_json(&changes);
+    }
+}
+
+fn in_words(change: &Change) -> String {
+    let Change {
+        setting, was, is, ..
+    } = change;
+    format!("{setting} is {is} from here on, was {was}; the journal has it")
+}
+
+/// The changes, and what they do to the learning rate.
+fn explained(changes: &[Change], setup: &Setup, state: &TrainerState, planned: u64) -> Vec<String> {
+    let mut notes: Vec<String> = changes.iter().map(in_words).collect();
+    if planned == state.epochs {
+        return notes;
+    }
+    let batches = setup.timetable.batches;
+    let rates = |epochs| Rates::new(&setup.config, epochs, batches, setup.objective.direction());
+    let plateau = state.plateau.as_ref();
+    let before = rates(planned).at(state.step.saturating_sub(1), plateau);
+    let now = rates(state.epochs);
+    let next = now.at(state.step, plateau);
+    let end = now.at((state.epochs * batches).saturating_sub(1), plateau);
+    let schedule = setup.config.schedule;
+    let moves = match next / before {
+        ratio if ratio > 2.0 => "jumps up",
+        ratio if ratio < 0.5 => "jumps down",
+        _ => "goes on",
+    };
+    notes.push(format!(
+        "schedule {schedule} is now that of {} epochs: the learning rate {moves} from {before:.3e} to {next:.3e}, \
+         and ends at {end:.3e}",
+        state.epochs
+    ));
+    notes
+}
+
+/// Says of a run that had ended that there is nothing more to train, if so.
+fn is_over(keeper: &Keeper, setup: &Setup, state: &TrainerState) -> Option<String> {
+    let epochs = state.epochs;
+    let why = match keeper.should_stop() {
+        Some(reason) => format!("it stopped early: {reason}"),
+        None if state.clone().next(&setup.timetable) == Next::Done => {
+            format!("all {epochs} epochs are done; --epochs N with more than {epochs} trains on")
+        }
+        None => return None,
+    };
+    Some(format!("the run is over: {why}"))
 }
 
 /// The recorded settings with those of `given` that may change.
@@ -193,7 +360,8 @@ fn preprocessing_of(
 }
 
 /// The images must be those that the run began with.
-fn check_images(recorded: &Provenance, found: &Provenance) -> Result<(), TrainError> {
+fn check_images(recorded: &Provenance, setup: &Setup) -> Result<(), TrainError> {
+    let found = &setup.provenance;
     let name =
         |fingerprint: Option<&Fingerprint>| fingerprint.map_or("none".into(), ToString::to_string);
     for split in ["train", "val", "test"] {
@@ -206,6 +374,7 @@ fn check_images(recorded: &Provenance, found: &Provenance) -> Result<(), TrainEr
                 split: split.into(),
                 recorded: name(recorded),
                 found: name(found),
+                place: setup.config.data.clone(),
             });
         }
     }

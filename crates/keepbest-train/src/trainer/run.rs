@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use keepbest_core::{EarlyStoppingConfig, StopReason};
-use keepbest_data::{Batch, Epoch};
+use keepbest_data::{Batch, Epoch, LoadError};
 use keepbest_formats::StateDict;
 use keepbest_keeper::{
-    Also, Evaluation, Keeper, KeeperConfig, KeeperSummary, ModelConstants, SaveMode,
+    Also, Evaluation, Keeper, KeeperConfig, KeeperSummary, ModelConstants, SaveFailure, SaveMode,
     SnapshotHandle, store,
 };
 use keepbest_nn::{Engine as _, Labels, Mixed, StepError};
@@ -26,8 +26,11 @@ use super::reporting::Reporting;
 use super::resume::ResumedFrom;
 use super::setup::Setup;
 use crate::architecture::keep_model;
+use crate::changes::CONFIG;
 use crate::environment::Environment;
 use crate::log::{About, Ended, Logged, Loggers, now_ms};
+use crate::place::PLACES;
+use crate::run_name;
 use crate::settings::{AlsoKind, SaveKind};
 use crate::thresholds::TunedThresholds;
 
@@ -38,6 +41,8 @@ pub(super) struct Run {
     pub keeper: Keeper,
     pub state: TrainerState,
     pub resumed: Option<ResumedFrom>,
+    /// The bests that were found lost when it was taken up.
+    pub lost: Vec<String>,
     pub reporting: Reporting,
     pub loggers: Loggers,
     gate: Gate,
@@ -77,7 +82,7 @@ impl Run {
             setup.objective.direction(),
         );
         rates.validate()?;
-        let config = keeper_config(&setup)?;
+        let config = beginning(&setup)?;
         let text = setup.config.to_toml(preface);
         ensure_space(&setup, runs_dir)?;
         let (path, keeper) = match name {
@@ -88,14 +93,21 @@ impl Run {
             }
             None => first_free(runs_dir, &setup.spec.name, &text, config)?,
         };
-        keep_model(&setup.config.model, &setup.spec, &path)
-            .map_err(|source| TrainError::KeepModel { source })?;
+        if let Err(source) = keep_model(&setup.config.model, &setup.spec, &path) {
+            // So that the name is free again.
+            drop(keeper);
+            if let Ok(run) = store::RunWriter::open(&path) {
+                run.discard();
+            }
+            return Err(TrainError::KeepModel { source });
+        }
         Ok(Self {
             setup,
             path,
             keeper,
             state,
             resumed: None,
+            lost: Vec::new(),
             reporting: Reporting::default(),
             loggers: Loggers::default(),
             gate: Gate::default(),
@@ -126,6 +138,7 @@ impl Run {
             keeper,
             state,
             resumed: Some(resumed),
+            lost: Vec::new(),
             reporting: Reporting::default(),
             loggers: Loggers::default(),
             gate: Gate::default(),
@@ -148,6 +161,7 @@ impl Run {
         }
         self.loggers = Loggers::start(&self.setup.log, self.about());
         self.gate = Gate::of(&self);
+        self.show_best(observer, stop);
         if observer.wants_profile() {
             self.setup.engine.start_profile();
         }
@@ -158,12 +172,27 @@ impl Run {
             Err(TrainError::Step(
                 problem @ (StepError::NonFiniteLoss { .. } | StepError::NonFiniteGradient { .. }),
             )) => Err(self.diverged(problem, observer)),
-            Err(error) => {
-                // What was measured before is still to be had.
-                self.keeper.wait();
-                self.tell(observer);
-                Err(error)
-            }
+            Err(error) => Err(self.failed(error, observer)),
+        }
+    }
+
+    /// Ends a session that cannot go on as an interruption does: what it has come to is saved.
+    pub(super) fn failed(self, error: TrainError, observer: &mut dyn Observer) -> TrainError {
+        match self.interrupted(observer) {
+            Ok(Outcome::Interrupted {
+                run,
+                step,
+                epoch,
+                failures,
+                ..
+            }) if failures.is_empty() => TrainError::Stopped {
+                run,
+                step,
+                epoch,
+                source: Box::new(error),
+            },
+            // What went wrong first is the news; saves that failed have been told.
+            _ => error,
         }
     }
 
@@ -206,13 +235,17 @@ impl Run {
                     let begun = Instant::now();
                     let epoch = self.state.epoch;
                     let batch = match &mut batches {
-                        Some((of, batches)) if *of == epoch => batches.next(),
+                        Some((of, batches)) if *of == epoch => batches,
                         _ => {
                             let skip = usize::try_from(self.state.batch).unwrap_or(usize::MAX);
                             let fresh = self.setup.loader.epoch(epoch, skip);
-                            batches.insert((epoch, fresh)).1.next()
+                            &mut batches.insert((epoch, fresh)).1
                         }
                     };
+                    let batch = batch.next_while(&mut || !stop.load(Ordering::Relaxed));
+                    if let Some(Err(LoadError::Interrupted)) = &batch {
+                        return Ok(None);
+                    }
                     // The loader and the timetable count batches by the same rule.
                     let Some(batch) = batch.transpose()? else {
                         unreachable!("an epoch ran out of batches early")
@@ -358,12 +391,14 @@ impl Run {
         finished: bool,
         best: Option<&Path>,
         observer: &mut dyn Observer,
+        go_on: &dyn Fn() -> bool,
     ) {
-        loggers.end(Ended {
+        let ended = Ended {
             finished,
             best: best.map(Path::to_owned),
             time_ms: now_ms(),
-        });
+        };
+        loggers.end(&ended, go_on);
         for problem in loggers.problems() {
             observer.on(Event::Note(&problem));
         }
@@ -388,13 +423,13 @@ impl Run {
         let handle = SnapshotHandle::new(Held(self.setup.engine.snapshot()));
         self.keeper
             .save_last(&handle, self.state.epoch, self.training_json());
-        self.keeper.wait();
+        self.keeper.settle();
         self.tell(observer);
         let kept = self.keeper.interrupt()?;
         for event in &kept.events {
             observer.on(Event::Keeper(event));
         }
-        Self::close(&mut self.loggers, false, None, observer);
+        Self::close(&mut self.loggers, false, None, observer, &|| true);
         self.reporting
             .write(&self.path, &self.setup.provenance, None, observer);
         self.clock.end(&self.setup.engine, observer);
@@ -402,7 +437,8 @@ impl Run {
             run: self.path,
             step: self.state.step,
             epoch: self.state.epoch,
-            failures: in_words(&kept),
+            failures: in_words(&kept.unresolved, &kept),
+            lost: self.lost,
         })
     }
 
@@ -487,6 +523,7 @@ impl Pace {
 /// What the keeper needs to know about a run.
 pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
     let mut session = to_json(&Environment::of(&setup.engine));
+    session[PLACES] = to_json(&setup.provenance.places());
     if let Some(carried) = &setup.carried {
         session["carried"] = to_json(carried);
     }
@@ -518,9 +555,18 @@ pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
     })
 }
 
+/// What the keeper of a run that begins needs to know: its settings too, for whoever goes on with it.
+pub(super) fn beginning(setup: &Setup) -> Result<KeeperConfig, TrainError> {
+    let mut config = keeper_config(setup)?;
+    if let Some(session) = &mut config.session {
+        session[CONFIG] = to_json(&setup.config.to_settings().to_table());
+    }
+    Ok(config)
+}
+
 /// What could not be saved, in words.
-pub(super) fn in_words(kept: &KeeperSummary) -> Vec<String> {
-    let saves = kept.failures.iter().map(ToString::to_string);
+pub(super) fn in_words(failures: &[SaveFailure], kept: &KeeperSummary) -> Vec<String> {
+    let saves = failures.iter().map(ToString::to_string);
     let also = kept.also.iter().zip(&kept.also_error);
     let also =
         also.map(|(path, error)| format!("{} is not in step with best: {error}", path.display()));
@@ -536,8 +582,9 @@ fn first_free(
 ) -> Result<(PathBuf, Keeper), TrainError> {
     let mut number = 1u32;
     loop {
-        let path = runs_dir.join(format!("{network}-{number}"));
-        if !path.exists() {
+        let path = runs_dir.join(run_name::of_network(network, number));
+        // A link that leads nowhere takes a name, too.
+        if path.symlink_metadata().is_err() {
             match Keeper::create(&path, text, config.clone()) {
                 // Another run took the name in this moment.
                 Err(_) if path.join("run.toml").exists() => {}
@@ -565,6 +612,6 @@ fn ensure_space(setup: &Setup, runs_dir: &Path) -> Result<(), TrainError> {
     )?)
 }
 
-fn to_json(value: &impl serde::Serialize) -> serde_json::Value {
+pub(super) fn to_json(value: &impl serde::Serialize) -> serde_json::Value {
     serde_json::to_value(value).expect("what a model file holds has string keys")
 }

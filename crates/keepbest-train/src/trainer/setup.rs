@@ -6,8 +6,8 @@ use std::time::Instant;
 use keepbest_core::Objective;
 use keepbest_core::retention::Policy;
 use keepbest_data::{
-    Augmentation, DataBundle, Dataset as _, ImageShape, Loader, LoaderConfig, Order, Prepared,
-    Preprocessing, ResizeRule, Subset, Unreadable,
+    Augmentation, ChannelRule, Dataset as _, ImageShape, LoadError, Loader, LoaderConfig, Mirrored,
+    Order, Prepared, Preprocessing, ResizeRule, Subset, Unreadable, Unrecorded, Watch,
 };
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
@@ -15,11 +15,12 @@ use keepbest_nn::{
     Precision, Predictor, Tuning,
 };
 
-use super::aims::{check_metrics, named, objective, others, retention};
+use super::aims::{check_metrics, check_names, named, objective, others, retention};
 use super::budget::{self, Course, Fitted};
 use super::carry::Carried;
 use super::error::TrainError;
-use super::parent::{network_of, open_parent, start_from};
+use super::heed::Heed;
+use super::parent::{better_network, network_of, open_parent, seen_before, start_from, told};
 use super::position::Timetable;
 use crate::architecture::{architecture, check_architecture};
 use crate::config::{Config, DataDefaults};
@@ -27,7 +28,9 @@ use crate::costs::Costs;
 use crate::environment::Environment;
 use crate::log::LogTo;
 use crate::noise::Smoothing;
+use crate::place::Place;
 use crate::provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
+use crate::seen::Seen;
 use crate::settings::{
     ClassWeights, ImageSize, OptimizerKind, PrecisionKind, Resize, Sampling, Settings,
     SettingsError,
@@ -61,9 +64,13 @@ impl Setup {
         given: &Settings,
         runs_dir: &Path,
         recorded: Option<Preprocessing>,
+        heed: &Heed<'_>,
     ) -> Result<Self, TrainError> {
+        let heeded = |reading| heed.read(reading);
+        let watch = Watch::new(&heeded);
         let begun = Instant::now();
         let mut given = given.clone();
+        let name = given.name.clone();
         let budget = given.time_budget.take();
         if let Some(budget) = budget {
             if let Some(epochs) = given.epochs {
@@ -91,6 +98,8 @@ impl Setup {
         let (objective, smoothing) = objective(&first)?;
         let others = others(&first, &objective)?;
         let retention = retention(&first)?;
+        let objectives = std::iter::once(&objective).chain(&others);
+        check_names(objectives.clone(), &retention, smoothing.as_ref())?;
         let log = log_to(&first)?;
         check_architecture(&first.model)?;
 
@@ -100,7 +109,7 @@ impl Setup {
             Unreadable::Refuse
         };
         let dir = first.data_dir.as_deref();
-        let bundle = keepbest_data::open_with(&first.data, dir, unreadable)?;
+        let bundle = keepbest_data::open_watched(&first.data, dir, unreadable, watch)?;
         let split = SplitRecord {
             val_fraction: first.val_fraction,
             test_fraction: first.test_fraction,
@@ -120,13 +129,20 @@ impl Setup {
                 .image_size
                 .get_or_insert((input.height, input.width));
             options.channels = Some(input.channels);
+            // What the parent did to images of another size is done to these.
+            if parent.preprocessing.resize != ResizeRule::None {
+                options.resize.get_or_insert(parent.preprocessing.resize);
+            }
         }
         let mut data = match recorded {
             Some(preprocessing) => bundle.prepare_with(&options, preprocessing)?,
-            None => bundle.prepare(&options)?,
+            None => bundle.prepare_watched(&options, watch)?,
         };
         let mut notes = std::mem::take(&mut data.notes);
         if let Some(parent) = &parent {
+            if parent.provenance.is_some() {
+                notes.extend(converted(&parent.preprocessing, &data.preprocessing));
+            }
             // The weights expect images normalised as theirs were.
             let (mean, std) = (
                 parent.preprocessing.mean.clone(),
@@ -134,6 +150,11 @@ impl Setup {
             );
             data.preprocessing = data.preprocessing.with_normalisation(mean, std);
         }
+        let mirrored = match given.augment {
+            // Images need not be looked at for what is settled.
+            Some(_) => Mirrored::Same,
+            None => bundle.mirrored(),
+        };
         let defaults = DataDefaults {
             image_size: ImageSize {
                 height: data.preprocessing.input.height,
@@ -144,18 +165,18 @@ impl Setup {
                 ResizeRule::Crop => Resize::Crop,
                 _ => Resize::None,
             },
-            augment: default_augmentation(&bundle, data.preprocessing.input),
-            strong_augment: strong_augmentation(&bundle, data.preprocessing.input),
+            augment: default_augmentation(&mirrored, data.preprocessing.input),
+            strong_augment: strong_augmentation(&mirrored, data.preprocessing.input),
             train_images: data.train.len(),
         };
         let mut config = Config::resolve(given.clone(), &defaults)?;
+        notes.extend(flip_note(&mirrored, &config.augment));
 
-        let objectives = std::iter::once(&objective).chain(&others);
         check_metrics(
             objectives.clone(),
             &retention,
             smoothing.as_ref(),
-            data.classes.len(),
+            &data.val,
         )?;
         let input = data.preprocessing.input;
         let size = ZooOptions::new(
@@ -165,14 +186,32 @@ impl Setup {
             data.classes.len(),
         );
         let spec = architecture(&config.model, &size)?;
+        // Before memory is taken for a batch of so many.
+        if config.batch_size > data.train.len() {
+            return Err(TrainError::Load(LoadError::BatchLargerThanData {
+                batch_size: config.batch_size,
+                images: data.train.len(),
+            }));
+        }
+        heed.check()?;
         let class_weights = class_weights(&config.class_weights, &data.train);
         let engine_config = engine_config(&config, class_weights.as_deref());
         let optimizer = engine_config.optimizer.clone();
         let mut engine = CpuEngine::new(&spec, engine_config.clone())?;
+        if let Some(asked) = config.threads.filter(|asked| *asked > engine.threads()) {
+            notes.push(format!(
+                "{asked} threads were asked for, {} compute: this machine has no use for more, or starts no more",
+                engine.threads()
+            ));
+        }
         let carried = match &parent {
             Some(parent) => Some(start_from(&mut engine, parent, &data.classes)?),
             None => None,
         };
+        if let (Some(parent), Some(carried)) = (&parent, &carried) {
+            notes.extend(told(parent));
+            notes.extend(better_network(engine.network(), parent, carried, &size));
+        }
         let mut predictor = engine.predictor(config.batch_size.max(64))?;
         let mut named: Vec<String> = named(objectives, &retention).map(Into::into).collect();
         named.extend(
@@ -238,23 +277,36 @@ impl Setup {
                 statistics: config.swa.map_or(0.0, |from| 1.0 - from)
                     * timetable.evaluations_per_epoch(),
             };
-            let fit = budget::fit(budget, begun, &course, &mut predictor)?;
+            let fit = budget::fit(budget, begun, &course, &mut predictor, heed)?;
             given.epochs = Some(fit.epochs);
             config = Config::resolve(given, &defaults)?;
             notes.push(fit.to_string());
             fitted = Some(fit);
         }
 
-        let identity = data.identify()?;
+        notes.extend(
+            config
+                .recipe
+                .and_then(|recipe| recipe.advice(config.epochs)),
+        );
+        let identity = data.identify_watched(watch)?;
         notes.extend(identity.shared.iter().map(ToString::to_string));
-        let provenance = Provenance {
+        let before = Seen::by(&parent);
+        let mut leaked = Vec::new();
+        if let Some(parent) = &parent {
+            let (found, told) = seen_before(parent, &before, &identity, &split);
+            leaked = found;
+            notes.extend(told);
+        }
+        let mut provenance = Provenance {
             keepbest: env!("CARGO_PKG_VERSION").into(),
             network: spec.name.clone(),
             data: DataRecord {
                 source: config.data.clone(),
                 dir: config.data_dir.clone(),
+                place: Place::default(),
                 split,
-                fingerprints: identity.fingerprints,
+                fingerprints: identity.fingerprints.clone(),
                 skipped: bundle.skipped,
             },
             criterion,
@@ -263,9 +315,16 @@ impl Setup {
             optimizer: Some(optimizer.clone()),
             parent: parent.as_ref().map(Parent::of),
             averaged: Vec::new(),
+            seen: Some(before.and(&identity)),
+            seen_before: leaked,
             config: config.to_settings().to_table(),
             environment: Some(Environment::of(&engine)),
         };
+        let run = runs_dir.join(name.as_deref().unwrap_or(&spec.name));
+        provenance.data.settle(&config.data, &run);
+        if let Some(parent) = &mut provenance.parent {
+            parent.place = Place::of(&parent.path, Some(&run));
+        }
         Ok(Self {
             config,
             data,
@@ -288,24 +347,53 @@ impl Setup {
     }
 }
 
-/// Stands for the number of epochs while it is not known. No warm-up is longer.
-const UNKNOWN_EPOCHS: u64 = 1_000_000_000;
+/// What becomes of images that are unlike all that the parent has seen.
+fn converted(parent: &Preprocessing, own: &Preprocessing) -> Option<String> {
+    let size = parent.resize == ResizeRule::None && own.resize != ResizeRule::None;
+    let channels = parent.channels == ChannelRule::None && own.channels != ChannelRule::None;
+    let how = own.conversion_words(Unrecorded { size, channels })?;
+    Some(format!(
+        "the model it starts from saw images of {} alone: {how}",
+        parent.input
+    ))
+}
 
-/// What keeps an image of its class, as far as the source tells: moved by up to a sixteenth of its side, and mirrored
-/// unless it may show digits or letters, which are others in a mirror.
-pub fn default_augmentation(bundle: &DataBundle, input: ImageShape) -> Augmentation {
+/// Stands for the number of epochs while it is not known: the most that may be asked for. No warm-up is longer.
+pub(super) const UNKNOWN_EPOCHS: u64 = 1_000_000_000;
+
+/// What keeps an image of its class, as far as the data tells: moved by up to a sixteenth of its side, and mirrored unless
+/// it may be of another class then.
+pub fn default_augmentation(mirrored: &Mirrored, input: ImageShape) -> Augmentation {
     Augmentation {
-        flip: !["idx", "npz"].contains(&bundle.kind) || bundle.name.starts_with("fashion-mnist"),
+        flip: !matches!(mirrored, Mirrored::Other { .. }),
         shift: (input.height.min(input.width) / 16) as u32,
         ..Augmentation::default()
     }
 }
 
+/// What was decided about mirror images, and how to decide otherwise; `None` where it is certain.
+fn flip_note(mirrored: &Mirrored, augment: &Augmentation) -> Option<String> {
+    let with = |flip: bool| Augmentation {
+        flip,
+        ..augment.clone()
+    };
+    match mirrored {
+        Mirrored::Unknown if augment.flip => Some(format!(
+            "flip is on: mirrored images are trained on; off: --augment {}",
+            with(false)
+        )),
+        Mirrored::Other { why } if !augment.flip => {
+            Some(format!("flip is off: {why}; on: --augment {}", with(true)))
+        }
+        _ => None,
+    }
+}
+
 /// The same and more, for a long run: up to a twelfth of the side, or parts of photographs; and rectangles that are erased
 /// (docs/benchmarks.md has what it reaches).
-fn strong_augmentation(bundle: &DataBundle, input: ImageShape) -> Augmentation {
+fn strong_augmentation(mirrored: &Mirrored, input: ImageShape) -> Augmentation {
     let side = input.height.min(input.width);
-    let light = default_augmentation(bundle, input);
+    let light = default_augmentation(mirrored, input);
     if side < 64 {
         Augmentation {
             // A twelfth, rounded.

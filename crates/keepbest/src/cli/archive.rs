@@ -26,7 +26,7 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let ratio = done.packed as f64 / (done.bytes.max(1)) as f64;
     let bad = terminal.error_style().bad;
     for (checkpoint, error) in &done.left {
-        eprintln!("{bad}error:{bad:#} {checkpoint} is still there: {error}");
+        say!("{bad}error:{bad:#} {checkpoint} is still there: {error}");
     }
     if args.json {
         output::json(&json!({

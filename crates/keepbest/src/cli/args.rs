@@ -14,9 +14,9 @@ pub use model::{
     AverageArgs, CardArgs, CompareArgs, EvaluateArgs, ExportArgs, ImportArgs, InspectArgs,
     PredictArgs, ThresholdsArgs, VerifyArgs,
 };
-pub use network::{ModelsArgs, ModelsVerb, NetworkArgs};
+pub use network::{Input, ModelsArgs, ModelsVerb, NetworkArgs};
 pub use run::{FsckArgs, ListArgs, PinArgs, PruneArgs, ReportArgs, RestoreArgs, RunArgs};
-pub use shared::{Compute, DataDir, Split, Threads};
+pub use shared::{Compute, DataDir, Images, Part, Split, Threads, Unlike};
 pub use training::{LrFindArgs, ReproduceArgs, TrainArgs};
 
 const ABOUT: &str =
@@ -51,8 +51,10 @@ pub enum Verb {
     ///
     /// With no arguments: images of clothes that ship inside the program, a small network, about a minute.
     Train(TrainArgs),
-    /// Find a learning rate: a few steps at rising rates, and where the loss falls fastest
+    /// Find the size of a learning rate: a few steps at rising rates, and where the loss stops falling
     ///
+    /// For a network, an optimizer or images of which nothing is known: it tells rates that learn from those that do not, and where
+    /// training runs away. It is the size of a rate, not the best one: with SGD and a thousand images or more the default did as well.
     /// Takes the settings of `train`; nothing is kept.
     LrFind(LrFindArgs),
     /// Measure a model on a split: all metrics and the confusion matrix
@@ -91,8 +93,13 @@ pub enum Verb {
     Data(DataArgs),
     /// Check a model file against what was recorded; exit code 3 when it does not hold
     ///
-    /// First the digests of its bytes, then its metrics, measured again on the recorded split.
+    /// First the digests of its bytes; then the run's journal, against itself and against the file; then its metrics, measured again
+    /// on the recorded split. What was not checked is said.
     Verify(VerifyArgs),
+    /// Print a run's digests in one line, to keep where the run cannot be changed
+    ///
+    /// Whoever can write a run can make all its digests anew. `verify RUN --against LINE` tells whether it is still the same.
+    Attest(RunArgs),
     /// Train a run again from its run.toml; exit code 3 unless every evaluation and the best come out the same
     ///
     /// Settings, images and the model it starts from must be those recorded. The first difference ends it and is named.

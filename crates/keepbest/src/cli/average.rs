@@ -8,7 +8,7 @@ use keepbest_formats::StateDict;
 use keepbest_formats::model_file::{self, ModelMetadata};
 use keepbest_keeper::RunView;
 use keepbest_train::average::{Averager, Measurement};
-use keepbest_train::{Model, Parent, find_run};
+use keepbest_train::{Model, Parent, Seen, SeenBefore, find_run};
 use serde_json::json;
 
 use crate::cli::args::AverageArgs;
@@ -19,21 +19,29 @@ use crate::cli::model::{locate, objective, provenance};
 use crate::cli::output;
 use crate::cli::runs::view;
 use crate::cli::table::Table;
+use crate::cli::terminal::Terminal;
 use crate::cli::words::value;
 
-pub fn run(args: &AverageArgs) -> Result<Exit, Failure> {
+pub fn run(args: &AverageArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut models = match &args.soup {
         Some(run) => candidates(run, args)?,
         None => opened(&args.models, args)?,
     };
     same_network(&models)?;
+    for model in &models {
+        model.check_finite()?;
+    }
     let objective = objective(provenance(&models[0])?)?;
     let criterion = provenance(&models[0])?.criterion.criterion();
     let first = models.remove(0);
     let subject = Subject::new(first, args.images.data.as_deref(), &args.images.sets)?;
+    if let Some(changed) = subject.changed_split(&["train", "val"])? {
+        let hint = "the average is chosen by the images that its models were chosen by: --data says where they lie now";
+        return Err(Failure::new(Exit::Failed, changed.words()).with_hint(hint.to_owned()));
+    }
     let all: Vec<&Model> = [&subject.model].into_iter().chain(&models).collect();
     if all.iter().any(|model| model.thresholds.is_some()) {
-        eprintln!(
+        say!(
             "thresholds are left out: all are measured by the likeliest class, and so the average decides; `keepbest thresholds` tunes it"
         );
     }
@@ -65,7 +73,13 @@ pub fn run(args: &AverageArgs) -> Result<Exit, Failure> {
     let adopted = members.len() > 1;
     if adopted {
         let members: Vec<&Model> = members.iter().map(|&member| measured[member].0).collect();
-        write(args, &members, &result, &objective)?;
+        let seen = seen_before(&members, &subject.data)?;
+        for found in &seen {
+            terminal.note(&format!(
+                "one of the models was {found}: the score of the average on them flatters it"
+            ));
+        }
+        write(args, &members, &seen, &result, &objective)?;
     }
     told(args, &measured, &result, &members, &subject.data)
 }
@@ -131,9 +145,31 @@ fn same_network(models: &[Model]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The images of val and test that a model of the average had seen.
+fn seen_before(models: &[&Model], data: &Prepared) -> Result<Vec<SeenBefore>, Failure> {
+    let seen = Seen::by(models.iter().copied());
+    let mut found = Vec::new();
+    for split in ["val", "test"] {
+        let Some(images) = data.split(split) else {
+            continue;
+        };
+        let digests = images
+            .digests()
+            .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
+        let mut of_split = seen.among(split, &digests);
+        if split == "val" {
+            // By these the average is chosen, too.
+            of_split.chosen = 0;
+        }
+        found.extend(of_split.any().then_some(of_split));
+    }
+    Ok(found)
+}
+
 fn write(
     args: &AverageArgs,
     members: &[&Model],
+    seen_before: &[SeenBefore],
     result: &Measurement,
     objective: &Objective,
 ) -> Result<(), Failure> {
@@ -149,6 +185,8 @@ fn write(
     let record = EvaluationRecord::new(step, epoch, result.metrics.clone(), judgement);
     let mut recorded = provenance(first)?.clone();
     recorded.averaged = members.iter().map(|model| Parent::of(model)).collect();
+    recorded.seen = Some(Seen::by(members.iter().copied()));
+    recorded.seen_before = seen_before.to_vec();
     let metadata = ModelMetadata {
         step,
         epoch,
@@ -203,7 +241,7 @@ fn told(
     }
     output::lines(&table.lines())?;
     if !adopted {
-        eprintln!(
+        say!(
             "no average is better than the best alone on the {} val images: nothing is written",
             data.val.len()
         );

@@ -5,15 +5,17 @@ use std::fmt::Write as _;
 
 use keepbest_core::EvaluationRecord;
 use keepbest_core::statistics::Interval;
+use keepbest_core::text::visible;
 use keepbest_keeper::RunView;
 use keepbest_store::RunStatus;
-use keepbest_train::{FileAtHand, Model, ModelPlace, find_model};
+use keepbest_train::{FileAtHand, Model, ModelPlace, SeenBefore, find_model};
 use serde_json::Value;
 
 use crate::cli::args::CardArgs;
+use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::runs::recorded_intervals;
+use crate::cli::runs::{recorded_intervals, view};
 use crate::cli::words::{count, value};
 
 /// The metrics of a card: name here, Hugging Face's name for it.
@@ -51,10 +53,7 @@ pub fn run(args: &CardArgs) -> Result<Exit, Failure> {
     let card = card(&model, &results(&place, &model)?);
     match &args.to {
         None => output::bytes(card.as_bytes())?,
-        Some(file) => std::fs::write(file, card).map_err(|error| Failure {
-            causes: vec![error.to_string()],
-            ..Failure::new(Exit::Failed, format!("cannot write {}", file.display()))
-        })?,
+        Some(file) => export::write_bytes(file, args.force, card.as_bytes())?,
     }
     Ok(Exit::Done)
 }
@@ -67,8 +66,14 @@ fn results(place: &ModelPlace, model: &Model) -> Result<Vec<Results>, Failure> {
         .map(|provenance| &provenance.data.fingerprints);
     let images = |split: &str| prints.and_then(|prints| Some(prints.get(split)?.count));
     let mut results = Vec::new();
-    if let ModelPlace::Run { run, .. } = place
-        && let Ok(view) = RunView::open(run)
+    // A file in a run is told of as when the run was named.
+    let run = match place {
+        ModelPlace::Run { run, .. } => Some(view(run)?),
+        ModelPlace::File(file) => std::path::absolute(file)
+            .ok()
+            .and_then(|file| RunView::open(file.parent()?).ok()),
+    };
+    if let Some(view) = run
         && view.best().map(|best| best.weights) == Some(model.file.weights_digest())
         && let RunStatus::Finished(summary) = &view.state().status
         && summary["test"].is_object()
@@ -98,16 +103,15 @@ fn results(place: &ModelPlace, model: &Model) -> Result<Vec<Results>, Failure> {
 
 /// A JSON string is a YAML string.
 fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    visible(&Value::from(text).to_string()).into_owned()
 }
 
 /// One line of Markdown text.
 fn plain(text: &str) -> String {
     let mut safe = String::new();
-    for c in text.chars() {
+    for c in visible(text).chars() {
         match c {
             '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' => safe.extend(['\\', c]),
-            c if c.is_control() => safe.push(' '),
             c => safe.push(c),
         }
     }
@@ -188,7 +192,8 @@ fn card(model: &Model, results: &[Results]) -> String {
         }
         out.push('\n');
     }
-    evaluation(&mut out, results);
+    let before = recorded.map_or(&[][..], |recorded| &recorded.seen_before);
+    evaluation(&mut out, results, before);
     out
 }
 
@@ -218,7 +223,7 @@ fn front_matter(out: &mut String, name: &str, data: Option<&str>, results: &[Res
     let _ = writeln!(out, "---");
 }
 
-fn evaluation(out: &mut String, results: &[Results]) {
+fn evaluation(out: &mut String, results: &[Results], before: &[SeenBefore]) {
     if results.is_empty() {
         return;
     }
@@ -244,7 +249,9 @@ fn evaluation(out: &mut String, results: &[Results]) {
     if results.iter().any(|result| !result.intervals.is_empty()) {
         out.push_str("\nIn brackets: 95 % intervals.\n");
     }
-    let unseen = if results.iter().any(|result| result.split == "test") {
+    let unseen = if results.iter().any(|result| result.split == "test")
+        && !before.iter().any(|found| found.split == "test")
+    {
         "; nothing was chosen by test"
     } else {
         ""
@@ -253,4 +260,10 @@ fn evaluation(out: &mut String, results: &[Results]) {
         out,
         "\nThe model was chosen by its score on val, which flatters it{unseen}."
     );
+    for found in before {
+        let _ = writeln!(
+            out,
+            "\nA model that it comes from was {found}: the score on them flatters it."
+        );
+    }
 }

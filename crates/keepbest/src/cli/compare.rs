@@ -1,25 +1,26 @@
 //! `keepbest compare`: models on the same images, in pairs.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use keepbest_core::statistics::{Interval, PairedDifference};
-use keepbest_core::{Direction, Metrics};
+use keepbest_core::text::visible;
+use keepbest_core::{Direction, Metrics, WeightsDigest};
 use keepbest_keeper::RunView;
 use keepbest_train::{
-    Comparison, Model, ModelPlace, Outcomes, OutcomesError, Overlaid, Resampled, find_model,
-    overlay_page,
+    Comparison, ModelPlace, Outcomes, OutcomesError, Overlaid, Resampled, find_model, overlay_page,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::args::CompareArgs;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::measure::{How, Subject, resample};
-use crate::cli::report::cannot_write;
+use crate::cli::images::{Chosen, leave_out_meaningless};
+use crate::cli::measure::{How, resample};
 use crate::cli::runs::view;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{count, shorten, value};
-use crate::cli::{model, output};
+use crate::cli::words::{count, tail, value};
+use crate::cli::{export, model, output};
 
 /// p-values below it are called a difference.
 const SIGNIFICANT: f64 = 0.05;
@@ -37,7 +38,9 @@ const SHOWN: [&str; 6] = [
 /// A model, measured.
 struct Side {
     name: String,
-    model: Model,
+    path: PathBuf,
+    digest: WeightsDigest,
+    images: Value,
     metrics: Metrics,
     intervals: BTreeMap<String, Interval>,
     outcomes: Outcomes,
@@ -51,62 +54,66 @@ struct Pair {
     differences: BTreeMap<String, PairedDifference>,
 }
 
+impl Side {
+    fn measured(name: &str, chosen: &Chosen, args: &CompareArgs) -> Result<Self, Failure> {
+        let split = chosen.split.name();
+        let measured = chosen.measure(How::from(&args.compute))?;
+        let mut metrics = measured.metrics(split);
+        let Some(outcomes) = &measured.outcomes else {
+            return Err(Failure::new(Exit::Failed, "no outcomes were kept"));
+        };
+        let resampled = resample(outcomes, split)?;
+        let mut intervals = resampled.intervals().metrics;
+        leave_out_meaningless(&measured, &mut metrics, &mut intervals);
+        Ok(Self {
+            name: name.to_owned(),
+            path: chosen.model.path.clone(),
+            digest: chosen.model.file.weights_digest(),
+            images: chosen.json(),
+            metrics,
+            intervals,
+            outcomes: outcomes.clone(),
+            resampled,
+        })
+    }
+
+    /// By how much each metric that both have is above that of another model.
+    fn differences(
+        &self,
+        other: &Self,
+    ) -> Result<BTreeMap<String, PairedDifference>, OutcomesError> {
+        let mut differences = self.resampled.minus(&other.resampled)?;
+        differences.retain(|name, _| self.metrics.contains(name) && other.metrics.contains(name));
+        Ok(differences)
+    }
+}
+
 pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
-    let split = args.split.name();
     // Before anything is measured, which may take a while.
+    if let Some(file) = &args.html {
+        export::refuse_existing(file, args.force)?;
+    }
     let curves = args.html.as_ref().map(|_| curves(args)).transpose()?;
     let mut sides = Vec::new();
-    let mut first_data = None;
+    let mut first: Option<Chosen> = None;
     for name in &args.models {
         let model = model::open(name, &args.runs.runs_dir, &args.compute, terminal)?;
         // Each model has its own preprocessing; the images are those of the first.
-        let source = match (&args.images.data, &first_data) {
-            (None, Some((source, _))) => Some(source),
-            (given, _) => given.as_ref(),
+        let chosen = match &first {
+            None => Chosen::new(model, &args.images, &args.unlike, args.split, terminal)?,
+            Some(first) => first.with(model, &args.unlike, terminal)?,
         };
-        let subject = Subject::new(model, source.map(String::as_str), &args.images.sets)?;
-        let images = subject.images(split)?;
-        let fingerprint = subject
-            .data
-            .fingerprint(images)
-            .map_err(|error| Failure::of(Exit::Failed, &error))?;
-        match &first_data {
-            None => first_data = Some((source_of(args, &subject.model)?, fingerprint)),
-            Some((_, first)) if *first != fingerprint => {
-                let message = format!(
-                    "the {split} images of {name} are not those of {}: {fingerprint}, {first}",
-                    args.models[0]
-                );
-                return Err(Failure::new(Exit::Failed, message).with_hint(Some(
-                    "models can only be compared on the same images: try `--split test`, which no seed changes"
-                        .to_owned(),
-                )));
-            }
-            Some(_) => {}
-        }
-        eprintln!(
+        say!(
             "measuring {name} on {}",
-            count(images.len() as u64, "image")
+            count(chosen.len() as u64, "image")
         );
-        let how = How {
-            keep_outcomes: true,
-            ..How::from(&args.compute)
-        };
-        let measured = subject.measure(split, how)?;
-        let metrics = measured.metrics(split);
-        let Some(outcomes) = measured.outcomes else {
-            return Err(Failure::new(Exit::Failed, "no outcomes were kept"));
-        };
-        let resampled = resample(&outcomes, split)?;
-        sides.push(Side {
-            name: name.clone(),
-            model: subject.model,
-            metrics,
-            intervals: resampled.intervals().metrics,
-            outcomes,
-            resampled,
-        });
+        for note in chosen.notes() {
+            terminal.note(&note);
+        }
+        sides.push(Side::measured(name, &chosen, args)?);
+        first.get_or_insert(chosen);
     }
+    let split = first.as_ref().map_or("all", |first| first.split.name());
     let (first, others) = sides
         .split_first()
         .ok_or_else(|| Failure::new(Exit::Usage, "there is nothing to compare"))?;
@@ -115,7 +122,7 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         .map(|other| {
             Ok(Pair {
                 counts: first.outcomes.compare(&other.outcomes)?,
-                differences: first.resampled.minus(&other.resampled)?,
+                differences: first.differences(other)?,
             })
         })
         .collect::<Result<Vec<Pair>, OutcomesError>>()
@@ -131,19 +138,21 @@ pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         told.extend(settings_table(args, &settings));
     }
     if let (Some(file), Some((runs, metrics))) = (&args.html, &curves) {
-        let page = overlay_page(runs, metrics, &told.join("\n"));
-        std::fs::write(file, page).map_err(|error| cannot_write(file, &error))?;
-        eprintln!("wrote {}", file.display());
+        let lines: Vec<_> = told.iter().map(|line| visible(line)).collect();
+        let page = overlay_page(runs, metrics, &lines.join("\n"));
+        export::write_bytes(file, args.force, page.as_bytes())?;
+        say!("wrote {}", file.display());
     }
 
     if args.json {
         let models = sides.iter().map(|side| {
             json!({
                 "model": side.name,
-                "path": side.model.path,
-                "digest": side.model.file.weights_digest(),
+                "path": side.path,
+                "digest": side.digest,
                 "metrics": side.metrics,
                 "intervals": side.intervals,
+                "images_of": side.images,
             })
         });
         let pairs = others.iter().zip(&comparisons).map(|(other, found)| {
@@ -202,18 +211,10 @@ fn curves(args: &CompareArgs) -> Result<(Vec<Overlaid>, Vec<String>), Failure> {
     Ok((runs, metrics))
 }
 
-/// What the first model was trained on, unless images were named.
-fn source_of(args: &CompareArgs, model: &Model) -> Result<String, Failure> {
-    match &args.images.data {
-        Some(data) => Ok(data.clone()),
-        None => Ok(model::provenance(model)?.data.source.to_string()),
-    }
-}
-
 fn metrics_table(sides: &[Side], split: &str) -> Vec<String> {
     let width = (60 / sides.len()).clamp(8, 26);
     let mut heads = vec![split.to_owned()];
-    heads.extend(sides.iter().map(|side| shorten(&side.name, width)));
+    heads.extend(sides.iter().map(|side| tail(&side.name, width)));
     let mut table = Table::of(heads, 1);
     for bare in SHOWN {
         let name = format!("{split}/{bare}");
@@ -291,8 +292,14 @@ fn different_settings(args: &CompareArgs) -> Result<BTreeMap<String, Vec<String>
         let text = view
             .config()
             .map_err(|error| Failure::of(Exit::Failed, &error))?;
-        let table: toml::Table =
-            toml::from_str(&text).map_err(|error| Failure::of(Exit::Failed, &error))?;
+        let table: toml::Table = toml::from_str(&text).map_err(|error| {
+            let message = format!(
+                "{} is not TOML: {}",
+                run.join("run.toml").display(),
+                error.message()
+            );
+            Failure::new(Exit::Failed, message)
+        })?;
         let mut keys = BTreeMap::new();
         flatten("", &table, &mut keys);
         all.push(keys);
@@ -324,11 +331,11 @@ fn flatten(prefix: &str, table: &toml::Table, out: &mut BTreeMap<String, String>
 fn settings_table(args: &CompareArgs, settings: &BTreeMap<String, Vec<String>>) -> Vec<String> {
     let width = (50 / args.models.len()).clamp(8, 24);
     let mut heads = vec!["setting".to_owned()];
-    heads.extend(args.models.iter().map(|name| shorten(name, width)));
+    heads.extend(args.models.iter().map(|name| tail(name, width)));
     let mut table = Table::of(heads, 1);
     for (name, values) in settings {
-        let mut cells = vec![shorten(name, 20)];
-        cells.extend(values.iter().map(|value| shorten(value, width)));
+        let mut cells = vec![tail(name, 20)];
+        cells.extend(values.iter().map(|value| tail(value, width)));
         table.cells(cells);
     }
     table.lines()

@@ -25,6 +25,7 @@ pub fn run(args: &DataArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             count,
             split,
             by_class,
+            force,
             sets,
         }) => {
             let request = sample::Request {
@@ -33,6 +34,7 @@ pub fn run(args: &DataArgs, terminal: &Terminal) -> Result<Exit, Failure> {
                 count: *count as usize,
                 split: *split,
                 by_class: *by_class,
+                force: *force,
             };
             sample::run(&request, sets.path(), args.json)
         }
@@ -63,12 +65,12 @@ fn list(json: bool, terminal: &Terminal) -> Result<Exit, Failure> {
     output::lines(&table.lines())?;
     let hint = terminal.error_style().hint;
     for text in listings.iter().filter_map(|set| set.hint.as_ref()) {
-        eprintln!("{hint}hint:{hint:#} {text}");
+        say!("{hint}hint:{hint:#} {text}");
     }
-    eprintln!(
-        "{hint}hint:{hint:#} your own images: --data FOLDER, one folder a class (FOLDER/cat/1.png), \n      \
-         or FOLDER/train, val and test with such folders in them"
+    say!(
+        "{hint}hint:{hint:#} your own images: --data FOLDER, one folder a class (FOLDER/cat/1.png),"
     );
+    say!("      or FOLDER/train, val and test with such folders in them");
     Ok(Exit::Done)
 }
 
@@ -138,7 +140,7 @@ fn info(data: &str, data_dir: Option<&Path>, json: bool) -> Result<Exit, Failure
     }
     output::lines(&table.lines())?;
     for note in &bundle.notes {
-        eprintln!("note: {note}");
+        say!("note: {note}");
     }
     Ok(Exit::Done)
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use keepbest_core::text::visible;
 use keepbest_nn::{Layer, Network};
 use serde_json::Value;
 
@@ -317,7 +318,7 @@ fn line(out: &mut String, points: &[(f64, f64)]) {
 }
 
 fn text(out: &mut String, x: f64, y: f64, words: &str, anchor: &str, weight: &str) {
-    let words = words
+    let words = visible(words)
         .replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;");

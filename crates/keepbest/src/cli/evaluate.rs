@@ -3,9 +3,10 @@
 use keepbest_core::classification::ClassificationOptions;
 use serde_json::json;
 
-use crate::cli::args::{EvaluateArgs, Split};
+use crate::cli::args::EvaluateArgs;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::measure::{How, Subject, resample};
+use crate::cli::images::{Chosen, leave_out_meaningless};
+use crate::cli::measure::{How, resample};
 use crate::cli::terminal::Terminal;
 use crate::cli::words::count;
 use crate::cli::{measured as tables, model, output};
@@ -23,64 +24,61 @@ pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             .map_err(|error| Failure::of(Exit::Usage, &error))?;
     }
     let model = model::open(&args.model, &args.runs.runs_dir, &args.compute, terminal)?;
-    let subject = Subject::new(model, args.images.data.as_deref(), &args.images.sets)?;
-    let split = match args.split {
-        Some(split) => split,
-        None if subject.data.test.is_some() => Split::Test,
-        None => Split::Val,
-    };
-    let name = split.name();
+    let chosen = Chosen::new(model, &args.images, &args.unlike, args.split, terminal)?;
+    let name = chosen.split.name();
     let how = How {
         options,
-        keep_outcomes: true,
         ..How::from(&args.compute)
     };
-    let measured = subject.measure(name, how)?;
-    let Subject { model, data } = subject;
+    let measured = chosen.measure(how)?;
+    let model = &chosen.model;
+    let classes = chosen.classes();
 
-    let metrics = measured.metrics(name);
+    let mut metrics = measured.metrics(name);
     let outcomes = measured
         .outcomes
         .as_ref()
         .ok_or_else(|| Failure::new(Exit::Failed, "no outcomes were kept"))?;
-    let intervals = resample(outcomes, name)?.intervals();
+    let mut intervals = resample(outcomes, name)?.intervals();
+    let left_out = leave_out_meaningless(&measured, &mut metrics, &mut intervals.metrics);
     if args.json {
         output::json(&json!({
             "model": model.path,
             "digest": model.file.weights_digest(),
-            "data": data.name,
+            "data": chosen.data(),
             "split": name,
             "images": measured.report.count(),
             "thresholds": model.thresholds,
             "metrics": metrics,
             "intervals": intervals.metrics,
-            "classes": data.classes,
+            "images_of": chosen.json(),
+            "classes": classes,
             "per_class": measured.report.classes(),
             "per_class_intervals": intervals.classes,
             "confusion": measured.report.confusion().rows(),
         }))?;
         return Ok(Exit::Done);
     }
-    eprintln!(
-        "{} on the {name} split of {} ({})",
+    say!(
+        "{} on {} ({})",
         model.path.display(),
-        data.name,
+        chosen.words(),
         count(measured.report.count(), "image"),
     );
+    for note in chosen.notes().into_iter().chain(left_out) {
+        terminal.note(&note);
+    }
     if let Some(own) = &model.thresholds {
-        eprintln!("it decides by {}", own.words());
+        say!("it decides by {}", own.words());
     }
     output::lines(&tables::metrics(&metrics, &intervals.metrics))?;
     output::line("")?;
     output::lines(&tables::classes(
-        &data.classes,
+        classes,
         &measured.report,
         &intervals.classes,
     ))?;
     output::line("")?;
-    output::lines(&tables::confusion(
-        &data.classes,
-        measured.report.confusion(),
-    ))?;
+    output::lines(&tables::confusion(classes, measured.report.confusion()))?;
     Ok(Exit::Done)
 }

@@ -125,7 +125,7 @@ pub fn run(args: &ExportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             return Err("it holds other bytes than were written".into());
         }
         if matches!(form, Form::StateDict | Form::Checkpoint) {
-            let found = weights_digest(&PthFile::open(staged)?.weights(None)?.weights);
+            let found = weights_digest(&PthFile::open(staged)?.weights_as_named(None)?.weights);
             if found != digest {
                 return Err("it holds other weights than were written".into());
             }
@@ -154,7 +154,7 @@ pub fn run(args: &ExportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     }
     let warn = terminal.error_style().warn;
     for note in &notes {
-        eprintln!("{warn}note:{warn:#} {note}");
+        say!("{warn}note:{warn:#} {note}");
     }
     output::line(format!(
         "{}: {} of {}, {}",
@@ -195,12 +195,42 @@ pub fn write(
     verify: impl FnOnce(&Path) -> Result<(), BoxError> + Send,
 ) -> Result<(), Failure> {
     keepbest_store::write_file(to, force, length, write, verify).map_err(|error| match error {
-        CommitError::Io(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
-            Failure::new(Exit::Failed, format!("{} exists already", to.display()))
-                .with_hint("--force replaces it".to_owned())
-        }
+        CommitError::Io(error) if error.source.kind() == io::ErrorKind::AlreadyExists => exists(to),
         error => Failure::of(Exit::Failed, &error),
     })
+}
+
+/// Refuses a file that is there, unless it may be replaced. For verbs that take a while before they write.
+pub fn refuse_existing(to: &Path, force: bool) -> Result<(), Failure> {
+    match !force && to.symlink_metadata().is_ok() {
+        true => Err(exists(to)),
+        false => Ok(()),
+    }
+}
+
+fn exists(to: &Path) -> Failure {
+    Failure::new(Exit::Failed, format!("{} exists already", to.display()))
+        .with_hint("--force replaces it".to_owned())
+}
+
+/// Writes a small file, and the folders it lies in where they are missing, with the same guarantees.
+pub fn write_bytes(to: &Path, force: bool, content: &[u8]) -> Result<(), Failure> {
+    if let Some(folder) = to.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| Failure {
+            causes: vec![error.to_string()],
+            ..Failure::new(Exit::Failed, format!("cannot write {}", to.display()))
+        })?;
+    }
+    write(
+        to,
+        force,
+        content.len() as u64,
+        |out| out.write_all(content),
+        |staged| match std::fs::read(staged)? == content {
+            true => Ok(()),
+            false => Err("it does not read back as written".into()),
+        },
+    )
 }
 
 /// Writes a full model with the same guarantees: what is on disk is opened again and must have the image's seal.

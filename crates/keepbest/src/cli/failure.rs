@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::cli::terminal::Terminal;
+use crate::cli::terminal::{Paint, Terminal};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Exit {
     Usage = 2,
     /// A check was made and does not hold.
     CheckFailed = 3,
-    /// By Ctrl-C or SIGTERM.
+    /// By Ctrl-C, SIGTERM or another signal to stop.
     Interrupted = 130,
 }
 
@@ -47,32 +47,40 @@ impl Failure {
         self
     }
 
-    /// From an error and its sources.
+    /// From an error and its sources. What was told is not told again: libraries differ in whether an error repeats its source.
     pub fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
-        let mut causes = Vec::new();
+        let mut failure = Self::new(exit, error.to_string());
         let mut source = error.source();
         while let Some(cause) = source {
-            causes.push(cause.to_string());
+            let words = cause.to_string();
+            let before = failure.causes.last().unwrap_or(&failure.message);
+            if !before.contains(words.trim()) {
+                failure.causes.push(words);
+            }
             source = cause.source();
         }
-        Self {
-            exit,
-            message: error.to_string(),
-            causes,
-            hint: None,
-        }
+        failure
     }
 
     /// Writes it to stderr.
     pub fn print(&self, terminal: &Terminal) {
+        self.tell("error:", terminal.error_style().bad, terminal);
+    }
+
+    /// Writes it to stderr as what did not keep the command from being done.
+    pub fn warn(&self, terminal: &Terminal) {
+        self.tell("warning:", terminal.error_style().warn, terminal);
+    }
+
+    fn tell(&self, word: &str, colour: Paint, terminal: &Terminal) {
         let style = terminal.error_style();
-        let (bad, hint, dim) = (style.bad, style.hint, style.dim);
-        eprintln!("{bad}error:{bad:#} {}", self.message);
+        let (hint, dim) = (style.hint, style.dim);
+        say!("{colour}{word}{colour:#} {}", self.message);
         for cause in &self.causes {
-            eprintln!("  {dim}because:{dim:#} {cause}");
+            say!("  {dim}because:{dim:#} {cause}");
         }
         if let Some(text) = &self.hint {
-            eprintln!("{hint}hint:{hint:#} {text}");
+            say!("{hint}hint:{hint:#} {text}");
         }
     }
 }
@@ -128,7 +136,11 @@ impl From<keepbest_train::ModelError> for Failure {
             | keepbest_train::ModelError::Architecture(_) => Exit::Usage,
             // A file that was made to attack: the check that every file goes through does not hold.
             keepbest_train::ModelError::Pth { source, .. }
-                if matches!(**source, keepbest_formats::pth::PthError::Dangerous { .. }) =>
+                if matches!(
+                    **source,
+                    keepbest_formats::pth::PthError::Dangerous { .. }
+                        | keepbest_formats::pth::PthError::Touched { .. }
+                ) =>
             {
                 Exit::CheckFailed
             }
@@ -150,11 +162,42 @@ impl From<keepbest_train::TrainError> for Failure {
             keepbest_train::TrainError::Model(error) => return error.into(),
             error => error,
         };
-        let exit = if error.is_usage() {
+        let exit = if error.is_interrupted() {
+            Exit::Interrupted
+        } else if error.is_usage() {
             Exit::Usage
         } else {
             Exit::Failed
         };
         Self::of(exit, &error).with_hint(error.hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error that repeats its source, as those of some libraries do.
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot open it: {source}")]
+    struct Repeats {
+        source: std::io::Error,
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("nothing was read")]
+    struct Outer {
+        source: Repeats,
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let source = std::io::Error::other("the disk is gone");
+        let error = Outer {
+            source: Repeats { source },
+        };
+        let failure = Failure::of(Exit::Failed, &error);
+        assert_eq!(failure.message, "nothing was read");
+        assert_eq!(failure.causes, ["cannot open it: the disk is gone"]);
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::table::Table;
-use crate::cli::words::{count, shorten, value};
+use crate::cli::words::{count, shorten, tail, value};
 
 const WIDTH: usize = 80;
 
@@ -82,7 +82,7 @@ impl Standings {
         let mut table = Table::of(heads, usize::MAX);
         for one in &self.contenders {
             let mut cells = vec![
-                shorten(&one.run, 20),
+                tail(&one.run, 20),
                 shorten(&one.best.reference.to_string(), 18),
             ];
             match &one.point {

@@ -1,5 +1,6 @@
 //! `keepbest fsck RUN`: what a crash left behind, and mending it.
 
+use keepbest_core::text::shell_word;
 use keepbest_store::{FsckReport, OpenError};
 use serde_json::json;
 
@@ -16,10 +17,15 @@ pub fn run(args: &FsckArgs) -> Result<Exit, Failure> {
             OpenError::Lock(_) => {
                 failure.with_hint(Some("wait for it to end, or leave --repair out".to_owned()))
             }
+            OpenError::Unread { .. } => failure.with_hint(Some(
+                "nothing was changed; give it memory, permission or a disk that answers, and try again"
+                    .to_owned(),
+            )),
             _ => failure,
         }
     })?;
-    let held = report.is_clean() || (args.repair && report.is_mended());
+    let mended = args.repair && report.is_mended() && report.lost_bests().next().is_none();
+    let held = report.is_clean() || mended;
     if args.of.json {
         output::json(&json!({
             "run": path,
@@ -39,7 +45,7 @@ fn tell(run: &str, report: &FsckReport, repair: bool) -> Result<(), Failure> {
         output::line(finding.to_string())?;
     }
     if let Some(owner) = &report.active_writer {
-        eprintln!("note: {owner} is writing to the run");
+        say!("note: {owner} is writing to the run");
     }
     let verified = count(report.verified.len() as u64, "checkpoint");
     match (report.is_clean(), repair) {
@@ -55,7 +61,7 @@ fn tell(run: &str, report: &FsckReport, repair: bool) -> Result<(), Failure> {
                 "{run}: {}; {verified} verified",
                 count(report.findings.len() as u64, "finding")
             ))?;
-            eprintln!("hint: keepbest fsck {run} --repair");
+            say!("hint: keepbest fsck {} --repair", shell_word(run));
             Ok(())
         }
     }

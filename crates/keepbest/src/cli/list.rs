@@ -2,19 +2,21 @@
 
 use std::io::ErrorKind;
 
+use keepbest_core::Pareto;
+use keepbest_core::text::shell_word;
 use keepbest_keeper::RunView;
 use keepbest_store::OpenError;
 use serde_json::json;
 
 use crate::cli::args::ListArgs;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::filter::{compare, look_up};
+use crate::cli::filter::{check_key, compare, look_up};
 use crate::cli::front::Standings;
 use crate::cli::output;
 use crate::cli::runs::{Facts, ago};
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{bytes, shorten, value};
+use crate::cli::words::{bytes, shorten, tail, value};
 
 pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let runs_dir = &args.runs.runs_dir;
@@ -28,10 +30,15 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             });
         }
     };
-    let runs = chosen(args, runs);
+    let pareto = args.pareto.as_deref().map(str::parse::<Pareto>).transpose();
+    let pareto = pareto.map_err(|error| {
+        let hint = error.hint();
+        Failure::of(Exit::Usage, &error).with_hint(hint)
+    })?;
+    let runs = chosen(args, runs)?;
     let views = runs.iter().filter_map(|(_, view)| view.as_ref().ok());
-    let pareto = args.pareto.as_ref();
-    let standings = pareto
+    let standings = pareto.as_ref();
+    let standings = standings
         .map(|pareto| Standings::of(pareto, views))
         .transpose()?;
     if args.json {
@@ -53,12 +60,12 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     }
     let hint = terminal.error_style().hint;
     if runs.is_empty() && !args.conditions.is_empty() {
-        eprintln!("no run in {} is like that", runs_dir.display());
+        say!("no run in {} is like that", runs_dir.display());
         return Ok(Exit::Done);
     }
     if runs.is_empty() {
-        eprintln!("no runs in {}", runs_dir.display());
-        eprintln!("{hint}hint:{hint:#} `keepbest train` makes one");
+        say!("no runs in {}", runs_dir.display());
+        say!("{hint}hint:{hint:#} `keepbest train` makes one");
         return Ok(Exit::Done);
     }
     match &standings {
@@ -70,7 +77,10 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         .filter_map(|(name, view)| Some((name, view.as_ref().err()?)))
     {
         Failure::of(Exit::Failed, error)
-            .with_hint(Some(format!("keepbest fsck {name}")))
+            .with_hint(Some(format!(
+                "keepbest fsck {}",
+                shell_word(runs_dir.join(name))
+            )))
             .print(terminal);
     }
     Ok(Exit::Done)
@@ -90,7 +100,7 @@ fn table(runs: &[Run]) -> Vec<String> {
                     more => format!(" +{more}"),
                 };
                 table.row([
-                    shorten(name, 24),
+                    tail(name, 24),
                     facts.status.clone(),
                     format!("{}/{}", facts.epochs.0, facts.epochs.1),
                     format!("{} {best}{more}", shorten(&facts.monitor, 16))
@@ -100,7 +110,7 @@ fn table(runs: &[Run]) -> Vec<String> {
                     ago(facts.times.1),
                 ]);
             }
-            Err(_) => table.cells(vec![shorten(name, 24), "unreadable".into()]),
+            Err(_) => table.cells(vec![tail(name, 24), "unreadable".into()]),
         }
     }
     table.lines()
@@ -110,7 +120,7 @@ type Run = (String, Result<RunView, OpenError>);
 
 /// The runs of which all conditions hold, in the order asked for. Those that cannot be read come last, and only when nothing is
 /// asked of them.
-fn chosen(args: &ListArgs, runs: Vec<Run>) -> Vec<Run> {
+fn chosen(args: &ListArgs, runs: Vec<Run>) -> Result<Vec<Run>, Failure> {
     let mut kept: Vec<(Option<String>, Run)> = Vec::new();
     let (key, down) = match args.sort.as_deref() {
         Some(key) => match key.strip_prefix('-') {
@@ -119,6 +129,16 @@ fn chosen(args: &ListArgs, runs: Vec<Run>) -> Vec<Run> {
         },
         None => (None, false),
     };
+    if key.is_some() || !args.conditions.is_empty() {
+        let opened = runs.iter().filter_map(|(_, view)| view.as_ref().ok());
+        let opened: Vec<_> = opened.map(|view| (view, Facts::of(view))).collect();
+        if let Some(key) = key {
+            check_key(key, &opened)?;
+        }
+        for condition in &args.conditions {
+            condition.check(&opened)?;
+        }
+    }
     for (name, view) in runs {
         let Ok(opened) = &view else {
             if args.conditions.is_empty() {
@@ -141,5 +161,5 @@ fn chosen(args: &ListArgs, runs: Vec<Run>) -> Vec<Run> {
             (a, b) => b.is_some().cmp(&a.is_some()),
         });
     }
-    kept.into_iter().map(|(_, run)| run).collect()
+    Ok(kept.into_iter().map(|(_, run)| run).collect())
 }

@@ -4,12 +4,15 @@ use keepbest_train::{RateRange, lr_find};
 use serde_json::json;
 
 use crate::cli::args::LrFindArgs;
+use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::train::stop_on_signals;
+use crate::cli::painter::Painter;
+use crate::cli::signals::stop_on_signals;
+use crate::cli::terminal::Terminal;
 use crate::cli::words::{count, value};
 
-pub fn run(args: &LrFindArgs) -> Result<Exit, Failure> {
+pub fn run(args: &LrFindArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let range = RateRange {
         from: args.min,
         to: args.max,
@@ -23,16 +26,19 @@ pub fn run(args: &LrFindArgs) -> Result<Exit, Failure> {
         let hint = "0 < min < max".to_owned();
         return Err(Failure::new(Exit::Usage, message).with_hint(hint));
     }
+    if let Some(file) = &args.to {
+        export::refuse_existing(file, args.force)?;
+    }
     let settings = args.settings.settings()?;
     let stop = stop_on_signals()?;
-    let Some(found) = lr_find(&settings, range, &stop, |_| {})? else {
+    let mut painter = Painter::new(*terminal, false, stop.clone());
+    let found = lr_find(&settings, range, &stop, &mut painter);
+    painter.clear();
+    let Some(found) = found? else {
         return Err(Failure::new(Exit::Interrupted, "interrupted"));
     };
     if let Some(file) = &args.to {
-        std::fs::write(file, found.svg()).map_err(|error| Failure {
-            causes: vec![error.to_string()],
-            ..Failure::new(Exit::Failed, format!("cannot write {}", file.display()))
-        })?;
+        export::write_bytes(file, args.force, found.svg().as_bytes())?;
     }
     if args.json {
         output::json(&json!({
@@ -45,7 +51,7 @@ pub fn run(args: &LrFindArgs) -> Result<Exit, Failure> {
     }
     let steps = count(found.points.len() as u64, "step");
     if let (true, Some(last)) = (found.diverged, found.points.last()) {
-        eprintln!(
+        say!(
             "the loss ran away at {:.2e}, after {steps}",
             last.learning_rate
         );
@@ -55,10 +61,11 @@ pub fn run(args: &LrFindArgs) -> Result<Exit, Failure> {
             let least = found.points.iter().map(|point| point.smoothed);
             let least = least.fold(f64::INFINITY, f64::min);
             output::line(format!("--lr {rate:.2e}"))?;
-            eprintln!(
-                "there the loss fell fastest; its lowest was {}",
+            say!(
+                "there the loss was lowest, {}; higher rates no longer helped",
                 value(least)
             );
+            say!("it is the size of a rate: compare a run with it and one with the default");
         }
         None => {
             let message = format!("the loss never fell in {steps}");

@@ -73,11 +73,17 @@ pub fn classes(
             Some(Interval { low, high, .. }) => format!("{value:.3} [{low:.2}, {high:.2}]"),
             None => format!("{value:.3}"),
         };
+        // A class without images has none of them, and one that is never predicted no precision.
+        let known = |known: bool, text: String| if known { text } else { "-".to_owned() };
+        let has_images = class.support > 0;
         table.row([
             shorten(name, 12),
-            cell(class.precision, of.precision),
-            cell(class.recall, of.recall),
-            cell(class.f1, of.f1),
+            known(
+                has_images || class.predicted > 0,
+                cell(class.precision, of.precision),
+            ),
+            known(has_images, cell(class.recall, of.recall)),
+            known(has_images, cell(class.f1, of.f1)),
             thousands(class.support),
         ]);
     }

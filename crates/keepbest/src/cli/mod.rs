@@ -1,9 +1,15 @@
 //! Reading the command line, doing it, and telling how it went.
 
+// First, for its macro.
+#[macro_use]
+mod output;
+
 mod archive;
 mod args;
+mod attest;
 mod average;
 mod card;
+mod class_names;
 mod compare;
 mod completions;
 mod data;
@@ -15,6 +21,8 @@ mod failure;
 mod filter;
 mod front;
 mod fsck;
+mod gauge;
+mod images;
 mod import;
 mod inspect;
 mod list;
@@ -23,7 +31,6 @@ mod measure;
 mod measured;
 mod model;
 mod models;
-mod output;
 mod painter;
 mod pin;
 mod png;
@@ -35,6 +42,7 @@ mod reproduce;
 mod runs;
 mod settings_args;
 mod show;
+mod signals;
 mod table;
 mod terminal;
 mod thresholds;
@@ -46,7 +54,8 @@ mod words;
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextValue, ErrorKind};
+use keepbest_core::text::visible;
 
 use args::{Cli, Verb};
 use failure::{Exit, Failure};
@@ -55,6 +64,7 @@ use terminal::Terminal;
 /// Runs the program.
 pub fn main() -> ExitCode {
     let terminal = Terminal::detect();
+    signals::survive_file_size_limit();
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // A damaged image may stop a decoder: that is told as an error of ours.
@@ -64,7 +74,7 @@ pub fn main() -> ExitCode {
     }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(error),
     };
     match run(&cli, &terminal) {
         Ok(exit) => ExitCode::from(exit as u8),
@@ -76,7 +86,20 @@ pub fn main() -> ExitCode {
 }
 
 /// Help and version go to stdout, complaints to stderr; clap has worded both.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(mut error: clap::Error) -> ExitCode {
+    // Complaints repeat what was given, which may be names of files: it is written like all else.
+    let shown = |text: &String| visible(text).into_owned();
+    let given = error.context().map(|(kind, value)| match value {
+        ContextValue::String(text) => (kind, ContextValue::String(shown(text))),
+        ContextValue::Strings(all) => {
+            let all = all.iter().map(shown).collect();
+            (kind, ContextValue::Strings(all))
+        }
+        other => (kind, other.clone()),
+    });
+    for (kind, value) in given.collect::<Vec<_>>() {
+        error.insert(kind, value);
+    }
     // Nobody is left to tell when this fails.
     let _ = error.print();
     match error.kind() {
@@ -90,9 +113,9 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Train(args) => train::run(args, terminal),
         Verb::Evaluate(args) => evaluate::run(args, terminal),
         Verb::Predict(args) => predict::run(args, terminal),
-        Verb::LrFind(args) => lr_find::run(args),
+        Verb::LrFind(args) => lr_find::run(args, terminal),
         Verb::Thresholds(args) => thresholds::run(args),
-        Verb::Average(args) => average::run(args),
+        Verb::Average(args) => average::run(args, terminal),
         Verb::Inspect(args) => inspect::run(args, terminal),
         Verb::Import(args) => import::run(args, terminal),
         Verb::Export(args) => export::run(args, terminal),
@@ -103,6 +126,7 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Models(args) => models::run(args),
         Verb::Data(args) => data::run(args, terminal),
         Verb::Verify(args) => verify::run(args, terminal),
+        Verb::Attest(args) => attest::run(args),
         Verb::Card(args) => card::run(args),
         Verb::Reproduce(args) => reproduce::run(args, terminal),
         Verb::Explain(args) => explain::run(args),

@@ -24,9 +24,9 @@ pub fn open(
     check_device(&compute.device)?;
     let file = locate(text, runs_dir)?;
     let model = Model::open(file.path(), compute.network.as_deref())?;
-    let warn = terminal.error_style().warn;
+    model.check_finite()?;
     for note in &model.notes {
-        eprintln!("{warn}note:{warn:#} {note}");
+        terminal.note(note);
     }
     Ok(model)
 }

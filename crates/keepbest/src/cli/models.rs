@@ -5,23 +5,21 @@ use keepbest_nn::{InputSize, ModelSpec, Network};
 use keepbest_train::read_model_file;
 use serde_json::json;
 
-use crate::cli::args::{ModelsArgs, ModelsVerb, NetworkArgs};
+use crate::cli::args::{Input, ModelsArgs, ModelsVerb, NetworkArgs};
 use crate::cli::draw;
+use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::table::Table;
-use crate::cli::words::{bytes, count, shorten, thousands};
+use crate::cli::words::{bytes, count, shorten, tail, thousands};
 
 pub fn run(args: &ModelsArgs) -> Result<Exit, Failure> {
     match &args.verb {
         None | Some(ModelsVerb::List) => list(args.json),
         Some(ModelsVerb::Show { what, table }) => show(&network(what)?, *table, args.json),
-        Some(ModelsVerb::Draw { what, to }) => {
+        Some(ModelsVerb::Draw { what, to, force }) => {
             let network = network(what)?;
-            std::fs::write(to, draw::svg(&network)).map_err(|error| {
-                let message = format!("{} cannot be written: {error}", to.display());
-                Failure::new(Exit::Failed, message)
-            })?;
+            export::write_bytes(to, *force, draw::svg(&network).as_bytes())?;
             if args.json {
                 output::json(&json!({"path": to, "network": network.spec().name}))?;
             } else {
@@ -82,17 +80,25 @@ fn show(network: &Network, table: bool, json: bool) -> Result<Exit, Failure> {
         height,
         width,
     } = spec.input;
-    let whole = format!(
-        "{} for {channels}x{height}x{width} images of {}:\n{}, {} MFLOP and {} of activations an image",
-        spec.name,
-        count(spec.classes as u64, "class").replace("classs", "classes"),
-        count(network.parameter_count() as u64, "parameter"),
-        mflop(flops),
-        bytes(memory),
-    );
+    let whole = [
+        format!(
+            "{} for {channels}x{height}x{width} images of {}:",
+            spec.name,
+            count(spec.classes as u64, "class").replace("classs", "classes"),
+        ),
+        format!(
+            "{}, {} MFLOP and {} of activations an image",
+            count(network.parameter_count() as u64, "parameter"),
+            mflop(flops),
+            bytes(memory),
+        ),
+    ];
     if !table {
-        let comment = whole.replace('\n', "\n# ");
-        output::line(format!("# {comment}\n{}", spec.to_toml().trim_end()))?;
+        // A name of several lines is one line of the comment, too.
+        for line in &whole {
+            output::line(format!("# {line}"))?;
+        }
+        output::text(spec.to_toml().trim_end())?;
         return Ok(Exit::Done);
     }
     let mut table = Table::new(["layer", "op", ">output", ">parameters", ">MFLOP", ">memory"]);
@@ -108,28 +114,27 @@ fn show(network: &Network, table: bool, json: bool) -> Result<Exit, Failure> {
         ]);
     }
     output::lines(&table.lines())?;
-    output::line(format!("\n{whole}"))?;
+    output::line("")?;
+    output::lines(&whole)?;
     Ok(Exit::Done)
-}
-
-/// The end of a name, which tells it from its neighbours.
-fn tail(name: &str, width: usize) -> String {
-    let length = name.chars().count();
-    if length <= width {
-        return name.to_owned();
-    }
-    let end: String = name.chars().skip(length + 1 - width).collect();
-    format!("…{end}")
 }
 
 /// The network that is named, for the input and classes that are given, that a model file says, or that are usual.
 fn network(what: &NetworkArgs) -> Result<Network, Failure> {
+    let input = what.input.map(|input| input.size);
+    if let Some(Input {
+        size: [channels, height, width],
+        channels_last: true,
+    }) = what.input
+    {
+        say!("note: the input is {height} high, {width} wide, and has {channels} channels");
+    }
     let failure = |error: keepbest_train::ArchitectureError| {
         Failure::of(Exit::Usage, &error).with_hint(error.hint())
     };
     let spec = match read_model_file(&what.name).map_err(failure)? {
         Some(mut spec) => {
-            if let Some([channels, height, width]) = what.input {
+            if let Some([channels, height, width]) = input {
                 spec.input = InputSize {
                     channels,
                     height,
@@ -143,7 +148,7 @@ fn network(what: &NetworkArgs) -> Result<Network, Failure> {
         }
         None => {
             let entry = zoo::entry(&what.name).map_err(|error| failure(error.into()))?;
-            let input = what.input.unwrap_or(entry.usual_input);
+            let input = input.unwrap_or(entry.usual_input);
             zoo_spec(entry.name, input, what.classes.unwrap_or(10) as usize)?
         }
     };

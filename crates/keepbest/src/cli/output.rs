@@ -1,17 +1,52 @@
-//! Data on stdout. A reader that goes away (`keepbest list | head -1`) ends the program quietly.
+//! All that the program writes: data on stdout, words on stderr.
+//!
+//! Nothing else in the program writes there (a lint denies it), because output that fails must not end what it tells of: a
+//! run whose terminal is gone, whose pipe nobody reads or whose log is on a full disk goes on, saves and journals.
+//!
+//! And nothing that is not seen is written, but for JSON's line breaks and colours of ours: names of files, classes, tensors and
+//! runs come from elsewhere, and may hold what a terminal takes as a command. In JSON they are exact, by its own escapes.
 
+use std::fmt;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use keepbest_core::text::visible_lines;
 use serde::Serialize;
 
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::terminal::rendered;
 
-/// Writes bytes as they are.
+/// Words on stderr, a line of them: as `eprintln!`, which panics where this goes on.
+macro_rules! say {
+    ($($words:tt)*) => { $crate::cli::output::words(format_args!($($words)*)) };
+}
+
+/// Writes a line of words to stderr, one line whatever is in them; what [`say!`] stands for. Words that cannot be written are lost.
+pub fn words(words: fmt::Arguments<'_>) {
+    let line = rendered(&words.to_string());
+    // In one piece: lines of several threads and programs stay apart.
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Whether the reader of stdout has gone away (`keepbest list | head -1`).
+static UNREAD: AtomicBool = AtomicBool::new(false);
+
+/// Whether nobody reads stdout any more. What is written then is lost, quietly; who has much more to write may stop.
+pub fn is_unread() -> bool {
+    UNREAD.load(Ordering::Relaxed)
+}
+
+/// Writes bytes to stdout as they are. A reader that has gone away is no error: what was begun is done, and its exit code
+/// stays what it is.
 pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    if is_unread() {
+        return Ok(());
+    }
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            std::process::exit(Exit::Done as i32)
+            UNREAD.store(true, Ordering::Relaxed);
+            Ok(())
         }
         Err(error) => Err(Failure {
             causes: vec![error.to_string()],
@@ -21,9 +56,14 @@ pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// Writes one line.
+/// Writes one line, whatever is in it.
 pub fn line(text: impl AsRef<str>) -> Result<(), Failure> {
-    bytes(format!("{}\n", text.as_ref()).as_bytes())
+    bytes(format!("{}\n", rendered(text.as_ref())).as_bytes())
+}
+
+/// Writes text of several lines.
+pub fn text(text: &str) -> Result<(), Failure> {
+    bytes(format!("{}\n", visible_lines(text)).as_bytes())
 }
 
 /// Writes lines.
@@ -35,7 +75,7 @@ pub fn lines(lines: &[String]) -> Result<(), Failure> {
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text =
         serde_json::to_string_pretty(value).map_err(|error| Failure::of(Exit::Failed, &error))?;
-    line(text)
+    self::text(&text)
 }
 
 /// Writes a value as one line of JSON.

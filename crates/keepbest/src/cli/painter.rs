@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use keepbest_keeper::KeeperEvent;
+use keepbest_store::{Finding, FindingKind};
 use keepbest_train::{Event, Judged, Observer, Overview, Progress};
 
+use crate::cli::gauge::{Gauge, PLAIN_EVERY, bar};
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{count, duration, shorten, thousands, value};
-
-/// Without a terminal, how often a line tells where a long epoch is.
-const PLAIN_EVERY: Duration = Duration::from_secs(30);
 
 /// Tells on stderr what a run does.
 pub struct Painter {
@@ -20,6 +19,8 @@ pub struct Painter {
     quiet: bool,
     stop: Arc<AtomicBool>,
     told_to_stop: bool,
+    /// Before training.
+    reading: Option<Gauge>,
     bar: Option<ProgressBar>,
     monitor: String,
     /// The head of the table, until its first row comes: notes may come before.
@@ -38,6 +39,21 @@ struct Pace {
     since: Option<Instant>,
 }
 
+impl Pace {
+    /// Loss, speed and time left; what is not known yet, as after the first step, is left out.
+    fn words(&self, loss: f64, steps_left: u64, since_begun: Duration) -> Vec<String> {
+        let rate = self.images as f64 / self.busy.as_secs_f64();
+        let rate = (self.steps > 0 && rate.is_finite())
+            .then(|| format!("{} images/s", thousands(rate as u64)));
+        let left = (self.steps > 0).then(|| {
+            let each = since_begun.div_f64(self.steps as f64);
+            format!("{} left", duration(each.mul_f64(steps_left as f64)))
+        });
+        let loss = Some(format!("loss {}", value(loss)));
+        [loss, rate, left].into_iter().flatten().collect()
+    }
+}
+
 impl Painter {
     pub fn new(terminal: Terminal, quiet: bool, stop: Arc<AtomicBool>) -> Self {
         let pace = Pace {
@@ -52,6 +68,7 @@ impl Painter {
             quiet,
             stop,
             told_to_stop: false,
+            reading: None,
             bar: None,
             monitor: String::new(),
             head: None,
@@ -62,6 +79,7 @@ impl Painter {
 
     /// Takes the bar away.
     pub fn clear(&mut self) {
+        self.reading = None;
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -71,15 +89,16 @@ impl Painter {
     fn line(&self, text: &str) {
         match &self.bar {
             _ if self.quiet => {}
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| say!("{text}")),
+            None => say!("{text}"),
         }
     }
 
     /// A row of the table of evaluations.
     fn row(&mut self, text: &str) {
         if let Some(head) = self.head.take() {
-            self.line(&format!("\n{head}"));
+            self.line("");
+            self.line(&head);
         }
         self.line(text);
     }
@@ -89,12 +108,13 @@ impl Painter {
         let warn = self.terminal.error_style().warn;
         let text = format!("{warn}warning:{warn:#} {text}");
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| say!("{text}")),
+            None => say!("{text}"),
         }
     }
 
     fn ready(&mut self, overview: &Overview) {
+        self.reading = None;
         let [channels, height, width] = overview.input;
         let [train, val, test] = overview.images.map(|images| thousands(images as u64));
         self.line(&format!(
@@ -161,15 +181,8 @@ impl Painter {
             "epoch", "train/loss", "train/acc", "val/loss", "val/acc", "images/s"
         ));
         if self.terminal.animated && !self.quiet {
-            let bar = ProgressBar::with_draw_target(
-                Some(overview.steps),
-                ProgressDrawTarget::stderr_with_hz(10),
-            );
-            // The template is ours and sound; with the default bar nothing is lost.
-            if let Ok(style) = ProgressStyle::with_template("{prefix} [{wide_bar}] {msg}") {
-                bar.set_style(style.progress_chars("=> "));
-            }
-            bar.set_prefix(format!("epoch 1/{}", overview.epochs));
+            let bar = bar(overview.steps);
+            bar.set_prefix(format!("epoch 1/{} ", overview.epochs));
             bar.set_position(overview.resumed.as_ref().map_or(0, |from| from.step));
             self.bar = Some(bar);
         }
@@ -191,35 +204,22 @@ impl Painter {
             self.told_to_stop = true;
             self.line("stopping after this step; once more to stop at once");
         }
-        let rate = self.pace.images as f64 / self.pace.busy.as_secs_f64();
-        let left = if self.pace.steps == 0 {
-            String::new()
-        } else {
-            let each = (now - begun).div_f64(self.pace.steps as f64);
-            format!(
-                "{} left",
-                duration(each.mul_f64((progress.steps - progress.step) as f64))
-            )
-        };
-        let rate = if rate.is_finite() {
-            format!("{} images/s", thousands(rate as u64))
-        } else {
-            String::new()
-        };
+        let left = progress.steps.saturating_sub(progress.step);
+        let known = self.pace.words(progress.loss, left, now - begun);
         match &self.bar {
             Some(bar) => {
-                bar.set_prefix(format!("epoch {}/{}", progress.epoch, progress.epochs));
-                bar.set_message(format!("loss {}  {rate}  {left}", value(progress.loss)));
+                bar.set_prefix(format!("epoch {}/{} ", progress.epoch, progress.epochs));
+                bar.set_message(known.join("  "));
                 bar.set_position(progress.step);
             }
             None if now - self.last_plain >= PLAIN_EVERY => {
                 self.last_plain = now;
                 self.row(&format!(
-                    "{:>7}  step {} of {}, loss {}, {rate}, {left}",
+                    "{:>7}  step {} of {}, {}",
                     format!("{}/{}", progress.epoch, progress.epochs),
                     thousands(progress.step),
                     thousands(progress.steps),
-                    value(progress.loss),
+                    known.join(", "),
                 ));
             }
             None => {}
@@ -259,6 +259,15 @@ impl Painter {
         ));
     }
 
+    /// What was found in the files of a run that is taken up. A loss, or what could not be mended, is told in any case.
+    fn mended(&self, finding: &Finding) {
+        if finding.kind == FindingKind::LostBest || finding.action.is_none() {
+            self.warn(&finding.to_string());
+        } else {
+            self.line(&format!("mended   {finding}"));
+        }
+    }
+
     fn kept(&self, event: &KeeperEvent) {
         match event {
             KeeperEvent::Promoted { reference, .. } if reference.is_best() => {
@@ -266,6 +275,7 @@ impl Painter {
             }
             KeeperEvent::SaveFailed(_)
             | KeeperEvent::AlsoFailed { .. }
+            | KeeperEvent::SetAside { .. }
             | KeeperEvent::PruneFailed { .. } => self.warn(&event.to_string()),
             _ => {}
         }
@@ -278,8 +288,14 @@ impl Observer for Painter {
             self.pace.since = None;
         }
         match event {
+            Event::Reading(reading) if !self.quiet => {
+                let terminal = &self.terminal;
+                let gauge = self.reading.get_or_insert_with(|| Gauge::new(terminal));
+                gauge.tell(&reading.stage.to_string(), reading.done, reading.of);
+            }
             Event::Ready(overview) => self.ready(overview),
             Event::Note(note) => self.line(&format!("note     {note}")),
+            Event::Mended(finding) => self.mended(finding),
             Event::Stepped(progress) => self.stepped(&progress),
             Event::Measuring { split, done, of } => {
                 if let Some(bar) = &self.bar {
@@ -292,5 +308,26 @@ impl Observer for Painter {
             Event::Rechecked { .. } => self.clear(),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_yet_leaves_no_empty_field() {
+        let mut pace = Pace {
+            begun: None,
+            steps: 0,
+            images: 0,
+            busy: Duration::ZERO,
+            since: None,
+        };
+        let ten = Duration::from_secs(10);
+        assert_eq!(pace.words(7.0252, 100, Duration::ZERO), ["loss 7.0252"]);
+        (pace.steps, pace.images, pace.busy) = (10, 640, ten);
+        let words = pace.words(0.5, 30, ten);
+        assert_eq!(words, ["loss 0.5000", "64 images/s", "30s left"]);
     }
 }

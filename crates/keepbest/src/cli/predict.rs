@@ -1,9 +1,11 @@
 //! `keepbest predict`: what images show.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use keepbest_data::{DataError, Image, decode_image, list_images, load_image};
+use keepbest_data::{
+    DataError, Image, ImageShape, Normaliser, Preprocessing, Unrecorded, list_images, load_image,
+    read_image_from,
+};
 use keepbest_train::{Guess, Model, decide, top_k};
 use serde::Serialize;
 
@@ -22,8 +24,22 @@ struct Answer<'a> {
     probability: Option<f64>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     top: &'a [Guess],
+    /// Its shape, where it is unlike all that the model has seen and was converted without a recorded rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    converted: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+}
+
+/// Makes images the network's input.
+struct Reader<'a> {
+    preprocessing: Preprocessing,
+    normaliser: Normaliser,
+    /// Without conversions that are not recorded.
+    recorded: &'a Preprocessing,
+    terminal: &'a Terminal,
+    /// What was said already: it is said once.
+    told: Unrecorded,
 }
 
 pub fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failure> {
@@ -31,6 +47,7 @@ pub fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let inputs = expand(&args.inputs)?;
     let batch_size = usize::from(args.compute.batch_size);
     let mut predictor = model.predictor(batch_size, args.compute.threads.count())?;
+    let mut reader = Reader::new(&model, args.strict, terminal)?;
     let width = inputs
         .iter()
         .map(|input| name(input).chars().count())
@@ -41,14 +58,17 @@ pub fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let (mut failed, mut logits) = (0usize, Vec::new());
     let size = model.preprocessing.input.size();
     for chunk in inputs.chunks(batch_size) {
+        if output::is_unread() {
+            break;
+        }
         // What cannot be read is told in its place, and the others are still answered.
         let mut pixels = Vec::with_capacity(chunk.len() * size);
-        let read: Vec<Result<(), Failure>> = chunk
+        let read: Vec<Result<Option<ImageShape>, Failure>> = chunk
             .iter()
             .map(|input| {
                 let start = pixels.len();
                 pixels.resize(start + size, 0.0);
-                let done = prepare(input, &model, &mut pixels[start..]);
+                let done = reader.prepare(input, &mut pixels[start..]);
                 if done.is_err() {
                     pixels.truncate(start);
                 }
@@ -60,14 +80,17 @@ pub fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             .map_err(|error| Failure::of(Exit::Failed, &error))?;
         let mut rows = logits.chunks_exact(model.classes.len());
         for (input, read) in chunk.iter().zip(read) {
-            match read.and_then(|()| {
-                rows.next()
-                    .ok_or_else(|| Failure::new(Exit::Failed, "scores are missing"))
+            match read.and_then(|converted| {
+                let row = rows
+                    .next()
+                    .ok_or_else(|| Failure::new(Exit::Failed, "scores are missing"))?;
+                check_scores(row, input, &model)?;
+                Ok((row, converted))
             }) {
-                Ok(row) => {
+                Ok((row, converted)) => {
                     let decision = decide(row, &model.classes, model.decision());
                     let guesses = top_k(row, &model.classes, k);
-                    tell(args, input, width, decision.as_ref(), &guesses)?;
+                    tell(args, input, width, decision.as_ref(), &guesses, converted)?;
                 }
                 Err(failure) => {
                     failed += 1;
@@ -80,6 +103,7 @@ pub fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failure> {
                             label: None,
                             probability: None,
                             top: &[],
+                            converted: None,
                             error: Some(error),
                         };
                         output::json_line(&answer)?;
@@ -103,6 +127,7 @@ fn tell(
     width: usize,
     decision: Option<&Guess>,
     guesses: &[Guess],
+    converted: Option<ImageShape>,
 ) -> Result<(), Failure> {
     if args.json {
         return output::json_line(&Answer {
@@ -110,6 +135,7 @@ fn tell(
             label: decision.map(|guess| &*guess.label),
             probability: decision.map(|guess| guess.probability),
             top: guesses,
+            converted: converted.map(|shape| shape.to_string()),
             error: None,
         });
     }
@@ -145,35 +171,77 @@ fn expand(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-/// Reads one image and makes it the network's input.
-fn prepare(input: &Path, model: &Model, out: &mut [f32]) -> Result<(), Failure> {
-    let image = read(input).map_err(|error| read_failure(&error))?;
-    model
-        .preprocessing
-        .apply(&image, out)
-        .map_err(|error| Failure {
-            causes: vec![error.to_string()],
-            ..Failure::new(
-                Exit::Failed,
-                format!("{} does not fit the model", name(input)),
-            )
+impl<'a> Reader<'a> {
+    fn new(model: &'a Model, strict: bool, terminal: &'a Terminal) -> Result<Self, Failure> {
+        let recorded = &model.preprocessing;
+        let preprocessing = if strict {
+            recorded.clone()
+        } else {
+            recorded.clone().converting()
+        };
+        let normaliser =
+            Normaliser::new(&preprocessing).map_err(|error| Failure::of(Exit::Failed, &error))?;
+        Ok(Self {
+            preprocessing,
+            normaliser,
+            recorded,
+            terminal,
+            told: Unrecorded::default(),
         })
+    }
+
+    /// Reads one image and makes it the network's input; gives its shape where that took more than what is recorded.
+    fn prepare(&mut self, input: &Path, out: &mut [f32]) -> Result<Option<ImageShape>, Failure> {
+        let image = read(input).map_err(|error| read_failure(&error))?;
+        self.normaliser
+            .apply(&image, out)
+            .map_err(|error| Failure {
+                causes: vec![error.to_string()],
+                ..Failure::new(
+                    Exit::Failed,
+                    format!("{} does not fit the model", name(input)),
+                )
+            })?;
+        let shape = image.shape();
+        let differs = self.recorded.unrecorded(shape);
+        let new = Unrecorded {
+            size: differs.size && !self.told.size,
+            channels: differs.channels && !self.told.channels,
+        };
+        if let Some(how) = self.preprocessing.conversion_words(new) {
+            self.told.size |= new.size;
+            self.told.channels |= new.channels;
+            self.terminal.note(&format!(
+                "{} is {shape}, the model has seen {} alone: {how}; --strict refuses",
+                name(input),
+                self.recorded.input,
+            ));
+        }
+        Ok(differs.any().then_some(shape))
+    }
+}
+
+/// Scores that are no numbers are no answer.
+fn check_scores(row: &[f32], input: &Path, model: &Model) -> Result<(), Failure> {
+    let Some(class) = row.iter().position(|score| !score.is_finite()) else {
+        return Ok(());
+    };
+    let label = model.classes.get(class).map_or("", String::as_str);
+    Err(Failure::new(
+        Exit::Failed,
+        format!(
+            "{}: the network's score for {label} is {}, which is no answer",
+            name(input),
+            row[class]
+        ),
+    ))
 }
 
 fn read(input: &Path) -> Result<Image, DataError> {
     if input.as_os_str() != "-" {
         return load_image(input);
     }
-    let mut bytes = Vec::new();
-    let origin = Path::new("stdin");
-    std::io::stdin()
-        .lock()
-        .read_to_end(&mut bytes)
-        .map_err(|source| DataError::Io {
-            path: origin.into(),
-            source,
-        })?;
-    decode_image(&bytes, origin)
+    read_image_from(std::io::stdin().lock(), Path::new("stdin"))
 }
 
 fn read_failure(error: &DataError) -> Failure {

@@ -57,7 +57,7 @@ pub fn run(args: &PruneArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let bad = terminal.error_style().bad;
     for removal in &removals {
         if let Some(error) = &removal.error {
-            eprintln!(
+            say!(
                 "{bad}error:{bad:#} {} is still there: {error}",
                 removal.checkpoint
             );

@@ -7,6 +7,7 @@ use keepbest_train::{Closeup, Model, Report, Selection};
 use serde_json::json;
 
 use crate::cli::args::ReportArgs;
+use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::measure::{How, Subject};
 use crate::cli::output;
@@ -18,25 +19,39 @@ pub fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
     let view = view(&path)?;
     let mut report = Report::of(&view);
+    let own = path.join(keepbest_train::REPORT_FILE);
+    let page = args.to.clone().unwrap_or_else(|| own.clone());
+    // The run's own page is kept up to date anyway. Refused before the best is measured, which may take a while.
+    export::refuse_existing(&page, args.force || is_same(&page, &own))?;
+    refuse_plots(args, &report)?;
     report.selection = Selection::of(&view);
     if let Err(failure) = measure(args, &view, &mut report) {
+        report.closeups.clear();
+        if report.shows_less_than(&page) {
+            let message = format!(
+                "{} stays as it is: it shows the best closely, and a new page could not",
+                page.display()
+            );
+            let causes = std::iter::once(failure.message).chain(failure.causes);
+            return Err(Failure {
+                causes: causes.collect(),
+                hint: failure.hint,
+                ..Failure::new(failure.exit, message)
+            });
+        }
         // Without its images a run still has its curves.
-        failure.print(terminal);
+        failure.warn(terminal);
         report.notes.push(format!(
             "The best is not shown closely: {}.",
             failure.message
         ));
     }
-    let page = args
-        .to
-        .clone()
-        .unwrap_or_else(|| path.join(keepbest_train::REPORT_FILE));
+    refuse_plots(args, &report)?;
     report
         .write(&page)
         .map_err(|error| cannot_write(&page, &error))?;
     let mut written = vec![page];
     if let Some(folder) = &args.plots {
-        std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
         for (name, plot) in report.plots() {
             let file = folder.join(name);
             let pixels = png(&plot).map_err(|error| {
@@ -47,7 +62,7 @@ pub fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
                 (file.with_extension("png"), pixels.as_slice()),
                 (file, plot.as_bytes()),
             ] {
-                std::fs::write(&file, content).map_err(|error| cannot_write(&file, &error))?;
+                export::write_bytes(&file, args.force, content)?;
                 written.push(file);
             }
         }
@@ -62,6 +77,24 @@ pub fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// Refuses plots that are in the way, before one is written.
+fn refuse_plots(args: &ReportArgs, report: &Report) -> Result<(), Failure> {
+    let Some(folder) = &args.plots else {
+        return Ok(());
+    };
+    for (name, _) in report.plots() {
+        let file = folder.join(name);
+        export::refuse_existing(&file.with_extension("png"), args.force)?;
+        export::refuse_existing(&file, args.force)?;
+    }
+    Ok(())
+}
+
+/// Whether both are one file that is there.
+fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
 /// The best measured again, on test where there is one, and on val.
 fn measure(args: &ReportArgs, view: &RunView, report: &mut Report) -> Result<(), Failure> {
     let Some(best) = view.best() else {
@@ -70,7 +103,12 @@ fn measure(args: &ReportArgs, view: &RunView, report: &mut Report) -> Result<(),
     let model = Model::open_trained(&best.path)?;
     report.provenance.clone_from(&model.provenance);
     report.thresholds.clone_from(&model.thresholds);
-    let subject = Subject::new(model, None, &args.sets)?;
+    let subject = Subject::new(model, args.images.data.as_deref(), &args.images.sets)?;
+    // Of other images the page would not be this run's.
+    if let Some(changed) = subject.changed_split(&["test", "val"])? {
+        let hint = "--data says where they lie now".to_owned();
+        return Err(Failure::new(Exit::CheckFailed, changed.words()).with_hint(hint));
+    }
     for split in ["test", "val"] {
         if let Some(images) = subject.data.split(split) {
             let how = How {
@@ -89,7 +127,7 @@ fn measure(args: &ReportArgs, view: &RunView, report: &mut Report) -> Result<(),
     Ok(())
 }
 
-pub fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
     Failure {
         causes: vec![error.to_string()],
         ..Failure::new(Exit::Failed, format!("cannot write {}", path.display()))

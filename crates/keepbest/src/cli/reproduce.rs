@@ -1,6 +1,6 @@
 //! `keepbest reproduce RUN`: trains it again, and compares.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,8 +8,9 @@ use keepbest_core::{History, Objective};
 use keepbest_keeper::RunView;
 use keepbest_store::RunStatus;
 use keepbest_train::{
-    Event, LATENCY, Model, Observer, Outcome, Provenance, ScheduleKind, Settings, TrainError, Wish,
-    changed_settings, first_difference, is_timed, train, use_own_model,
+    Event, LATENCY, MetricDifference, Model, Observer, Outcome, PlanChange, Provenance,
+    ScheduleKind, Settings, TrainError, Wish, changed_settings, is_timed, plan_changes, resume,
+    settings_when_saved, settle_places, train, use_own_model,
 };
 use serde_json::json;
 
@@ -19,8 +20,8 @@ use crate::cli::measure::Subject;
 use crate::cli::output;
 use crate::cli::painter::Painter;
 use crate::cli::runs::view;
+use crate::cli::signals::stop_on_signals;
 use crate::cli::terminal::Terminal;
-use crate::cli::train::stop_on_signals;
 use crate::cli::words::count;
 
 /// Where the two runs part.
@@ -40,7 +41,8 @@ pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let settings = Settings::from_file(&path.join("run.toml"))?;
     let model = Model::open_trained(&best.path)?;
     let by_time = trained_by_time(&view, &settings);
-    let mut difference = before(args, model, &settings)?;
+    let in_force = settings_when_saved(&view, &settings, &best.weights);
+    let mut difference = before(args, model, &in_force)?;
     if difference.is_none() {
         difference = again(args, &view, &path, settings, terminal)?;
         if let (Some(found), Some(by_time)) = (&mut difference, by_time) {
@@ -109,10 +111,10 @@ fn before(
         let what = changed.key.clone();
         return Ok(Some(Difference { what, told }));
     }
-    if let Some(difference) = parent(&recorded)? {
+    if let Some(difference) = parent(&recorded, &model.path)? {
         return Ok(Some(difference));
     }
-    let subject = Subject::new(model, None, &args.sets)?;
+    let subject = Subject::new(model, args.images.data.as_deref(), &args.images.sets)?;
     Ok(subject
         .changed_split(&["train", "val", "test"])?
         .map(|split| Difference {
@@ -121,29 +123,23 @@ fn before(
         }))
 }
 
-fn parent(recorded: &Provenance) -> Result<Option<Difference>, Failure> {
+fn parent(recorded: &Provenance, run: &Path) -> Result<Option<Difference>, Failure> {
     let Some(parent) = &recorded.parent else {
         return Ok(None);
     };
-    let found = Model::open_trained(&parent.path)?.file.weights_digest();
+    let path = parent.locate(run).map_err(|error| {
+        let hint = "bring the model back that it starts from".to_owned();
+        Failure::of(Exit::Failed, &error).with_hint(hint)
+    })?;
+    let found = Model::open_trained(&path)?.file.weights_digest();
     Ok((found != parent.digest).then(|| Difference {
         what: "the model it starts from".into(),
         told: format!(
             "{} holds {found}, recorded was {}",
-            parent.path.display(),
+            path.display(),
             parent.digest
         ),
     }))
-}
-
-/// A folder that goes when it is no longer needed.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed is hidden and harmless.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Trains again, in a hidden folder beside the run, as far as the run came.
@@ -154,15 +150,35 @@ fn again(
     mut settings: Settings,
     terminal: &Terminal,
 ) -> Result<Option<Difference>, Failure> {
-    let beside = path.parent().unwrap_or(Path::new(""));
-    let scratch = Scratch(beside.join(format!(
-        ".reproducing-{}-{}",
-        view.name(),
-        std::process::id()
-    )));
+    let beside = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    // It goes when it is no longer needed; what cannot be removed is hidden and harmless.
+    let scratch = tempfile::Builder::new()
+        .prefix(&format!(".reproducing-{}-", view.name()))
+        .tempdir_in(beside)
+        .map_err(|error| Failure {
+            causes: vec![error.to_string()],
+            ..Failure::new(
+                Exit::Failed,
+                format!("cannot make a folder in {}", beside.display()),
+            )
+        })?;
     use_own_model(&mut settings, path);
+    let (data, dir) = (args.images.data.clone(), args.images.sets.path());
+    let written = settings.data.clone();
+    if data.is_some() || dir.is_some() {
+        (settings.data, settings.data_dir) = (None, None);
+    }
+    settle_places(&mut settings, &path.join("run.toml"))
+        .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
+    if data.is_some() || dir.is_some() {
+        settings.data = data.or(written);
+        settings.data_dir = dir.map(|dir| Some(dir.to_owned()));
+    }
     settings.name = Some("run".into());
-    settings.runs_dir = Some(scratch.0.clone());
+    settings.runs_dir = Some(scratch.path().to_owned());
     // These do not change what is trained.
     settings.keep = Some(Vec::new());
     settings.pareto = Some(None);
@@ -179,11 +195,12 @@ fn again(
     if let Some(threads) = args.threads {
         settings.threads = Some(Some(threads.into()));
     }
-    if let Some(dir) = args.sets.path() {
-        settings.data_dir = Some(Some(dir.to_owned()));
-    }
     let stop = stop_on_signals()?;
+    let planned = settings.epochs.unwrap_or_default();
+    let mut changes = plan_changes(view, planned).into_iter();
+    let mut change = changes.next();
     let mut watch = Watch {
+        until: change,
         painter: Painter::new(*terminal, args.quiet, stop.clone()),
         recorded: view.history(),
         to_the_end: !timed && came_to_its_own_end(view),
@@ -192,7 +209,21 @@ fn again(
         seen: 0,
         stop: stop.clone(),
     };
-    let outcome = train(&settings, "", &mut watch, &stop);
+    let mut outcome = train(&settings, "", &mut watch, &stop);
+    // Session by session, as the run was made longer.
+    while let (Some(longer), Ok(_), None) = (change, &outcome, &watch.difference) {
+        if !watch.reached(&longer) {
+            break;
+        }
+        change = changes.next();
+        watch.until = change;
+        stop.store(false, Ordering::Relaxed);
+        let mut given = Settings::default();
+        given.epochs = Some(longer.epochs);
+        given.threads = settings.threads;
+        given.data_dir.clone_from(&settings.data_dir);
+        outcome = resume(&scratch.path().join("run"), &given, &mut watch, &stop);
+    }
     watch.painter.clear();
     let (difference, seen) = (watch.difference, watch.seen);
     match outcome {
@@ -209,8 +240,8 @@ fn again(
             "interrupted before the end",
         ));
     }
-    let new =
-        RunView::open(scratch.0.join("run")).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let new = RunView::open(scratch.path().join("run"))
+        .map_err(|error| Failure::of(Exit::Failed, &error))?;
     Ok(compare(view, &new))
 }
 
@@ -288,6 +319,8 @@ fn trained_by_time(view: &RunView, settings: &Settings) -> Option<String> {
 /// Compares while training goes on, and ends it at the first difference. Asks for the evaluations that the run was asked for.
 struct Watch<'a> {
     painter: Painter,
+    /// Where the run was made longer: training ends there, to go on by the new plan.
+    until: Option<PlanChange>,
     recorded: &'a History,
     to_the_end: bool,
     /// Steps taken.
@@ -295,6 +328,13 @@ struct Watch<'a> {
     seen: usize,
     difference: Option<Difference>,
     stop: Arc<AtomicBool>,
+}
+
+impl Watch<'_> {
+    /// Whether it has come to where the run was made longer.
+    fn reached(&self, change: &PlanChange) -> bool {
+        self.step >= change.step && self.seen >= change.evaluations
+    }
 }
 
 impl Observer for Watch<'_> {
@@ -314,17 +354,20 @@ impl Observer for Watch<'_> {
                 );
                 Some(Difference { what, told })
             } else {
-                first_difference(&judged.metrics, &recorded.metrics).map(|(name, was, is)| {
+                MetricDifference::first_of_all(&judged.metrics, &recorded.metrics).map(|it| {
                     Difference {
                         what,
-                        told: format!("{name} is {is}, {was} was recorded"),
+                        told: it.to_string(),
                     }
                 })
             };
-            let all = self.seen == self.recorded.len() && !self.to_the_end;
+            let all = self.seen == self.recorded.len() && !self.to_the_end && self.until.is_none();
             if self.difference.is_some() || all {
                 self.stop.store(true, Ordering::Relaxed);
             }
+        }
+        if self.until.is_some_and(|change| self.reached(&change)) {
+            self.stop.store(true, Ordering::Relaxed);
         }
         self.painter.on(event);
     }

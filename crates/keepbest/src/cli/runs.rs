@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keepbest_core::statistics::Interval;
+use keepbest_core::text::shell_word;
 use keepbest_keeper::{BestRecord, RunView};
 use keepbest_store::RunStatus;
 use keepbest_train::{Settings, status_of};
@@ -16,7 +17,7 @@ use crate::cli::failure::{Exit, Failure};
 pub fn view(path: &Path) -> Result<RunView, Failure> {
     RunView::open(path).map_err(|error| {
         Failure::of(Exit::Failed, &error)
-            .with_hint(Some(format!("keepbest fsck {}", path.display())))
+            .with_hint(Some(format!("keepbest fsck {}", shell_word(path))))
     })
 }
 

@@ -153,9 +153,10 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     output::lines(&front::lines(&view))?;
     if let Some(torn) = view.torn_tail() {
         let warn = terminal.error_style().warn;
-        eprintln!(
+        say!(
             "{warn}note:{warn:#} the journal's line {} is incomplete: {}",
-            torn.line, torn.problem
+            torn.line,
+            torn.problem
         );
     }
     Ok(Exit::Done)

@@ -1,8 +1,8 @@
 //! Columns of text.
 
-use std::fmt::Write as _;
+use keepbest_core::text::visible;
 
-/// A table; the first row is its head.
+/// A table; the first row is its head. Its cells are as they are shown, so that their widths are.
 #[derive(Debug, Default)]
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -15,7 +15,7 @@ impl Table {
         let right = heads.iter().map(|head| head.starts_with('>')).collect();
         let head = heads
             .iter()
-            .map(|head| head.trim_start_matches('>').into())
+            .map(|head| visible(head.trim_start_matches('>')).into())
             .collect();
         Self {
             rows: vec![head],
@@ -28,20 +28,23 @@ impl Table {
         let right = (0..heads.len())
             .map(|column| column >= right_from)
             .collect();
-        Self {
-            rows: vec![heads],
+        let mut table = Self {
+            rows: Vec::new(),
             right,
-        }
+        };
+        table.cells(heads);
+        table
     }
 
     /// One more row, of as many cells as there are heads.
     pub fn cells(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        let shown = cells.iter().map(|cell| visible(cell).into());
+        self.rows.push(shown.collect());
     }
 
     /// One more row.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
+        self.cells(cells.into());
     }
 
     /// The lines, those that are longer than `width` broken at blanks of their last cell.
@@ -103,12 +106,15 @@ impl Table {
                 if column > 0 {
                     line.push_str("  ");
                 }
-                let width = widths[column];
-                let _ = if self.right.get(column) == Some(&true) {
-                    write!(line, "{cell:>width$}")
+                // Filled up by hand: the width of a format is an error beyond 65,535.
+                let blanks = " ".repeat(widths[column] - cell.chars().count());
+                if self.right.get(column) == Some(&true) {
+                    line.push_str(&blanks);
+                    line.push_str(cell);
                 } else {
-                    write!(line, "{cell:<width$}")
-                };
+                    line.push_str(cell);
+                    line.push_str(&blanks);
+                }
             }
             lines.push(line.trim_end().into());
         }
@@ -121,6 +127,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn cells_of_any_width() {
+        let mut table = Table::new(["name", ">size", "more"]);
+        let long = "x".repeat(70_000);
+        table.row([long.clone(), long.clone(), "a".into()]);
+        table.row(["b".into(), "2".into(), "c".into()]);
+        let lines = table.lines();
+        assert_eq!(lines[1], format!("{long}  {long}  a"));
+        assert_eq!(lines[2].len(), 140_005);
+        assert_eq!(table.lines_within(80).len(), 3);
+    }
+
+    #[test]
     fn columns_align() {
         let mut table = Table::new(["name", ">size"]);
         table.row(["a".into(), "1".into()]);
@@ -128,6 +146,16 @@ mod tests {
         assert_eq!(
             table.lines(),
             ["name       size", "a             1", "long one  12345"]
+        );
+    }
+
+    #[test]
+    fn what_is_not_seen_is_written_out_and_has_its_width() {
+        let mut table = Table::of(vec!["class".into(), "\u{9b}".into()], 1);
+        table.row(["\u{1b}[31mred".into(), "1".into()]);
+        assert_eq!(
+            table.lines(),
+            ["class          \\u009b", "\\u001b[31mred       1"]
         );
     }
 }

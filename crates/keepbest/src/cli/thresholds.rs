@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::cli::args::ThresholdsArgs;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::images::check_finite;
 use crate::cli::measure::{How, Subject};
 use crate::cli::model::{locate, objective};
 use crate::cli::table::Table;
@@ -28,6 +29,7 @@ pub fn run(args: &ThresholdsArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, message).with_hint(hint));
     }
     let model = Model::open_trained(file.path())?;
+    model.check_finite()?;
     let subject = Subject::new(model, args.of.images.data.as_deref(), &args.of.images.sets)?;
     if let Some(changed) = subject.changed_split(&[SPLIT])? {
         let hint = "thresholds are tuned on the images that the model was chosen by: --data says where they lie now";
@@ -36,9 +38,11 @@ pub fn run(args: &ThresholdsArgs) -> Result<Exit, Failure> {
     let how = How {
         threads: args.of.threads.count(),
         tune: Some(metric),
+        keep_outcomes: true,
         ..How::default()
     };
     let measured = subject.measure(SPLIT, how)?;
+    check_finite(&subject.model, &measured, subject.images(SPLIT)?)?;
     let Some(tuned) = measured.tuned.clone() else {
         return Err(Failure::new(Exit::Failed, "nothing was tuned"));
     };
@@ -136,7 +140,7 @@ fn told(args: &ThresholdsArgs, model: &Model, tuned: &TunedThresholds) -> Result
     ]);
     output::lines(&table.lines())?;
     if tuned.values.are_alike() {
-        eprintln!("none were found that are better than to decide for the likeliest class");
+        say!("none were found that are better than to decide for the likeliest class");
     }
     Ok(Exit::Done)
 }

@@ -4,9 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use keepbest_train::{DEFAULT_RUNS_DIR, Finished, Observer, Outcome, Profiled, Settings, find_run};
+use keepbest_core::text::shell_word;
+use keepbest_train::{
+    DEFAULT_RUNS_DIR, Finished, Following, Observer, Outcome, Profiled, Settings, find_resumable,
+    settle_places,
+};
 use serde_json::{Value, json};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::cli::args::TrainArgs;
 use crate::cli::failure::{Exit, Failure};
@@ -15,15 +18,16 @@ use crate::cli::output;
 use crate::cli::painter::Painter;
 use crate::cli::profile::{self, Profiling};
 use crate::cli::runs::best_json;
+use crate::cli::signals::stop_on_signals;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::tui::Tui;
-use crate::cli::words::{count, shorten, wrapped};
+use crate::cli::words::{count, shorten, tail, value, wrapped};
 
 pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;
     if let Some(config) = &args.config {
-        let file = Settings::from_file(config)?;
+        let mut file = Settings::from_file(config)?;
         if let (Some(Some(recipe)), Some(_)) = (given.recipe, file.recipe) {
             let message = format!(
                 "--recipe {recipe} would change nothing: {} is of a run, and has every setting",
@@ -32,7 +36,26 @@ pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             let hint = "leave --config out, or give the settings to change as flags";
             return Err(Failure::new(Exit::Usage, message).with_hint(Some(hint.into())));
         }
-        given = given.over(file);
+        // What was written there counts from the directory of then; what is given, from that of now.
+        if given.data.is_some() || given.data_dir.is_some() {
+            (file.data, file.data_dir) = (None, None);
+        }
+        settle_places(&mut file, config)
+            .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
+        let following;
+        (given, following) = given.over_recorded(file);
+        for Following {
+            name,
+            recorded,
+            from,
+            ..
+        } in following.iter().filter(|_| !args.quiet)
+        {
+            say!(
+                "note     {name}, {recorded} in {}, follows from the new {from}",
+                config.display()
+            );
+        }
     }
     let mut profiled = None;
     let outcome = if args.tui {
@@ -56,7 +79,8 @@ pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             step,
             epoch,
             failures,
-        } => interrupted(args, &run, step, epoch, &failures, profiled),
+            lost,
+        } => interrupted(args, &run, (step, epoch), (&failures, &lost), profiled),
         Outcome::Finished(finished) => finish(args, &finished, profiled, terminal),
         _ => Err(Failure::new(
             Exit::Failed,
@@ -78,7 +102,7 @@ fn train(
                 .runs_dir
                 .clone()
                 .unwrap_or_else(|| DEFAULT_RUNS_DIR.into());
-            keepbest_train::resume(&find_run(run, &runs_dir)?, given, observer, stop)
+            keepbest_train::resume(&find_resumable(run, &runs_dir)?, given, observer, stop)
         }
         None => keepbest_train::train(given, &preface(), observer, stop),
     };
@@ -94,37 +118,26 @@ fn preface() -> String {
     )
 }
 
-/// A flag that Ctrl-C and SIGTERM set. The second of them ends the program at once.
-pub fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the flag is not yet set when the first signal asks whether it is.
-        signal_hook::flag::register_conditional_shutdown(
-            signal,
-            Exit::Interrupted as i32,
-            stop.clone(),
-        )
-        .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-        .map_err(|error| Failure::of(Exit::Failed, &error))?;
-    }
-    Ok(stop)
-}
-
 fn interrupted(
     args: &TrainArgs,
     run: &Path,
-    step: u64,
-    epoch: u64,
-    failures: &[String],
+    (step, epoch): (u64, u64),
+    (failures, lost): (&[String], &[String]),
     profiled: Option<&Profiled>,
 ) -> Result<Exit, Failure> {
-    if args.json {
-        let mut told = json!({"ended": "interrupted", "run": run, "step": step, "epoch": epoch});
-        add_profile(&mut told, profiled);
-        output::json(&told)?;
-    } else if let Some(profiled) = profiled {
-        output::lines(&profile::table(profiled))?;
-    }
+    let told = || -> Result<(), Failure> {
+        if args.json {
+            let mut told =
+                json!({"ended": "interrupted", "run": run, "step": step, "epoch": epoch});
+            add_profile(&mut told, profiled);
+            output::json(&told)
+        } else if let Some(profiled) = profiled {
+            output::lines(&profile::table(profiled))
+        } else {
+            Ok(())
+        }
+    };
+    let told = told();
     if let Some(failure) = failures.last() {
         return Err(Failure::new(
             Exit::Failed,
@@ -133,13 +146,15 @@ fn interrupted(
     }
     if !args.quiet {
         let last = run.join("last.safetensors");
-        eprintln!(
+        say!(
             "interrupted in epoch {epoch} after {}; saved {}",
             count(step, "step"),
             last.display()
         );
-        eprintln!("go on with: keepbest train --resume {}", run.display());
+        say!("go on with: keepbest train --resume {}", shell_word(run));
     }
+    told?;
+    none_lost(lost)?;
     Ok(Exit::Interrupted)
 }
 
@@ -149,31 +164,42 @@ fn finish(
     profiled: Option<&Profiled>,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
+    // What became of the run counts, whether or not it can be shown.
+    let shown = show(args, finished, profiled, terminal);
+    judge(args, finished, terminal)?;
+    shown.map(|()| Exit::Done)
+}
+
+fn show(
+    args: &TrainArgs,
+    finished: &Finished,
+    profiled: Option<&Profiled>,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
     if args.json {
         let mut told = finished_json(finished);
         add_profile(&mut told, profiled);
-        output::json(&told)?;
-    } else {
-        if !args.quiet {
-            eprintln!();
-            output::lines(&told(finished))?;
-        }
-        // It was asked for, quiet or not.
-        if let Some(profiled) = profiled {
-            output::lines(&profile::table(profiled))?;
-        }
-        if !args.quiet {
-            next_commands(finished, terminal);
-        }
+        return output::json(&told);
     }
+    let mut shown = Ok(());
+    if !args.quiet {
+        say!("");
+        shown = output::lines(&told(finished));
+    }
+    // It was asked for, quiet or not.
+    if let Some(profiled) = profiled {
+        shown = shown.and_then(|()| output::lines(&profile::table(profiled)));
+    }
+    if !args.quiet {
+        next_commands(finished, terminal);
+    }
+    shown
+}
+
+/// Whether all went well.
+fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(), Failure> {
     if !finished.best_is_saved {
-        let message = match &finished.best {
-            Some(best) => format!(
-                "the best model could not be saved; {} is the best before it",
-                best.path.display()
-            ),
-            None => "the best model could not be saved".to_owned(),
-        };
+        let message = unsaved_words(finished);
         let causes = finished.failures.last().cloned().into_iter().collect();
         return Err(Failure {
             causes,
@@ -188,12 +214,19 @@ fn finish(
             ..Failure::new(Exit::Failed, message)
         });
     }
+    if let Some(failure) = finished.unresolved.last() {
+        let message = "the best is saved; what else was to be saved is not all there";
+        return Err(Failure {
+            causes: vec![failure.clone()],
+            ..Failure::new(Exit::Failed, message)
+        });
+    }
     let Some(best) = &finished.best else {
         let message = format!(
             "{} has no best: no evaluation could be one",
             finished.run.display()
         );
-        let hint = format!("keepbest show {} says why", finished.run.display());
+        let hint = format!("keepbest show {} says why", shell_word(&finished.run));
         return Err(Failure::new(Exit::Failed, message).with_hint(Some(hint)));
     };
     let test = finished
@@ -207,21 +240,73 @@ fn finish(
         .filter(|_| !args.quiet)
     {
         let warn = terminal.error_style().warn;
-        let lines = wrapped(&warning, 70).join("\n         ");
-        eprintln!("{warn}warning:{warn:#} {lines}");
+        for (at, line) in wrapped(&warning, 70).iter().enumerate() {
+            match at {
+                0 => say!("{warn}warning:{warn:#} {line}"),
+                _ => say!("         {line}"),
+            }
+        }
     }
-    if let Some((name, recorded, found)) = finished
+    for found in finished.seen_before.iter().filter(|_| !args.quiet) {
+        let warning =
+            format!("a model that it comes from was {found}: the score on them flatters it");
+        let warn = terminal.error_style().warn;
+        let lines = wrapped(&warning, 70).join("\n         ");
+        say!("{warn}warning:{warn:#} {lines}");
+    }
+    if let Some(difference) = finished
         .recheck
         .as_ref()
         .and_then(|recheck| recheck.difference.as_ref())
     {
         let message = format!(
-            "{} read back has {name} {found}, {recorded} was recorded",
+            "{} read back and measured again: {difference}",
             best.path.display()
         );
         return Err(Failure::new(Exit::CheckFailed, message));
     }
-    Ok(Exit::Done)
+    none_lost(&finished.lost)
+}
+
+/// What was lost before this session is in its exit code.
+fn none_lost(lost: &[String]) -> Result<(), Failure> {
+    if lost.is_empty() {
+        return Ok(());
+    }
+    Err(Failure {
+        causes: lost.to_vec(),
+        ..Failure::new(
+            Exit::CheckFailed,
+            "a best was lost before this session began",
+        )
+    })
+}
+
+/// Which best could not be saved, and what is on disk.
+fn unsaved_words(finished: &Finished) -> String {
+    let unsaved = finished.unsaved.iter().map(|unsaved| {
+        let on_disk = finished
+            .best
+            .iter()
+            .chain(&finished.others)
+            .find(|best| best.reference == unsaved.reference);
+        let what = format!(
+            "{} ({}, epoch {}) could not be saved",
+            unsaved.reference,
+            value(unsaved.score.value),
+            unsaved.epoch
+        );
+        match on_disk {
+            Some(best) => format!(
+                "{what}; {} is that of epoch {} ({})",
+                best.path.display(),
+                best.epoch,
+                value(best.score.value)
+            ),
+            None => format!("{what}, and none is on disk"),
+        }
+    });
+    unsaved.collect::<Vec<_>>().join("; ")
 }
 
 /// The result in a few lines: best, test, answers.
@@ -251,7 +336,22 @@ fn told(finished: &Finished) -> Vec<String> {
     }
     if let Some(test) = &finished.test {
         let metrics = test.metrics("test");
-        let images = count(test.report.count(), "unseen image");
+        let seen = finished.seen_before.iter().find(|of| of.split == "test");
+        let images = match seen {
+            Some(found) => {
+                let (number, how) = match (found.trained, found.chosen) {
+                    (0, chosen) => (chosen, "chosen by"),
+                    (trained, _) => (trained, "trained on"),
+                };
+                let about = if found.exact { "" } else { "about " };
+                let images = count(test.report.count(), "image");
+                format!("{images}, not unseen: {about}{number} were {how} before")
+            }
+            None if finished.seen_unknown => {
+                count(test.report.count(), "image") + " that this run has not seen"
+            }
+            None => count(test.report.count(), "unseen image"),
+        };
         let intervals = finished.test_intervals.as_ref();
         let mut head = "test".to_owned();
         for name in ["accuracy", "log_loss"] {
@@ -275,7 +375,7 @@ fn told(finished: &Finished) -> Vec<String> {
                 "  (wrong)"
             };
             table.row([
-                shorten(&example.source, 30),
+                tail(&example.source, 30),
                 shorten(&example.label, 16),
                 format!("{}{right}", shorten(&example.guess.label, 16)),
                 format!("{:.1}%", 100.0 * example.guess.probability),
@@ -288,18 +388,19 @@ fn told(finished: &Finished) -> Vec<String> {
 
 fn next_commands(finished: &Finished, terminal: &Terminal) {
     let dim = terminal.error_style().dim;
-    let name = finished.run.display();
-    eprintln!("\n{dim}try next{dim:#}");
-    eprintln!("  keepbest show {name}");
-    eprintln!("  keepbest evaluate {name}");
+    let name = shell_word(&finished.run);
+    say!("");
+    say!("{dim}try next{dim:#}");
+    say!("  keepbest show {name}");
+    say!("  keepbest evaluate {name}");
     if keepbest_data::list(None)
         .iter()
         .any(|set| set.name == finished.data)
     {
-        eprintln!("  keepbest data sample {} --to samples", finished.data);
-        eprintln!("  keepbest predict {name} samples");
+        say!("  keepbest data sample {} --to samples", finished.data);
+        say!("  keepbest predict {name} samples");
     } else {
-        eprintln!("  keepbest predict {name} IMAGE...");
+        say!("  keepbest predict {name} IMAGE...");
     }
 }
 
@@ -323,7 +424,10 @@ fn finished_json(finished: &Finished) -> Value {
         "saved": finished.best_is_saved,
         "also": finished.also,
         "failures": finished.failures,
+        "unresolved": finished.unresolved,
+        "lost": finished.lost,
         "test": finished.test.as_ref().map(|test| test.metrics("test")),
+        "seen_before": finished.seen_before,
         "test_intervals": finished.test_intervals.as_ref().map(|of| &of.metrics),
         "selection": finished.selection,
         "examples": finished.examples.iter().map(|example| json!({

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use keepbest_core::text::visible;
+
 /// `1234567` as `1,234,567`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -58,8 +60,9 @@ pub fn value(value: f64) -> String {
     }
 }
 
-/// The text cut to `width` characters, the end marked.
+/// The text as it is shown, cut to `width` characters, the end marked.
 pub fn shorten(text: &str, width: usize) -> String {
+    let text = visible(text);
     if text.chars().count() <= width {
         return text.into();
     }
@@ -67,6 +70,17 @@ pub fn shorten(text: &str, width: usize) -> String {
         .take(width.saturating_sub(2))
         .chain("..".chars())
         .collect()
+}
+
+/// The end of a path or of a name with dots, as it is shown: what tells it from its neighbours. The cut is marked.
+pub fn tail(text: &str, width: usize) -> String {
+    let text = visible(text);
+    let length = text.chars().count();
+    if length <= width {
+        return text.into();
+    }
+    let end = text.chars().skip(length + 2 - width.max(2));
+    "..".chars().chain(end).collect()
 }
 
 /// The text broken at blanks into lines of up to `width` characters; a word that is longer stays whole.
@@ -115,6 +129,9 @@ mod tests {
 
     #[test]
     fn long_text_is_cut() {
+        assert_eq!(tail("trouser", 7), "trouser");
+        assert_eq!(tail("photos/cat/0012.png", 13), "..at/0012.png");
+        assert_eq!(tail("\u{1b}x", 5), "..1bx");
         assert_eq!(shorten("trouser", 7), "trouser");
         assert_eq!(shorten("ankle boot", 7), "ankle..");
     }

@@ -30,7 +30,7 @@ fn settings() {
         &place,
         "--epochs 0",
         2,
-        &["--epochs must be a whole number of 1 or more"],
+        &["--epochs must be a whole number from 1 to 1,000,000,000"],
     );
     refused(&place, "--batch-size 0", 2, &["--batch-size"]);
     refused(
@@ -190,17 +190,6 @@ fn folders_of_images() {
         "--data photos --batch-size 8",
         1,
         &["cannot decode photos/Bag/"],
-    );
-
-    // Images of several sizes need one to be brought to.
-    image::GrayImage::from_pixel(40, 20, image::Luma([50]))
-        .save(&any)
-        .unwrap();
-    refused(
-        &place,
-        "--data photos --batch-size 8",
-        1,
-        &["images differ in size", "--image-size"],
     );
 }
 
@@ -362,4 +351,70 @@ fn a_full_disk_is_told_and_costs_no_best() {
     );
     assert!(!place.path("runs/full/best.safetensors").exists());
     place.ok("verify before");
+}
+
+#[test]
+fn numbers_that_no_machine_has() {
+    let place = Place::with_data();
+    for (setting, words) in [
+        ("threads 1000000000", "a whole number from 1 to 1,024"),
+        ("threads 100000", "a whole number from 1 to 1,024"),
+        (
+            "batch-size 1000000000000",
+            "a whole number from 1 to 1,000,000",
+        ),
+        (
+            "batch-size 1000000",
+            "larger than the training set (108 images)",
+        ),
+        (
+            "epochs 1000000000000000000",
+            "a whole number from 1 to 1,000,000,000",
+        ),
+        ("image-size 1000000", "up to 4096"),
+        ("eval-every 0", "a number of steps"),
+    ] {
+        let args = format!("--data data --{setting}");
+        refused(&place, &args, 2, &[words]);
+        place.run(&format!("lr-find {args}")).fails(2, &[words]);
+        // In a file, too.
+        let (key, number) = setting.split_once(' ').unwrap();
+        std::fs::write(place.path("own.toml"), format!("{key} = {number}\n")).unwrap();
+        refused(&place, "--data data --config own.toml", 2, &[words]);
+    }
+    place.trained("run", "");
+    for verb in [
+        "evaluate run --threads 100000",
+        "evaluate run --batch-size 1000000000000",
+        "predict run data --threads 1000000000",
+        "reproduce run --threads 100000",
+        "train --resume run --threads 100000",
+    ] {
+        let said = place.run(verb);
+        assert_eq!(said.code, 2, "{verb}: {}", said.err);
+        assert!(!said.err.contains("panicked"), "{verb}: {}", said.err);
+    }
+}
+
+#[test]
+fn fewer_threads_than_asked_for_are_enough() {
+    let place = Place::with_data();
+    let expected = place.trained("whole", "");
+    // Room for some of the threads' stacks, not for all.
+    for kilobytes in [2_500_000, 1_500_000] {
+        let line = format!(
+            "ulimit -v {kilobytes}; exec {} train {SMALL} --threads 1024 --name v{kilobytes} --json",
+            env!("CARGO_BIN_EXE_keepbest")
+        );
+        let said = std::process::Command::new("bash")
+            .args(["-c", &line])
+            .current_dir(place.path("."))
+            .output();
+        let said = crate::support::Said::of(said.unwrap());
+        assert_eq!(said.code, 0, "{kilobytes}: {}", said.err);
+        let told = "1024 threads were asked for, ";
+        assert!(said.err.contains(told), "{kilobytes}: {}", said.err);
+        let run: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+        assert_eq!(run["best"]["digest"], expected["best"]["digest"]);
+    }
 }

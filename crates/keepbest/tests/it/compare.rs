@@ -9,7 +9,7 @@ fn models_are_compared_in_pairs_on_the_same_images() {
     let place = Place::with_data();
     place.trained("one", "");
     place.trained("two", "--lr 0.0001 --epochs 1");
-    let found = place.json("compare one two --json");
+    let found = place.json("compare one two --split val --json");
     let pair = &found["pairs"][0];
     let count = |key: &str| pair[key].as_u64().unwrap();
     let images = found["images"].as_u64().unwrap();
@@ -27,7 +27,7 @@ fn models_are_compared_in_pairs_on_the_same_images() {
     assert!(recorded.is_null() || recorded.as_f64() == Some(accuracy));
     assert_eq!(found["settings"]["lr"][1], "0.0001");
     // One model with itself.
-    let same = place.json("compare one one --json");
+    let same = place.json("compare one one --split val --json");
     assert_eq!(same["pairs"][0]["mcnemar_p"], 1.0);
     for metric in ["val/log_loss", "val/f1_macro"] {
         let found = &same["pairs"][0]["differences"][metric];
@@ -46,7 +46,7 @@ fn models_are_compared_in_pairs_on_the_same_images() {
             "{name}"
         );
     }
-    let said = place.ok("compare one two").out;
+    let said = place.ok("compare one two --split val").out;
     for words in [
         "one against two",
         "alone is right on",
@@ -68,10 +68,15 @@ fn models_with_other_val_images_are_not_compared_on_them() {
     let place = Place::with_data();
     place.trained("one", "");
     place.trained("two", "--seed 9");
-    place.run("compare one two").fails(
+    place.run("compare one two --split val").fails(
         1,
-        &["the val images of two are not those of one", "--split test"],
+        &[
+            "the val images of runs/two/best.safetensors are not those of runs/one/best.safetensors",
+            "--split test",
+        ],
     );
+    // Test is of the data's own, and what counts when nothing is said.
+    assert_eq!(place.json("compare one two --json")["split"], "test");
     place.ok("compare one two --split test");
     place.run("compare one").fails(2, &[]);
 }

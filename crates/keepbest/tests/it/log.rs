@@ -75,3 +75,52 @@ fn a_logger_that_fails_stops_nothing_and_is_told_once() {
         .run("train --data data --log wandb")
         .fails(2, &["tensorboard, csv, json or mlflow=URL"]);
 }
+
+/// A server that answers every request in one way, until the test is over.
+fn server(answer: fn(&mut std::net::TcpStream)) -> std::net::SocketAddr {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in server.incoming().flatten() {
+            let mut stream = stream;
+            std::thread::spawn(move || answer(&mut stream));
+        }
+    });
+    address
+}
+
+#[test]
+fn a_logger_that_never_comes_to_an_end_is_not_waited_for() {
+    let place = Place::with_data();
+    // A byte a second, each in time for a limit on silence.
+    let trickles = server(|stream| {
+        let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n");
+        while stream.write_all(b" ").is_ok() {
+            std::thread::sleep(std::time::Duration::from_secs(1));
+        }
+    });
+    let silent = server(|stream| {
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let endless = server(|stream| while stream.write_all(&[b' '; 4096]).is_ok() {});
+    for (name, address, why) in [
+        ("trickles", trickles, "no whole answer in 10 seconds"),
+        ("silent", silent, "no whole answer in 10 seconds"),
+        ("endless", endless, "the answer is longer than 16 MiB"),
+    ] {
+        // The other logger gets everything all the same.
+        let said = place.ok(&format!(
+            "train {} --name {name} --log mlflow=http://{address} --log csv",
+            crate::support::SMALL
+        ));
+        let told = "mlflow gets nothing more of this run: ";
+        assert_eq!(said.err.matches(told).count(), 1, "{name}: {}", said.err);
+        assert!(said.err.contains(why), "{name}: {}", said.err);
+        assert_eq!(
+            place.json(&format!("show {name} --json"))["status"],
+            "completed"
+        );
+        let csv = std::fs::read_to_string(place.path(&format!("runs/{name}/metrics.csv")));
+        assert_eq!(csv.unwrap().lines().count(), 3, "{name}");
+    }
+}

@@ -86,3 +86,67 @@ fn a_run_without_its_images_still_has_curves() {
     assert!(page.contains("The best is not shown closely"));
     assert!(page.contains("class=\"best\" data-step"));
 }
+
+#[test]
+fn a_page_that_shows_the_best_is_not_replaced_by_one_that_does_not() {
+    let place = Place::with_data();
+    place.trained("run", "");
+    let page = place.path("runs/run/report.html");
+    let good = std::fs::read_to_string(&page).unwrap();
+    std::fs::rename(place.path("data"), place.path("gone")).unwrap();
+    place.run("report runs/run").fails(
+        1,
+        &[
+            "report.html stays as it is",
+            "data is not where it was",
+            "--data",
+        ],
+    );
+    assert!(std::fs::read_to_string(&page).unwrap() == good);
+    let again = place.ok("report runs/run --data gone");
+    assert!(again.out.contains("report.html"), "{again:?}");
+    let good = std::fs::read_to_string(&page).unwrap();
+    assert!(good.contains("On test: 40 images"));
+    // A best that cannot be opened shows less, too.
+    let best = place.path("runs/run/best.safetensors");
+    let whole = std::fs::read(&best).unwrap();
+    std::fs::write(&best, &whole[..whole.len() / 2]).unwrap();
+    place
+        .run("report runs/run --data gone")
+        .fails(1, &["report.html stays as it is"]);
+    assert!(std::fs::read_to_string(&page).unwrap() == good);
+}
+
+#[test]
+fn a_run_that_is_taken_up_again_shows_its_best_all_the_time() {
+    let place = Place::with_data();
+    // Nothing is better than the first.
+    place.trained("run", "--epochs 2 --monitor max:val/loss --lr 0.02");
+    let page = place.path("runs/run/report.html");
+    let tested = std::fs::read_to_string(&page).unwrap();
+    assert!(tested.contains("On test: 40 images") && tested.contains("On val: "));
+    let mut training = place
+        .command("train --resume run --epochs 4000 --quiet")
+        .spawn()
+        .unwrap();
+    // As soon as the page tells of more.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(300);
+    let told = |page: &str| page.contains("The run is in training");
+    while !told(&std::fs::read_to_string(&page).unwrap()) {
+        if std::time::Instant::now() > deadline {
+            training.kill().unwrap();
+            panic!("nothing was measured");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let pid = rustix::process::Pid::from_child(&training);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(training.wait().unwrap().code(), Some(130));
+    let now = std::fs::read_to_string(&page).unwrap();
+    for words in ["On val: ", "On test: 40 images"] {
+        assert!(
+            now.contains(words),
+            "{words} is gone, and the best is the same"
+        );
+    }
+}

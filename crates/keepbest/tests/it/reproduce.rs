@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use keepbest::train::{Event, Finished, Observer, Outcome, Settings, Wish, train};
 
-use crate::support::Place;
+use crate::support::{Place, rewritten};
 
 #[test]
 fn a_run_comes_out_the_same_on_other_threads_and_instructions() {
@@ -136,17 +136,6 @@ fn evaluations_that_were_asked_for_are_asked_for_again() {
         said.out.contains("step 7 was measured, 1 is recorded"),
         "{said:?}"
     );
-}
-
-/// A journal with other lines, their checks right.
-fn rewritten(journal: &str, other: impl Fn(&str) -> String) -> String {
-    let lines = journal.lines().map(|line| {
-        let (body, _) = line.rsplit_once(",\"check\":").unwrap();
-        let body = other(body);
-        let check = blake3::hash(body.as_bytes()).to_hex();
-        format!("{body},\"check\":\"{}\"}}\n", &check[..16])
-    });
-    lines.collect()
 }
 
 #[test]

@@ -135,8 +135,9 @@ fn the_whole_screen_is_taken_and_given_back() {
         // Keys and all, it comes out the same again.
         place.ok(&format!("reproduce {name} --quiet"));
     }
-    // Ctrl-C, typed: the run is interrupted and can go on.
-    let (code, seen) = watched(&place, (80, 24), &run("cut"), &[(ENTER, &press(b"\x03"))]);
+    // Ctrl-C, typed once it trains: the run is interrupted and can go on.
+    let typed: &[Deed<'_>] = &[("parameters", &press(b"\x03"))];
+    let (code, seen) = watched(&place, (80, 24), &run("cut"), typed);
     assert_eq!(code, Some(130), "{seen:?}");
     let after = given_back(&seen);
     assert!(

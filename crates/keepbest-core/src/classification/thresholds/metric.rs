@@ -221,7 +221,7 @@ mod tests {
         for (name, nearest) in [
             ("f1_marco", Some("f1_macro")),
             ("val/f1_macro", Some("f1_macro")),
-            ("balanced", None),
+            ("balanced", Some("balanced_accuracy")),
             ("log_loss", None),
             ("fbeta0_macro", None),
             ("fbeta_macro", None),

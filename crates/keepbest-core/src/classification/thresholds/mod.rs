@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::accumulator::first_highest;
 
 pub use metric::{DecisionMetric, UnknownDecisionMetric};
-pub use tune::{Tuned, tune};
+pub use tune::{Tuned, tune, tune_while};
 
 /// One threshold a class, each above 0 and at most 1. Serialised as their list.
 ///

@@ -51,6 +51,20 @@ pub fn tune(
     labels: &[u32],
     metric: DecisionMetric,
 ) -> Result<Tuned, ClassificationError> {
+    tune_while(classes, probabilities, labels, metric, &mut || true)
+}
+
+/// As [`tune`]; before each class `go_on` is asked, and when it says no, the thresholds are those found until then.
+///
+/// # Errors
+/// As [`tune`].
+pub fn tune_while(
+    classes: usize,
+    probabilities: &[f64],
+    labels: &[u32],
+    metric: DecisionMetric,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Tuned, ClassificationError> {
     check_batch(classes, probabilities, labels)?;
     if labels.is_empty() {
         return Err(ClassificationError::NoExamples);
@@ -66,9 +80,12 @@ pub fn tune(
     let before = metric.of(&counts(classes, probabilities, labels, &alike));
     if classes > 1 {
         let mut ascent = Ascent::new(classes, probabilities, labels, metric);
-        for _ in 0..ROUNDS {
+        'rounds: for _ in 0..ROUNDS {
             let mut changed = false;
             for class in 0..classes {
+                if !go_on() {
+                    break 'rounds;
+                }
                 changed |= ascent.better(class);
             }
             if !changed {

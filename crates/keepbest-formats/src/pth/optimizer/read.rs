@@ -34,7 +34,8 @@ impl PthFile {
     ) -> Result<Option<OptimizerState>, OptimizerError> {
         let dangerous = self.dangerous();
         if !dangerous.is_empty() {
-            return Err(PthError::Dangerous { globals: dangerous }.into());
+            let calls = dangerous.to_vec();
+            return Err(PthError::Dangerous { calls }.into());
         }
         let Value::Dict(root) = self.root() else {
             return Ok(None);

@@ -88,7 +88,28 @@ pub(crate) struct Graph {
     pub(super) global_index: HashMap<Global, u32>,
 }
 
+impl Id {
+    /// Where the value is among all of its graph.
+    pub(crate) fn place(self) -> usize {
+        self.0 as usize
+    }
+}
+
 impl Graph {
+    /// All values there are.
+    pub(crate) fn ids(&self) -> impl ExactSizeIterator<Item = Id> + use<> {
+        // There are no more than `add` and the pickle machine give numbers to.
+        (0..self.nodes.len() as u32).map(Id)
+    }
+
+    /// The call that a node is.
+    pub(crate) fn object_mut(&mut self, id: Id) -> Option<&mut Object> {
+        match &mut self.nodes[id.0 as usize] {
+            Node::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+
     pub(crate) fn node(&self, id: Id) -> &Node {
         &self.nodes[id.0 as usize]
     }

@@ -28,6 +28,9 @@ pub enum DataVerb {
         /// Folder to write to
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
+        /// Replace files that are there
+        #[arg(long)]
+        force: bool,
         /// How many
         #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
         count: u32,
@@ -59,10 +62,13 @@ pub struct PreviewArgs {
     /// File to write, .png
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub force: bool,
     /// Random changes, as `train --augment` takes them; by default what suits the data
     #[arg(long, value_name = "HOW")]
     pub augment: Option<String>,
-    /// Size that images are brought to, such as 32 or 24x32; by default their own
+    /// Size that images are brought to, such as 32 or 24x32; by default their own, or one that suits where they differ
     #[arg(long, value_name = "SIZE")]
     pub image_size: Option<String>,
     /// Stretch images of other sizes instead of cutting out their centre

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use keepbest_store::Attestation;
 
-use super::shared::{Compute, Images, RunsDir, Split, Threads};
+use super::shared::{Compute, Images, Part, RunsDir, Threads, Unlike};
 
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
@@ -12,9 +13,13 @@ pub struct EvaluateArgs {
     pub model: String,
     #[command(flatten)]
     pub images: Images,
-    /// Which part of the data; test where there is one, val otherwise
-    #[arg(long, value_name = "SPLIT")]
-    pub split: Option<Split>,
+    /// Which part of the data: train, val, test or all
+    ///
+    /// By default test where the data has one, and else val of the data it was trained on and all of any other.
+    #[arg(long, value_name = "SPLIT", hide_possible_values = true)]
+    pub split: Option<Part>,
+    #[command(flatten)]
+    pub unlike: Unlike,
     /// K of the top-k accuracy; 5 by default, with more than 5 classes
     #[arg(long, value_name = "K")]
     pub top_k: Option<usize>,
@@ -38,12 +43,19 @@ pub struct CompareArgs {
     pub models: Vec<String>,
     #[command(flatten)]
     pub images: Images,
-    /// Which part of the data
-    #[arg(long, value_name = "SPLIT", default_value = "val")]
-    pub split: Split,
+    /// Which part of the data: train, val, test or all
+    ///
+    /// By default test where the data has one, and else val of the data the first was trained on and all of any other.
+    #[arg(long, value_name = "SPLIT", hide_possible_values = true)]
+    pub split: Option<Part>,
+    #[command(flatten)]
+    pub unlike: Unlike,
     /// Also write a page with the runs' curves over each other
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Replace the file if there is one
+    #[arg(long, requires = "html")]
+    pub force: bool,
     #[command(flatten)]
     pub compute: Compute,
     #[command(flatten)]
@@ -63,6 +75,9 @@ pub struct PredictArgs {
     /// Likeliest classes to show for each image
     #[arg(long, short = 'k', value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub top_k: u16,
+    /// Refuse images of a size or kind that the model has not seen, instead of converting them
+    #[arg(long)]
+    pub strict: bool,
     #[command(flatten)]
     pub compute: Compute,
     #[command(flatten)]
@@ -94,6 +109,12 @@ pub struct VerifyArgs {
     /// Check the digests alone
     #[arg(long)]
     pub digest_only: bool,
+    /// Also measure test again, against the figures that the run recorded at its end
+    #[arg(long, conflicts_with = "digest_only")]
+    pub test: bool,
+    /// Also check that the run is the one that this line of `keepbest attest` is about
+    #[arg(long, value_name = "LINE")]
+    pub against: Option<Attestation>,
     #[command(flatten)]
     pub of: TrainedArgs,
 }
@@ -149,6 +170,9 @@ pub struct InspectArgs {
     /// State dict to show, in a checkpoint of several
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
+    /// Show weights that a file's dangerous calls do not touch; nothing is run
+    #[arg(long)]
+    pub ignore_calls: bool,
     #[command(flatten)]
     pub runs: RunsDir,
     /// Print JSON
@@ -163,29 +187,39 @@ pub struct CardArgs {
     /// File to write instead of stdout
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
+    /// Replace the file if there is one
+    #[arg(long, requires = "to")]
+    pub force: bool,
     #[command(flatten)]
     pub runs: RunsDir,
 }
 
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The file: safetensors, .pth, .pt, .ckpt
+    /// The file: safetensors, .pth, .pt, .ckpt, .pkl, or the .index.json of several
     pub file: PathBuf,
     /// Network that the weights belong to (`keepbest models` lists them)
     #[arg(long = "model", value_name = "NAME")]
     pub network: Option<String>,
-    /// Class names by label: a,b,c or a file with one a line
+    /// Class names by label: a,b,c or a file with one a line, blank lines left out
     #[arg(long, value_name = "NAMES")]
     pub classes: Option<String>,
     /// How images become input: pixels, imagenet, a JSON file, or size=32,mean=0.5,std=0.25
     ///
     /// `pixels` divides by 255 (the default); `imagenet` is 224x224 with ImageNet's mean and standard deviation.
     /// Settings are parted by commas, values of channels by slashes: mean=0.49/0.48/0.45; resize is none, exact or crop.
+    /// They can follow one of the two words: imagenet,shorter-side=256 resizes to 256 before it cuts out 224.
     #[arg(long, value_name = "HOW")]
     pub preprocess: Option<String>,
     /// Rename tensors: a pattern that matches whole names, and what they become
     #[arg(long, value_name = "OLD=NEW")]
     pub map: Vec<String>,
+    /// Leave tensors out: a pattern that matches whole names
+    #[arg(long, value_name = "PATTERN")]
+    pub drop: Vec<String>,
+    /// Take weights that a file's dangerous calls do not touch; nothing is run
+    #[arg(long)]
+    pub ignore_calls: bool,
     /// Take what fits and start the rest anew
     #[arg(long)]
     pub partial: bool,

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use keepbest_core::Pareto;
 use keepbest_train::{ModelRefError, find_run};
 
-use super::shared::{DataDir, RunsDir, Threads};
+use super::shared::{Images, RunsDir, Threads};
 use crate::cli::filter::Condition;
 
 /// A run, and how to tell of it.
@@ -42,7 +41,7 @@ pub struct ListArgs {
     /// Which runs' bests no other is as good as or better than by each of two or more metrics, such as
     /// `val/f1_macro,model_bytes`
     #[arg(long, value_name = "METRICS")]
-    pub pareto: Option<Pareto>,
+    pub pareto: Option<String>,
     #[command(flatten)]
     pub runs: RunsDir,
     /// Print JSON
@@ -51,6 +50,7 @@ pub struct ListArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("data", |data| data.help("Where the data lies now, when not where it was")))]
 pub struct ReportArgs {
     /// File to write; report.html in the run by default
     #[arg(long, value_name = "FILE")]
@@ -58,8 +58,11 @@ pub struct ReportArgs {
     /// Also write each plot as SVG and as PNG to this folder
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,
+    /// Replace files that are there; the run's own page always is
+    #[arg(long)]
+    pub force: bool,
     #[command(flatten)]
-    pub sets: DataDir,
+    pub images: Images,
     #[command(flatten)]
     pub threads: Threads,
     #[command(flatten)]

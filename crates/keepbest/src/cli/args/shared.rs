@@ -33,7 +33,7 @@ pub struct Compute {
 #[derive(Debug, Default, Args)]
 pub struct Threads {
     /// Threads; one a core by default
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 }
 
@@ -69,6 +69,17 @@ pub struct Images {
     pub sets: DataDir,
 }
 
+/// What becomes of images that are unlike those of the training.
+#[derive(Debug, Args)]
+pub struct Unlike {
+    /// Leave out images of classes that the model does not know
+    #[arg(long)]
+    pub skip_extra_classes: bool,
+    /// Refuse images of a size or kind that the model has not seen, instead of converting them
+    #[arg(long)]
+    pub strict: bool,
+}
+
 /// A part of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Split {
@@ -78,4 +89,40 @@ pub enum Split {
     Val,
     /// What nothing was chosen on
     Test,
+}
+
+/// A part of the data, or all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// What was trained on
+    Train,
+    /// What the best was chosen on
+    Val,
+    /// What nothing was chosen on
+    Test,
+    /// All of it
+    All,
+}
+
+impl Split {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+        }
+    }
+}
+
+impl Part {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+            Self::All => "all",
+        }
+    }
 }

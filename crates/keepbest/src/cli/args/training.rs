@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::run::RunArgs;
-use super::shared::DataDir;
+use super::shared::Images;
 use crate::cli::settings_args::SettingsArgs;
 
 /// Of a flag given twice, the last one counts, so that a line can be taken up again with something added.
@@ -52,17 +52,21 @@ pub struct LrFindArgs {
     /// Also draw the loss by the rate, as an SVG file
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
+    /// Replace the file if there is one
+    #[arg(long, requires = "to")]
+    pub force: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("data", |data| data.help("Where the data lies now, when not where it was")))]
 pub struct ReproduceArgs {
     #[command(flatten)]
-    pub sets: DataDir,
+    pub images: Images,
     /// Threads; those of the run by default. The result does not depend on them
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Say only how it came out
     #[arg(long, short)]

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::font;
 use super::sample::save_png;
 use crate::cli::args::PreviewArgs;
+use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 
@@ -18,6 +19,7 @@ const GAP: usize = 8;
 const LEAST: usize = 96;
 
 pub fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
+    export::refuse_existing(&args.to, args.force)?;
     // Read as `train` reads them.
     let mut settings = Settings::default();
     for (name, text) in [("augment", &args.augment), ("image-size", &args.image_size)] {
@@ -30,13 +32,18 @@ pub fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
     let data = prepare(&bundle, settings.image_size, args)?;
     let augmentation = settings
         .augment
-        .unwrap_or_else(|| default_augmentation(&bundle, data.preprocessing.input));
+        .unwrap_or_else(|| default_augmentation(&bundle.mirrored(), data.preprocessing.input));
     let batch = first_batch(&data, augmentation, args)?;
     let labels: Vec<String> = (0..batch.len())
         .map(|i| label(&batch, i, &data.classes))
         .collect();
     let sheet = Sheet::of(&batch, &labels, &data.preprocessing);
-    save_png(&args.to, &sheet.pixels, sheet.width, sheet.height, 3)?;
+    save_png(
+        &args.to,
+        args.force,
+        &sheet.pixels,
+        [sheet.width, sheet.height, 3],
+    )?;
     if json {
         let images: Vec<_> = batch
             .indices
@@ -52,7 +59,7 @@ pub fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
         }))?;
     } else {
         output::line(args.to.display().to_string())?;
-        eprintln!(
+        say!(
             "{} images of epoch {}, augment {augmentation}",
             batch.len(),
             args.epoch

@@ -1,6 +1,7 @@
 //! `keepbest data sample`: images of a set as files.
 
 use std::collections::VecDeque;
+use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use keepbest_data::{DataBundle, Dataset};
 use serde_json::json;
 
 use crate::cli::args::Split;
+use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 
@@ -19,13 +21,14 @@ pub struct Request<'a> {
     pub count: usize,
     pub split: Option<Split>,
     pub by_class: bool,
+    pub force: bool,
 }
 
 pub fn run(request: &Request<'_>, data_dir: Option<&Path>, json: bool) -> Result<Exit, Failure> {
     let bundle = keepbest_data::open(request.data, data_dir)
         .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
     let (name, set) = pick(&bundle, request.split)?;
-    let mut written = Vec::new();
+    let mut wanted = Vec::new();
     for index in spread(&**set, request.count) {
         let class = &set.classes()[set.label(index) as usize];
         let slug: String = class
@@ -37,10 +40,16 @@ pub fn run(request: &Request<'_>, data_dir: Option<&Path>, json: bool) -> Result
         } else {
             request.to.join(format!("{index:05}-{slug}.png"))
         };
+        export::refuse_existing(&path, request.force)?;
+        wanted.push((index, class, path));
+    }
+    // Nothing is written when one of them is in the way.
+    let mut written = Vec::new();
+    for (index, class, path) in wanted {
         let image = set
             .image(index)
             .map_err(|error| Failure::of(Exit::Failed, &error))?;
-        write(&path, &image)?;
+        write(&path, request.force, &image)?;
         written.push(json!({"path": path, "label": class, "split": name, "index": index}));
     }
     if json {
@@ -94,39 +103,35 @@ fn pick(
     Ok((split.name(), set))
 }
 
-fn write(path: &Path, image: &keepbest_data::Image) -> Result<(), Failure> {
+fn write(path: &Path, force: bool, image: &keepbest_data::Image) -> Result<(), Failure> {
     let shape = image.shape();
     save_png(
         path,
+        force,
         image.pixels(),
-        shape.width,
-        shape.height,
-        shape.channels,
+        [shape.width, shape.height, shape.channels],
     )
 }
 
-/// Writes a grey or RGB picture, making its folder if there is none.
+/// Writes a grey or RGB picture of a width, a height and a number of channels, making its folder if there is none.
 pub fn save_png(
     path: &Path,
+    force: bool,
     pixels: &[u8],
-    width: usize,
-    height: usize,
-    channels: usize,
+    [width, height, channels]: [usize; 3],
 ) -> Result<(), Failure> {
     let colour = if channels == 3 {
         ExtendedColorType::Rgb8
     } else {
         ExtendedColorType::L8
     };
-    let (width, height) = (width as u32, height as u32);
-    let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-    folder
-        .map_err(image::ImageError::IoError)
-        .and_then(|()| {
-            image::save_buffer_with_format(path, pixels, width, height, colour, ImageFormat::Png)
-        })
-        .map_err(|error| Failure {
+    let mut file = Cursor::new(Vec::new());
+    let (width, height, png) = (width as u32, height as u32, ImageFormat::Png);
+    image::write_buffer_with_format(&mut file, pixels, width, height, colour, png).map_err(
+        |error| Failure {
             causes: vec![error.to_string()],
             ..Failure::new(Exit::Failed, format!("cannot write {}", path.display()))
-        })
+        },
+    )?;
+    export::write_bytes(path, force, file.get_ref())
 }

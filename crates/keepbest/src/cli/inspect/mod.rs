@@ -9,6 +9,7 @@ use std::path::Path;
 
 use keepbest_formats::map_file;
 use keepbest_formats::model_file::{ModelFile, ModelFileError, OpenError};
+use keepbest_formats::pth::PthFile;
 use keepbest_formats::sniff::{FileKind, sniff};
 
 use crate::cli::args::InspectArgs;
@@ -25,12 +26,8 @@ pub fn run(args: &InspectArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     })?;
     let size = file.len() as u64;
     let kind = sniff(&file);
-    let is_pth = matches!(
-        kind,
-        FileKind::PytorchZip | FileKind::TorchScript | FileKind::PytorchLegacy | FileKind::Tar
-    );
-    if is_pth {
-        return pth::run(&path, size, args.key.as_deref(), args.json, terminal);
+    if PthFile::reads(kind) {
+        return pth::run(&path, size, args, terminal);
     }
     if args.key.is_some() {
         let message = format!("{} has no keys to pick from", path.display());

@@ -120,8 +120,9 @@ pub fn run(path: &Path, size: u64, file: &ModelFile, as_json: bool) -> Result<Ex
     output::line("")?;
     output::lines(&tensors::table(&file.weights))?;
     if !file.training.is_empty() {
+        output::line("")?;
         output::line(format!(
-            "\nand {} of optimizer state ({})",
+            "and {} of optimizer state ({})",
             count(file.training.len() as u64, "tensor"),
             bytes(file.training.total_bytes())
         ))?;

@@ -7,6 +7,7 @@ use keepbest_formats::weights_digest;
 use serde_json::json;
 
 use super::{Facts, tensors};
+use crate::cli::args::InspectArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::terminal::Terminal;
@@ -18,10 +19,10 @@ const SHOWN: (usize, usize) = (24, 200);
 pub fn run(
     path: &Path,
     size: u64,
-    key: Option<&str>,
-    as_json: bool,
+    args: &InspectArgs,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
+    let key = args.key.as_deref();
     let unreadable = |error: &PthError| {
         let mut failure = Failure::of(Exit::Failed, error);
         failure.causes.insert(0, failure.message);
@@ -31,7 +32,11 @@ pub fn run(
     let file = PthFile::open(path).map_err(|error| unreadable(&error))?;
     let globals: Vec<_> = file.globals().collect();
     let dangerous = file.dangerous();
-    let weights = match file.weights(key) {
+    let weights = match args.ignore_calls {
+        true => file.weights_beside_calls(key),
+        false => file.weights(key),
+    };
+    let weights = match weights {
         Err(error @ PthError::NoSuchKey { .. }) => {
             return Err(Failure {
                 exit: Exit::Usage,
@@ -53,7 +58,7 @@ pub fn run(
         Exit::Done
     };
 
-    if as_json {
+    if args.json {
         let found = weights.as_ref().ok();
         output::json(&json!({
             "path": path,
@@ -63,7 +68,8 @@ pub fn run(
             "format_version": file.version(),
             "pickle_protocol": file.protocol(),
             "big_endian": file.big_endian(),
-            "dangerous": dangerous.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "dangerous": dangerous.iter().map(|call| call.global.to_string()).collect::<Vec<_>>(),
+            "calls": dangerous.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "globals": globals
                 .iter()
                 .map(|(used, trust)| json!({
@@ -126,6 +132,17 @@ pub fn run(
             "a pickle loader that opens this file runs it; nothing was run here",
         );
     }
+    // Named, and neither called nor handed to anything.
+    let named = globals.iter().filter(|(used, trust)| {
+        *trust == Trust::Dangerous && dangerous.iter().all(|call| call.global != used.global)
+    });
+    let named: Vec<String> = named
+        .map(|(used, _)| used.global.to_string())
+        .take(SHOWN.0)
+        .collect();
+    if !named.is_empty() {
+        facts.fact("named", format!("and not called: {}", named.join(", ")));
+    }
     if !refused.is_empty() {
         let names = refused.iter().map(|(used, _)| used.global.to_string());
         let names: Vec<String> = names.take(SHOWN.0).collect();
@@ -168,6 +185,12 @@ pub fn run(
                     facts.fact("because", cause.to_string());
                     source = cause.source();
                 }
+            }
+            if let PthError::NoWeights { nested, .. } = error
+                && !nested.is_empty()
+            {
+                let keys = nested.iter().map(|key| format!("--key {key}"));
+                facts.fact("further in", keys.collect::<Vec<_>>().join(", "));
             }
         }
     }
@@ -228,7 +251,7 @@ fn words(value: Value<'_>) -> String {
         Value::Dict(entries) if entries.get("param_groups").is_some() => {
             "state of an optimizer".into()
         }
-        Value::Tensor(_) | Value::Object(_) => value.to_string(),
+        Value::Tensor(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
         value => match value.to_json(&small) {
             Ok(json) => shorten(&json.to_string(), 160),
             Err(_) => match value {

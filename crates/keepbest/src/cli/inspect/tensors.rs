@@ -4,7 +4,7 @@ use keepbest_formats::StateDict;
 use serde_json::{Value, json};
 
 use crate::cli::table::Table;
-use crate::cli::words::{shorten, thousands, value};
+use crate::cli::words::{tail, thousands, value};
 
 /// What is no parameter: running statistics of batch norm, and its counter.
 const BUFFERS: [&str; 3] = ["running_mean", "running_var", "num_batches_tracked"];
@@ -47,7 +47,7 @@ pub fn table(dict: &StateDict) -> Vec<String> {
     for (name, tensor) in dict.iter() {
         let stats = tensor.stats();
         table.row([
-            shorten(name, NAME),
+            tail(name, NAME),
             tensor.dtype().to_string(),
             format!("{:?}", tensor.shape()),
             stats.map_or("-".into(), |stats| value(stats.norm)),

@@ -1,8 +1,9 @@
 //! `train --tui`: the run on a whole screen, with keys.
 //!
 //! A thread of its own draws ten times a second and reads the keys, so that both go on while a long step or an evaluation does.
+//! Another waits for signals: reading keys may never come back from a terminal that is gone, and is not waited for then.
 //! However the program ends, the screen is given back first: when this is dropped, from the hook of a panic, and before a second
-//! Ctrl-C or SIGTERM ends it at once. After a panic, of whatever thread, nothing more is drawn over what it said.
+//! Ctrl-C or other signal to stop ends it at once. After a panic, of whatever thread, nothing more is drawn over what it said.
 
 mod draw;
 mod resources;
@@ -12,7 +13,6 @@ mod watch;
 mod tests;
 
 use std::io::{IsTerminal as _, Stderr, stderr, stdin};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -26,10 +26,11 @@ use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use ratatui::crossterm::{cursor, execute};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::SIGXCPU;
+use signal_hook::iterator::{Handle, Signals};
 
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::signals;
 use resources::Meter;
 use watch::Watch;
 
@@ -39,10 +40,14 @@ const TICK: Duration = Duration::from_millis(100);
 /// The name of the thread that draws.
 const THREAD: &str = "keepbest-screen";
 
+/// How long the thread that draws is waited for at the end.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The screen of a run.
 pub struct Tui {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    signals: Handle,
 }
 
 struct Shared {
@@ -62,7 +67,7 @@ impl Shared {
         self.panicked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ctrl-C or SIGTERM: first in order, then at once.
+    /// Ctrl-C or another signal to stop: first in order, then at once.
     fn told_to_stop(&self) {
         if self.stop.swap(true, Ordering::Relaxed) {
             give_back();
@@ -114,7 +119,8 @@ impl Tui {
             );
         }
         let failed = |error: std::io::Error| Failure::of(Exit::Failed, &error);
-        let signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+        let mut signals = Signals::new(signals::stopping()).map_err(failed)?;
+        let handle = signals.handle();
         let shared = Arc::new(Shared {
             watch: Mutex::new(Watch::new()),
             stop,
@@ -122,18 +128,33 @@ impl Tui {
             panicked: Mutex::new(false),
         });
         give_back_on_panic(Arc::clone(&shared));
+        std::thread::Builder::new()
+            .name("keepbest-signals".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || {
+                    for signal in signals.forever() {
+                        if signal == SIGXCPU {
+                            signals::quiet_cpu_limit();
+                        }
+                        shared.told_to_stop();
+                    }
+                }
+            })
+            .map_err(failed)?;
         let terminal = take_screen().inspect_err(|_| give_back()).map_err(failed)?;
         let thread = std::thread::Builder::new()
             .name(THREAD.into())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || show(&shared, terminal, signals)
+                move || show(&shared, terminal)
             })
             .inspect_err(|_| give_back())
             .map_err(failed)?;
         Ok(Self {
             shared,
             thread: Some(thread),
+            signals: handle,
         })
     }
 
@@ -141,16 +162,23 @@ impl Tui {
     pub fn close(&mut self) {
         self.shared.over.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // When it has panicked, the hook has given the screen back.
-            let _ = thread.join();
+            let since = Instant::now();
+            while !thread.is_finished() && since.elapsed() < PATIENCE {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if thread.is_finished() {
+                // When it has panicked, the hook has given the screen back.
+                let _ = thread.join();
+            }
             give_back();
+            self.signals.close();
             let watch = self.shared.watch();
             for line in watch
                 .lines
                 .iter()
                 .filter(|line| line.starts_with("warning"))
             {
-                eprintln!("{line}");
+                say!("{line}");
             }
         }
     }
@@ -207,17 +235,14 @@ fn give_back_on_panic(shared: Arc<Shared>) {
 }
 
 /// Draws and reads keys until the run is over.
-fn show(shared: &Shared, mut screen: Screen, mut signals: Signals) {
+fn show(shared: &Shared, mut screen: Screen) {
     let mut meter = Meter::default();
     let mut looked: Option<Instant> = None;
     while !shared.over.load(Ordering::Relaxed) {
-        for _ in signals.pending() {
-            shared.told_to_stop();
-        }
         if looked.is_none_or(|looked| looked.elapsed() > Duration::from_secs(1)) {
             looked = Some(Instant::now());
-            let run = shared.watch().run.clone();
-            let resources = meter.look(Path::new(&run));
+            let run = shared.watch().directory.clone();
+            let resources = meter.look(&run);
             shared.watch().resources = resources;
         }
         let drawn = {
@@ -231,15 +256,19 @@ fn show(shared: &Shared, mut screen: Screen, mut signals: Signals) {
             }
             screen.draw(|frame| draw::draw(frame, &watch)).is_ok()
         };
-        // A terminal that is gone sends SIGHUP; one that only fails is tried again.
+        // A terminal that is gone sends SIGHUP; one that only fails is tried again. Of neither there is anything to read.
+        if !drawn {
+            std::thread::sleep(TICK);
+            continue;
+        }
         match event::poll(TICK) {
-            Ok(true) => {
-                if let Ok(event::Event::Key(key)) = event::read() {
-                    shared.key(key);
-                }
-            }
-            Ok(false) if drawn => {}
-            _ => std::thread::sleep(TICK),
+            Ok(true) => match event::read() {
+                Ok(event::Event::Key(key)) => shared.key(key),
+                Ok(_) => {}
+                Err(_) => std::thread::sleep(TICK),
+            },
+            Ok(false) => {}
+            Err(_) => std::thread::sleep(TICK),
         }
     }
 }

@@ -226,3 +226,10 @@ fn a_panic_of_the_screen_ends_the_run_in_order() {
     let (_, after) = panicking("a_panic_of_the_screen_ends_the_run_in_order");
     assert!(after.contains("stops: true"), "{after:?}");
 }
+
+#[test]
+fn what_is_not_seen_is_written_out() {
+    let mut watch = Watch::new();
+    watch.line("note: \u{1b}[31m\u{202e}x".into());
+    assert_eq!(watch.lines, ["note: \\u001b[31m\\u202ex"]);
+}

@@ -1,9 +1,11 @@
 //! What the screen shows: a run as it has been told so far. Knows no terminal.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use keepbest_core::EvaluationRecord;
+use keepbest_core::text::visible;
 use keepbest_keeper::{KeeperEvent, RunView};
 use keepbest_train::{Event, Judged, Overview, Progress};
 
@@ -22,6 +24,8 @@ pub type Points = Vec<(f64, f64)>;
 /// Everything that is on the screen.
 #[derive(Debug, Default)]
 pub struct Watch {
+    /// Where the run is, and all below as it is shown.
+    pub directory: PathBuf,
     pub run: String,
     pub data: String,
     pub network: String,
@@ -79,8 +83,12 @@ impl Watch {
             self.pace.latest = None;
         }
         match event {
+            Event::Reading(reading) => {
+                self.doing = format!("{}: {} of {}", reading.stage, reading.done, reading.of);
+            }
             Event::Ready(overview) => self.ready(overview),
             Event::Note(note) => self.line(format!("note: {note}")),
+            Event::Mended(finding) => self.line(format!("mended: {finding}")),
             Event::Stepped(progress) => self.stepped(progress, Instant::now()),
             Event::Measuring { split, done, of } => {
                 self.doing = format!("measuring {split} {done}/{of}");
@@ -95,12 +103,17 @@ impl Watch {
 
     fn ready(&mut self, overview: &Overview) {
         let [train, val, test] = overview.images.map(|images| thousands(images as u64));
-        self.run = overview.run.display().to_string();
-        self.data = format!("{}: {train} train, {val} val, {test} test", overview.data);
+        self.directory.clone_from(&overview.run);
+        let shown = |text: &str| visible(text).into_owned();
+        self.run = shown(&overview.run.display().to_string());
+        self.data = shown(&format!(
+            "{}: {train} train, {val} val, {test} test",
+            overview.data
+        ));
         let parameters = count(overview.parameters as u64, "parameter");
-        self.network = format!("{}, {parameters}", overview.network);
-        self.objective.clone_from(&overview.objective);
-        self.monitor.clone_from(&overview.monitor);
+        self.network = shown(&format!("{}, {parameters}", overview.network));
+        self.objective = shown(&overview.objective);
+        self.monitor = shown(&overview.monitor);
         self.epochs = overview.epochs;
         self.steps_an_epoch = (overview.steps as f64 / overview.epochs as f64).max(1.0);
         "training".clone_into(&mut self.doing);
@@ -215,10 +228,12 @@ impl Watch {
                 ..
             } => {
                 let told = format!("{} of epoch {epoch}", value(score.value));
-                self.on_disk.insert(reference.to_string(), told);
+                let name = visible(&reference.to_string()).into_owned();
+                self.on_disk.insert(name, told);
             }
             KeeperEvent::SaveFailed(_)
             | KeeperEvent::AlsoFailed { .. }
+            | KeeperEvent::SetAside { .. }
             | KeeperEvent::PruneFailed { .. } => self.line(format!("warning: {event}")),
             _ => {}
         }
@@ -226,7 +241,7 @@ impl Watch {
 
     /// Says something below the curves.
     pub fn line(&mut self, text: String) {
-        self.lines.push_back(text);
+        self.lines.push_back(visible(&text).into_owned());
         if self.lines.len() > LINES {
             self.lines.pop_front();
         }

@@ -1,0 +1,133 @@
+//! Settings that follow from others, in a file that records every one of a run.
+
+use super::Settings;
+use crate::config::{Config, DataDefaults};
+
+/// Settings whose default is made from others, each with those.
+const FOLLOWING: &[(&str, &[&str])] = &[
+    ("warmup", &["epochs", "time-budget", "schedule"]),
+    ("lr-step", &["epochs", "time-budget", "schedule"]),
+    ("lr-gamma", &["schedule"]),
+    ("lr-patience", &["schedule"]),
+    ("momentum", &["optimizer"]),
+    ("nesterov", &["optimizer"]),
+    ("lr", &["optimizer", "batch-size"]),
+    ("weight-decay", &["optimizer"]),
+    ("ema", &["swa"]),
+    ("tie-break", &["monitor"]),
+];
+
+/// A recorded setting that was left out because it follows from one that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Following {
+    /// Its name.
+    pub name: &'static str,
+    /// What was recorded, as text.
+    pub recorded: String,
+    /// What changed.
+    pub from: &'static str,
+}
+
+impl Settings {
+    /// These settings, and those of a run's `run.toml` where these say nothing. A recorded value that is what followed from
+    /// another setting, which these change, is left out: it follows anew. So 24 epochs with their warm-up of 6 become 2 with one of
+    /// 0.5. A value that was chosen by itself stays.
+    ///
+    /// ```
+    /// use keepbest_train::{Config, DataDefaults, Settings};
+    ///
+    /// let recorded = Config::resolve(Settings::default(), &DataDefaults::default())?.to_settings();
+    /// let (settings, following) = Settings::from_toml("epochs = 2")?.over_recorded(recorded);
+    /// assert_eq!(following[0].name, "warmup");
+    /// assert_eq!(Config::resolve(settings, &DataDefaults::default())?.warmup, 0.5);
+    /// # Ok::<(), keepbest_train::SettingsError>(())
+    /// ```
+    #[must_use]
+    pub fn over_recorded(self, mut recorded: Self) -> (Self, Vec<Following>) {
+        let mut following = Vec::new();
+        let whole = recorded.clone();
+        for (name, sources) in FOLLOWING {
+            let changed = sources.iter().find(|source| {
+                let given = self.written(source);
+                given.is_some() && given != whole.written(source)
+            });
+            if let (Some(from), Some(text)) = (changed, whole.text_of(name))
+                && self.written(name).is_none()
+                && whole.follows(name)
+            {
+                recorded.forget(name);
+                following.push(Following {
+                    name,
+                    recorded: text,
+                    from,
+                });
+            }
+        }
+        (self.over(recorded), following)
+    }
+
+    /// Whether a setting has the value that it would have if it were not given.
+    fn follows(&self, name: &str) -> bool {
+        let mut without = self.clone();
+        without.forget(name);
+        Config::resolve(without, &DataDefaults::default())
+            .is_ok_and(|config| config.to_settings().written(name) == self.written(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(text: &str) -> Settings {
+        let given = Settings::from_toml(text).unwrap();
+        let config = Config::resolve(given, &DataDefaults::default()).unwrap();
+        config.to_settings()
+    }
+
+    /// The names that are left out, and the configuration.
+    fn changed(before: &str, flags: &str) -> (Vec<&'static str>, Config) {
+        let flags = Settings::from_toml(flags).unwrap();
+        let (settings, following) = flags.over_recorded(recorded(before));
+        let config = Config::resolve(settings, &DataDefaults::default()).unwrap();
+        (following.iter().map(|it| it.name).collect(), config)
+    }
+
+    #[test]
+    fn what_followed_follows_anew() {
+        let (names, config) = changed("", "epochs = 2");
+        assert_eq!((names, config.warmup), (vec!["warmup"], 0.5));
+        let (names, config) = changed("", "optimizer = \"adamw\"");
+        assert_eq!(names, ["momentum", "nesterov", "lr", "weight-decay"]);
+        assert_eq!((config.lr, config.weight_decay), (0.002, 0.01));
+        let (names, config) = changed("", "batch-size = 16");
+        assert_eq!((names, config.lr), (vec!["lr"], 0.0125));
+        let (names, config) = changed("schedule = \"step\"", "epochs = 6");
+        assert_eq!((names, config.lr_step), (vec!["lr-step"], Some(2.0)));
+        let (names, config) = changed("recipe = \"quick\"", "swa = 0.5");
+        assert_eq!((names, config.ema), (vec!["ema"], None));
+        let (names, config) = changed("", "monitor = \"val/f1_macro\"");
+        assert_eq!((names, config.tie_break), (vec!["tie-break"], None));
+    }
+
+    #[test]
+    fn what_was_chosen_stays() {
+        let (names, config) = changed("warmup = 1", "epochs = 2");
+        assert_eq!((names, config.warmup), (vec![], 1.0));
+        // As does all else when nothing changes, or what follows is given as well.
+        assert!(changed("", "epochs = 24").0.is_empty());
+        assert!(changed("", "seed = 3").0.is_empty());
+        let (names, config) = changed("", "epochs = 2\nwarmup = 2");
+        assert_eq!((names, config.warmup), (vec![], 2.0));
+    }
+
+    #[test]
+    fn names_are_settings() {
+        for (name, sources) in FOLLOWING {
+            for name in sources.iter().chain([name]) {
+                assert!(Settings::KEYS.iter().any(|key| key.name == *name), "{name}");
+            }
+        }
+    }
+}

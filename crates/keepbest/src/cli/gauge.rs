@@ -1,0 +1,75 @@
+//! How far something is that is done image by image: a bar on a terminal, a line now and then elsewhere, and nothing of what is
+//! done at once.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cli::terminal::Terminal;
+use crate::cli::words::thousands;
+
+/// Without a terminal, how often a line is told.
+pub const PLAIN_EVERY: Duration = Duration::from_secs(30);
+/// On a terminal, how long it may take unsaid.
+const UNSAID: Duration = Duration::from_millis(500);
+
+/// Tells on stderr. What is drawn is taken away when this is dropped.
+pub struct Gauge {
+    animated: bool,
+    begun: Instant,
+    last_plain: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Gauge {
+    pub fn new(terminal: &Terminal) -> Self {
+        Self {
+            animated: terminal.animated,
+            begun: Instant::now(),
+            last_plain: Instant::now(),
+            bar: None,
+        }
+    }
+
+    /// So many images are done.
+    pub fn tell(&mut self, what: &str, done: usize, of: usize) {
+        let now = Instant::now();
+        let words = || {
+            let (done, of) = (thousands(done as u64), thousands(of as u64));
+            format!("{what}: {done} of {of}")
+        };
+        if !self.animated {
+            if now - self.last_plain >= PLAIN_EVERY {
+                self.last_plain = now;
+                say!("{}", words());
+            }
+            return;
+        }
+        if self.bar.is_none() && now - self.begun >= UNSAID {
+            self.bar = Some(bar(of as u64));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_length(of as u64);
+            bar.set_position(done as u64);
+            bar.set_message(words());
+        }
+    }
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A bar at the bottom of the terminal. What it cannot draw is not drawn.
+pub fn bar(length: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(10));
+    // The template is ours and sound; with the default bar nothing is lost.
+    if let Ok(style) = ProgressStyle::with_template("{prefix}[{wide_bar}] {msg}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
