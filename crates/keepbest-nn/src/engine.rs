@@ -13,13 +13,14 @@ mod golden_tests;
 mod optimizer_tests;
 
 use crate::memory;
-use crate::network::{Network, ParamId};
+use crate::network::Network;
+use crate::ops::operation::{LearningRates, Statistics, Weights};
 use crate::optimizer::check;
 use crate::params::average;
 use crate::params::{
     ParamLayout, Role, Snapshot, StateCell, StateNames, TrainState, WeightsError, described,
 };
-use crate::plan::{Plan, Purpose};
+use crate::plan::{Place, Plan, Purpose};
 use crate::predictor::Predictor;
 use crate::profile::{Part, Profile, Profiler};
 use crate::random;
@@ -98,15 +99,42 @@ pub struct CpuEngine {
 struct Memory {
     arena: Buffer,
     gradients: Buffer,
-    /// Statistics of the batch and the affine map made from them, for all batch norms in a row.
+    statistics: StatisticsMemory,
+    indices: Vec<u8>,
+    /// Partial sums of the gradient's norm.
+    sums: Vec<f64>,
+}
+
+/// Statistics of the batch and the affine map made from them, for all batch norms in a row.
+struct StatisticsMemory {
     mean: Buffer,
     variance: Buffer,
     inv_std: Buffer,
     scale: Buffer,
     shift: Buffer,
-    indices: Vec<u8>,
-    /// Partial sums of the gradient's norm.
-    sums: Vec<f64>,
+}
+
+impl StatisticsMemory {
+    fn zeroed(channels: usize) -> Self {
+        StatisticsMemory {
+            mean: Buffer::zeroed(channels),
+            variance: Buffer::zeroed(channels),
+            inv_std: Buffer::zeroed(channels),
+            scale: Buffer::zeroed(channels),
+            shift: Buffer::zeroed(channels),
+        }
+    }
+
+    /// Those of one operation.
+    fn of(&mut self, channels: &Place) -> Statistics<'_> {
+        Statistics {
+            mean: &mut self.mean[channels.clone()],
+            variance: &mut self.variance[channels.clone()],
+            inv_std: &mut self.inv_std[channels.clone()],
+            scale: &mut self.scale[channels.clone()],
+            shift: &mut self.shift[channels.clone()],
+        }
+    }
 }
 
 /// What every operation of a pass over a batch shares.
@@ -114,18 +142,10 @@ struct Pass<'a> {
     ctx: &'a Context,
     /// Images in the batch.
     n: usize,
-    network: &'a Network,
-    state: &'a TrainState,
-    rates: &'a Rates,
+    weights: Weights<'a>,
+    rates: LearningRates<'a>,
     /// Key of this step's dropout.
     dropout: u64,
-}
-
-impl Pass<'_> {
-    /// A parameter's values.
-    fn param(&self, id: ParamId) -> &[f32] {
-        &self.state.weights[self.network.layout().tensors()[id].range()]
-    }
 }
 
 /// Purposes of random keys.
@@ -218,15 +238,10 @@ impl CpuEngine {
         }
         let mut state = TrainState::new(layout, slots.len(), config.averaging.is_some());
         start(layout, config.seed, &mut state);
-        let channels = plan.channels_len;
         let memory = Memory {
             arena: arena(&plan, batch)?,
             gradients: Buffer::zeroed(layout.trained_len()),
-            mean: Buffer::zeroed(channels),
-            variance: Buffer::zeroed(channels),
-            inv_std: Buffer::zeroed(channels),
-            scale: Buffer::zeroed(channels),
-            shift: Buffer::zeroed(channels),
+            statistics: StatisticsMemory::zeroed(plan.channels_len),
             indices: vec![0; plan.indices_len],
             sums: vec![0.0; reduce::sum_squares_scratch_len(layout.trained_len())],
         };
@@ -473,9 +488,11 @@ impl CpuEngine {
         let pass = Pass {
             ctx,
             n,
-            network: &self.network,
-            state,
-            rates: &self.rates,
+            weights: Weights {
+                layout: self.network.layout(),
+                values: &state.weights,
+            },
+            rates: self.rates.all(),
             dropout,
         };
         let since = self.profiler.now();
@@ -526,9 +543,11 @@ impl CpuEngine {
         let pass = Pass {
             ctx,
             n,
-            network: &self.network,
-            state,
-            rates: &self.rates,
+            weights: Weights {
+                layout: self.network.layout(),
+                values: &state.weights,
+            },
+            rates: self.rates.all(),
             dropout,
         };
         for (index, step) in plan.steps.iter().enumerate().rev() {

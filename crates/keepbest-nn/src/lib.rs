@@ -11,11 +11,11 @@
 // Libraries never print.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-mod affine;
 mod engine;
 mod memory;
 mod network;
 pub mod onnx;
+mod ops;
 pub mod optimizer;
 mod params;
 mod plan;

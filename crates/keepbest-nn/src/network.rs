@@ -6,113 +6,20 @@
 //! convolution's `[out, C, H, W]`.
 
 mod fuse;
-mod lower;
 mod summary;
 
+pub use crate::ops::lowering::LayerError;
 pub use summary::LayerSummary;
 
+use crate::ops::blocks;
+use crate::ops::lowering::{Current, Lowering, Node, describe};
+use crate::ops::operation::{Shapes, ValueId};
 use crate::params::{ParamLayout, ParamTensor, Role};
 use crate::spec::ModelSpec;
-use keepbest_kernels::{ActShape, ConvShape, Pointwise, PoolShape};
+use keepbest_kernels::ActShape;
 
-/// Index of a value (the input image, or a layer's output) in [`Network::values`].
-pub(crate) type ValueId = usize;
-/// Index of a tensor of the state dict in [`ParamLayout::tensors`].
-pub(crate) type ParamId = usize;
-
-/// One operation of the flattened network.
-#[derive(Clone, Debug)]
-pub(crate) struct Node {
-    /// The layer's dotted name.
-    pub name: String,
-    pub op: Op,
-    pub input: ValueId,
-    pub output: ValueId,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Op {
-    /// Convolution, or a linear layer as one.
-    Conv {
-        shape: ConvShape,
-        weight: ParamId,
-        bias: Option<ParamId>,
-        linear: bool,
-        /// What was the next operation, when this one takes it along.
-        then: Option<Then>,
-    },
-    BatchNorm(BatchNorm),
-    Relu,
-    MaxPool(PoolShape),
-    AvgPool {
-        pool: PoolShape,
-        count_include_pad: bool,
-    },
-    GlobalAvgPool,
-    AdaptiveAvgPool([usize; 2]),
-    Pointwise(Pointwise),
-    LayerNorm(ChannelNorm),
-    GroupNorm {
-        norm: ChannelNorm,
-        groups: usize,
-    },
-    /// `input` times a trained factor a channel.
-    LayerScale {
-        weight: ParamId,
-    },
-    Dropout {
-        p: f64,
-        stream: u64,
-    },
-    /// Dropout of whole images.
-    StochasticDepth {
-        p: f64,
-        stream: u64,
-    },
-    /// `input * other`, where `other` is one pixel.
-    Gate {
-        other: ValueId,
-    },
-    /// The channels of `input`, then those of `other`.
-    Concat {
-        other: ValueId,
-    },
-    /// `input + other`, then a ReLU when `relu`.
-    Add {
-        other: ValueId,
-        relu: bool,
-    },
-}
-
-/// What a convolution does to its sums before it stores them.
-#[derive(Clone, Debug)]
-pub(crate) enum Then {
-    /// A batch norm with fixed statistics, its residual and its ReLU.
-    BatchNorm(BatchNorm),
-    Relu,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct BatchNorm {
-    pub weight: ParamId,
-    pub bias: ParamId,
-    pub running_mean: ParamId,
-    pub running_var: ParamId,
-    pub eps: f64,
-    pub momentum: f64,
-    pub residual: Option<ValueId>,
-    pub relu: bool,
-    /// Max pooling that was the next operation, when this one takes it along.
-    pub pool: Option<PoolShape>,
-}
-
-/// A norm that keeps no statistics.
-#[derive(Clone, Debug)]
-pub(crate) struct ChannelNorm {
-    pub weight: ParamId,
-    pub bias: ParamId,
-    pub eps: f64,
-}
+/// Values of an input image: 16,384 x 16,384 pixels of 4 channels.
+const MAX_INPUT: u128 = 1 << 30;
 
 /// A spec that has been checked: every layer fits the next, and every parameter has a name, a shape and a
 /// place. Everything else (engine, predictor, summaries) is made from it.
@@ -125,19 +32,6 @@ pub struct Network {
     layout: ParamLayout,
 }
 
-/// A layer that does not fit what comes before it.
-#[derive(Debug, thiserror::Error)]
-#[error("layer `{layer}` ({op}): {problem}")]
-#[non_exhaustive]
-pub struct LayerError {
-    /// Dotted name of the layer.
-    pub layer: String,
-    /// Its op.
-    pub op: &'static str,
-    /// What does not fit, with the sizes found and expected.
-    pub problem: String,
-}
-
 impl Network {
     /// Checks a spec and flattens it.
     ///
@@ -146,13 +40,63 @@ impl Network {
     /// of the groups, branches whose outputs do not fit each other, two layers of one name, a linear layer
     /// on something not flattened, an output that is not one score a class.
     pub fn new(spec: &ModelSpec) -> Result<Self, LayerError> {
-        lower::lower(spec)
+        let (network, out) = Self::flatten(spec)?;
+        let shape = network.values[out.value];
+        if shape.h * shape.w != 1 || shape.c != spec.classes || !out.flat {
+            let found = describe(shape, out.flat);
+            let classes = spec.classes;
+            let problem = format!(
+                "the last layer must give a vector of {classes} scores, one a class; it gives {found}"
+            );
+            return Err(whole(spec, problem));
+        }
+        Ok(network)
+    }
+
+    /// All but the check that the output is one score a class.
+    fn flatten(spec: &ModelSpec) -> Result<(Self, Current), LayerError> {
+        let input = spec.input;
+        if input.channels == 0 || input.height == 0 || input.width == 0 {
+            let problem = format!(
+                "input must have at least one channel and one pixel, found {} x {} x {}",
+                input.channels, input.height, input.width
+            );
+            return Err(whole(spec, problem));
+        }
+        let pixels = [input.channels, input.height, input.width];
+        let sides = pixels.iter().map(|&side| side as u128);
+        let values = sides.fold(1u128, u128::saturating_mul);
+        if values > MAX_INPUT {
+            let problem = format!("input has {values} values, more than {MAX_INPUT}");
+            return Err(whole(spec, problem));
+        }
+        if spec.classes == 0 {
+            return Err(whole(spec, "needs at least one class, found 0".to_owned()));
+        }
+        let image = ActShape::new(input.height, input.width, input.channels);
+        let mut lowering = Lowering::new(image);
+        let start = Current {
+            value: 0,
+            flat: false,
+        };
+        let out = blocks::sequence(&mut lowering, "", &spec.layers, start)?;
+        if lowering.nodes.is_empty() {
+            return Err(whole(spec, "has no layers that compute".to_owned()));
+        }
+        let network = Network {
+            spec: spec.clone(),
+            nodes: lowering.nodes,
+            values: lowering.values,
+            output: out.value,
+            layout: lowering.layout.finish(),
+        };
+        Ok((network, out))
     }
 
     /// A network whose output need not be one score a class: a part of one.
     #[cfg(test)]
     pub(crate) fn part(spec: &ModelSpec) -> Result<Self, LayerError> {
-        lower::flatten(spec).map(|(network, _)| network)
+        Self::flatten(spec).map(|(network, _)| network)
     }
 
     /// The spec this was made from.
@@ -186,8 +130,26 @@ impl Network {
     pub(crate) fn needs_two_images(&self) -> Option<&str> {
         self.nodes.iter().find_map(|node| {
             let shape = self.values[node.output];
-            (matches!(node.op, Op::BatchNorm(_)) && shape.h * shape.w == 1)
-                .then_some(node.name.as_str())
+            (node.op.fixed_norm().is_some() && shape.h * shape.w == 1).then_some(node.name.as_str())
         })
+    }
+
+    /// Shapes of an operation's values.
+    pub(crate) fn shapes(&self, node: &Node) -> Shapes {
+        let shape = |value: ValueId| self.values[value];
+        Shapes {
+            input: shape(node.input),
+            other: shape(node.op.other().unwrap_or(node.input)),
+            output: shape(node.output),
+        }
+    }
+}
+
+/// An error of the model as a whole.
+fn whole(spec: &ModelSpec, problem: String) -> LayerError {
+    LayerError {
+        layer: spec.name.clone(),
+        op: "model",
+        problem,
     }
 }

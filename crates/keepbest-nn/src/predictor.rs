@@ -1,9 +1,9 @@
 //! Inference: running statistics, no dropout, so an image's scores do not depend on its batch.
 
-use crate::affine::{affine, inverse_deviation};
 use crate::engine::{EngineError, arena, context, copy_weights};
 use crate::memory;
-use crate::network::{BatchNorm, Network, Op, Then};
+use crate::network::Network;
+use crate::ops::operation::{Predict, Prepared, Preparing, Weights};
 use crate::optimizer::check;
 use crate::params::{Snapshot, WeightsError};
 use crate::plan::{Plan, Purpose, Step};
@@ -11,10 +11,7 @@ use crate::spec::ModelSpec;
 use keepbest_formats::StateDict;
 #[cfg(test)]
 use keepbest_kernels::ActShape;
-use keepbest_kernels::{
-    Buffer, Context, Epilogue, Precision, activation, adaptive_avg_pool, add, avg_pool, batch_norm,
-    concat, gate, global_avg_pool, group_norm, layer_norm, max_pool, pointwise, relu,
-};
+use keepbest_kernels::{Buffer, Context, Precision, activation};
 use std::sync::Arc;
 
 /// A network ready to score images.
@@ -34,25 +31,9 @@ pub struct Predictor {
     network: Arc<Network>,
     ctx: Arc<Context>,
     plan: Plan,
-    layers: Vec<LayerWeights>,
+    prepared: Vec<Prepared>,
     arena: Buffer,
     loaded: bool,
-}
-
-/// What one operation needs of the weights, in the form its kernel reads.
-enum LayerWeights {
-    None,
-    Conv {
-        packed: Buffer,
-        bias: Option<Vec<f32>>,
-        relu: bool,
-    },
-    /// `x * scale + shift` of each channel, after the norm where the operation is one; batch norm with its fixed
-    /// statistics is this alone.
-    Affine {
-        scale: Vec<f32>,
-        shift: Vec<f32>,
-    },
 }
 
 /// Why images could not be scored.
@@ -104,13 +85,13 @@ impl Predictor {
         memory::check_batch(&network, batch_size)?;
         let plan = Plan::new(&network, batch_size, Purpose::Inference, &ctx)?;
         memory::check_floats([plan.arena_len, network.layout().weights_len()], batch_size)?;
-        let layers = plan.steps.iter().map(LayerWeights::new).collect();
+        let prepared = plan.steps.iter().map(|_| Prepared::default()).collect();
         let arena = arena(&plan, batch_size)?;
         Ok(Predictor {
             network,
             ctx,
             plan,
-            layers,
+            prepared,
             arena,
             loaded: false,
         })
@@ -150,50 +131,17 @@ impl Predictor {
     }
 
     fn take(&mut self, weights: &[f32]) {
-        let layout = self.network.layout();
-        let param = |id: usize| &weights[layout.tensors()[id].range()];
-        for (step, layer) in self.plan.steps.iter().zip(&mut self.layers) {
-            match (&step.node.op, layer) {
-                (
-                    Op::Conv {
-                        weight, bias, then, ..
-                    },
-                    LayerWeights::Conv {
-                        packed, bias: own, ..
-                    },
-                ) => {
-                    let conv = step.conv.as_ref().expect("a convolution has its plan");
-                    let bias = bias.map(param);
-                    if let Some(Then::BatchNorm(bn)) = then {
-                        let (scale, mut shift) = map_of(bn, param);
-                        let weights = scaled(param(*weight), &scale);
-                        conv.pack_forward(&self.ctx, &weights, packed);
-                        for ((shift, scale), bias) in
-                            shift.iter_mut().zip(&scale).zip(bias.into_iter().flatten())
-                        {
-                            *shift = bias.mul_add(*scale, *shift);
-                        }
-                        *own = Some(shift);
-                    } else {
-                        conv.pack_forward(&self.ctx, param(*weight), packed);
-                        *own = bias.map(<[f32]>::to_vec);
-                    }
-                }
-                (Op::BatchNorm(bn), LayerWeights::Affine { scale, shift }) => {
-                    (*scale, *shift) = map_of(bn, param);
-                }
-                (
-                    Op::LayerNorm(norm) | Op::GroupNorm { norm, .. },
-                    LayerWeights::Affine { scale, shift },
-                ) => {
-                    scale.copy_from_slice(param(norm.weight));
-                    shift.copy_from_slice(param(norm.bias));
-                }
-                (Op::LayerScale { weight }, LayerWeights::Affine { scale, .. }) => {
-                    scale.copy_from_slice(param(*weight));
-                }
-                _ => {}
-            }
+        let weights = Weights {
+            layout: self.network.layout(),
+            values: weights,
+        };
+        for (step, prepared) in self.plan.steps.iter().zip(&mut self.prepared) {
+            let from = Preparing {
+                ctx: &self.ctx,
+                conv: step.conv.as_ref(),
+                weights,
+            };
+            step.node.op.prepare(&from, prepared);
         }
         self.loaded = true;
     }
@@ -246,120 +194,26 @@ impl Predictor {
             images,
             &mut self.arena[plan.input.clone()],
         );
-        for (step, layer) in plan.steps.iter().zip(&self.layers) {
-            run(&self.ctx, n, step, layer, &mut self.arena);
+        for (step, prepared) in plan.steps.iter().zip(&self.prepared) {
+            run(&self.ctx, n, step, prepared, &mut self.arena);
         }
     }
 }
 
-/// The affine map of a batch norm with its fixed statistics: scale and shift of each channel.
-fn map_of<'a>(bn: &BatchNorm, param: impl Fn(usize) -> &'a [f32]) -> (Vec<f32>, Vec<f32>) {
-    let (mean, gamma, beta) = (param(bn.running_mean), param(bn.weight), param(bn.bias));
-    let mut inv_std = vec![0.0; mean.len()];
-    inverse_deviation(param(bn.running_var), bn.eps, &mut inv_std);
-    let (mut scale, mut shift) = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
-    affine(mean, &inv_std, gamma, beta, &mut scale, &mut shift);
-    (scale, shift)
-}
-
-/// Weights, output channel by output channel, times the channel's scale.
-fn scaled(weights: &[f32], scale: &[f32]) -> Vec<f32> {
-    let channels = weights.chunks_exact(weights.len() / scale.len());
-    let scaled = channels
-        .zip(scale)
-        .flat_map(|(weights, &scale)| weights.iter().map(move |w| w * scale));
-    scaled.collect()
-}
-
-impl LayerWeights {
-    fn new(step: &Step) -> Self {
-        match (&step.node.op, &step.conv) {
-            (Op::Conv { then, .. }, Some(conv)) => LayerWeights::Conv {
-                packed: Buffer::zeroed(conv.packed_forward_len()),
-                bias: None,
-                relu: match then {
-                    Some(Then::BatchNorm(bn)) => bn.relu,
-                    Some(Then::Relu) => true,
-                    None => false,
-                },
-            },
-            (
-                Op::BatchNorm(_) | Op::LayerNorm(_) | Op::GroupNorm { .. } | Op::LayerScale { .. },
-                _,
-            ) => {
-                let zeros = vec![0.0; step.output_shape.c];
-                LayerWeights::Affine {
-                    scale: zeros.clone(),
-                    shift: zeros,
-                }
-            }
-            _ => LayerWeights::None,
-        }
-    }
-}
-
-fn run(ctx: &Context, n: usize, step: &Step, layer: &LayerWeights, arena: &mut Buffer) {
+fn run(ctx: &Context, n: usize, step: &Step, prepared: &Prepared, arena: &mut Buffer) {
     let other = step.other.clone().unwrap_or(0..0);
     let [x, y, other] = arena
         .get_disjoint_mut([step.input.clone(), step.output.clone(), other])
         .expect("the plan keeps the places of one operation apart");
-    let shape = step.output_shape;
-    let (x, y) = (&x[..step.input_shape.len(n)], &mut y[..shape.len(n)]);
-    match (&step.node.op, layer) {
-        (Op::Conv { .. }, LayerWeights::Conv { packed, bias, relu }) => {
-            let conv = step.conv.as_ref().expect("a convolution has its plan");
-            let epilogue = Epilogue {
-                bias: bias.as_deref(),
-                residual: step.other.is_some().then_some(&*other),
-                relu: *relu,
-            };
-            conv.forward(ctx, n, x, packed, epilogue, y);
-        }
-        (Op::BatchNorm(bn), LayerWeights::Affine { scale, shift }) => {
-            let residual = bn.residual.map(|_| &*other);
-            batch_norm::apply(ctx, n, shape, x, scale, shift, residual, bn.relu, y);
-        }
-        (Op::LayerScale { .. }, LayerWeights::Affine { scale, shift }) => {
-            batch_norm::apply(ctx, n, shape, x, scale, shift, None, false, y);
-        }
-        (Op::LayerNorm(norm), LayerWeights::Affine { scale, shift }) => {
-            layer_norm::forward(ctx, n, shape, x, scale, shift, norm.eps, y);
-        }
-        (Op::GroupNorm { norm, groups }, LayerWeights::Affine { scale, shift }) => {
-            group_norm::forward(ctx, n, shape, *groups, x, scale, shift, norm.eps, y);
-        }
-        (Op::Relu, _) => relu::forward(ctx, x, y),
-        (Op::Pointwise(kind), _) => pointwise::forward(ctx, *kind, x, y),
-        (Op::MaxPool(pool), _) => max_pool::forward(ctx, n, pool, x, y, None),
-        (
-            Op::AvgPool {
-                pool,
-                count_include_pad,
-            },
-            _,
-        ) => {
-            avg_pool::forward(ctx, n, pool, *count_include_pad, x, y);
-        }
-        (Op::GlobalAvgPool, _) => global_avg_pool::forward(ctx, n, step.input_shape, x, y),
-        (Op::AdaptiveAvgPool(size), _) => {
-            adaptive_avg_pool::forward(ctx, n, step.input_shape, *size, x, y);
-        }
-        // The dropout of a trained network passes everything.
-        (Op::Dropout { .. } | Op::StochasticDepth { .. }, _) => y.copy_from_slice(x),
-        (Op::Gate { .. }, _) => gate::forward(ctx, n, shape, x, other, y),
-        (Op::Concat { .. }, _) => {
-            concat::forward(ctx, n, (step.input_shape, x), (step.other_shape, other), y);
-        }
-        (Op::Add { relu, .. }, _) => add::forward(ctx, x, &other[..shape.len(n)], *relu, y),
-        (
-            Op::Conv { .. }
-            | Op::BatchNorm(_)
-            | Op::LayerNorm(_)
-            | Op::GroupNorm { .. }
-            | Op::LayerScale { .. },
-            _,
-        ) => {
-            unreachable!("weights are made for the operation they stand beside")
-        }
-    }
+    let shapes = step.shapes;
+    step.node.op.predict(Predict {
+        ctx,
+        n,
+        shapes,
+        conv: step.conv.as_ref(),
+        prepared,
+        x: &x[..shapes.input.len(n)],
+        other,
+        y: &mut y[..shapes.output.len(n)],
+    });
 }

@@ -2,7 +2,7 @@
 
 mod table;
 
-use crate::network::{BatchNorm, Network, Op};
+use crate::network::Network;
 use crate::plan::Plan;
 use keepbest_kernels::{Context, Peak};
 use serde::Serialize;
@@ -156,18 +156,14 @@ impl Profiler {
         let mut backward = vec![];
         let summary = network.summary();
         for (index, step) in plan.steps.iter().enumerate() {
-            let layer = &summary[step.layer];
-            let x = step.input_shape.values() as u64;
-            let y = step.output_shape.values() as u64;
+            let layers = &summary[step.layers.clone()];
+            let x = step.shapes.input.values() as u64;
+            let y = step.shapes.output.values() as u64;
             let other = if step.other.is_some() { y } else { 0 };
-            let weights = layer.parameters as u64;
-            let (mut op, mut work) = (layer.op.clone(), layer.flops);
-            if let Op::BatchNorm(BatchNorm { pool: Some(_), .. }) = step.node.op {
-                let pool = &summary[step.layer + 1];
-                op = format!("{op} + {}", pool.op);
-                work += pool.flops;
-            }
-            let name = (&*layer.name, &*op);
+            let weights: u64 = layers.iter().map(|layer| layer.parameters as u64).sum();
+            let op: Vec<&str> = layers.iter().map(|layer| &*layer.op).collect();
+            let (op, work) = (op.join(" + "), layers.iter().map(|layer| layer.flops).sum());
+            let name = (&*layers[0].name, &*op);
             entries.push(entry(
                 name,
                 Phase::Forward,
@@ -181,13 +177,9 @@ impl Profiler {
             };
             let through = places.input_gradient.is_some();
             let dx = if through { x } else { 0 };
-            // A convolution's two gradients are each as much work as its forward pass; what else there is
-            // reads and writes about once more than forward.
-            let (flops, kept) = match step.node.op {
-                Op::Conv { .. } => (work * (1 + u64::from(through)), x),
-                Op::BatchNorm(_) => (work * 2, x + y),
-                _ => (work, 0),
-            };
+            let flops = step.node.op.backward_flops(work, through);
+            let reads = step.node.op.backward_reads();
+            let kept = u64::from(reads.input) * x + u64::from(reads.output) * y;
             backward.push(entry(
                 name,
                 Phase::Backward,

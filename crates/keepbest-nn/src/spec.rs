@@ -10,8 +10,10 @@ mod check;
 mod fields;
 mod layer;
 mod text;
+pub(crate) mod values;
 
 pub use layer::*;
+pub use values::{Init, Pair, Unnamed};
 
 use serde::{Deserialize, Serialize};
 

@@ -528,7 +528,7 @@ fn check_layer(case: &Case, threads: usize) {
     );
     engine.backward(n);
     let first = engine.plan.steps[0].backward.as_ref().unwrap();
-    let shape = engine.plan.steps[0].output_shape;
+    let shape = engine.plan.steps[0].shapes.output;
     let gradient = &engine.memory.arena[first.output_gradient.clone()];
     let gradient = to_channels_first(n, shape, gradient);
     if case.tensor("residual").is_some() {

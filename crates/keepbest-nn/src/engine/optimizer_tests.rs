@@ -1,7 +1,7 @@
 //! Optimizers and clipping against PyTorch: `tests/golden/make_optimizers.py`.
 
 use super::golden_tests::{Case, golden, values};
-use super::{Memory, Rates, context, update};
+use super::{Memory, Rates, StatisticsMemory, context, update};
 use crate::optimizer::OptimizerConfig;
 use crate::params::{ParamLayout, Role, Start, TrainState};
 use keepbest_kernels::{Buffer, Precision, reduce};
@@ -39,16 +39,11 @@ fn fill(case: &Case, layout: &ParamLayout, what: &str, out: &mut [f32]) {
 }
 
 fn memory(gradients: Buffer) -> Memory {
-    let none = || Buffer::zeroed(0);
     let sums = vec![0.0; reduce::sum_squares_scratch_len(gradients.len())];
     Memory {
-        arena: none(),
+        arena: Buffer::zeroed(0),
         gradients,
-        mean: none(),
-        variance: none(),
-        inv_std: none(),
-        scale: none(),
-        shift: none(),
+        statistics: StatisticsMemory::zeroed(0),
         indices: vec![],
         sums,
     }

@@ -1,7 +1,8 @@
 //! Which parts of a network learn, and how fast: fine-tuning.
 
 use crate::engine::EngineError;
-use crate::network::{Network, Op};
+use crate::network::Network;
+use crate::ops::operation::LearningRates;
 use crate::optimizer::check;
 use crate::params::Role;
 
@@ -69,10 +70,10 @@ impl Rates {
             return Err(EngineError::AllFrozen);
         }
         for node in &network.nodes {
-            if let Op::BatchNorm(bn) = &node.op {
-                let still = rates[bn.weight] == 0.0 && rates[bn.bias] == 0.0;
+            if let Some(norm) = node.op.fixed_norm() {
+                let still = rates[norm.weight] == 0.0 && rates[norm.bias] == 0.0;
                 if still || tuning.freeze_statistics {
-                    let own = tensors[bn.running_mean].layer();
+                    let own = tensors[norm.mean].layer();
                     for (tensor, rate) in tensors.iter().zip(&mut rates) {
                         if tensor.role != Role::Trained && tensor.layer() == own {
                             *rate = 0.0;
@@ -95,9 +96,14 @@ impl Rates {
         self.0[tensor]
     }
 
+    /// Those of all tensors.
+    pub(crate) fn all(&self) -> LearningRates<'_> {
+        LearningRates(&self.0)
+    }
+
     /// Whether a tensor never changes.
     pub(crate) fn frozen(&self, tensor: usize) -> bool {
-        self.0[tensor] == 0.0
+        self.all().frozen(tensor)
     }
 }
 

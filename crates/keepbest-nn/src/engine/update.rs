@@ -1,7 +1,7 @@
 //! The end of a step: clip, then old state and gradients to new state.
 
 use super::{Memory, Rates, StepError};
-use crate::network::{Network, Op};
+use crate::network::Network;
 use crate::optimizer::OptimizerConfig;
 use crate::params::{ParamLayout, ParamTensor, Role, TrainState};
 use crate::plan::Plan;
@@ -175,19 +175,20 @@ pub(super) fn running_statistics(
     next: &mut TrainState,
     old: Option<&TrainState>,
 ) {
+    let statistics = &memory.statistics;
     for step in &plan.steps {
-        let Op::BatchNorm(bn) = &step.node.op else {
+        let Some(norm) = step.node.op.fixed_norm() else {
             continue;
         };
-        let shape = step.input_shape;
-        let momentum = batch.momentum.unwrap_or(bn.momentum);
+        let shape = step.shapes.input;
+        let momentum = batch.momentum.unwrap_or(norm.momentum);
         let values = (batch.images * shape.h * shape.w) as f64;
         // One value a channel is refused before the step, so this is finite.
         let unbiased = values / (values - 1.0);
         let channels = step.channels.clone();
         let parts = [
-            (bn.running_mean, &memory.mean[channels.clone()], 1.0),
-            (bn.running_var, &memory.variance[channels], unbiased),
+            (norm.mean, &statistics.mean[channels.clone()], 1.0),
+            (norm.variance, &statistics.variance[channels], unbiased),
         ];
         for (id, batch, factor) in parts {
             let place = network.layout().tensors()[id].range();

@@ -1,75 +1,56 @@
 //! Operations done in one pass over memory.
 
-use super::{Network, Node, Op, Then, ValueId};
+use super::Network;
+use crate::ops::lowering::Node;
+use crate::ops::operation::{Operation, ValueId};
+use std::ops::Range;
 
-/// An operation, and its place (or that of its first part) among the network's.
-pub(crate) type Placed = (usize, Node);
+/// An operation, and the places among the network's of those it is made of.
+pub(crate) type Placed = (Range<usize>, Node);
 
 impl Network {
-    /// The operations of a training step: a batch norm with a ReLU takes along the max pooling that follows, where nothing else
-    /// reads its output. The normalised map, the largest of the three, is then never written. The bits stay the same.
+    /// The operations of a training step. The bits are those of the operations one by one.
     pub(crate) fn training_nodes(&self) -> Vec<Placed> {
-        self.merged(|before, node| match (&mut before.op, &node.op) {
-            (Op::BatchNorm(norm), Op::MaxPool(pool))
-                if norm.relu
-                    && norm.residual.is_none()
-                    && norm.pool.is_none()
-                    && pool.tiles_input() =>
-            {
-                norm.pool = Some(*pool);
-                true
-            }
-            _ => false,
-        })
+        self.merged(|before, node| before.join_in_training(node))
     }
 
-    /// The operations of inference: a convolution takes along the batch norm or ReLU that follows it, where nothing else reads
-    /// its output. One pass over memory less each, and the norm's arithmetic becomes part of the weights.
+    /// The operations of inference.
     pub(crate) fn inference_nodes(&self) -> Vec<Placed> {
-        self.merged(|before, node| match (&mut before.op, &node.op) {
-            (Op::Conv { then, .. }, Op::BatchNorm(norm)) if then.is_none() => {
-                *then = Some(Then::BatchNorm(norm.clone()));
-                true
-            }
-            (Op::Conv { then, .. }, Op::Relu) if then.is_none() => {
-                *then = Some(Then::Relu);
-                true
-            }
-            _ => false,
-        })
+        self.merged(|before, node| before.join_in_inference(node))
     }
 
     /// The operations, each merged with the one before that alone reads from it, if `merge` does so.
-    fn merged(&self, merge: impl Fn(&mut Node, &Node) -> bool) -> Vec<Placed> {
+    fn merged(&self, merge: impl Fn(&mut dyn Operation, &dyn Operation) -> bool) -> Vec<Placed> {
         let mut merged: Vec<Placed> = Vec::with_capacity(self.nodes.len());
         for (index, node) in self.nodes.iter().enumerate() {
             let feeds =
                 |before: &Node| before.output == node.input && self.readers(before.output) == 1;
-            if let Some((_, before)) = merged.last_mut()
+            if let Some((places, before)) = merged.last_mut()
                 && feeds(before)
-                && merge(before, node)
+                && merge(&mut *before.op, &*node.op)
             {
                 before.output = node.output;
+                places.end = index + 1;
             } else {
-                merged.push((index, node.clone()));
+                merged.push((index..index + 1, node.clone()));
             }
         }
         merged
     }
 
     /// How often a value is read, the network's own output counting as once.
-    fn readers(&self, value: ValueId) -> usize {
-        let reads = |node: &Node| {
-            usize::from(node.input == value) + usize::from(node.other() == Some(value))
-        };
-        self.nodes.iter().map(reads).sum::<usize>() + usize::from(self.output == value)
+    pub(crate) fn readers(&self, value: ValueId) -> usize {
+        let reads = self.nodes.iter().flat_map(Node::reads);
+        reads.filter(|read| *read == value).count() + usize::from(self.output == value)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::BatchNorm;
+    use crate::ops::batch_norm::BatchNormOp;
+    use crate::ops::conv::{ConvOp, Then};
+    use crate::ops::operation::as_a;
     use crate::zoo::{ZooOptions, spec};
 
     #[test]
@@ -77,33 +58,20 @@ mod tests {
         let spec = spec("resnet18", &ZooOptions::new(3, 32, 32, 10)).unwrap();
         let network = Network::new(&spec).unwrap();
         let fused = network.inference_nodes();
-        let with = |is: fn(&Op) -> bool| fused.iter().filter(|(_, node)| is(&node.op)).count();
+        let with = |is: fn(&ConvOp) -> bool| {
+            let convolutions = fused.iter().filter_map(|(_, node)| as_a(&*node.op));
+            convolutions.filter(|conv| is(conv)).count()
+        };
         // 20 convolutions with their norms and the classifier; pooling is all that is left.
+        assert_eq!(with(|conv| matches!(conv.then, Then::BatchNorm(_))), 20);
         assert_eq!(
-            with(|op| matches!(
-                op,
-                Op::Conv {
-                    then: Some(Then::BatchNorm(_)),
-                    ..
-                }
-            )),
-            20
-        );
-        assert_eq!(
-            with(|op| matches!(
-                op,
-                Op::Conv {
-                    then: None,
-                    linear: true,
-                    ..
-                }
-            )),
+            with(|conv| matches!(conv.then, Then::Nothing) && conv.linear),
             1
         );
         assert_eq!(fused.len(), 22);
         let residuals = fused
             .iter()
-            .filter(|(_, node)| node.other().is_some())
+            .filter(|(_, node)| node.op.other().is_some())
             .count();
         assert_eq!(residuals, 8);
     }
@@ -116,11 +84,7 @@ mod tests {
             for nodes in [network.training_nodes(), network.inference_nodes()] {
                 let mut written = vec![0];
                 for (_, node) in &nodes {
-                    let reads = [Some(node.input), node.other()];
-                    assert!(
-                        reads.into_iter().flatten().all(|v| written.contains(&v)),
-                        "{name}"
-                    );
+                    assert!(node.reads().all(|v| written.contains(&v)), "{name}");
                     written.push(node.output);
                 }
                 assert_eq!(written.last(), Some(&network.output), "{name}");
@@ -133,10 +97,10 @@ mod tests {
         let pooled = |name, size| {
             let spec = spec(name, &ZooOptions::new(3, size, size, 10)).unwrap();
             let nodes = Network::new(&spec).unwrap().training_nodes();
-            let with = |(_, node): &&Placed| {
-                matches!(node.op, Op::BatchNorm(BatchNorm { pool: Some(_), .. }))
-            };
-            nodes.iter().filter(with).count()
+            let norms = nodes
+                .iter()
+                .filter_map(|(_, node)| as_a::<BatchNormOp>(&*node.op));
+            norms.filter(|norm| norm.pool.is_some()).count()
         };
         assert_eq!(pooled("simple-cnn", 28), 2);
         assert_eq!(pooled("vgg11_bn", 64), 5);

@@ -1,0 +1,262 @@
+//! Blocks: layers inside layers.
+
+use super::add::AddOp;
+use super::concat::ConcatOp;
+use super::gate::GateOp;
+use super::layer_scale;
+use super::lowering::{Current, LayerError, Lowering, MAX_LAYERS, Place, describe, join};
+use crate::spec::{Layer, values};
+use keepbest_kernels::{ActShape, concat};
+use serde::{Deserialize, Serialize};
+
+/// Layers under one name. An empty name adds nothing to the names of the layers inside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sequential {
+    /// Name of the block; its position in the list when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The layers, in order.
+    pub layers: Vec<Layer>,
+}
+
+/// Layers several times over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repeat {
+    /// Name of each copy, with `{}` where its number goes; the number alone when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Number of copies.
+    pub times: usize,
+    /// Number of the first copy.
+    #[serde(default, skip_serializing_if = "values::is_nought")]
+    pub first: usize,
+    /// The layers of each copy, in order.
+    pub layers: Vec<Layer>,
+}
+
+/// A residual block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Residual {
+    /// Name of the block; its position in the list when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The main branch.
+    pub body: Vec<Layer>,
+    /// The other branch; the identity when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shortcut: Vec<Layer>,
+}
+
+/// A gate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    /// Name of the block; its position in the list when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What computes the factors, one pixel of as many channels as `x` has.
+    pub body: Vec<Layer>,
+}
+
+/// Branches whose outputs are joined.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Branch {
+    /// Name of the block; its position in the list when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The branches, in the order of their channels. A branch adds nothing to the names of its layers.
+    pub branches: Vec<Vec<Layer>>,
+}
+
+/// Adds layers in order to the network; `prefix` is the name of the block they are in.
+pub(crate) fn sequence(
+    lowering: &mut Lowering,
+    prefix: &str,
+    layers: &[Layer],
+    mut current: Current,
+) -> Result<Current, LayerError> {
+    let place = |(position, layer): (usize, &Layer)| {
+        let own = layer
+            .name()
+            .map_or_else(|| position.to_string(), str::to_owned);
+        let name = match layer {
+            // Its name is a pattern for the names of its copies.
+            Layer::Repeat(_) => prefix.to_owned(),
+            _ => join(prefix, &own),
+        };
+        let op = layer.op();
+        Place { name, op }
+    };
+    let places: Vec<Place> = layers.iter().enumerate().map(place).collect();
+    // PyTorch names a module's own parameters before those of its submodules.
+    for (place, layer) in places.iter().zip(layers) {
+        if let Layer::LayerScale(l) = layer {
+            layer_scale::announce(lowering, place, l)?;
+        }
+    }
+    for (place, layer) in places.iter().zip(layers) {
+        lowering.count(place)?;
+        current = layer.lower(lowering, place, current)?;
+    }
+    Ok(current)
+}
+
+/// Adds the layers of a sequential block to the network.
+pub(crate) fn lower_sequential(
+    lowering: &mut Lowering,
+    place: &Place,
+    l: &Sequential,
+    x: Current,
+) -> Result<Current, LayerError> {
+    sequence(lowering, &place.name, &l.layers, x)
+}
+
+/// Adds copies of layers to the network.
+pub(crate) fn lower_repeat(
+    lowering: &mut Lowering,
+    place: &Place,
+    l: &Repeat,
+    mut x: Current,
+) -> Result<Current, LayerError> {
+    let pattern = l.name.as_deref().unwrap_or("{}");
+    if l.times > 1 && !pattern.contains("{}") {
+        return Err(place.error(format!(
+            "the name `{pattern}` must contain {{}}, where each copy's number goes"
+        )));
+    }
+    if l.first > MAX_LAYERS {
+        return Err(place.error(format!("first must be at most {MAX_LAYERS}")));
+    }
+    for copy in 0..l.times {
+        lowering.count(place)?;
+        let own = pattern.replace("{}", &(l.first + copy).to_string());
+        x = sequence(lowering, &join(&place.name, &own), &l.layers, x)?;
+    }
+    Ok(x)
+}
+
+/// Adds a residual block to the network.
+pub(crate) fn lower_residual(
+    lowering: &mut Lowering,
+    place: &Place,
+    l: &Residual,
+    x: Current,
+) -> Result<Current, LayerError> {
+    // `x` feeds both branches, and the shortcut's end feeds the sum: neither may take a later ReLU.
+    let outer = lowering.shared_before;
+    let start = lowering.nodes.len();
+    lowering.shared_before = start;
+    // The body comes first in the state dict, as in torchvision, and last in the computation, so that the
+    // sum can be fused into its end.
+    let body = sequence(lowering, &place.name, &l.body, x)?;
+    let body_nodes = lowering.nodes.len() - start;
+    lowering.shared_before = lowering.nodes.len();
+    let shortcut = sequence(lowering, &place.name, &l.shortcut, x)?;
+    lowering.nodes[start..].rotate_left(body_nodes);
+    lowering.shared_before = lowering.nodes.len() - body_nodes;
+    apart(place, body, shortcut)?;
+    let (a, b) = (lowering.shape(body), lowering.shape(shortcut));
+    if a != b || body.flat != shortcut.flat {
+        return Err(place.error(format!(
+            "the body gives {} and the shortcut {}: they must be the same",
+            describe(a, body.flat),
+            describe(b, shortcut.flat)
+        )));
+    }
+    // A batch norm of the shortcut itself would read one value twice.
+    let fused = lowering
+        .made_for_this(body)
+        .is_some_and(|last| last.input != shortcut.value && last.op.take_residual(shortcut.value));
+    let out = if fused {
+        body
+    } else {
+        let op = AddOp {
+            other: shortcut.value,
+            relu: false,
+        };
+        lowering.same_shape(place, op, body)
+    };
+    lowering.shared_before = outer;
+    Ok(out)
+}
+
+/// Two inputs of one operation must be two values.
+fn apart(place: &Place, a: Current, b: Current) -> Result<(), LayerError> {
+    if a.value == b.value {
+        return Err(place.error("both sides are the input itself: no layer computes".to_owned()));
+    }
+    Ok(())
+}
+
+/// A side branch: what it reads feeds others too, so nothing may be fused into what is before it.
+fn aside(
+    lowering: &mut Lowering,
+    place: &Place,
+    layers: &[Layer],
+    x: Current,
+) -> Result<Current, LayerError> {
+    let outer = std::mem::replace(&mut lowering.shared_before, lowering.nodes.len());
+    let out = sequence(lowering, &place.name, layers, x)?;
+    lowering.map(place, out)?;
+    lowering.shared_before = outer;
+    Ok(out)
+}
+
+/// Adds a gate to the network.
+pub(crate) fn lower_gate(
+    lowering: &mut Lowering,
+    place: &Place,
+    l: &Gate,
+    x: Current,
+) -> Result<Current, LayerError> {
+    let shape = lowering.map(place, x)?;
+    let factors = aside(lowering, place, &l.body, x)?;
+    apart(place, x, factors)?;
+    let expected = ActShape::new(1, 1, shape.c);
+    let found = lowering.shape(factors);
+    if found != expected {
+        return Err(place.error(format!(
+            "the body gives {}; it must give {}, a factor for each channel of the input",
+            describe(found, false),
+            describe(expected, false)
+        )));
+    }
+    let other = factors.value;
+    Ok(lowering.same_shape(place, GateOp { other }, x))
+}
+
+/// Adds branches to the network.
+pub(crate) fn lower_branch(
+    lowering: &mut Lowering,
+    place: &Place,
+    l: &Branch,
+    x: Current,
+) -> Result<Current, LayerError> {
+    lowering.map(place, x)?;
+    if l.branches.len() < 2 {
+        return Err(place.error("needs at least two branches".to_owned()));
+    }
+    let mut ends = Vec::with_capacity(l.branches.len());
+    for layers in &l.branches {
+        ends.push(aside(lowering, place, layers, x)?);
+    }
+    let mut joined = ends[0];
+    for end in &ends[1..] {
+        apart(place, joined, *end)?;
+        let (a, b) = (lowering.shape(joined), lowering.shape(*end));
+        if (a.h, a.w) != (b.h, b.w) {
+            return Err(place.error(format!(
+                "one branch gives {} and another {}: their sizes must be the same",
+                describe(a, false),
+                describe(b, false)
+            )));
+        }
+        let op = ConcatOp { other: end.value };
+        joined = lowering.node(place, op, joined.value, concat::joined(a, b), false);
+    }
+    Ok(joined)
+}

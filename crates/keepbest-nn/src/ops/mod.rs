@@ -1,0 +1,25 @@
+//! The operations that networks are made of, one file each: the layer's settings, its shape and parameters, its place in the
+//! plan, forward and backward passes, inference, ONNX and summary. A new one gets its file here and a row in
+//! [`Layer`](crate::Layer).
+
+pub(crate) mod adaptive_avg_pool;
+pub(crate) mod add;
+pub(crate) mod avg_pool;
+pub(crate) mod batch_norm;
+pub(crate) mod blocks;
+pub(crate) mod concat;
+pub(crate) mod conv;
+pub(crate) mod dropout;
+pub(crate) mod flatten;
+pub(crate) mod gate;
+pub(crate) mod global_avg_pool;
+pub(crate) mod group_norm;
+pub(crate) mod layer_norm;
+pub(crate) mod layer_scale;
+pub(crate) mod lowering;
+pub(crate) mod max_pool;
+pub(crate) mod onnx;
+pub(crate) mod operation;
+pub(crate) mod pointwise;
+mod pooling;
+pub(crate) mod relu;
