@@ -67,8 +67,8 @@ impl Setup {
         recorded: Option<Preprocessing>,
         heed: &Heed<'_>,
     ) -> Result<Self, TrainError> {
-        let told = |reading| heed.read(reading);
-        let watch = Watch::new(&told);
+        let heeded = |reading| heed.read(reading);
+        let watch = Watch::new(&heeded);
         let begun = Instant::now();
         let mut given = given.clone();
         let name = given.name.clone();
