@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::cli::terminal::Terminal;
+use crate::cli::terminal::{Paint, Terminal};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Failure {
         self.tell("warning:", terminal.error_style().warn, terminal);
     }
 
-    fn tell(&self, word: &str, colour: anstyle::Style, terminal: &Terminal) {
+    fn tell(&self, word: &str, colour: Paint, terminal: &Terminal) {
         let style = terminal.error_style();
         let (hint, dim) = (style.hint, style.dim);
         say!("{colour}{word}{colour:#} {}", self.message);

@@ -222,7 +222,7 @@ fn again(
         given.epochs = Some(longer.epochs);
         given.threads = settings.threads;
         given.data_dir.clone_from(&settings.data_dir);
-        outcome = resume(&scratch.0.join("run"), &given, &mut watch, &stop);
+        outcome = resume(&scratch.path().join("run"), &given, &mut watch, &stop);
     }
     watch.painter.clear();
     let (difference, seen) = (watch.difference, watch.seen);
