@@ -218,7 +218,7 @@ impl Keeper {
     ) -> Result<Guarantee, CreateError> {
         writer.write_config(run_toml)?;
         let guarantee = writer.probe()?;
-        writer.append(started(config, guarantee))?;
+        writer.append(Event::Started(started(config, guarantee)))?;
         Ok(guarantee)
     }
 
@@ -242,21 +242,18 @@ impl Keeper {
     ) -> Result<Resumed, ResumeError> {
         let mut writer = RunWriter::open_on(fs, run)?;
         let guarantee = writer.probe().map_err(OpenError::Io)?;
-        match &writer.state().started {
-            Some(begun) if begun.objective != config.objective || begun.others != config.others => {
-                return Err(ResumeError::ObjectiveDiffers {
-                    path: run.to_owned(),
-                    stored: in_words(&begun.objective, &begun.others),
-                    given: in_words(&config.objective, &config.others),
-                });
-            }
-            Some(_) => {}
-            // Killed between the first file and the first event.
-            None => {
-                writer.append(started(&config, guarantee))?;
-            }
+        if let Some(begun) = &writer.state().started
+            && (begun.objective != config.objective || begun.others != config.others)
+        {
+            return Err(ResumeError::ObjectiveDiffers {
+                path: run.to_owned(),
+                stored: in_words(&begun.objective, &begun.others),
+                given: in_words(&config.objective, &config.others),
+            });
         }
-        let repairs = writer.recover(Depth::Refs, &ModelFiles)?;
+        // Where it was killed between the first file and the first event, or the journal was cut to nothing, it begins now.
+        let begin = started(&config, guarantee);
+        let repairs = writer.recover(Some(begin), Depth::Refs, &ModelFiles)?;
         let point = resume_point(writer.state(), writer.path())?;
         let (step, epoch) = point
             .as_ref()
@@ -615,8 +612,8 @@ fn discard(fs: SharedFileSystem, run: &Path) {
     }
 }
 
-fn started(config: &KeeperConfig, guarantee: Guarantee) -> Event {
-    Event::Started(StartedEvent {
+fn started(config: &KeeperConfig, guarantee: Guarantee) -> StartedEvent {
+    StartedEvent {
         keepbest: env!("CARGO_PKG_VERSION").to_owned(),
         format: RUN_FORMAT,
         objective: config.objective.clone(),
@@ -624,7 +621,7 @@ fn started(config: &KeeperConfig, guarantee: Guarantee) -> Event {
         settings: config.settings(),
         guarantee: Some(guarantee),
         session: config.session.clone(),
-    })
+    }
 }
 
 fn in_words(first: &Objective, others: &[Objective]) -> String {

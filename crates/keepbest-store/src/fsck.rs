@@ -17,7 +17,7 @@ pub use report::{Finding, FindingKind, FsckReport};
 
 use crate::error::{BoxError, JournalError, OpenError};
 use crate::fs::{RealFileSystem, SharedFileSystem};
-use crate::journal::{Event, RepairedEvent, SavedEvent};
+use crate::journal::{Entry, Event, RepairedEvent, SavedEvent, StartedEvent};
 use crate::layout::{CheckpointKind, CheckpointName, JOURNAL_FILE};
 use crate::lock::{RunLock, active_writer};
 use crate::reader::RunReader;
@@ -147,17 +147,29 @@ pub fn fsck_on(
 }
 
 impl RunWriter {
-    /// Mends what can be mended, as [`fsck`] with repair does, before anything else is written.
+    /// Mends what can be mended, as [`fsck`] with repair does, before anything else is written. `begin` is journalled before the
+    /// mending, where the journal does not tell how the run began.
     ///
     /// # Errors
     /// When something in the run cannot be read (then nothing was changed), or a repair cannot be written.
     pub fn recover(
         &mut self,
+        begin: Option<StartedEvent>,
         depth: Depth,
         verify: &dyn Verifier,
     ) -> Result<FsckReport, OpenError> {
         let mut report = FsckReport::default();
-        let facts = check::rehearse(&self.fs, &self.path, self.state.clone(), depth, verify)?;
+        let mut state = self.state.clone();
+        let begin = begin
+            .filter(|_| state.started.is_none())
+            .map(Event::Started);
+        if let Some(event) = begin.clone() {
+            state.apply(&Entry::unwritten(event));
+        }
+        let facts = check::rehearse(&self.fs, &self.path, state, depth, verify)?;
+        if let Some(event) = begin {
+            self.append(event)?;
+        }
         self.recover_into(depth, verify, facts, &mut report)?;
         Ok(report)
     }

@@ -88,16 +88,22 @@ fn shortening_is_found_and_said_once() {
     assert_eq!(view.best().unwrap().score.value, 0.9);
 }
 
-/// Neither journal nor checkpoints: what best and last point at is all there is.
+/// Neither journal nor checkpoints: what the bests and last point at is all there is.
 #[test]
 fn without_checkpoints_too_the_refs_are_enough() {
-    for lines in [0, 1, 1000] {
-        let runs = trained(config());
+    let all = cut(&trained(two_bests()), 0);
+    for lines in 0..=all {
+        let runs = trained(two_bests());
         cut(&runs, lines);
         std::fs::remove_dir_all(runs.run().join("checkpoints")).unwrap();
-        let resumed = Keeper::resume(&runs.run(), config()).unwrap();
+        if lines % 2 == 0 {
+            // Mended apart from a resume, which knows the objectives.
+            fsck(&runs.run(), true).unwrap();
+        }
+        let resumed = Keeper::resume(&runs.run(), two_bests()).unwrap();
         assert!(resumed.repairs.is_mended(), "{:?}", resumed.repairs);
         assert_eq!(resumed.point.as_ref().unwrap().step, 60, "{lines} lines");
+        assert_eq!(best_by_f1(&runs.run()), 50, "{lines} lines");
         let mut keeper = resumed.keeper;
         assert!(!offer_and_wait(&mut keeper, 7, 0.8), "{lines} lines");
         assert!(offer_and_wait(&mut keeper, 8, 0.95), "{lines} lines");

@@ -51,11 +51,11 @@ impl Check<'_> {
     /// is still there, unless the journal has lost that event.
     fn unknown_archive(&mut self, name: &str, path: &Path) -> Result<(), OpenError> {
         let problem = "the journal does not know it";
-        let on_disk = self.on_disk()?;
-        let elsewhere = self
-            .verify
-            .archived(path)
-            .is_some_and(|members| members.iter().all(|member| on_disk.contains(member)));
+        let members = self.verify.archived(path);
+        let mut elsewhere = members.is_some();
+        for member in members.iter().flatten() {
+            elsewhere = elsewhere && self.is_sound(member)?;
+        }
         if elsewhere {
             return self.leftover(path, problem);
         }

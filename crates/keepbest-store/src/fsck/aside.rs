@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Verified;
-use super::check::{Check, Restored, consistent};
+use super::check::{Check, NOT_WHOLE, consistent};
 use super::report::FindingKind;
 use crate::error::{IoError, OpenError};
 use crate::fs::sync_dir;
@@ -26,12 +26,13 @@ impl Check<'_> {
         if self.state().checkpoints.contains_key(name) {
             self.append(Event::Pruned(PrunedEvent {
                 checkpoint: name.clone(),
-                reason: format!("does not verify: {problem}; kept as {shown}"),
+                reason: format!("{NOT_WHOLE}: {problem}; kept as {shown}"),
             }))?;
         }
         if mends {
             self.rename_aside(&path, &aside)?;
         }
+        self.removed.insert(name.clone());
         Ok(())
     }
 
@@ -67,7 +68,7 @@ impl Check<'_> {
                 continue;
             };
             let (aside, path) = (directory.join(&name), checkpoint.path(&self.run));
-            if self.restored.contains_key(&checkpoint) || self.stat(&path)?.is_some() {
+            if self.exists(&checkpoint)? {
                 continue;
             }
             let Some(verified) = self.whole_aside(&aside, &checkpoint)? else {
@@ -91,20 +92,19 @@ impl Check<'_> {
                 weights: verified.weights,
                 file: verified.file,
             }))?;
+            let others = self.other_names(&aside)?;
             if mends {
                 self.fs
                     .rename(&aside, &path)
                     .map_err(IoError::at("rename", &aside))?;
                 sync_dir(&*self.fs, &directory)?;
-                self.drop_other_names(&path)?;
+                for other in others {
+                    self.fs
+                        .remove_file(&other)
+                        .map_err(IoError::at("remove", &other))?;
+                }
             }
-            self.restored.insert(
-                checkpoint,
-                Restored {
-                    verified,
-                    from: aside,
-                },
-            );
+            self.restore(checkpoint, verified, aside);
         }
         Ok(())
     }
@@ -132,16 +132,15 @@ impl Check<'_> {
         Ok(same.then_some(verified))
     }
 
-    /// Removes the names that refs to a checkpoint were set aside under.
-    fn drop_other_names(&self, checkpoint: &Path) -> Result<(), IoError> {
+    /// The names that refs to a checkpoint were set aside under.
+    fn other_names(&self, checkpoint: &Path) -> Result<Vec<PathBuf>, IoError> {
+        let mut others = Vec::new();
         for name in self.list(&self.run.join("."))? {
             let path = self.run.join(&name);
             if name_before_aside(&name).is_some() && refs::same_file(&self.fs, &path, checkpoint)? {
-                self.fs
-                    .remove_file(&path)
-                    .map_err(IoError::at("remove", &path))?;
+                others.push(path);
             }
         }
-        Ok(())
+        Ok(others)
     }
 }

@@ -51,7 +51,8 @@ pub(super) fn examine(
     Check::new(fs, run, hand, verify, report).run(Depth::All)
 }
 
-/// Goes through a repair without touching anything, so that all it reads has been read before it begins.
+/// Goes through a repair without touching anything, so that all it reads has been read before it begins. What is read late may be of
+/// use early on, as what a file tells of the others: it goes through it again until there is nothing new.
 pub(super) fn rehearse(
     fs: &SharedFileSystem,
     run: &Path,
@@ -59,11 +60,22 @@ pub(super) fn rehearse(
     depth: Depth,
     verify: &dyn Verifier,
 ) -> Result<Facts, OpenError> {
-    let mut report = FsckReport::default();
-    let hand = Hand::Rehearse(Box::new(state));
-    let mut check = Check::new(fs, run, hand, verify, &mut report);
-    check.run(depth)?;
-    Ok(check.facts)
+    let mut facts = Facts {
+        before: Known::of(&state),
+        ..Facts::default()
+    };
+    loop {
+        let mut report = FsckReport::default();
+        let hand = Hand::Rehearse(Box::new(state.clone()));
+        let known = facts.len();
+        let mut check = Check::new(fs, run, hand, verify, &mut report);
+        check.facts = facts;
+        check.run(depth)?;
+        facts = check.facts;
+        if facts.len() == known {
+            return Ok(facts);
+        }
+    }
 }
 
 /// Examines and mends.
@@ -91,9 +103,16 @@ pub(super) enum Hand<'a> {
 /// What reading gave, so that nothing is read twice.
 #[derive(Default)]
 pub(super) struct Facts {
+    before: Known,
     pub(super) files: BTreeMap<PathBuf, Verdict>,
     testimonies: BTreeMap<PathBuf, Testimony>,
     pub(super) archives: BTreeMap<String, Vec<(CheckpointName, String)>>,
+}
+
+impl Facts {
+    fn len(&self) -> usize {
+        self.files.len() + self.testimonies.len() + self.archives.len()
+    }
 }
 
 /// A checkpoint that has, or would have, a file of its own again.
@@ -114,6 +133,8 @@ pub(super) struct Check<'a> {
     pub(super) facts: Facts,
     // Checkpoints that have, or would have, their file back.
     pub(super) restored: BTreeMap<CheckpointName, Restored>,
+    // Checkpoints whose file is gone, or would be.
+    pub(super) removed: BTreeSet<CheckpointName>,
     pub(super) report: &'a mut FsckReport,
 }
 
@@ -128,16 +149,23 @@ impl<'a> Check<'a> {
         Self {
             fs: SharedFileSystem::clone(fs),
             run: run.to_owned(),
-            hand,
             verify,
-            facts: Facts::default(),
+            facts: Facts {
+                before: match &hand {
+                    Hand::Examine(state) | Hand::Rehearse(state) => Known::of(state),
+                    Hand::Mend(writer) => Known::of(&writer.state),
+                },
+                ..Facts::default()
+            },
+            hand,
             restored: BTreeMap::new(),
+            removed: BTreeSet::new(),
             report,
         }
     }
 
     fn run(&mut self, depth: Depth) -> Result<(), OpenError> {
-        let before = Known::of(self.state());
+        let before = self.facts.before.clone();
         self.directory()?;
         self.leftovers()?;
         self.half_pruned()?;
@@ -194,11 +222,7 @@ impl<'a> Check<'a> {
     pub(super) fn append(&mut self, event: Event) -> Result<(), OpenError> {
         match &mut self.hand {
             Hand::Examine(_) => {}
-            Hand::Rehearse(state) => state.apply(&Entry {
-                seq: 0,
-                time_ms: 0,
-                event,
-            }),
+            Hand::Rehearse(state) => state.apply(&Entry::unwritten(event)),
             Hand::Mend(writer) => {
                 writer.append(event)?;
             }
@@ -244,13 +268,21 @@ impl<'a> Check<'a> {
         Ok(testimony)
     }
 
+    /// Whether the file of a checkpoint is there, or would be.
+    pub(super) fn exists(&self, name: &CheckpointName) -> Result<bool, IoError> {
+        Ok(self.restored.contains_key(name)
+            || !self.removed.contains(name) && self.stat(&name.path(&self.run))?.is_some())
+    }
+
     /// Whether the file of a checkpoint is there and whole.
     pub(super) fn is_sound(&mut self, name: &CheckpointName) -> Result<bool, OpenError> {
-        let path = name.path(&self.run);
-        if !self.restored.contains_key(name) && self.stat(&path)?.is_none() {
-            return Ok(false);
-        }
-        Ok(self.verified(name)?.is_ok())
+        Ok(self.exists(name)? && self.verified(name)?.is_ok())
+    }
+
+    /// Takes note that a checkpoint has, or would have, its file back.
+    pub(super) fn restore(&mut self, name: CheckpointName, verified: Verified, from: PathBuf) {
+        self.removed.remove(&name);
+        self.restored.insert(name, Restored { verified, from });
     }
 
     /// What a file holds that is there. That it cannot be read says nothing about what it holds.
@@ -345,29 +377,40 @@ impl<'a> Check<'a> {
 
     pub(super) fn on_disk(&self) -> Result<BTreeSet<CheckpointName>, IoError> {
         let names = self.list(&self.run.join(CHECKPOINTS_DIR))?;
-        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+        let names = names.iter().filter_map(|name| name.parse().ok());
+        Ok(names.filter(|name| !self.removed.contains(name)).collect())
     }
 
+    /// Completes removals that were cut short. What was lost, and not removed, or is a best or last of which the journal does not tell,
+    /// has come back since.
     fn half_pruned(&mut self) -> Result<(), OpenError> {
-        for name in &self.on_disk()? {
-            let pruned = self
-                .state()
-                .checkpoints
-                .get(name)
-                .is_some_and(|checkpoint| checkpoint.pruned.is_some());
-            if pruned
-                && self.found(
-                    FindingKind::HalfPruned,
-                    name,
-                    "the journal says it was removed",
-                    "removed",
-                )?
-            {
-                let path = name.path(&self.run);
+        let refs = self.ref_files()?;
+        for name in self.on_disk()? {
+            let known = self.state().checkpoints.get(&name);
+            let Some(reason) = known.and_then(|known| known.pruned.as_deref()) else {
+                continue;
+            };
+            let path = name.path(&self.run);
+            let mut stays = [NOT_WHOLE, NOT_THERE]
+                .iter()
+                .any(|lost| reason.starts_with(lost));
+            for reference in &refs {
+                stays |= refs::same_file(&self.fs, &path, &reference.path)?;
+            }
+            if stays {
+                continue;
+            }
+            if self.found(
+                FindingKind::HalfPruned,
+                &name,
+                "the journal says it was removed",
+                "removed",
+            )? {
                 self.fs
                     .remove_file(&path)
                     .map_err(IoError::at("remove", &path))?;
             }
+            self.removed.insert(name);
         }
         Ok(())
     }
@@ -398,13 +441,13 @@ impl<'a> Check<'a> {
             )?;
             self.append(Event::Pruned(PrunedEvent {
                 checkpoint: saved.checkpoint,
-                reason: "missing from disk when the run was checked".to_owned(),
+                reason: NOT_THERE.to_owned(),
             }))?;
         }
         Ok(())
     }
 
-    /// Gives a checkpoint its file back when a ref still has the same weights, whole.
+    /// Gives a checkpoint its file back when a ref still has it, whole: one that the journal has pointing there, or any other.
     fn restore_from_ref(
         &mut self,
         saved: &SavedEvent,
@@ -412,32 +455,27 @@ impl<'a> Check<'a> {
         problem: &str,
     ) -> Result<bool, OpenError> {
         let target = saved.checkpoint.path(&self.run);
-        for reference in self.state().referenced_by(&saved.checkpoint) {
-            let path = reference.path(&self.run);
+        let pointing = self.state().referenced_by(&saved.checkpoint);
+        for reference in self.ref_files()? {
+            let path = reference.path.clone();
             if refs::same_file(&self.fs, &path, &target)? {
                 continue;
             }
-            if self.stat(&path)?.is_none() {
-                continue;
-            }
-            let Ok(verified) = self.verdict(&path)? else {
+            let verdict = self.verdict(&path)?;
+            let Ok(verified) = verdict.and_then(|it| consistent(&saved.checkpoint, it)) else {
                 continue;
             };
-            if verified.weights != saved.weights || verified.kind != saved.kind {
+            let points = reference.name.is_some_and(|name| pointing.contains(&name));
+            let differs = saved.file.zip(verified.file).is_some_and(|(a, b)| a != b);
+            if verified.weights != saved.weights || !points && differs {
                 continue;
             }
-            let action = format!("restored from {reference}");
+            let action = format!("restored from {}", reference.file);
             if self.found(kind, &saved.checkpoint, problem, &action)? {
                 refs::replace_by_link(&self.fs, &path, &target)?;
                 sync_dir(&*self.fs, &self.run.join(CHECKPOINTS_DIR))?;
             }
-            self.restored.insert(
-                saved.checkpoint.clone(),
-                Restored {
-                    verified,
-                    from: path,
-                },
-            );
+            self.restore(saved.checkpoint.clone(), verified, path);
             return Ok(true);
         }
         Ok(false)
@@ -451,15 +489,17 @@ impl<'a> Check<'a> {
         let mut names = self.on_disk()?;
         names.extend(self.restored.keys().cloned());
         for name in &names {
-            if self.state().checkpoints.contains_key(name) {
-                continue;
-            }
+            let problem = match self.state().checkpoints.get(name) {
+                None => "the journal does not know it",
+                Some(known) if known.pruned.is_some() => "the journal calls it lost",
+                Some(_) => continue,
+            };
             match self.verified(name)? {
                 Ok(verified) => {
                     self.found(
                         FindingKind::Orphan,
                         name,
-                        "the journal does not know it",
+                        problem,
                         "it verifies: noted as saved",
                     )?;
                     let path = name.path(&self.run);
@@ -513,6 +553,11 @@ impl<'a> Check<'a> {
         Ok(())
     }
 }
+
+/// How the journal tells that a checkpoint was set aside.
+pub(super) const NOT_WHOLE: &str = "does not verify";
+/// How the journal tells that a checkpoint was not found.
+const NOT_THERE: &str = "missing from disk when the run was checked";
 
 /// A file must hold what its name says.
 pub(super) fn consistent(name: &CheckpointName, verified: Verified) -> Result<Verified, String> {

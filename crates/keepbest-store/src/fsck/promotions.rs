@@ -165,14 +165,16 @@ impl Check<'_> {
             }
             return Ok(());
         };
-        let original = target.checkpoint.path(&self.run);
-        let original_exists = self
-            .fs
-            .stat(&original)
-            .map_err(IoError::at("examine", &original))?
-            .is_some();
         // When it is missing, and not mended, that has been reported.
-        if !original_exists || refs::same_file(&self.fs, &original, &path)? {
+        if !self.exists(&target.checkpoint)? {
+            return Ok(());
+        }
+        let own = target.checkpoint.path(&self.run);
+        let original = match self.restored.get(&target.checkpoint) {
+            Some(restored) if self.stat(&own)?.is_none() => restored.from.clone(),
+            _ => own,
+        };
+        if refs::same_file(&self.fs, &original, &path)? {
             return Ok(());
         }
         if self.verified(&target.checkpoint)?.is_err() {

@@ -2,12 +2,13 @@
 //! Files that verify are believed where the journal says nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use keepbest_core::{EvaluationRecord, History};
 
-use super::check::{Check, Restored};
+use super::check::Check;
 use super::report::FindingKind;
-use crate::error::{IoError, OpenError};
+use crate::error::OpenError;
 use crate::fs::sync_dir;
 use crate::journal::{Event, PinnedEvent, SavedEvent};
 use crate::layout::{CHECKPOINTS_DIR, CheckpointName, JOURNAL_FILE, RefName};
@@ -27,6 +28,7 @@ pub struct Testimony {
 }
 
 /// What the journal knew before anything was mended.
+#[derive(Clone, Default)]
 pub(super) struct Known {
     checkpoints: BTreeSet<CheckpointName>,
     bests: BTreeMap<RefName, RefState>,
@@ -46,6 +48,15 @@ impl Known {
     }
 }
 
+/// The file of a ref.
+pub(super) struct RefFile {
+    pub(super) path: PathBuf,
+    /// The name of the file.
+    pub(super) file: String,
+    /// The ref; that of a further objective is not known when the journal does not tell the objectives.
+    pub(super) name: Option<RefName>,
+}
+
 /// A checkpoint that verified, with what it says.
 struct Witness {
     name: CheckpointName,
@@ -54,17 +65,32 @@ struct Witness {
 
 impl Check<'_> {
     /// The refs of which there is a file, whether the journal knows them or not.
-    fn refs_on_disk(&self) -> Result<Vec<RefName>, OpenError> {
+    pub(super) fn ref_files(&self) -> Result<Vec<RefFile>, OpenError> {
         let mut names = self.state().ref_names();
         if !names.contains(&RefName::BEST) {
             names.insert(0, RefName::BEST);
         }
+        let file = |file: String, name| RefFile {
+            path: self.run.join(&file),
+            file,
+            name,
+        };
+        let mut files: Vec<RefFile> = names
+            .into_iter()
+            .map(|name| file(name.file_name(), Some(name)))
+            .collect();
+        if self.state().started.is_none() {
+            for name in self.list(&self.run.join("."))? {
+                let further = name.starts_with("best.") && name.ends_with(".safetensors");
+                if further && files.iter().all(|known| known.file != name) {
+                    files.push(file(name, None));
+                }
+            }
+        }
         let mut found = Vec::new();
-        for name in names {
-            let path = name.path(&self.run);
-            let stat = self.fs.stat(&path).map_err(IoError::at("examine", &path))?;
-            if stat.is_some() {
-                found.push(name);
+        for file in files {
+            if self.stat(&file.path)?.is_some() {
+                found.push(file);
             }
         }
         Ok(found)
@@ -76,8 +102,8 @@ impl Check<'_> {
         if self.report.active_writer.is_some() {
             return Ok(());
         }
-        for reference in self.refs_on_disk()? {
-            let path = reference.path(&self.run);
+        for reference in self.ref_files()? {
+            let path = reference.path;
             let on_disk = self.on_disk()?;
             let target = self.state().refs.get(&reference);
             if target.is_some_and(|target| on_disk.contains(&target.checkpoint)) {
@@ -94,7 +120,7 @@ impl Check<'_> {
             let Ok(verified) = self.verdict(&path)? else {
                 continue;
             };
-            let known = self.state().checkpoints.values();
+            let known = self.state().present();
             let first = CheckpointName::new(verified.step, &verified.weights, verified.kind);
             let mut copies = std::iter::successors(Some(first), |name| Some(name.next_copy()));
             if known.map(|it| it.saved.weights).any(|known| known == verified.weights)
@@ -110,20 +136,14 @@ impl Check<'_> {
             let Some(name) = copies.find(|name| !on_disk.contains(name)) else {
                 continue;
             };
-            let file = reference.file_name();
+            let file = &reference.file;
             let action = format!("kept as {CHECKPOINTS_DIR}/{name}");
             let problem = "the journal does not know what it holds";
             if self.found(FindingKind::Orphan, file, problem, &action)? {
                 refs::replace_by_link(&self.fs, &path, &name.path(&self.run))?;
                 sync_dir(&*self.fs, &self.run.join(CHECKPOINTS_DIR))?;
             }
-            self.restored.insert(
-                name,
-                Restored {
-                    verified,
-                    from: path,
-                },
-            );
+            self.restore(name, verified, path);
         }
         Ok(())
     }
@@ -142,7 +162,8 @@ impl Check<'_> {
             .filter_map(|witness| Some((witness.testimony.events?, &witness.name)))
             .max()
             .filter(|(events, _)| *events > before.events);
-        if lacking.is_empty() && newest.is_none() {
+        // What is to be said again alone is what is left of a mending that was cut short.
+        if lacking.is_empty() && again.is_empty() && newest.is_none() {
             return self.pin_unknown(before);
         }
         let mut problem = match newest {
@@ -250,23 +271,24 @@ impl Check<'_> {
 
     /// A best that the journal did not know and whose file does not say how good it is stays, whatever becomes best.
     fn pin_unknown(&mut self, before: &Known) -> Result<(), OpenError> {
-        for reference in self.refs_on_disk()? {
-            if !reference.is_best() || before.bests.contains_key(&reference) {
+        for reference in self.ref_files()? {
+            let known = |name: &RefName| !name.is_best() || before.bests.contains_key(name);
+            if reference.name.as_ref().is_some_and(known) {
                 continue;
             }
-            let path = reference.path(&self.run);
+            let path = &reference.path;
             let present: Vec<CheckpointName> = self
                 .state()
                 .present()
                 .map(|checkpoint| checkpoint.saved.checkpoint.clone())
-                .filter(|name| !before.checkpoints.contains(name))
+                .filter(|name| !self.state().pinned.contains(name))
                 .filter(|name| self.evaluation_of(name).is_none())
                 .collect();
             for name in present {
-                if refs::same_file(&self.fs, &path, &name.path(&self.run))?
+                if refs::same_file(&self.fs, path, &name.path(&self.run))?
                     && self.found(
                         FindingKind::ShortenedJournal,
-                        reference.file_name(),
+                        &reference.file,
                         "nothing tells how good it is",
                         &format!("{name} is pinned"),
                     )?

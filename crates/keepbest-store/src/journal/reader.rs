@@ -29,6 +29,15 @@ struct Envelope {
 }
 
 impl Entry {
+    /// An event that is in no journal, or not yet.
+    pub(crate) fn unwritten(event: Event) -> Self {
+        Self {
+            seq: 0,
+            time_ms: 0,
+            event,
+        }
+    }
+
     pub(super) fn from_value(value: Value) -> Result<Self, serde_json::Error> {
         let Envelope { seq, time_ms } = Envelope::deserialize(&value)?;
         Ok(Self {

@@ -13,7 +13,7 @@ use keepbest_store::{
 use rustix::io::Errno;
 
 use crate::support::{
-    Contents, Fixture, best, content, digest, evaluate, names, put, read, start, verify_staged,
+    Contents, Fixture, best, content, digest, evaluate, put, read, start, tree, verify_staged,
 };
 
 /// What a system call of a file system can answer.
@@ -189,22 +189,6 @@ fn interrupted_delayed_and_shortened_calls_change_nothing() {
         let report = fsck_on(Arc::new(fs), &fixture.run(), true, &Contents).unwrap();
         assert!(report.is_clean(), "{what}: {:?}", report.findings);
     }
-}
-
-/// All that is in a directory, with what files hold.
-fn tree(path: &std::path::Path) -> Vec<(String, Vec<u8>)> {
-    let mut all = Vec::new();
-    for name in names(path) {
-        match path.join(&name).is_dir() {
-            true => all.extend(
-                tree(&path.join(&name))
-                    .into_iter()
-                    .map(|(inner, bytes)| (format!("{name}/{inner}"), bytes)),
-            ),
-            false => all.push((name.clone(), std::fs::read(path.join(&name)).unwrap())),
-        }
-    }
-    all
 }
 
 #[test]

@@ -9,4 +9,5 @@ mod kinds;
 mod lasting;
 mod lock;
 mod runs;
+mod shortened;
 mod support;

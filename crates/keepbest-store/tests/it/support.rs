@@ -185,3 +185,19 @@ pub fn names(path: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// All that is in a directory, with what files hold.
+pub fn tree(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for name in names(path) {
+        match path.join(&name).is_dir() {
+            true => all.extend(
+                tree(&path.join(&name))
+                    .into_iter()
+                    .map(|(inner, bytes)| (format!("{name}/{inner}"), bytes)),
+            ),
+            false => all.push((name.clone(), std::fs::read(path.join(&name)).unwrap())),
+        }
+    }
+    all
+}
