@@ -13,8 +13,7 @@ use keepbest_formats::weights_digest;
 use keepbest_store::{
     BoxError, CheckpointState, CommitError, Event, FileKind, Finding, FindingKind, FsckReport,
     IoError, OpenError, RealFileSystem, RepairedEvent, RunState, RunWriter, SharedFileSystem,
-    free_aside, holds,
-    write_file_on,
+    free_aside, holds, write_file_on,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

@@ -104,9 +104,7 @@ pub fn open(
 fn classes(rows: &[Row]) -> Vec<String> {
     // A table to measure on alone has the classes of all its images.
     let trains = rows.iter().any(|row| row.part == Part::Train);
-    let named = rows
-        .iter()
-        .filter(|row| !trains || row.part == Part::Train);
+    let named = rows.iter().filter(|row| !trains || row.part == Part::Train);
     let names: BTreeSet<&str> = named.map(|row| row.label.as_str()).collect();
     let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
     if names.iter().all(|name| name.parse::<i64>().is_ok()) {

@@ -190,7 +190,9 @@ pub fn run(
             if let PthError::NoWeights { nested, .. } = error
                 && !nested.is_empty()
             {
-                let keys = nested.iter().map(|key| format!("--key {}", shell_word(key)));
+                let keys = nested
+                    .iter()
+                    .map(|key| format!("--key {}", shell_word(key)));
                 facts.fact("further in", keys.collect::<Vec<_>>().join(", "));
             }
         }
