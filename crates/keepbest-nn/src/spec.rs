@@ -99,8 +99,13 @@ pub enum SpecError {
         problem: String,
     },
     /// The text is no TOML.
-    #[error("the model file is not TOML")]
-    Toml(#[source] Box<toml::de::Error>),
+    #[error("line {line}: not TOML: {message}")]
+    Toml {
+        /// The line, from 1.
+        line: usize,
+        /// What the parser says, in one line.
+        message: String,
+    },
 }
 
 fn place(at: &str) -> String {

@@ -199,12 +199,12 @@ impl ModelError {
                 )),
                 PthError::Ambiguous { .. } => Some("`keepbest import --key KEY` picks one".into()),
                 PthError::NoWeights { ref nested, .. } if !nested.is_empty() => {
-                    let keys = nested.iter().map(|key| format!("--key {key}"));
+                    let keys = nested.iter().map(|key| format!("--key {}", shell_word(key)));
                     let keys: Vec<String> = keys.collect();
                     Some(format!("there are weights further in: {}", few(&keys)))
                 }
                 PthError::NoSuchKey { ref found, .. } if !found.is_empty() => {
-                    Some(format!("--key {}", found[0]))
+                    Some(format!("--key {}", shell_word(&found[0])))
                 }
                 PthError::NoSuchKey { .. } => {
                     Some("leave --key out: the file is one state dict, or has none".into())
@@ -217,7 +217,7 @@ impl ModelError {
             }) => Some("models are read from safetensors and PyTorch files".into()),
             Self::Distributed { path } => Some(format!(
                 "PyTorch makes one file of it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch {} model.pth",
-                path.display()
+                shell_word(path)
             )),
             Self::Folder { unpacked: true, .. } => {
                 Some("it is an unpacked PyTorch file: zip it again, without compression".into())
@@ -235,7 +235,7 @@ impl ModelError {
             Self::NeedsNetwork {
                 trained_as: Some(name),
                 ..
-            } => Some(format!("name it: --model {name} (recorded in the file)")),
+            } => Some(format!("name it: --model {} (recorded in the file)", shell_word(name))),
             Self::NeedsNetwork {
                 guess: Some(name), ..
             } => Some(format!(

@@ -76,7 +76,7 @@ fn bad_rows_are_named_by_their_line() {
             "path,label,split\nimages/0.png,a,train\nimages/1.png,b,val\n",
             "line 3, column 2: class `b` is unknown to the training images",
         ),
-        ("path,label\n", "the table names no training images"),
+        ("path,label\n", "line 1: the table names no images"),
         (
             "images/0.png,a\nimages/none.png,a\n",
             "1 of its 2 images is missing; the first is",

@@ -9,7 +9,7 @@ impl ModelSpec {
     /// # Errors
     /// [`SpecError::Toml`] for text that is no TOML, and what [`ModelSpec::from_json`] finds.
     pub fn from_toml(text: &str) -> Result<Self, SpecError> {
-        let value = toml::from_str(text).map_err(|error| SpecError::Toml(Box::new(error)))?;
+        let value = toml::from_str(text).map_err(|error| not_toml(text, &error))?;
         Self::from_json(&value)
     }
 
@@ -34,6 +34,15 @@ impl ModelSpec {
         list(&self.layers, 1, &mut out);
         out += "]\n";
         out
+    }
+}
+
+fn not_toml(text: &str, error: &toml::de::Error) -> SpecError {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = text.as_bytes().iter().take(at);
+    SpecError::Toml {
+        line: 1 + before.filter(|byte| **byte == b'\n').count(),
+        message: error.message().trim().replace('\n', ", "),
     }
 }
 

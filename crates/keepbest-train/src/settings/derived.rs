@@ -17,7 +17,7 @@ const FOLLOWING: &[(&str, &[&str])] = &[
     ("tie-break", &["monitor"]),
 ];
 
-/// A recorded setting that was left out because it follows from one that changed.
+/// A recorded setting that was left out, and is another now, because it follows from one that changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Following {
@@ -64,7 +64,13 @@ impl Settings {
                 });
             }
         }
-        (self.over(recorded), following)
+        let settings = self.over(recorded);
+        // What follows as it did before is no news.
+        if let Ok(config) = Config::resolve(settings.clone(), &DataDefaults::default()) {
+            let anew = config.to_settings();
+            following.retain(|it| anew.written(it.name) != whole.written(it.name));
+        }
+        (settings, following)
     }
 
     /// Whether a setting has the value that it would have if it were not given.

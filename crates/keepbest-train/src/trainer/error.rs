@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use keepbest_core::text::shell_word;
 use keepbest_data::{DataError, PrepareError};
 
 use crate::evaluate::EvaluateError;
@@ -233,7 +234,7 @@ impl TrainError {
                 };
                 Some(format!(
                     "{mend} with: keepbest train --resume {}",
-                    run.display()
+                    shell_word(run)
                 ))
             }
             Self::Data(error) => error.hint(),

@@ -68,8 +68,8 @@ pub enum Outcome {
 /// The run's directory is `name` in `runs_dir`, both of the settings; without a name, the network's with the first number
 /// that is free. Nothing is written before everything about the run is decided and its images have been read.
 /// `preface` becomes a comment in `run.toml`. When `stop` becomes true, the step under way is completed, the resume point
-/// saved, and the answer is [`Outcome::Interrupted`]; before the first step there is nothing to save, and it is
-/// [`TrainError::Interrupted`].
+/// saved, and the answer is [`Outcome::Interrupted`]; before the run is made there is nothing to save, and it is an error for
+/// which [`TrainError::is_interrupted`] holds.
 ///
 /// # Errors
 /// [`TrainError`]. What was saved until then is kept, and what was reached is saved: [`TrainError::Stopped`].

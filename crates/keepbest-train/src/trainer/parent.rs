@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use keepbest_core::text::shell_word;
 use keepbest_data::Identity;
 use keepbest_nn::zoo::{self, ZooOptions};
 use keepbest_nn::{CpuEngine, Engine as _, Network, ParamTensor, Role};
@@ -168,7 +169,8 @@ pub(super) fn told(parent: &Model) -> Vec<String> {
         .collect();
     told.push(format!(
         "{path} does not say how images became its input: mean 0 and standard deviation 1 are taken; if it was trained with \
-         ImageNet's, `keepbest import {path} --model {} --preprocess imagenet --to FILE` and --from FILE",
+         ImageNet's, `keepbest import {} --model {} --preprocess imagenet --to FILE` and --from FILE",
+        shell_word(&parent.path),
         parent.spec.name
     ));
     told

@@ -1,6 +1,6 @@
 //! Runs that go well.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use keepbest_core::Metrics;
 use keepbest_keeper::{KeeperEvent, RunView, Selector};
@@ -219,14 +219,33 @@ fn params_only_files_need_their_network_named() {
 }
 
 #[test]
-fn a_run_told_to_stop_before_it_begins_can_be_resumed() {
+fn a_run_told_to_stop_before_it_begins_leaves_nothing() {
     let place = Place::new();
     let settings = place.settings("run", "");
-    let stopped = train(
+    let error = train(
         &settings,
         "",
         &mut |_: Event<'_>| {},
         &AtomicBool::new(true),
+    )
+    .unwrap_err();
+    assert!(error.is_interrupted(), "{error:?}");
+    assert!(!place.runs().join("run").exists());
+}
+
+#[test]
+fn a_run_told_to_stop_before_its_first_step_can_be_resumed() {
+    let place = Place::new();
+    let stop = AtomicBool::new(false);
+    let stopped = train(
+        &place.settings("run", ""),
+        "",
+        &mut |event: Event<'_>| {
+            if let Event::Ready(_) = event {
+                stop.store(true, Ordering::Relaxed);
+            }
+        },
+        &stop,
     )
     .unwrap();
     let Outcome::Interrupted {

@@ -269,7 +269,7 @@ fn other_images_are_refused() {
     assert!(
         error
             .to_string()
-            .contains("images are not those the run began with"),
+            .contains("are not those the run began with: 108 images"),
         "{error}"
     );
 }

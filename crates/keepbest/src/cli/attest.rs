@@ -1,5 +1,6 @@
 //! `keepbest attest RUN`: the run in one line.
 
+use keepbest_core::text::shell_word;
 use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::{audit_file, audit_journal};
 use keepbest_store::{Attestation, RefName, RunReader};
@@ -42,7 +43,7 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
             causes: wrong,
             ..Failure::new(Exit::CheckFailed, message)
         }
-        .with_hint(format!("keepbest verify {} tells more", path.display())));
+        .with_hint(format!("keepbest verify {} tells more", shell_word(&path))));
     }
     let reader = RunReader::open(&path).map_err(|error| failed(&error))?;
     let line = Attestation::of(&reader, best).map_err(|error| failed(&error))?;
@@ -51,7 +52,7 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     } else {
         output::line(line.to_string())?;
         say!("keep this line where the run cannot be changed; it is checked by");
-        say!("  keepbest verify {} --against LINE", path.display());
+        say!("  keepbest verify {} --against LINE", shell_word(&path));
     }
     Ok(Exit::Done)
 }

@@ -296,7 +296,7 @@ fn different_settings(args: &CompareArgs) -> Result<BTreeMap<String, Vec<String>
             let message = format!(
                 "{} is not TOML: {}",
                 run.join("run.toml").display(),
-                error.message()
+                error.message().trim().replace('\n', ", ")
             );
             Failure::new(Exit::Failed, message)
         })?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use keepbest_core::Metrics;
 use keepbest_core::statistics::Interval;
+use keepbest_core::text::shell_word;
 use keepbest_data::{
     DEFAULT_CACHE_BYTES, DataBundle, Dataset as _, Fingerprint, ImageShape, Joined, PrepareError,
     Preprocessing, Subset, Unrecorded,
@@ -316,7 +317,7 @@ impl Picked {
             );
             let hint = format!(
                 "to measure on what is there now: --data {}",
-                recorded.source
+                shell_word(&recorded.source)
             );
             return Err(Failure::new(Exit::Failed, message).with_hint(hint));
         };

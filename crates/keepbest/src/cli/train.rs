@@ -239,20 +239,12 @@ fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(
         .and_then(|selection| selection.warning(test))
         .filter(|_| !args.quiet)
     {
-        let warn = terminal.error_style().warn;
-        for (at, line) in wrapped(&warning, 70).iter().enumerate() {
-            match at {
-                0 => say!("{warn}warning:{warn:#} {line}"),
-                _ => say!("         {line}"),
-            }
-        }
+        warn(terminal, &warning);
     }
     for found in finished.seen_before.iter().filter(|_| !args.quiet) {
         let warning =
             format!("a model that it comes from was {found}: the score on them flatters it");
-        let warn = terminal.error_style().warn;
-        let lines = wrapped(&warning, 70).join("\n         ");
-        say!("{warn}warning:{warn:#} {lines}");
+        warn(terminal, &warning);
     }
     if let Some(difference) = finished
         .recheck
@@ -266,6 +258,17 @@ fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(
         return Err(Failure::new(Exit::CheckFailed, message));
     }
     none_lost(&finished.lost)
+}
+
+/// A warning that may be too long for one line.
+fn warn(terminal: &Terminal, text: &str) {
+    let warn = terminal.error_style().warn;
+    for (at, line) in wrapped(text, 70).iter().enumerate() {
+        match at {
+            0 => say!("{warn}warning:{warn:#} {line}"),
+            _ => say!("         {line}"),
+        }
+    }
 }
 
 /// What was lost before this session is in its exit code.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use keepbest_core::text::shell_word;
 use keepbest_formats::pth::{FoundWeights, Limits, ModuleTree, PthError, PthFile, Trust, Value};
 use keepbest_formats::weights_digest;
 use serde_json::json;
@@ -189,7 +190,9 @@ pub fn run(
             if let PthError::NoWeights { nested, .. } = error
                 && !nested.is_empty()
             {
-                let keys = nested.iter().map(|key| format!("--key {key}"));
+                let keys = nested
+                    .iter()
+                    .map(|key| format!("--key {}", shell_word(key)));
                 facts.fact("further in", keys.collect::<Vec<_>>().join(", "));
             }
         }

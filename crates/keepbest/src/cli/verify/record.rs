@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use keepbest_core::EvaluationRecord;
+use keepbest_core::text::shell_word;
 use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::{Contradiction, RunView, Selector, audit_file, audit_journal};
 use keepbest_store::{Attestation, CheckpointName, Event, RefName, RunReader, SavedEvent};
@@ -140,7 +141,7 @@ fn later(
                 }
                 Err(error) => format!(
                     "{error}; keepbest fsck {} tells more",
-                    view.path().display()
+                    shell_word(view.path())
                 ),
             }
         }
