@@ -61,7 +61,8 @@ fn archived_checkpoints_come_back_bit_for_bit() {
         // As a MODEL.
         let said = place.ok(&format!("verify {which} --digest-only"));
         assert!(
-            said.out.contains("every byte is as written"),
+            said.out
+                .contains("every byte is as the file's own digests have it"),
             "{}",
             said.out
         );
