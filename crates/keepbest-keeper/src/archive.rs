@@ -173,7 +173,11 @@ fn write(
     };
     let directory = run.path().to_owned();
     let mut encoding = Duration::ZERO;
-    let (committed, verifying) = run.stage_archive(total)?.commit(
+    let superseded = |archive: &Path| {
+        let whole = |name: &CheckpointName| verify_checkpoint(&name.path(run.path())).is_ok();
+        members(archive).is_some_and(|members| members.iter().all(whole))
+    };
+    let (committed, verifying) = run.stage_archive(total, superseded)?.commit(
         |out| {
             let mut writer = ArchiveWriter::new(out).map_err(ArchiveRunError::Write)?;
             for name in &names {

@@ -100,12 +100,16 @@ impl StagedArchive {
 }
 
 impl RunWriter {
-    /// Begins an archive of at most about `bytes` bytes, and removes what earlier attempts left unfinished. A finished one that the
-    /// journal does not know stays: `fsck` can tell whether what it holds is still there.
+    /// Begins an archive of at most about `bytes` bytes, and removes what earlier attempts left unfinished, and of finished ones that
+    /// the journal does not know those that are `superseded`: all that they hold is still there. Others stay.
     ///
     /// # Errors
     /// [`CommitError::NoSpace`] or [`CommitError::Io`].
-    pub fn stage_archive(&self, bytes: u64) -> Result<StagedArchive, CommitError> {
+    pub fn stage_archive(
+        &self,
+        bytes: u64,
+        superseded: impl Fn(&Path) -> bool,
+    ) -> Result<StagedArchive, CommitError> {
         self.ensure_space(bytes)?;
         let directory = self.path.join(ARCHIVES_DIR);
         if self
@@ -124,8 +128,11 @@ impl RunWriter {
             .list(&directory)
             .map_err(IoError::at("list", &directory))?;
         for name in &there {
-            if name.starts_with(crate::layout::STAGED_PREFIX) {
-                let path = directory.join(name);
+            let path = directory.join(name);
+            let known = self.state.archived.values().any(|archive| archive == name);
+            if name.starts_with(crate::layout::STAGED_PREFIX)
+                || is_archive(name) && !known && superseded(&path)
+            {
                 self.fs
                     .remove_file(&path)
                     .map_err(IoError::at("remove", &path))?;

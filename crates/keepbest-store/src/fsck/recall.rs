@@ -105,7 +105,8 @@ impl Check<'_> {
         for reference in self.ref_files()? {
             let path = reference.path;
             let on_disk = self.on_disk()?;
-            let target = self.state().refs.get(&reference);
+            let known_as = reference.name.as_ref();
+            let target = known_as.and_then(|name| self.state().refs.get(name));
             if target.is_some_and(|target| on_disk.contains(&target.checkpoint)) {
                 // What the journal says it is, is there: the file is another's, as of another run.
                 continue;
