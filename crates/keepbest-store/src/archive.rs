@@ -127,23 +127,23 @@ impl RunWriter {
             .fs
             .list(&directory)
             .map_err(IoError::at("list", &directory))?;
-        for name in &there {
-            let path = directory.join(name);
-            let known = self.state.archived.values().any(|archive| archive == name);
+        let known = |name: &String| self.state.archived.values().any(|archive| archive == name);
+        let mut stays = Vec::with_capacity(there.len());
+        for name in there {
+            let path = directory.join(&name);
             if name.starts_with(crate::layout::STAGED_PREFIX)
-                || is_archive(name) && !known && superseded(&path)
+                || is_archive(&name) && !known(&name) && superseded(&path)
             {
                 self.fs
                     .remove_file(&path)
                     .map_err(IoError::at("remove", &path))?;
+            } else {
+                stays.push(name);
             }
         }
-        let taken = |name: &String| {
-            there.contains(name) || self.state.archived.values().any(|archive| archive == name)
-        };
         let name = (1_u32..)
             .map(|number| format!("{number:04}{SUFFIX}"))
-            .find(|name| !taken(name))
+            .find(|name| !stays.contains(name) && !known(name))
             .unwrap_or_default();
         Ok(StagedArchive {
             staged: Staged::create(&self.fs, directory.join(&name))?,

@@ -172,7 +172,7 @@ impl<'a> Check<'a> {
         self.take_back()?;
         let on_disk = self.on_disk()?;
         self.missing(&on_disk)?;
-        self.strays()?;
+        self.strays(&before)?;
         self.orphans()?;
         self.damaged(depth)?;
         self.archives(depth)?;
@@ -259,12 +259,19 @@ impl<'a> Check<'a> {
             Some(restored) => restored.from.clone(),
             None => name.path(&self.run),
         };
-        if let Some(testimony) = self.facts.testimonies.get(&path) {
+        self.testimony_of(&path)
+    }
+
+    /// What a file that is whole says about the run, read once.
+    pub(super) fn testimony_of(&mut self, path: &Path) -> Result<Testimony, OpenError> {
+        if let Some(testimony) = self.facts.testimonies.get(path) {
             return Ok(testimony.clone());
         }
-        let testimony = self.verify.testimony(&path);
-        let testimony = testimony.map_err(OpenError::unread(&path))?;
-        self.facts.testimonies.insert(path, testimony.clone());
+        let testimony = self.verify.testimony(path);
+        let testimony = testimony.map_err(OpenError::unread(path))?;
+        self.facts
+            .testimonies
+            .insert(path.to_owned(), testimony.clone());
         Ok(testimony)
     }
 

@@ -98,19 +98,13 @@ impl Check<'_> {
 
     /// Gives the weights that only a ref still has, and that the journal never knew, a name among the checkpoints: so that they are
     /// not replaced with the ref.
-    pub(super) fn strays(&mut self) -> Result<(), OpenError> {
+    pub(super) fn strays(&mut self, before: &Known) -> Result<(), OpenError> {
         if self.report.active_writer.is_some() {
             return Ok(());
         }
         for reference in self.ref_files()? {
             let path = reference.path;
             let on_disk = self.on_disk()?;
-            let known_as = reference.name.as_ref();
-            let target = known_as.and_then(|name| self.state().refs.get(name));
-            if target.is_some_and(|target| on_disk.contains(&target.checkpoint)) {
-                // What the journal says it is, is there: the file is another's, as of another run.
-                continue;
-            }
             let mut linked = false;
             for name in &on_disk {
                 linked |= refs::same_file(&self.fs, &path, &name.path(&self.run))?;
@@ -121,6 +115,18 @@ impl Check<'_> {
             let Ok(verified) = self.verdict(&path)? else {
                 continue;
             };
+            let known_as = reference.name.as_ref();
+            let target = known_as.and_then(|name| self.state().refs.get(name));
+            let target = target.map(|target| target.checkpoint.clone());
+            if let Some(target) = target
+                && self.exists(&target)?
+            {
+                // What the journal says it is, is there: a file that does not go on from it is another run's.
+                let testimony = self.testimony_of(&path)?;
+                if !self.goes_on(&testimony, before) {
+                    continue;
+                }
+            }
             let known = self.state().present();
             let first = CheckpointName::new(verified.step, &verified.weights, verified.kind);
             let mut copies = std::iter::successors(Some(first), |name| Some(name.next_copy()));
@@ -147,6 +153,25 @@ impl Check<'_> {
             self.restore(name, verified, path);
         }
         Ok(())
+    }
+
+    /// Whether a file was written when the journal was longer than it is, and tells of all that the journal still does.
+    fn goes_on(&self, testimony: &Testimony, before: &Known) -> bool {
+        let alike = |known: &EvaluationRecord, told: &EvaluationRecord| {
+            let same = match (known.digest, told.digest) {
+                (Some(known), Some(told)) => known == told,
+                _ => known.metrics == told.metrics,
+            };
+            known.step == told.step && same
+        };
+        let told = || testimony.history.iter().chain(&testimony.evaluation);
+        let known = &self.state().history;
+        testimony
+            .events
+            .is_some_and(|events| events > before.events)
+            && known
+                .iter()
+                .all(|known| told().any(|told| alike(known, told)))
     }
 
     /// Takes into the journal the evaluations that it lacks and checkpoints tell of.

@@ -33,7 +33,7 @@ fn model_files_that_ask_for_too_much() {
     };
     let conv = |settings: &str| format!("{{ op = \"conv2d\", name = \"c\", {settings} }},");
     refused(
-        &conv("out = 16000000, kernel = 3, padding = 1"),
+        &conv("out = 4000000, kernel = 3, padding = 1"),
         "--batch-size 100",
         &["GB for batches of 100,", "this machine has", "--batch-size"],
     );

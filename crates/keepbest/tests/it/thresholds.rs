@@ -137,7 +137,7 @@ fn a_trained_model_is_given_them() {
     assert_eq!(before["metrics"]["val/f1_macro"], own["before"]);
     assert_eq!(after["metrics"]["val/f1_macro"], own["after"]);
     assert_ne!(before["confusion"], after["confusion"]);
-    let compared = place.json("compare run tuned.safetensors --json");
+    let compared = place.json("compare run tuned.safetensors --split val --json");
     assert_eq!(
         compared["models"][1]["metrics"]["val/f1_macro"],
         own["after"]

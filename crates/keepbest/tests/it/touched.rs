@@ -293,7 +293,10 @@ fn what_an_earlier_repair_threw_out_is_taken_back() {
     rotten[middle] ^= 1;
     // In place, so that every name of the file has it.
     std::fs::write(&best, &rotten).unwrap();
-    assert!(place.ok("fsck --repair run").out.contains("mended"));
+    // A best that is lost is in the exit code.
+    let said = place.run("fsck --repair run");
+    assert_eq!(said.code, 3, "{}{}", said.out, said.err);
+    assert!(said.out.contains("mended"), "{}", said.out);
     let other = &place.json("show run --json")["best"]["digest"];
     assert_ne!(*other, trained["best"]["digest"]);
     let aside = std::fs::read_dir(run.join("checkpoints"))

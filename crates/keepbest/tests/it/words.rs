@@ -403,7 +403,13 @@ fn hints_name_what_the_verb_has() {
     place.ok(&format!("{train} --name a"));
     place.ok(&format!("{train} --name b --seed 2"));
     let said = place.run("compare a b --split test");
-    said.fails(1, &["the test images of b are not those of a", "--data"]);
+    said.fails(
+        1,
+        &[
+            "the test images of runs/b/best.safetensors are not those of runs/a",
+            "--data",
+        ],
+    );
     assert!(!said.err.contains("--split test"), "{}", said.err);
 }
 
