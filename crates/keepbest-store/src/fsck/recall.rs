@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use keepbest_core::{EvaluationRecord, History};
 
+use super::Verified;
 use super::check::Check;
 use super::report::FindingKind;
 use crate::error::OpenError;
@@ -123,7 +124,7 @@ impl Check<'_> {
             {
                 // What the journal says it is, is there: a file that does not go on from it is another run's.
                 let testimony = self.testimony_of(&path)?;
-                if !self.goes_on(&testimony, before) {
+                if !self.goes_on(&testimony, before) && !self.lacks_only_saved(&verified) {
                     continue;
                 }
             }
@@ -155,7 +156,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Whether a file was written when the journal was longer than it is, and tells of all that the journal still does.
+    /// Whether a file was written when the journal was no shorter than it is, and tells of all that the journal still does.
     fn goes_on(&self, testimony: &Testimony, before: &Known) -> bool {
         let alike = |known: &EvaluationRecord, told: &EvaluationRecord| {
             let same = match (known.digest, told.digest) {
@@ -168,10 +169,19 @@ impl Check<'_> {
         let known = &self.state().history;
         testimony
             .events
-            .is_some_and(|events| events > before.events)
+            .is_some_and(|events| events >= before.events)
             && known
                 .iter()
                 .all(|known| told().any(|told| alike(known, told)))
+    }
+
+    /// Whether the journal tells how weights were evaluated, and not that they were saved.
+    fn lacks_only_saved(&self, verified: &Verified) -> bool {
+        let state = self.state();
+        let mut saved = state.checkpoints.values().map(|it| it.saved.weights);
+        let mut evaluated = state.history.iter().map(|record| record.digest);
+        evaluated.any(|digest| digest == Some(verified.weights))
+            && saved.all(|saved| saved != verified.weights)
     }
 
     /// Takes into the journal the evaluations that it lacks and checkpoints tell of.

@@ -33,7 +33,13 @@ fn model_files_that_ask_for_too_much() {
     };
     let conv = |settings: &str| format!("{{ op = \"conv2d\", name = \"c\", {settings} }},");
     refused(
-        &conv("out = 4000000, kernel = 3, padding = 1"),
+        &[
+            conv("out = 1000000, kernel = 3, padding = 1"),
+            "{ op = \"repeat\", times = 50, layers = [ { op = \"conv2d\", out = 100, kernel = 3, padding = 1 }, \
+             { op = \"conv2d\", out = 1000000, kernel = 3, padding = 1 } ] },"
+                .to_owned(),
+        ]
+        .concat(),
         "--batch-size 100",
         &["GB for batches of 100,", "this machine has", "--batch-size"],
     );
