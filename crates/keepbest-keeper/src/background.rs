@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use keepbest_core::{History, WeightsDigest};
-use keepbest_formats::weights_digest;
+use keepbest_formats::{SnapshotHandle, weights_digest};
 use keepbest_store::{
     Committed, Event, FinishedEvent, InterruptedEvent, PromoteError, PromotedEvent, RefName,
     RejectedEvent, RepairedEvent, RunWriter, SaveFailedEvent, SupersededEvent,
@@ -20,7 +20,6 @@ use crate::event::{KeeperEvent, SaveFailure};
 use crate::prune::{prune, would_keep};
 use crate::queue::{EvaluatedJob, Job, LastJob, Queue};
 use crate::save::{Begun, Content, begin};
-use crate::snapshot::SnapshotHandle;
 use crate::view::best_record;
 
 /// Starts the thread, which owns the run from now on.

@@ -1,9 +1,8 @@
 //! Metrics of a snapshot.
 
 use keepbest_core::{EvaluationRecord, Judgement, Metrics};
+use keepbest_formats::SnapshotHandle;
 use serde_json::Value;
-
-use crate::snapshot::SnapshotHandle;
 
 /// Metrics measured on one snapshot. It carries the snapshot, so metrics of one and weights of another cannot be saved together.
 #[derive(Clone, Debug)]

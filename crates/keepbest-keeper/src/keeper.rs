@@ -9,6 +9,7 @@ use keepbest_core::{
     EarlyStopping, EvaluationRecord, History, Judgement, Objective, ObjectiveError, Score,
     StopReason, Verdict,
 };
+use keepbest_formats::SnapshotHandle;
 use keepbest_formats::model_file::ModelFile;
 use keepbest_store::{
     CommitError, Depth, Event, FsckReport, Guarantee, OpenError, RUN_FORMAT, RealFileSystem,
@@ -23,7 +24,6 @@ use crate::error::{CreateError, FinishError, OfferError, ResumeError};
 use crate::evaluation::Evaluation;
 use crate::event::{BestRecord, KeeperEvent, KeeperSummary};
 use crate::queue::{EvaluatedJob, Job, LastJob, Queue, Track};
-use crate::snapshot::SnapshotHandle;
 use crate::verify::ModelFiles;
 use crate::view::{RunView, best_record, resume_point};
 

@@ -24,7 +24,6 @@ mod maintain;
 mod prune;
 mod queue;
 mod save;
-mod snapshot;
 mod stamp;
 mod verify;
 mod view;
@@ -45,12 +44,11 @@ pub use front::{Front, fronts};
 pub use keeper::{Keeper, ResumePoint, Resumed};
 pub use maintain::{MaintainError, Removal, RetentionRules, pin, prunable, prune_run, unpin};
 pub use prune::retention_plan;
-pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle};
 pub use stamp::provenance_of;
 pub use verify::{fsck, verify_checkpoint};
 pub use view::{RunView, Selector};
 
 // For training loops that depend on this crate alone.
 pub use keepbest_core;
-pub use keepbest_formats;
+pub use keepbest_formats::{self, OwnedSnapshot, Snapshot, SnapshotHandle};
 pub use keepbest_store as store;

@@ -7,11 +7,11 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use keepbest_core::{EvaluationRecord, Objective, Score, WeightsDigest};
+use keepbest_formats::SnapshotHandle;
 use keepbest_store::RefName;
 use serde_json::Value;
 
 use crate::event::{BestRecord, KeeperEvent, SaveFailure, UnsavedBest};
-use crate::snapshot::SnapshotHandle;
 
 /// Work for the writer thread, in the order of the offers.
 #[derive(Debug)]

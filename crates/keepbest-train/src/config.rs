@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use keepbest_core::classification::DecisionMetric;
 use keepbest_data::Augmentation;
+use keepbest_nn::DEVICES;
 
 use crate::settings::{
     AlsoKind, ByteSize, ClassWeights, EvalEvery, ImageSize, Mode, Monitors, OptimizerKind,
@@ -11,9 +12,6 @@ use crate::settings::{
     Smooth, to_toml,
 };
 use crate::suggest::nearest;
-
-/// What this build can compute on.
-pub const DEVICES: &[&str] = &["cpu"];
 
 /// Everything a run depends on besides the data itself.
 ///
@@ -99,7 +97,7 @@ pub struct Config {
     pub seed: u64,
     /// Threads; `None` for one a core.
     pub threads: Option<usize>,
-    /// What computes; one of [`DEVICES`].
+    /// What computes; one of [`keepbest_nn::DEVICES`].
     pub device: String,
     /// What training steps multiply in.
     pub precision: PrecisionKind,

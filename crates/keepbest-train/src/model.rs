@@ -11,7 +11,7 @@ use keepbest_formats::model_file::{Kind, ModelFile};
 use keepbest_formats::names::{Part, Wanted, part_for};
 use keepbest_keeper::store::InUse;
 use keepbest_nn::zoo::{self, ZooOptions};
-use keepbest_nn::{ModelSpec, Network, ParamTensor, Predictor, Role};
+use keepbest_nn::{DEVICES, ModelSpec, Network, ParamTensor, Role, Scorer, build_scorer};
 
 use crate::architecture::{ArchitectureError, own_model_file, read_model_file};
 use crate::foreign::{Opened, Opening, few, open_any};
@@ -460,8 +460,8 @@ impl Model {
         &self,
         batch_size: usize,
         threads: Option<usize>,
-    ) -> Result<Predictor, ModelError> {
-        let mut predictor = Predictor::new(&self.spec, batch_size, threads)?;
+    ) -> Result<Box<dyn Scorer>, ModelError> {
+        let mut predictor = build_scorer(DEVICES[0], &self.spec, batch_size, threads)?;
         predictor
             .load(&self.file.weights)
             .map_err(|source| ModelError::Weights {

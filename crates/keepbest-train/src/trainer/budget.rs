@@ -4,12 +4,12 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use keepbest_data::{Loader, Prepared};
-use keepbest_nn::{CpuEngine, Engine as _, EngineConfig, ModelSpec, Predictor};
+use keepbest_nn::{EngineConfig, ModelSpec, Scorer, build_engine};
 use serde::Serialize;
 
+use super::batch::as_taken;
 use super::error::TrainError;
 use super::heed::Heed;
-use super::run::labels;
 use super::setup::UNKNOWN_EPOCHS;
 use crate::criterion::Criterion;
 use crate::evaluate::Evaluator;
@@ -63,6 +63,7 @@ impl fmt::Display for Fitted {
 
 /// What a run of unknown length is made of.
 pub(super) struct Course<'a> {
+    pub device: &'a str,
     pub spec: &'a ModelSpec,
     pub engine: EngineConfig,
     pub loader: &'a Loader,
@@ -79,11 +80,11 @@ pub(super) fn fit(
     budget: TimeBudget,
     begun: Instant,
     course: &Course<'_>,
-    predictor: &mut Predictor,
+    scorer: &mut dyn Scorer,
     heed: &Heed<'_>,
 ) -> Result<Fitted, TrainError> {
     let image = image_seconds(course, heed)?;
-    let measured = measured_seconds(course, predictor, heed)?;
+    let measured = measured_seconds(course, scorer, heed)?;
     let val = course.data.val.len() as f64;
     let test = course
         .data
@@ -113,7 +114,7 @@ pub(super) fn fit(
 
 /// Seconds of a training image, loading included where it is what takes longest.
 fn image_seconds(course: &Course<'_>, heed: &Heed<'_>) -> Result<f64, TrainError> {
-    let mut engine = CpuEngine::new(course.spec, course.engine.clone())?;
+    let mut engine = build_engine(course.device, course.spec, course.engine.clone())?;
     let mut epoch = 1;
     let mut batches = course.loader.epoch(epoch, 0);
     let mut steps = 0;
@@ -129,7 +130,7 @@ fn image_seconds(course: &Course<'_>, heed: &Heed<'_>) -> Result<f64, TrainError
         let batch = batch?;
         // Whether it learns does not matter, that the numbers stay in range does.
         engine
-            .step(&batch.images, labels(&batch), 0.0)
+            .step(as_taken(&batch), 0.0)
             .map_err(TrainError::Step)?;
         steps += 1;
         if steps <= WARM_UP {
@@ -152,13 +153,13 @@ fn image_seconds(course: &Course<'_>, heed: &Heed<'_>) -> Result<f64, TrainError
 /// Seconds of an image that is measured.
 fn measured_seconds(
     course: &Course<'_>,
-    predictor: &mut Predictor,
+    scorer: &mut dyn Scorer,
     heed: &Heed<'_>,
 ) -> Result<f64, TrainError> {
     let evaluator = Evaluator::new(&course.criterion, &course.data.preprocessing);
     let since = Instant::now();
     let mut images = 0;
-    evaluator.measure(predictor, &course.data.val, |done| {
+    evaluator.measure(scorer, &course.data.val, |done| {
         images = done;
         heed.goes_on() && (done == 0 || since.elapsed() < EVALUATION)
     })?;

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keepbest_core::{Metrics, ObjectiveError};
-use keepbest_nn::{Engine as _, Role};
+use keepbest_formats::SnapshotHandle;
+use keepbest_nn::{Role, WhichWeights};
 
 use super::error::TrainError;
 use super::events::{Event, Observer};
@@ -13,7 +14,7 @@ use crate::evaluate::{Evaluator, Measured};
 
 /// Weights of a step, measured on val.
 pub(super) struct Candidate {
-    pub snapshot: keepbest_nn::Snapshot,
+    pub snapshot: SnapshotHandle,
     pub measured: Measured,
     pub metrics: Metrics,
     /// Which weights these are, where there are several.
@@ -39,7 +40,7 @@ impl Run {
             None => Some("ema"),
         };
         let snapshot = self.setup.engine.snapshot();
-        let averaged = averages.and_then(|which| Some((which, snapshot.averaged()?)));
+        let averaged = averages.and_then(|which| Some((which, self.setup.engine.averaged()?)));
         let Some(mut raw) = self.measured(snapshot, observer, stop)? else {
             return Ok(None);
         };
@@ -82,7 +83,7 @@ impl Run {
                 return Ok(false);
             }
             engine
-                .measure_average_statistics(&batch?.images, seen as u64)
+                .measure_statistics(WhichWeights::Average, &batch?.images, seen as u64)
                 .map_err(TrainError::Step)?;
         }
         Ok(true)
@@ -90,13 +91,13 @@ impl Run {
 
     fn measured(
         &mut self,
-        snapshot: keepbest_nn::Snapshot,
+        snapshot: SnapshotHandle,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Option<Candidate>, TrainError> {
         let setup = &mut self.setup;
-        let predictor = &mut setup.predictor;
-        predictor
+        let scorer = &mut *setup.scorer;
+        scorer
             .load_snapshot(&snapshot)
             .map_err(|source| crate::ModelError::Weights {
                 path: self.path.clone(),
@@ -110,7 +111,7 @@ impl Run {
             ..Evaluator::new(&criterion, &setup.data.preprocessing)
         };
         let of = setup.data.val.len();
-        let measured = evaluator.measure(predictor, &setup.data.val, |done| {
+        let measured = evaluator.measure(scorer, &setup.data.val, |done| {
             observer.on(Event::Measuring {
                 split: "val",
                 done,
@@ -124,7 +125,7 @@ impl Run {
         let mut metrics: Metrics = measured.metrics("val");
         metrics.insert("train/loss", self.state.running.loss());
         metrics.insert("train/accuracy", self.state.running.accuracy());
-        setup.costs.add(&mut metrics, predictor)?;
+        setup.costs.add(&mut metrics, scorer)?;
         if let Some(smoothing) = &setup.smoothing {
             smoothing
                 .add(&mut metrics, self.keeper.evaluations())

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use keepbest_nn::{CpuEngine, Profile};
+use keepbest_nn::{Engine, Profile};
 use serde::Serialize;
 
 use super::events::{Event, Observer};
@@ -55,7 +55,7 @@ impl Clock {
     }
 
     /// The session is over: tells where its time went, if it was to be profiled.
-    pub fn end(&mut self, engine: &CpuEngine, observer: &mut dyn Observer) {
+    pub fn end(&mut self, engine: &dyn Engine, observer: &mut dyn Observer) {
         self.lap(|spent| &mut spent.ending);
         if let Some(engine) = engine.profile().filter(|profile| profile.steps > 0) {
             let session = self.spent;

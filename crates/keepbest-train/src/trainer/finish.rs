@@ -7,7 +7,7 @@ use keepbest_core::Metrics;
 use keepbest_core::classification::ClassificationOptions;
 use keepbest_data::Dataset as _;
 use keepbest_keeper::{BestRecord, RunView, UnsavedBest, store};
-use keepbest_nn::{Predictor, StepError};
+use keepbest_nn::{Scorer, StepError};
 use serde_json::json;
 
 use super::Outcome;
@@ -176,7 +176,7 @@ impl Run {
             .and_then(|view| Selection::of(&view));
         self.reporting
             .write(&self.path, &self.setup.provenance, None, observer);
-        self.clock.end(&self.setup.engine, observer);
+        self.clock.end(&*self.setup.engine, observer);
         let test_intervals = self.reporting.intervals("test").cloned();
         let provenance = self.setup.provenance;
         Ok(Outcome::Finished(Box::new(Finished {
@@ -215,9 +215,8 @@ impl Run {
         if let Some(best) = &best {
             // From disk, every byte verified: what is tested is what the user has.
             let model = Model::open_trained(&best.path)?;
-            let mut predictor = model.predictor(64, self.setup.config.threads)?;
-            let Some(measured) =
-                measure_again(self, &model, &mut predictor, "val", observer, stop)?
+            let mut scorer = model.predictor(64, self.setup.config.threads)?;
+            let Some(measured) = measure_again(self, &model, &mut *scorer, "val", observer, stop)?
             else {
                 return Ok(None);
             };
@@ -237,7 +236,7 @@ impl Run {
             });
             recheck = Some(again);
             if self.setup.data.test.is_some() {
-                test = measure_again(self, &model, &mut predictor, "test", observer, stop)?;
+                test = measure_again(self, &model, &mut *scorer, "test", observer, stop)?;
                 if test.is_none() {
                     return Ok(None);
                 }
@@ -246,7 +245,7 @@ impl Run {
                 self.reporting
                     .finished(measured, "test", images, observer, stop);
             }
-            examples = show(self, &model, &mut predictor)?;
+            examples = show(self, &model, &mut *scorer)?;
         }
         // The intervals, which take a moment, were cut short then.
         if stop.load(Ordering::Relaxed) {
@@ -312,13 +311,13 @@ impl Run {
         };
         let mut measure = || -> Result<(), TrainError> {
             let model = Model::open_trained(&best.path)?;
-            let mut predictor = model.predictor(64, self.setup.config.threads)?;
+            let mut scorer = model.predictor(64, self.setup.config.threads)?;
             let tested = RunView::open(&self.path)
                 .is_ok_and(|view| was_tested(&view))
                 .then_some("test")
                 .filter(|_| self.setup.data.test.is_some());
             for split in std::iter::once("val").chain(tested) {
-                let measured = measure_again(self, &model, &mut predictor, split, observer, stop)?;
+                let measured = measure_again(self, &model, &mut *scorer, split, observer, stop)?;
                 let images = self.setup.data.split(split);
                 let (Some(measured), Some(images)) = (measured, images) else {
                     continue;
@@ -357,7 +356,7 @@ fn was_tested(view: &RunView) -> bool {
 fn measure_again(
     run: &Run,
     model: &Model,
-    predictor: &mut Predictor,
+    scorer: &mut dyn Scorer,
     split: &'static str,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
@@ -371,7 +370,7 @@ fn measure_again(
         options: ClassificationOptions::default().with_thresholds(model.decision().cloned()),
         ..Evaluator::new(&criterion, &data.preprocessing)
     };
-    let measured = evaluator.measure(predictor, images, |done| {
+    let measured = evaluator.measure(scorer, images, |done| {
         observer.on(Event::Measuring { split, done, of });
         !stop.load(Ordering::Relaxed)
     })?;
@@ -379,7 +378,7 @@ fn measure_again(
 }
 
 /// Answers for a few images, spread over the split.
-fn show(run: &Run, model: &Model, predictor: &mut Predictor) -> Result<Vec<Example>, TrainError> {
+fn show(run: &Run, model: &Model, scorer: &mut dyn Scorer) -> Result<Vec<Example>, TrainError> {
     const COUNT: usize = 6;
     let data = &run.setup.data;
     let split = data.test.as_ref().unwrap_or(&data.val);
@@ -400,7 +399,7 @@ fn show(run: &Run, model: &Model, predictor: &mut Predictor) -> Result<Vec<Examp
                     source: error,
                 })
             })?;
-        predictor
+        scorer
             .logits(&pixels, &mut logits)
             .map_err(EvaluateError::from)?;
         let Some(guess) = decide(&logits, &model.classes, model.decision()) else {

@@ -4,6 +4,7 @@
 //! metrics; then the best is read back from disk, measured again, and tested.
 
 mod aims;
+mod batch;
 mod budget;
 mod candidate;
 mod carry;

@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use keepbest_core::{EarlyStoppingConfig, StopReason};
-use keepbest_data::{Batch, Epoch, LoadError};
-use keepbest_formats::StateDict;
+use keepbest_data::{Epoch, LoadError};
 use keepbest_keeper::{
     Also, Evaluation, Keeper, KeeperConfig, KeeperSummary, ModelConstants, SaveFailure, SaveMode,
-    SnapshotHandle, store,
+    store,
 };
-use keepbest_nn::{Engine as _, Labels, Mixed, StepError};
+use keepbest_nn::StepError;
 
 use super::Outcome;
+use super::batch::as_taken;
 use super::candidate::Candidate;
 use super::clock::Clock;
 use super::error::TrainError;
@@ -49,21 +49,6 @@ pub(super) struct Run {
     pub(super) clock: Clock,
     begun: Instant,
     rates: Rates,
-}
-
-/// Lets the keeper hold the engine's snapshot.
-struct Held(keepbest_nn::Snapshot);
-
-impl keepbest_keeper::Snapshot for Held {
-    fn step(&self) -> u64 {
-        self.0.step()
-    }
-    fn weights(&self) -> StateDict {
-        self.0.state_dict()
-    }
-    fn training_state(&self) -> StateDict {
-        self.0.training_state()
-    }
 }
 
 impl Run {
@@ -255,7 +240,7 @@ impl Run {
                     let out = self
                         .setup
                         .engine
-                        .step(&batch.images, labels(&batch), rate)
+                        .step(as_taken(&batch), rate)
                         .map_err(TrainError::Step)?;
                     self.clock.lap(|spent| &mut spent.steps);
                     let images = batch.len();
@@ -319,8 +304,7 @@ impl Run {
         self.state.measured();
         self.rates.observe(value, &mut self.state.plateau);
 
-        let handle = SnapshotHandle::new(Held(snapshot));
-        let mut evaluation = Evaluation::of(&handle, epoch, metrics.clone());
+        let mut evaluation = Evaluation::of(&snapshot, epoch, metrics.clone());
         if let Some(which) = which {
             evaluation = evaluation.of_weights(which);
         }
@@ -420,9 +404,9 @@ impl Run {
         mut self,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
-        let handle = SnapshotHandle::new(Held(self.setup.engine.snapshot()));
+        let snapshot = self.setup.engine.snapshot();
         self.keeper
-            .save_last(&handle, self.state.epoch, self.training_json());
+            .save_last(&snapshot, self.state.epoch, self.training_json());
         self.keeper.settle();
         self.tell(observer);
         let kept = self.keeper.interrupt()?;
@@ -432,7 +416,7 @@ impl Run {
         Self::close(&mut self.loggers, false, None, observer, &|| true);
         self.reporting
             .write(&self.path, &self.setup.provenance, None, observer);
-        self.clock.end(&self.setup.engine, observer);
+        self.clock.end(&*self.setup.engine, observer);
         Ok(Outcome::Interrupted {
             run: self.path,
             step: self.state.step,
@@ -489,17 +473,6 @@ impl Run {
     }
 }
 
-/// A batch's labels, as the engine takes them.
-pub(super) fn labels(batch: &Batch) -> Labels<'_> {
-    Labels {
-        own: &batch.labels,
-        mixed: batch.mixed.as_ref().map(|mixed| Mixed {
-            others: &mixed.others,
-            shares: &mixed.shares,
-        }),
-    }
-}
-
 /// How fast the steps go.
 #[derive(Default)]
 struct Pace {
@@ -522,7 +495,7 @@ impl Pace {
 
 /// What the keeper needs to know about a run.
 pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
-    let mut session = to_json(&Environment::of(&setup.engine));
+    let mut session = to_json(&Environment::of(&*setup.engine));
     session[PLACES] = to_json(&setup.provenance.places());
     if let Some(carried) = &setup.carried {
         session["carried"] = to_json(carried);
@@ -598,7 +571,7 @@ fn first_free(
 /// Checks that each best, last and the next checkpoint, and best's other form twice, will fit, before the run's directory is made.
 fn ensure_space(setup: &Setup, runs_dir: &Path) -> Result<(), TrainError> {
     let snapshot = setup.engine.snapshot();
-    let params = snapshot.state_dict().total_bytes();
+    let params = snapshot.weights().total_bytes();
     let full = params + snapshot.training_state().total_bytes();
     let also = setup.config.also.map_or(0, |_| 2 * params);
     let existing = runs_dir

@@ -7,12 +7,12 @@ use keepbest_core::Objective;
 use keepbest_core::retention::Policy;
 use keepbest_data::{
     Augmentation, ChannelRule, Dataset as _, ImageShape, LoadError, Loader, LoaderConfig, Mirrored,
-    Order, Prepared, Preprocessing, ResizeRule, Subset, Unreadable, Unrecorded, Watch,
+    Order, Prepared, Preprocessing, ResizeRule, Shard, Subset, Unreadable, Unrecorded, Watch,
 };
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
-    Averaging, CpuEngine, Engine as _, EngineConfig, LossConfig, ModelSpec, OptimizerConfig,
-    Precision, Predictor, Tuning,
+    Averaging, Engine, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, Precision, Scorer,
+    Tuning, build_engine,
 };
 
 use super::aims::{check_metrics, check_names, named, objective, others, retention};
@@ -41,8 +41,8 @@ pub(super) struct Setup {
     pub config: Config,
     pub data: Prepared,
     pub spec: ModelSpec,
-    pub engine: CpuEngine,
-    pub predictor: Predictor,
+    pub engine: Box<dyn Engine>,
+    pub scorer: Box<dyn Scorer>,
     pub loader: Loader,
     pub objective: Objective,
     pub others: Vec<Objective>,
@@ -197,7 +197,7 @@ impl Setup {
         let class_weights = class_weights(&config.class_weights, &data.train);
         let engine_config = engine_config(&config, class_weights.as_deref());
         let optimizer = engine_config.optimizer.clone();
-        let mut engine = CpuEngine::new(&spec, engine_config.clone())?;
+        let mut engine = build_engine(&config.device, &spec, engine_config.clone())?;
         if let Some(asked) = config.threads.filter(|asked| *asked > engine.threads()) {
             notes.push(format!(
                 "{asked} threads were asked for, {} compute: this machine has no use for more, or starts no more",
@@ -205,14 +205,14 @@ impl Setup {
             ));
         }
         let carried = match &parent {
-            Some(parent) => Some(start_from(&mut engine, parent, &data.classes)?),
+            Some(parent) => Some(start_from(&mut *engine, parent, &data.classes)?),
             None => None,
         };
         if let (Some(parent), Some(carried)) = (&parent, &carried) {
             notes.extend(told(parent));
             notes.extend(better_network(engine.network(), parent, carried, &size));
         }
-        let mut predictor = engine.predictor(config.batch_size.max(64))?;
+        let mut scorer = engine.scorer(config.batch_size.max(64))?;
         let mut named: Vec<String> = named(objectives, &retention).map(Into::into).collect();
         named.extend(
             smoothing
@@ -220,12 +220,16 @@ impl Setup {
                 .flat_map(Smoothing::metric_names)
                 .map(Into::into),
         );
-        let weights = engine.snapshot().state_dict();
+        let weights = engine.snapshot().weights();
         let costs = Costs::new(&named, engine.network(), &weights, &data)?;
         let seed = config.seed;
         let loading = LoaderConfig::training(config.batch_size, seed)
             .with_augmentation(config.augment)
             .with_threads(engine.threads())
+            .with_shard(Shard {
+                rank: engine_config.collective.rank(),
+                of: engine_config.collective.ranks(),
+            })
             .with_order(match config.sampling {
                 Sampling::Balanced => Order::Balanced { seed },
                 _ => Order::Shuffled { seed },
@@ -259,10 +263,11 @@ impl Setup {
         };
         let mut fitted = None;
         if let Some(budget) = budget {
-            predictor
+            scorer
                 .load_snapshot(&engine.snapshot())
                 .expect("a snapshot fits its own network");
             let course = Course {
+                device: &config.device,
                 spec: &spec,
                 engine: engine_config,
                 loader: &loader,
@@ -277,7 +282,7 @@ impl Setup {
                 statistics: config.swa.map_or(0.0, |from| 1.0 - from)
                     * timetable.evaluations_per_epoch(),
             };
-            let fit = budget::fit(budget, begun, &course, &mut predictor, heed)?;
+            let fit = budget::fit(budget, begun, &course, &mut *scorer, heed)?;
             given.epochs = Some(fit.epochs);
             config = Config::resolve(given, &defaults)?;
             notes.push(fit.to_string());
@@ -318,7 +323,7 @@ impl Setup {
             seen: Some(before.and(&identity)),
             seen_before: leaked,
             config: config.to_settings().to_table(),
-            environment: Some(Environment::of(&engine)),
+            environment: Some(Environment::of(&*engine)),
         };
         let run = runs_dir.join(name.as_deref().unwrap_or(&spec.name));
         provenance.data.settle(&config.data, &run);
@@ -330,7 +335,7 @@ impl Setup {
             data,
             spec,
             engine,
-            predictor,
+            scorer,
             loader,
             objective,
             others,

@@ -170,7 +170,7 @@ pub fn measure(model: &Model, images: &Subset, how: How) -> Result<Measured, Fai
     };
     let mut gauge = Gauge::new(&Terminal::detect());
     evaluator
-        .measure(&mut predictor, images, |done| {
+        .measure(&mut *predictor, images, |done| {
             gauge.tell("measuring", done, images.len());
             true
         })?
