@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use keepbest_core::classification::DecisionMetric;
 use keepbest_data::Augmentation;
+use keepbest_model::nearest;
 
 use crate::settings::{
     AlsoKind, ByteSize, ClassWeights, EvalEvery, ImageSize, Mode, Monitors, OptimizerKind,
     PrecisionKind, Recipe, Resize, Sampling, SaveKind, ScheduleKind, Settings, SettingsError,
     Smooth, to_toml,
 };
-use crate::suggest::nearest;
 
 /// What this build can compute on.
 pub const DEVICES: &[&str] = &["cpu"];

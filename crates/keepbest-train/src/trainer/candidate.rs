@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keepbest_core::{Metrics, ObjectiveError};
+use keepbest_model::average::{better, statistics_batches};
+use keepbest_model::{Evaluator, Measured};
 use keepbest_nn::{Engine as _, Role};
 
 use super::error::TrainError;
 use super::events::{Event, Observer};
 use super::run::Run;
-use crate::average::{better, statistics_batches};
-use crate::evaluate::{Evaluator, Measured};
 
 /// Weights of a step, measured on val.
 pub(super) struct Candidate {
@@ -96,13 +96,13 @@ impl Run {
     ) -> Result<Option<Candidate>, TrainError> {
         let setup = &mut self.setup;
         let predictor = &mut setup.predictor;
-        predictor
-            .load_snapshot(&snapshot)
-            .map_err(|source| crate::ModelError::Weights {
+        predictor.load_snapshot(&snapshot).map_err(|source| {
+            keepbest_model::ModelError::Weights {
                 path: self.path.clone(),
                 network: setup.spec.name.clone(),
                 source,
-            })?;
+            }
+        })?;
         let criterion = setup.provenance.criterion.criterion();
         let evaluator = Evaluator {
             keep_outcomes: true,
