@@ -3,7 +3,7 @@
 
 use keepbest_core::WeightsDigest;
 use keepbest_keeper::RunView;
-use keepbest_keeper::store::{Event, ResumedEvent, RunState};
+use keepbest_store::{Event, ResumedEvent, RunState};
 use serde::{Deserialize, Serialize};
 
 use crate::settings::{ChangedSetting, Settings, changed_settings};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use keepbest_core::classification::DecisionMetric;
 use keepbest_data::Augmentation;
+use keepbest_model::nearest;
 use keepbest_nn::DEVICES;
 
 use crate::settings::{
@@ -11,7 +12,6 @@ use crate::settings::{
     PrecisionKind, Recipe, Resize, Sampling, SaveKind, ScheduleKind, Settings, SettingsError,
     Smooth, to_toml,
 };
-use crate::suggest::nearest;
 
 /// Everything a run depends on besides the data itself.
 ///

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use keepbest_keeper::store::{Links, read_regular, replace_unsynced};
+use keepbest_store::{Links, read_regular, replace_unsynced};
 use serde_json::{Value, json};
 
 use super::http::Url;

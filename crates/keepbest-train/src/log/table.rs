@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use keepbest_core::History;
-use keepbest_keeper::store::replace_unsynced;
+use keepbest_store::replace_unsynced;
 use serde_json::json;
 
 use super::{About, Ended, Logged, Logger, about_file};

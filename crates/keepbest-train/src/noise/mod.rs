@@ -7,7 +7,7 @@ mod trace;
 
 pub use paired_test::PairedTest;
 pub use selection::{Compared, Selection};
-pub(crate) use smoothing::{SUFFIX, Smoothing};
+pub(crate) use smoothing::Smoothing;
 pub use trace::{Trace, TraceError};
 
 /// Replicates of the bootstraps here: standard errors of a p-value near 0.05 are 0.007 then.

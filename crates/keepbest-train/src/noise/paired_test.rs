@@ -6,7 +6,9 @@ use keepbest_core::classification::DecisionMetric;
 use keepbest_core::statistics::{Bootstrap, Replicates, StatisticsError, mcnemar_exact};
 use keepbest_core::{Direction, Expression, Metrics, Objective};
 
-use super::{REPLICATES, Trace, smoothing};
+use keepbest_model::SMOOTHED_SUFFIX;
+
+use super::{REPLICATES, Trace};
 
 /// A paired test of what is monitored: McNemar's exact test of the accuracy, or the paired bootstrap of a metric of decisions
 /// (F1, recall, Matthews, ...), of the mean log loss, or of an expression over these.
@@ -74,7 +76,7 @@ impl PairedTest {
     pub fn of(objective: &Objective) -> Self {
         let monitor = objective.monitor();
         let scored = match monitor.as_metric() {
-            Some(name) => match name.strip_suffix(smoothing::SUFFIX).unwrap_or(name) {
+            Some(name) => match name.strip_suffix(SMOOTHED_SUFFIX).unwrap_or(name) {
                 "val/accuracy" => None,
                 raw => Term::of(raw).map(Scored::Metric),
             },

@@ -3,9 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use keepbest_keeper::store::{Links, OUTCOMES_DIR, read_regular, replace_unsynced};
-
-use crate::outcomes::Outcomes;
+use keepbest_model::Outcomes;
+use keepbest_store::{Links, OUTCOMES_DIR, read_regular, replace_unsynced};
 
 /// How a file begins: the format and its version.
 const MAGIC: &[u8; 8] = b"kbtrace2";

@@ -6,10 +6,9 @@ use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder as _};
 use keepbest_core::{ClassificationReport, Metrics};
 use keepbest_data::{DataError, Dataset as _, Image, Subset};
+use keepbest_model::{Intervals, Measured, OutcomesError};
 
 use super::svg::{Axis, escape, grid, plot, shorten};
-use crate::evaluate::Measured;
-use crate::outcomes::{Intervals, OutcomesError};
 
 /// How many wrong answers are shown.
 const MISTAKES: usize = 24;

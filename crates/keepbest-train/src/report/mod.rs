@@ -11,17 +11,15 @@ mod svg;
 use std::path::Path;
 
 use keepbest_core::{History, Objective, Pareto};
-use keepbest_keeper::store::{Event, RunStatus, replace_unsynced};
 use keepbest_keeper::{RunView, fronts};
+use keepbest_model::{Provenance, TunedThresholds, status_of};
+use keepbest_store::{Event, RunStatus, replace_unsynced};
 
 pub use closeup::{Closeup, Mistake};
 use curves::Curve;
 pub use overlay::{Overlaid, overlay_page};
 
 use crate::noise::Selection;
-use crate::provenance::Provenance;
-use crate::run_files::status_of;
-use crate::thresholds::TunedThresholds;
 
 /// The page's name in a run directory.
 pub const REPORT_FILE: &str = "report.html";

@@ -18,10 +18,9 @@ pub use derived::Following;
 pub use file::{ChangedSetting, changed_settings, to_toml};
 use keepbest_core::classification::DecisionMetric;
 use keepbest_data::Augmentation;
+use keepbest_model::nearest;
 pub use recipe::Recipe;
 use value::Value;
-
-use crate::suggest::nearest;
 
 /// One setting: its name (the flag without `--`, the key in `run.toml`) and what to tell about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

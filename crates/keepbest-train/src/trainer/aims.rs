@@ -6,12 +6,12 @@ use keepbest_core::retention::Policy;
 use keepbest_core::{
     ClassificationAccumulator, History, Metrics, Objective, ObjectiveError, Pareto,
 };
+use keepbest_model::Costs;
 
 use keepbest_data::{Dataset as _, Subset};
 
 use super::error::TrainError;
 use crate::config::Config;
-use crate::costs::Costs;
 use crate::noise::Smoothing;
 use crate::settings::{Mode, SettingsError, Smooth};
 
@@ -174,7 +174,7 @@ fn of_a_perfect_model(classes: usize, present: &BTreeSet<u32>) -> Result<Metrics
     };
     let mut metrics: Metrics = match measure() {
         Ok(report) => report.metrics("val"),
-        Err(error) => return Err(crate::EvaluateError::Metrics(error).into()),
+        Err(error) => return Err(keepbest_model::EvaluateError::Metrics(error).into()),
     };
     metrics.insert("val/loss", 0.0);
     metrics.insert("train/loss", 0.0);

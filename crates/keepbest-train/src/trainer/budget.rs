@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use keepbest_data::{Loader, Prepared};
+use keepbest_model::{Criterion, Evaluator};
 use keepbest_nn::{EngineConfig, ModelSpec, Scorer, build_engine};
 use serde::Serialize;
 
@@ -11,8 +12,6 @@ use super::batch::as_taken;
 use super::error::TrainError;
 use super::heed::Heed;
 use super::setup::UNKNOWN_EPOCHS;
-use crate::criterion::Criterion;
-use crate::evaluate::Evaluator;
 use crate::settings::TimeBudget;
 
 /// Steps before the first that counts: they touch memory that later ones find.

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keepbest_core::{Metrics, ObjectiveError};
 use keepbest_formats::SnapshotHandle;
+use keepbest_model::average::{better, statistics_batches};
+use keepbest_model::{Evaluator, Measured};
 use keepbest_nn::{Role, WhichWeights};
 
 use super::error::TrainError;
 use super::events::{Event, Observer};
 use super::run::Run;
-use crate::average::{better, statistics_batches};
-use crate::evaluate::{Evaluator, Measured};
 
 /// Weights of a step, measured on val.
 pub(super) struct Candidate {
@@ -99,7 +99,7 @@ impl Run {
         let scorer = &mut *setup.scorer;
         scorer
             .load_snapshot(&snapshot)
-            .map_err(|source| crate::ModelError::Weights {
+            .map_err(|source| keepbest_model::ModelError::Weights {
                 path: self.path.clone(),
                 network: setup.spec.name.clone(),
                 source,

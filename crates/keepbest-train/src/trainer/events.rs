@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use keepbest_core::{Metrics, Verdict};
 use keepbest_data::Reading;
 use keepbest_keeper::KeeperEvent;
-use keepbest_keeper::store::Finding;
+use keepbest_store::Finding;
 
 use super::carry::Carried;
 use super::clock::Profiled;
@@ -77,7 +77,7 @@ pub enum Event<'a> {
         /// Its file.
         path: &'a std::path::Path,
         /// The metric that came out differently.
-        difference: Option<&'a crate::MetricDifference>,
+        difference: Option<&'a keepbest_model::MetricDifference>,
     },
     /// Where the time went, at the end of a session of at least one step; for an observer that wants it.
     Profiled(&'a Profiled),
@@ -112,7 +112,7 @@ pub struct Overview {
     /// What a best is kept of as well, in words.
     pub others: Vec<String>,
     /// What the run's files are safe against.
-    pub guarantee: keepbest_keeper::store::Guarantee,
+    pub guarantee: keepbest_store::Guarantee,
     /// What was taken over from the model it starts from.
     pub carried: Option<Carried>,
     /// Where it goes on from.

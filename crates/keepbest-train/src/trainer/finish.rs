@@ -7,6 +7,10 @@ use keepbest_core::Metrics;
 use keepbest_core::classification::ClassificationOptions;
 use keepbest_data::Dataset as _;
 use keepbest_keeper::{BestRecord, RunView, UnsavedBest, store};
+use keepbest_model::{
+    EvaluateError, Evaluator, Guess, Intervals, Measured, MetricDifference, Model, SeenBefore,
+    decide,
+};
 use keepbest_nn::{Scorer, StepError};
 use serde_json::json;
 
@@ -14,13 +18,7 @@ use super::Outcome;
 use super::error::TrainError;
 use super::events::{Event, Observer};
 use super::run::{Run, in_words};
-use crate::difference::MetricDifference;
-use crate::evaluate::{EvaluateError, Evaluator, Measured};
-use crate::model::Model;
 use crate::noise::Selection;
-use crate::outcomes::Intervals;
-use crate::predict::{Guess, decide};
-use crate::seen::SeenBefore;
 
 /// Why a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

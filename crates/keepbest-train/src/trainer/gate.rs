@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use keepbest_model::{Measured, Provenance};
+
 use super::run::Run;
-use crate::evaluate::Measured;
 use crate::noise::{PairedTest, Trace, TraceError};
-use crate::provenance::Provenance;
 
 /// The best so far, image by image.
 #[derive(Default)]

@@ -67,7 +67,7 @@ pub fn lr_find(
     let runs_dir = given
         .runs_dir
         .clone()
-        .unwrap_or_else(|| crate::DEFAULT_RUNS_DIR.into());
+        .unwrap_or_else(|| keepbest_model::DEFAULT_RUNS_DIR.into());
     let heed = Heed::new(observer, stop);
     let Setup {
         mut engine, loader, ..

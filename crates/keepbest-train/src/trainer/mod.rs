@@ -37,9 +37,9 @@ pub use position::{Running, TrainerState};
 pub use resume::ResumedFrom;
 pub use setup::default_augmentation;
 
-use crate::model_ref::DEFAULT_RUNS_DIR;
 use crate::settings::Settings;
 use heed::Heed;
+use keepbest_model::DEFAULT_RUNS_DIR;
 use run::Run;
 use setup::Setup;
 

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use keepbest_data::Fingerprint;
 use keepbest_formats::model_file::ModelFile;
-use keepbest_keeper::store::{FsckReport, RefName, RunStatus};
 use keepbest_keeper::{Keeper, KeeperConfig, RunView};
+use keepbest_model::{DataRecord, Provenance};
+use keepbest_store::{FsckReport, RefName, RunStatus};
 
 use super::error::TrainError;
 use super::events::Event;
@@ -14,11 +15,9 @@ use super::position::{Next, TrainerState};
 use super::rate::Rates;
 use super::run::{Run, beginning, keeper_config, to_json};
 use super::setup::Setup;
-use crate::architecture::use_own_model;
 use crate::changes::{CHANGED, Change, differing_from_journal, differing_from_model, epochs_now};
-use crate::place::settle_places;
-use crate::provenance::{DataRecord, Provenance};
 use crate::settings::{Settings, SettingsError};
+use crate::settle::{settle_places, use_own_model};
 
 /// Where a resumed run goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +69,7 @@ impl Run {
             source,
         })?;
         tell(&mended, &mut lost, heed);
-        let view = RunView::open(path).map_err(crate::RunFilesError::from)?;
+        let view = RunView::open(path).map_err(keepbest_model::RunFilesError::from)?;
         let over = matches!(view.state().status, RunStatus::Finished(_));
         let mut settings = given_over(given, &written)?;
         use_own_model(&mut settings, path);
@@ -79,7 +78,9 @@ impl Run {
             settle_places(&mut settings, &toml)?;
         }
         // The keeper's own rule: a kill may have come between a saved checkpoint and the move of `last`.
-        let point = view.resume_point().map_err(crate::RunFilesError::from)?;
+        let point = view
+            .resume_point()
+            .map_err(keepbest_model::RunFilesError::from)?;
         let Some(point) = point else {
             check_settings(&view, &written, None)?;
             let changes = changes(given, &written, None);

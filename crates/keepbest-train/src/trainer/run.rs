@@ -10,6 +10,8 @@ use keepbest_keeper::{
     Also, Evaluation, Keeper, KeeperConfig, KeeperSummary, ModelConstants, SaveFailure, SaveMode,
     store,
 };
+use keepbest_model::place::PLACES;
+use keepbest_model::{Environment, TunedThresholds, keep_model};
 use keepbest_nn::StepError;
 
 use super::Outcome;
@@ -25,14 +27,10 @@ use super::rate::Rates;
 use super::reporting::Reporting;
 use super::resume::ResumedFrom;
 use super::setup::Setup;
-use crate::architecture::keep_model;
 use crate::changes::CONFIG;
-use crate::environment::Environment;
 use crate::log::{About, Ended, Logged, Loggers, now_ms};
-use crate::place::PLACES;
 use crate::run_name;
 use crate::settings::{AlsoKind, SaveKind};
-use crate::thresholds::TunedThresholds;
 
 /// A run: setup, keeper and position.
 pub(super) struct Run {

@@ -9,6 +9,10 @@ use keepbest_data::{
     Augmentation, ChannelRule, Dataset as _, ImageShape, LoadError, Loader, LoaderConfig, Mirrored,
     Order, Prepared, Preprocessing, ResizeRule, Shard, Subset, Unreadable, Unrecorded, Watch,
 };
+use keepbest_model::{
+    Costs, CriterionRecord, DataRecord, Environment, Model, Place, Provenance, Seen, SplitRecord,
+    architecture, check_architecture,
+};
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
     Averaging, Engine, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, Precision, Scorer,
@@ -22,15 +26,9 @@ use super::error::TrainError;
 use super::heed::Heed;
 use super::parent::{better_network, network_of, open_parent, seen_before, start_from, told};
 use super::position::Timetable;
-use crate::architecture::{architecture, check_architecture};
 use crate::config::{Config, DataDefaults};
-use crate::costs::Costs;
-use crate::environment::Environment;
 use crate::log::LogTo;
 use crate::noise::Smoothing;
-use crate::place::Place;
-use crate::provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
-use crate::seen::Seen;
 use crate::settings::{
     ClassWeights, ImageSize, OptimizerKind, PrecisionKind, Resize, Sampling, Settings,
     SettingsError,
@@ -296,7 +294,7 @@ impl Setup {
         );
         let identity = data.identify_watched(watch)?;
         notes.extend(identity.shared.iter().map(ToString::to_string));
-        let before = Seen::by(&parent);
+        let before = Seen::together(parent.as_ref().map(Model::seen));
         let mut leaked = Vec::new();
         if let Some(parent) = &parent {
             let (found, told) = seen_before(parent, &before, &identity, &split);
@@ -318,7 +316,7 @@ impl Setup {
             seed: config.seed,
             recipe: recipe(&config),
             optimizer: Some(optimizer.clone()),
-            parent: parent.as_ref().map(Parent::of),
+            parent: parent.as_ref().map(Model::as_parent),
             averaged: Vec::new(),
             seen: Some(before.and(&identity)),
             seen_before: leaked,

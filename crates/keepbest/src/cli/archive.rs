@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use keepbest_keeper::{ArchiveRunError, archive_run, read_archived, restore};
+use keepbest_model::words::count;
+use keepbest_model::{ModelPlace, find_model};
 use keepbest_store::OpenError;
-use keepbest_train::{ModelPlace, find_model};
 use serde_json::json;
 
 use crate::cli::args::{RestoreArgs, RunArgs};
@@ -12,7 +13,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::runs::view;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{bytes, count};
+use crate::cli::words::bytes;
 
 pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.directory()?;

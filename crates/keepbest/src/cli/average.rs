@@ -7,8 +7,9 @@ use keepbest_data::Prepared;
 use keepbest_formats::StateDict;
 use keepbest_formats::model_file::{self, ModelMetadata};
 use keepbest_keeper::RunView;
-use keepbest_train::average::{Averager, Measurement};
-use keepbest_train::{Model, Parent, Seen, SeenBefore, find_run};
+use keepbest_model::average::{Averager, Measurement};
+use keepbest_model::words::value;
+use keepbest_model::{Model, Seen, SeenBefore, find_run};
 use serde_json::json;
 
 use crate::cli::args::AverageArgs;
@@ -20,7 +21,6 @@ use crate::cli::output;
 use crate::cli::runs::view;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::value;
 
 pub fn run(args: &AverageArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut models = match &args.soup {
@@ -84,7 +84,7 @@ pub fn run(args: &AverageArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     told(args, &measured, &result, &members, &subject.data)
 }
 
-fn failed(error: keepbest_train::average::AverageError) -> Failure {
+fn failed(error: keepbest_model::average::AverageError) -> Failure {
     Failure::of(Exit::Failed, &error)
 }
 
@@ -147,7 +147,7 @@ fn same_network(models: &[Model]) -> Result<(), Failure> {
 
 /// The images of val and test that a model of the average had seen.
 fn seen_before(models: &[&Model], data: &Prepared) -> Result<Vec<SeenBefore>, Failure> {
-    let seen = Seen::by(models.iter().copied());
+    let seen = Seen::together(models.iter().map(|model| model.seen()));
     let mut found = Vec::new();
     for split in ["val", "test"] {
         let Some(images) = data.split(split) else {
@@ -184,8 +184,8 @@ fn write(
         .map_err(|error| Failure::of(Exit::Failed, &error))?;
     let record = EvaluationRecord::new(step, epoch, result.metrics.clone(), judgement);
     let mut recorded = provenance(first)?.clone();
-    recorded.averaged = members.iter().map(|model| Parent::of(model)).collect();
-    recorded.seen = Some(Seen::by(members.iter().copied()));
+    recorded.averaged = members.iter().map(|model| model.as_parent()).collect();
+    recorded.seen = Some(Seen::together(members.iter().map(|model| model.seen())));
     recorded.seen_before = seen_before.to_vec();
     let metadata = ModelMetadata {
         step,

@@ -7,8 +7,9 @@ use keepbest_core::EvaluationRecord;
 use keepbest_core::statistics::Interval;
 use keepbest_core::text::visible;
 use keepbest_keeper::RunView;
+use keepbest_model::words::{count, value};
+use keepbest_model::{FileAtHand, Model, ModelPlace, SeenBefore, find_model};
 use keepbest_store::RunStatus;
-use keepbest_train::{FileAtHand, Model, ModelPlace, SeenBefore, find_model};
 use serde_json::Value;
 
 use crate::cli::args::CardArgs;
@@ -16,7 +17,6 @@ use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::runs::{recorded_intervals, view};
-use crate::cli::words::{count, value};
 
 /// The metrics of a card: name here, Hugging Face's name for it.
 const SHOWN: [(&str, &str); 5] = [
@@ -130,7 +130,7 @@ fn card(model: &Model, results: &[Results]) -> String {
         "\n# {}\n\nTells {} of {input} images (height x width x channels) apart. Trained and chosen by \
          [keepbest](https://github.com/keepbest/keepbest); every figure here is from the model's own records.\n",
         plain(name),
-        count(model.classes.len() as u64, "class").replace("classs", "classes"),
+        count(model.classes.len() as u64, "class"),
     );
     let _ = writeln!(
         out,

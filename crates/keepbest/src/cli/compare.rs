@@ -7,9 +7,9 @@ use keepbest_core::statistics::{Interval, PairedDifference};
 use keepbest_core::text::visible;
 use keepbest_core::{Direction, Metrics, WeightsDigest};
 use keepbest_keeper::RunView;
-use keepbest_train::{
-    Comparison, ModelPlace, Outcomes, OutcomesError, Overlaid, Resampled, find_model, overlay_page,
-};
+use keepbest_model::words::{count, value};
+use keepbest_model::{Comparison, ModelPlace, Outcomes, OutcomesError, Resampled, find_model};
+use keepbest_train::{Overlaid, overlay_page};
 use serde_json::{Value, json};
 
 use crate::cli::args::CompareArgs;
@@ -19,7 +19,7 @@ use crate::cli::measure::{How, resample};
 use crate::cli::runs::view;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{count, tail, value};
+use crate::cli::words::tail;
 use crate::cli::{export, model, output};
 
 /// p-values below it are called a difference.

@@ -1,6 +1,7 @@
 //! `keepbest evaluate`: a model measured on a split.
 
 use keepbest_core::classification::ClassificationOptions;
+use keepbest_model::words::count;
 use serde_json::json;
 
 use crate::cli::args::EvaluateArgs;
@@ -8,7 +9,6 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::images::{Chosen, leave_out_meaningless};
 use crate::cli::measure::{How, resample};
 use crate::cli::terminal::Terminal;
-use crate::cli::words::count;
 use crate::cli::{measured as tables, model, output};
 
 pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {

@@ -1,13 +1,13 @@
 //! `keepbest explain RUN`: why this one is best, why each other is there or not.
 
 use keepbest_keeper::{Explanation, Fate, explain};
+use keepbest_model::words::{count, value};
 
 use crate::cli::args::RunArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::runs::view;
 use crate::cli::table::Table;
-use crate::cli::words::{count, value};
 
 const WIDTH: usize = 80;
 

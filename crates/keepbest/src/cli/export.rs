@@ -6,16 +6,18 @@ use std::path::Path;
 use keepbest_formats::model_file::{self, ModelFile, ModelImage, ModelMetadata};
 use keepbest_formats::pth::{self, Checkpoint, OptimizerState, PthFile, Tree};
 use keepbest_formats::{StateDict, onnx as onnx_file, weights_digest};
+use keepbest_model::words::{count, value};
+use keepbest_model::{Model, Provenance, TunedThresholds, about_model};
 use keepbest_nn::onnx::{OnnxInput, OnnxOptions, PixelOrder};
 use keepbest_nn::{Network, Role};
 use keepbest_store::{BoxError, CommitError, holds};
-use keepbest_train::{Model, Provenance, TrainerState, TunedThresholds, about_model};
+use keepbest_train::TrainerState;
 use serde_json::{Value, json};
 
 use crate::cli::args::{Compute, ExportArgs, Threads};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{bytes, count, value};
+use crate::cli::words::bytes;
 use crate::cli::{model, output};
 
 /// What is written.

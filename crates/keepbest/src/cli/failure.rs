@@ -95,10 +95,10 @@ impl From<keepbest_train::SettingsError> for Failure {
     }
 }
 
-impl From<keepbest_train::ModelRefError> for Failure {
-    fn from(error: keepbest_train::ModelRefError) -> Self {
+impl From<keepbest_model::ModelRefError> for Failure {
+    fn from(error: keepbest_model::ModelRefError) -> Self {
         let exit = match error {
-            keepbest_train::ModelRefError::Which { .. } => Exit::Usage,
+            keepbest_model::ModelRefError::Which { .. } => Exit::Usage,
             _ => Exit::Failed,
         };
         Self::of(exit, &error).with_hint(error.hint())
@@ -118,24 +118,24 @@ impl From<keepbest_keeper::MaintainError> for Failure {
     }
 }
 
-impl From<keepbest_train::RunFilesError> for Failure {
-    fn from(error: keepbest_train::RunFilesError) -> Self {
+impl From<keepbest_model::RunFilesError> for Failure {
+    fn from(error: keepbest_model::RunFilesError) -> Self {
         match error {
-            keepbest_train::RunFilesError::Archive(error) => error.into(),
+            keepbest_model::RunFilesError::Archive(error) => error.into(),
             error => Self::of(Exit::Failed, &error),
         }
     }
 }
 
-impl From<keepbest_train::ModelError> for Failure {
-    fn from(error: keepbest_train::ModelError) -> Self {
+impl From<keepbest_model::ModelError> for Failure {
+    fn from(error: keepbest_model::ModelError) -> Self {
         let exit = match &error {
-            keepbest_train::ModelError::NeedsNetwork { .. }
-            | keepbest_train::ModelError::OtherNetwork { .. }
-            | keepbest_train::ModelError::NoKeys { .. }
-            | keepbest_train::ModelError::Architecture(_) => Exit::Usage,
+            keepbest_model::ModelError::NeedsNetwork { .. }
+            | keepbest_model::ModelError::OtherNetwork { .. }
+            | keepbest_model::ModelError::NoKeys { .. }
+            | keepbest_model::ModelError::Architecture(_) => Exit::Usage,
             // A file that was made to attack: the check that every file goes through does not hold.
-            keepbest_train::ModelError::Pth { source, .. }
+            keepbest_model::ModelError::Pth { source, .. }
                 if matches!(
                     **source,
                     keepbest_formats::pth::PthError::Dangerous { .. }
@@ -150,8 +150,20 @@ impl From<keepbest_train::ModelError> for Failure {
     }
 }
 
-impl From<keepbest_train::EvaluateError> for Failure {
-    fn from(error: keepbest_train::EvaluateError) -> Self {
+impl From<keepbest_model::OpenReferenceError> for Failure {
+    fn from(error: keepbest_model::OpenReferenceError) -> Self {
+        use keepbest_model::OpenReferenceError;
+        match error {
+            OpenReferenceError::Reference(error) => error.into(),
+            OpenReferenceError::Run(error) => error.into(),
+            OpenReferenceError::Model(error) => error.into(),
+            error => Self::of(Exit::Failed, &error),
+        }
+    }
+}
+
+impl From<keepbest_model::EvaluateError> for Failure {
+    fn from(error: keepbest_model::EvaluateError) -> Self {
         Self::of(Exit::Failed, &error)
     }
 }

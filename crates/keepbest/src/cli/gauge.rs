@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use keepbest_model::words::thousands;
 
 use crate::cli::terminal::Terminal;
-use crate::cli::words::thousands;
 
 /// Without a terminal, how often a line is told.
 pub const PLAIN_EVERY: Duration = Duration::from_secs(30);

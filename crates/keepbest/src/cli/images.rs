@@ -10,14 +10,14 @@ use keepbest_data::{
     DEFAULT_CACHE_BYTES, DataBundle, Dataset as _, Fingerprint, ImageShape, Joined, PrepareError,
     Preprocessing, Subset, Unrecorded,
 };
-use keepbest_train::{DataRecord, Measured, Model, SeenBefore, SplitRecord};
+use keepbest_model::words::count;
+use keepbest_model::{DataRecord, Measured, Model, SeenBefore, SplitRecord};
 use serde_json::{Value, json};
 
 use crate::cli::args::{Images, Part, Unlike};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::measure::{How, matched, measure, opened};
 use crate::cli::terminal::Terminal;
-use crate::cli::words::count;
 
 /// A model with the images it is measured on.
 pub struct Chosen {

@@ -1,5 +1,6 @@
 //! `keepbest lr-find`: the learning rate range test.
 
+use keepbest_model::words::{count, value};
 use keepbest_train::{RateRange, lr_find};
 use serde_json::json;
 
@@ -10,7 +11,6 @@ use crate::cli::output;
 use crate::cli::painter::Painter;
 use crate::cli::signals::stop_on_signals;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{count, value};
 
 pub fn run(args: &LrFindArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let range = RateRange {

@@ -8,7 +8,7 @@ use keepbest_data::{
     DataBundle, Fingerprint, Joined, Matched, PrepareError, PrepareOptions, Prepared, Reading,
     Subset, Watch,
 };
-use keepbest_train::{DataRecord, Evaluator, Measured, Model, Outcomes, Resampled, SplitRecord};
+use keepbest_model::{DataRecord, Evaluator, Measured, Model, Outcomes, Resampled, SplitRecord};
 
 use crate::cli::args::{Compute, DataDir};
 use crate::cli::failure::{Exit, Failure};

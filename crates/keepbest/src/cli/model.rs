@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use keepbest_core::{Direction, Objective};
-use keepbest_train::{FileAtHand, Model, Provenance, check_device, find_model};
+use keepbest_model::{FileAtHand, Model, Provenance, find_model};
+use keepbest_train::check_device;
 
 use crate::cli::args::Compute;
 use crate::cli::failure::{Exit, Failure};
@@ -22,9 +23,7 @@ pub fn open(
     terminal: &Terminal,
 ) -> Result<Model, Failure> {
     check_device(&compute.device)?;
-    let file = locate(text, runs_dir)?;
-    let model = Model::open(file.path(), compute.network.as_deref())?;
-    model.check_finite()?;
+    let model = Model::open_reference(text, runs_dir, compute.network.as_deref())?;
     for note in &model.notes {
         terminal.note(note);
     }

@@ -1,8 +1,9 @@
 //! `keepbest models`: the networks there are.
 
+use keepbest_model::read_model_file;
+use keepbest_model::words::{count, thousands};
 use keepbest_nn::zoo::{self, ZooOptions};
 use keepbest_nn::{InputSize, ModelSpec, Network};
-use keepbest_train::read_model_file;
 use serde_json::json;
 
 use crate::cli::args::{Input, ModelsArgs, ModelsVerb, NetworkArgs};
@@ -11,7 +12,7 @@ use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::table::Table;
-use crate::cli::words::{bytes, count, shorten, tail, thousands};
+use crate::cli::words::{bytes, shorten, tail};
 
 pub fn run(args: &ModelsArgs) -> Result<Exit, Failure> {
     match &args.verb {
@@ -84,7 +85,7 @@ fn show(network: &Network, table: bool, json: bool) -> Result<Exit, Failure> {
         format!(
             "{} for {channels}x{height}x{width} images of {}:",
             spec.name,
-            count(spec.classes as u64, "class").replace("classs", "classes"),
+            count(spec.classes as u64, "class"),
         ),
         format!(
             "{}, {} MFLOP and {} of activations an image",
@@ -129,7 +130,7 @@ fn network(what: &NetworkArgs) -> Result<Network, Failure> {
     {
         say!("note: the input is {height} high, {width} wide, and has {channels} channels");
     }
-    let failure = |error: keepbest_train::ArchitectureError| {
+    let failure = |error: keepbest_model::ArchitectureError| {
         Failure::of(Exit::Usage, &error).with_hint(error.hint())
     };
     let spec = match read_model_file(&what.name).map_err(failure)? {

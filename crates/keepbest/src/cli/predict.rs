@@ -6,7 +6,7 @@ use keepbest_data::{
     DataError, Image, ImageShape, Normaliser, Preprocessing, Unrecorded, list_images, load_image,
     read_image_from,
 };
-use keepbest_train::{Guess, Model, decide, top_k};
+use keepbest_model::{Guess, Model, decide, top_k};
 use serde::Serialize;
 
 use crate::cli::args::PredictArgs;

@@ -1,6 +1,7 @@
 //! `keepbest prune RUN`: retention now.
 
 use keepbest_keeper::{prunable, prune_run};
+use keepbest_model::words::count;
 use serde_json::json;
 
 use crate::cli::args::PruneArgs;
@@ -9,7 +10,7 @@ use crate::cli::output;
 use crate::cli::runs::view;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{bytes, count};
+use crate::cli::words::bytes;
 
 pub fn run(args: &PruneArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.of.directory()?;

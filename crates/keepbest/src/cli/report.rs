@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use keepbest_keeper::RunView;
-use keepbest_train::{Closeup, Model, Report, Selection};
+use keepbest_model::Model;
+use keepbest_train::{Closeup, Report, Selection};
 use serde_json::json;
 
 use crate::cli::args::ReportArgs;

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keepbest_core::{History, Objective};
 use keepbest_keeper::RunView;
+use keepbest_model::words::count;
+use keepbest_model::{LATENCY, MetricDifference, Model, Provenance, is_timed};
 use keepbest_store::RunStatus;
 use keepbest_train::{
-    Event, LATENCY, MetricDifference, Model, Observer, Outcome, PlanChange, Provenance,
-    ScheduleKind, Settings, TrainError, Wish, changed_settings, is_timed, plan_changes, resume,
-    settings_when_saved, settle_places, train, use_own_model,
+    Event, Observer, Outcome, PlanChange, ScheduleKind, Settings, TrainError, Wish,
+    changed_settings, plan_changes, resume, settings_when_saved, settle_places, train,
+    use_own_model,
 };
 use serde_json::json;
 
@@ -22,7 +24,6 @@ use crate::cli::painter::Painter;
 use crate::cli::runs::view;
 use crate::cli::signals::stop_on_signals;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::count;
 
 /// Where the two runs part.
 struct Difference {

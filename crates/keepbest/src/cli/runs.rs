@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use keepbest_core::statistics::Interval;
 use keepbest_core::text::shell_word;
 use keepbest_keeper::{BestRecord, RunView};
+use keepbest_model::status_of;
 use keepbest_store::RunStatus;
-use keepbest_train::{Settings, status_of};
+use keepbest_train::Settings;
 use serde_json::{Value, json};
 
 use crate::cli::failure::{Exit, Failure};

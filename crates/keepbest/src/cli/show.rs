@@ -3,8 +3,10 @@
 use keepbest_core::EvaluationRecord;
 use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::RunView;
+use keepbest_model::TunedThresholds;
+use keepbest_model::words::{count, value};
 use keepbest_store::CheckpointName;
-use keepbest_train::{Overfitting, Selection, TunedThresholds};
+use keepbest_train::{Overfitting, Selection};
 use serde_json::json;
 
 use crate::cli::args::RunArgs;
@@ -16,7 +18,7 @@ use crate::cli::runs::{Facts, ago, view};
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::thresholds;
-use crate::cli::words::{bytes, count, shorten, value, wrapped};
+use crate::cli::words::{bytes, shorten, wrapped};
 
 pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.directory()?;

@@ -5,7 +5,8 @@ use std::path::Path;
 use keepbest_core::EvaluationRecord;
 use keepbest_core::classification::DecisionMetric;
 use keepbest_formats::model_file::{self, Kind, ModelMetadata};
-use keepbest_train::{Measured, Model, TunedThresholds};
+use keepbest_model::words::value;
+use keepbest_model::{Measured, Model, TunedThresholds};
 use serde_json::json;
 
 use crate::cli::args::ThresholdsArgs;
@@ -14,7 +15,7 @@ use crate::cli::images::check_finite;
 use crate::cli::measure::{How, Subject};
 use crate::cli::model::{locate, objective};
 use crate::cli::table::Table;
-use crate::cli::words::{shorten, value};
+use crate::cli::words::shorten;
 use crate::cli::{export, output};
 
 /// Images that thresholds are tuned on.

@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 
 use keepbest_formats::model_file::{ModelFileError, OpenError};
 use keepbest_keeper::RunView;
+use keepbest_model::{FileAtHand, Model, ModelError, ModelPlace, RunFilesError, find_model};
 use keepbest_store::JournalError;
-use keepbest_train::{
-    FileAtHand, Model, ModelError, ModelPlace, RunFilesError, Settings, changed_settings,
-    find_model, settings_when_saved,
-};
+use keepbest_train::{Settings, changed_settings, settings_when_saved};
 use record::Record;
 use serde_json::json;
 

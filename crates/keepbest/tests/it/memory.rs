@@ -10,8 +10,8 @@ use keepbest::core::{Metrics, Objective};
 use keepbest::formats::model_file::{self, ModelFile, ModelMetadata};
 use keepbest::formats::{StateDict, Tensor};
 use keepbest::keeper::{Evaluation, Keeper, KeeperConfig, OwnedSnapshot, SnapshotHandle};
+use keepbest::model::Model;
 use keepbest::nn::{EngineConfig, build_engine, zoo};
-use keepbest::train::Model;
 use serde_json::{Value, json};
 
 const ALONE: &str = "KEEPBEST_TEST_ALONE";

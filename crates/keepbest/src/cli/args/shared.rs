@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use keepbest_train::DEFAULT_RUNS_DIR;
+use keepbest_model::DEFAULT_RUNS_DIR;
 
 /// Where runs are looked up.
 #[derive(Debug, Args)]

@@ -10,15 +10,16 @@ use keepbest_data::Preprocessing;
 use keepbest_formats::model_file::{self, ModelFile, ModelMetadata};
 use keepbest_formats::names::{NameFilter, NameMap};
 use keepbest_formats::{Dtype, StateDict};
+use keepbest_model::words::count;
+use keepbest_model::{Model, ModelError, Opening, named_spec, open_any, part_of, told};
 use keepbest_nn::ModelSpec;
-use keepbest_train::{Model, ModelError, Opening, named_spec, open_any, part_of, told};
 use serde_json::json;
 
 use crate::cli::args::ImportArgs;
 use crate::cli::class_names::class_names;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{bytes, count};
+use crate::cli::words::bytes;
 use crate::cli::{export, output};
 use fit::{few, fit, told as told_in_part};
 use preprocess::preprocessing;
@@ -200,7 +201,7 @@ fn spec_of(
         (None, None) => Err(ModelError::NeedsNetwork {
             path: args.file.clone(),
             trained_as: None,
-            guess: keepbest_train::guess_network(weights),
+            guess: keepbest_model::guess_network(weights),
         }
         .into()),
         (None, Some(network)) => {

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use keepbest_core::statistics::Interval;
 use keepbest_core::{EvaluationRecord, Metrics};
 use keepbest_data::DataError;
+use keepbest_model::words::count;
+use keepbest_model::{DataRecord, MetricDifference, Model, fixed_costs, is_timed};
 use keepbest_nn::Network;
 use keepbest_store::RunStatus;
-use keepbest_train::{DataRecord, MetricDifference, Model, fixed_costs, is_timed};
 use serde_json::Value;
 
 use super::Findings;
@@ -16,7 +17,6 @@ use crate::cli::args::VerifyArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::measure::{How, Subject, located, resample};
 use crate::cli::runs::recorded_intervals;
-use crate::cli::words::count;
 
 /// Figures with the intervals of those that have one.
 type WithIntervals = (Metrics, BTreeMap<String, Interval>);

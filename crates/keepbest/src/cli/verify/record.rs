@@ -6,13 +6,13 @@ use keepbest_core::EvaluationRecord;
 use keepbest_core::text::shell_word;
 use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::{Contradiction, RunView, Selector, audit_file, audit_journal};
+use keepbest_model::words::count;
+use keepbest_model::{Model, ModelPlace};
 use keepbest_store::{Attestation, CheckpointName, Event, RefName, RunReader, SavedEvent};
-use keepbest_train::{Model, ModelPlace};
 
 use super::Findings;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::runs::view;
-use crate::cli::words::count;
 
 /// Contradictions that are told one by one.
 const SHOWN: usize = 3;

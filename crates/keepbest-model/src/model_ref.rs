@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use keepbest_core::text::shell_word;
-use keepbest_keeper::{Selector, store::RefName};
+use keepbest_keeper::Selector;
+use keepbest_store::RefName;
 
 use crate::suggest::nearest;
 

@@ -42,7 +42,7 @@ pub fn is_timed(metric: &str) -> bool {
 
 /// The costs that a run asks for; no others are recorded.
 #[derive(Debug, Default)]
-pub(crate) struct Costs {
+pub struct Costs {
     fixed: Metrics,
     /// What the latency is measured on, when it is.
     image: Option<Vec<f32>>,
@@ -52,7 +52,10 @@ impl Costs {
     /// Every name there is.
     pub const NAMES: [&str; 3] = [LATENCY, MODEL_BYTES, PARAMETERS];
 
-    /// Those that are among `named`. The latency is of the first val image.
+    /// The costs that are among `named`. The latency is of the first val image.
+    ///
+    /// # Errors
+    /// When that image cannot be read.
     pub fn new(
         named: &[String],
         network: &Network,
@@ -74,6 +77,9 @@ impl Costs {
     }
 
     /// Adds them, of the weights in `scorer`.
+    ///
+    /// # Errors
+    /// When the network cannot predict.
     pub fn add(&self, metrics: &mut Metrics, scorer: &mut dyn Scorer) -> Result<(), EvaluateError> {
         metrics.extend(self.fixed.iter());
         if let Some(image) = &self.image {

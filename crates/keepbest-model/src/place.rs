@@ -3,11 +3,9 @@
 use std::path::{Component, Path, PathBuf};
 
 use keepbest_keeper::RunView;
-use keepbest_keeper::store::Event;
+use keepbest_store::Event;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::settings::Settings;
 
 /// A place, beside what the user wrote, which counts from the directory that he was in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +39,7 @@ impl NotThere {
 
 /// The places of what a session of training was made of, as the journal has them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Places {
+pub struct Places {
     /// The images; the folder of a named set.
     #[serde(default)]
     pub data: Place,
@@ -50,12 +48,13 @@ pub(crate) struct Places {
     pub from: Place,
 }
 
-/// What they are called in a session of the journal.
-pub(crate) const PLACES: &str = "places";
+/// The key of [`Places`] in a session of the journal.
+pub const PLACES: &str = "places";
 
 impl Place {
-    /// That of `path`, for a run whose directory is or will be `run`.
-    pub(crate) fn of(path: &Path, run: Option<&Path>) -> Self {
+    /// The place of `path`, for a run whose directory is or will be `run`.
+    #[must_use]
+    pub fn of(path: &Path, run: Option<&Path>) -> Self {
         let Some(absolute) = absolute(path) else {
             return Self::default();
         };
@@ -74,18 +73,18 @@ impl Place {
     }
 
     /// Whether nothing is known.
-    pub(crate) fn is_empty(&self) -> bool {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
 /// The first place at which something is now: where it was said to be, absolutely and then as seen from the run, then as it was
 /// written. What earlier versions recorded is only what was written: that is tried from the directories around the run, too.
-pub(crate) fn find(
-    written: &str,
-    places: &[&Place],
-    run: Option<&Path>,
-) -> Result<PathBuf, NotThere> {
+///
+/// # Errors
+/// [`NotThere`], which says where it was looked for.
+pub fn find(written: &str, places: &[&Place], run: Option<&Path>) -> Result<PathBuf, NotThere> {
     let run = run.and_then(absolute);
     let mut candidates: Vec<PathBuf> = Vec::new();
     for place in places {
@@ -123,7 +122,8 @@ pub(crate) fn find(
 }
 
 /// Where things lay in the latest session of a run; nothing for runs of earlier versions.
-pub(crate) fn recorded(run: &Path) -> Places {
+#[must_use]
+pub fn recorded(run: &Path) -> Places {
     let Ok(view) = RunView::open(run) else {
         return Places::default();
     };
@@ -139,51 +139,6 @@ pub(crate) fn recorded(run: &Path) -> Places {
     read.next().unwrap_or_default()
 }
 
-/// Has the settings of a run name its images, the model it starts from and its own network where they are now. `file` is its
-/// `run.toml`, or another file of settings: what that names may lie beside it.
-///
-/// # Errors
-/// When the images of a run are nowhere.
-pub fn settle_places(settings: &mut Settings, file: &Path) -> Result<(), NotThere> {
-    let folder = file.parent().unwrap_or(Path::new(""));
-    // Looked up from beside the file as from a run.
-    let run = absolute(file).and_then(|file| Some(file.parent()?.to_owned()));
-    let run = run.as_deref();
-    let places = recorded(folder);
-    let locate = |written: &str| match folder.join("journal.jsonl").exists() {
-        true => find(written, &[&places.data], run).map(Some),
-        // What is nowhere may be a mistyped name: that is told by who opens it.
-        false => Ok(Some(folder.join(written))
-            .filter(|beside| !Path::new(written).exists() && beside.exists())),
-    };
-    if let Some(data) = settings
-        .data
-        .clone()
-        .filter(|data| !keepbest_data::is_named(data))
-        && let Some(found) = locate(&data)?
-    {
-        settings.data = Some(found.display().to_string());
-    } else if let Some(Some(dir)) = settings.data_dir.clone()
-        && let Some(found) = dir.to_str().map(locate).transpose()?.flatten()
-    {
-        settings.data_dir = Some(Some(found));
-    }
-    // What is no path is the name of a run.
-    if let Some(Some(from)) = &settings.from
-        && let Ok(found) = find(from, &[&places.from], run)
-    {
-        settings.from = Some(Some(found.display().to_string()));
-    }
-    if settings
-        .model
-        .as_deref()
-        .is_some_and(|model| !Path::new(model).exists())
-    {
-        crate::use_own_model(settings, folder);
-    }
-    Ok(())
-}
-
 /// Whether two paths that are there lead to one place.
 fn is_same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
@@ -196,7 +151,8 @@ fn tidy(path: &Path) -> PathBuf {
 
 /// The absolute path, without `.` and `..`. Its last part stays what it is, also when it is a link; what is not there yet is taken as
 /// written.
-fn absolute(path: &Path) -> Option<PathBuf> {
+#[must_use]
+pub fn absolute(path: &Path) -> Option<PathBuf> {
     let path = std::path::absolute(path).ok()?;
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => Some(resolved(parent).join(name)),

@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use keepbest_keeper::store::{Links, NotRegular, RunStatus, open_regular};
 use keepbest_keeper::{ArchiveRunError, RunView, Selector, read_archived};
+use keepbest_store::{Links, NotRegular, RunStatus, open_regular};
 use tempfile::TempDir;
 
 use crate::model_ref::ModelPlace;
@@ -17,7 +17,7 @@ use crate::model_ref::ModelPlace;
 pub enum RunFilesError {
     /// The run cannot be read.
     #[error(transparent)]
-    Open(#[from] keepbest_keeper::store::OpenError),
+    Open(#[from] keepbest_store::OpenError),
     /// It has no such model.
     #[error(transparent)]
     Select(#[from] keepbest_keeper::SelectError),

@@ -7,9 +7,9 @@
 ///
 /// ```
 /// let known = ["epochs", "batch-size", "lr"];
-/// assert_eq!(keepbest_train::nearest("epcohs", known), Some("epochs"));
-/// assert_eq!(keepbest_train::nearest("batch_size", known), Some("batch-size"));
-/// assert_eq!(keepbest_train::nearest("zebra", known), None);
+/// assert_eq!(keepbest_model::nearest("epcohs", known), Some("epochs"));
+/// assert_eq!(keepbest_model::nearest("batch_size", known), Some("batch-size"));
+/// assert_eq!(keepbest_model::nearest("zebra", known), None);
 /// ```
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = fold(word);

@@ -4,12 +4,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use keepbest_formats::read_text;
-use keepbest_keeper::store::{CommitError, Links, MODEL_FILE, read_regular, write_file};
 use keepbest_nn::zoo::{self, UnknownModel, ZooOptions};
 use keepbest_nn::{InputSize, ModelSpec, SpecError};
+use keepbest_store::{CommitError, Links, MODEL_FILE, read_regular, write_file};
 
-use crate::nearest;
-use crate::settings::Settings;
+use crate::suggest::nearest;
 
 /// Why there is no such architecture.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +71,12 @@ fn spec_hint(error: &SpecError) -> Option<String> {
     Some(format!("did you mean {near}?"))
 }
 
+/// Whether `model` is the path of a model file rather than a network's name.
+#[must_use]
+pub fn is_model_file(model: &str) -> bool {
+    file(model).is_some()
+}
+
 /// The path of a model file, when `model` is one rather than a name.
 fn file(model: &str) -> Option<&Path> {
     let path = Path::new(model);
@@ -81,27 +86,19 @@ fn file(model: &str) -> Option<&Path> {
 }
 
 /// The copy that a run keeps of its model file, since what lay outside may change, or go: for the run itself or a model in it.
-pub(crate) fn own_model_file(run_or_model: &Path) -> Option<PathBuf> {
+#[must_use]
+pub fn own_model_file(run_or_model: &Path) -> Option<PathBuf> {
     let mut folders = run_or_model.ancestors().take(3);
     let run = folders.find(|folder| folder.join("run.toml").is_file())?;
     Some(run.join(MODEL_FILE)).filter(|copy| copy.is_file())
 }
 
-/// Has a run that was trained from a model file trained again from its own copy.
-pub fn use_own_model(settings: &mut Settings, run: &Path) {
-    if settings
-        .model
-        .as_deref()
-        .is_some_and(|model| file(model).is_some())
-        && let Some(copy) = own_model_file(run)
-    {
-        settings.model = Some(copy.display().to_string());
-    }
-}
-
 /// Keeps a copy of the model file, as it was resolved, in a new run; nothing for a network of the zoo.
-pub(crate) fn keep_model(model: &str, spec: &ModelSpec, run: &Path) -> Result<(), CommitError> {
-    if file(model).is_none() {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn keep_model(model: &str, spec: &ModelSpec, run: &Path) -> Result<(), CommitError> {
+    if !is_model_file(model) {
         return Ok(());
     }
     let text = spec.to_toml();

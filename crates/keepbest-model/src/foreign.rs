@@ -10,7 +10,8 @@ use keepbest_formats::sniff::{FileKind, sniff};
 use keepbest_formats::{Dtype, StateDict, map_file, sharded, weights_digest};
 use serde_json::{Value, json};
 
-use crate::model::ModelError;
+use crate::error::ModelError;
+use crate::words::few;
 
 /// A file as keepbest's own, and what was done to make it so.
 #[derive(Debug, Clone)]
@@ -305,14 +306,4 @@ pub fn about_model(file: &ModelFile, spec: &Value) -> Value {
         "history": metadata.and_then(|metadata| metadata.history.as_ref()),
         "provenance": metadata.and_then(|metadata| metadata.provenance.as_ref()),
     })
-}
-
-/// The first few of some names, and how many more there are.
-pub(crate) fn few(names: &[String]) -> String {
-    const SHOWN: usize = 6;
-    let mut text = names[..names.len().min(SHOWN)].join(", ");
-    if names.len() > SHOWN {
-        text.push_str(&format!(" and {} more", names.len() - SHOWN));
-    }
-    text
 }

@@ -44,8 +44,9 @@ pub struct Git {
 }
 
 impl Environment {
-    /// That of this process and its engine.
-    pub(crate) fn of(engine: &dyn Engine) -> Self {
+    /// The environment of this process and its engine.
+    #[must_use]
+    pub fn of(engine: &dyn Engine) -> Self {
         let home = std::env::var("HOME").ok();
         Self {
             command: command_line(std::env::args(), home.as_deref()),

@@ -6,6 +6,9 @@ use keepbest_core::Metrics;
 
 use crate::costs::{Costs, is_timed};
 
+/// What the name of a metric ends with that is another one smoothed over the evaluations.
+pub const SMOOTHED_SUFFIX: &str = "_ema";
+
 /// A metric that was recorded and measured otherwise, or by one of the two alone.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -64,7 +67,7 @@ impl MetricDifference {
 
 /// Whether a metric is another one's average over the evaluations: it is measured with that one, and not again.
 fn is_smoothed(name: &str, found: &Metrics) -> bool {
-    let raw = name.strip_suffix(crate::noise::SUFFIX);
+    let raw = name.strip_suffix(SMOOTHED_SUFFIX);
     raw.is_some_and(|raw| found.contains(raw) && !found.contains(name))
 }
 

@@ -10,14 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::criterion::Criterion;
 use crate::environment::Environment;
-use crate::model::Model;
 use crate::model_ref::run_around;
 use crate::place::{NotThere, Place, Places, find, recorded};
 use crate::seen::{Seen, SeenBefore};
 
 /// The part of a model file that says how it came about: enough to measure it again on the same images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub struct Provenance {
     /// Version of keepbest that trained it.
     pub keepbest: String,
@@ -56,7 +54,8 @@ pub struct Provenance {
 
 impl Provenance {
     /// Where everything lies, for the journal.
-    pub(crate) fn places(&self) -> Places {
+    #[must_use]
+    pub fn places(&self) -> Places {
         Places {
             data: self.data.place.clone(),
             from: self
@@ -70,7 +69,6 @@ impl Provenance {
 
 /// The images a model was trained on and chosen by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub struct DataRecord {
     /// A set's name, or a folder.
     pub source: String,
@@ -91,7 +89,7 @@ pub struct DataRecord {
 
 impl DataRecord {
     /// Takes down where the images lie that a run at `run` has: what the user wrote counts from the directory that he was in.
-    pub(crate) fn settle(&mut self, data: &str, run: &Path) {
+    pub fn settle(&mut self, data: &str, run: &Path) {
         let at = match keepbest_data::is_named(data) {
             true => self.dir.as_deref(),
             false => Some(Path::new(data)),
@@ -178,12 +176,13 @@ impl CriterionRecord {
 }
 
 impl Parent {
-    /// The record of an opened model.
-    pub fn of(model: &Model) -> Self {
+    /// The record of a model with these weights, in the file at `path`.
+    #[must_use]
+    pub fn new(path: &Path, digest: WeightsDigest) -> Self {
         Self {
-            digest: model.file.weights_digest(),
-            place: Place::of(&model.path, None),
-            path: model.path.clone(),
+            digest,
+            place: Place::of(path, None),
+            path: path.to_owned(),
         }
     }
 

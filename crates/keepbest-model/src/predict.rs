@@ -22,7 +22,7 @@ pub struct Guess {
 ///
 /// ```
 /// use keepbest_core::classification::Thresholds;
-/// use keepbest_train::decide;
+/// use keepbest_model::decide;
 ///
 /// let (scores, names) = ([1.0, 0.0], ["cat", "dog"].map(String::from));
 /// assert_eq!(decide(&scores, &names, None).unwrap().label, "cat");
@@ -66,7 +66,7 @@ fn guess(class: usize, probability: f64, classes: &[String]) -> Guess {
 ///
 /// ```
 /// let names = ["cat", "dog", "bird"].map(String::from);
-/// let guesses = keepbest_train::top_k(&[0.0, 2.0, 2.0], &names, 2);
+/// let guesses = keepbest_model::top_k(&[0.0, 2.0, 2.0], &names, 2);
 /// assert_eq!(guesses.iter().map(|guess| &guess.label[..]).collect::<Vec<_>>(), ["dog", "bird"]);
 /// ```
 pub fn top_k(logits: &[f32], classes: &[String], k: usize) -> Vec<Guess> {

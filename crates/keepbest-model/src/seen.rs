@@ -5,8 +5,6 @@ use std::fmt;
 use keepbest_data::{Identity, ImageCount, ImageSet};
 use serde::{Deserialize, Serialize};
 
-use crate::model::Model;
-
 /// The images that a model, and every model it comes from, was trained on and was chosen by.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -37,11 +35,12 @@ pub struct SeenBefore {
 }
 
 impl Seen {
-    /// What models have seen together, such as those that one is the mean of.
+    /// What models have seen together, such as those that one is the mean of; `None` of a model that does not record it.
     #[must_use]
-    pub fn by<'a>(models: impl IntoIterator<Item = &'a Model>) -> Self {
-        models.into_iter().fold(Self::default(), |seen, model| {
-            match &model.provenance.as_ref().and_then(|of| of.seen.as_ref()) {
+    pub fn together<'a>(models: impl IntoIterator<Item = Option<&'a Self>>) -> Self {
+        models
+            .into_iter()
+            .fold(Self::default(), |seen, own| match own {
                 Some(own) => Self {
                     train: seen.train.with(&own.train),
                     val: seen.val.with(&own.val),
@@ -51,8 +50,7 @@ impl Seen {
                     unknown: true,
                     ..seen
                 },
-            }
-        })
+            })
     }
 
     /// With what a run trains on and chooses by.

@@ -148,7 +148,10 @@ impl<'a> Averager<'a> {
 }
 
 /// The training images as they are, for the statistics of batch norm: `batch` at a time, where there are as many.
-pub(crate) fn statistics_batches(
+///
+/// # Errors
+/// When the images cannot be loaded.
+pub fn statistics_batches(
     data: &Prepared,
     batch: usize,
     threads: usize,
@@ -161,11 +164,7 @@ pub(crate) fn statistics_batches(
 ///
 /// # Errors
 /// When a metric that the objective needs is missing.
-pub(crate) fn better(
-    objective: &Objective,
-    a: &Metrics,
-    b: &Metrics,
-) -> Result<bool, ObjectiveError> {
+pub fn better(objective: &Objective, a: &Metrics, b: &Metrics) -> Result<bool, ObjectiveError> {
     let (a, b) = (
         objective.judge(None, a)?.score,
         objective.judge(None, b)?.score,
