@@ -8,7 +8,8 @@ use keepbest_store::{
 };
 use serde_json::Value;
 
-use crate::view::{RunView, Selector, find, find_archived};
+use crate::select::{Selector, find, find_archived};
+use crate::view::RunView;
 
 /// Two records of a run that cannot both be right.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -8,8 +8,9 @@ use keepbest_store::{CheckpointKind, CheckpointName, Event, RefName, RunState};
 use serde::Serialize;
 
 use crate::config::SaveMode;
+use crate::event::best_record;
 use crate::maintain::{MaintainError, RetentionRules};
-use crate::view::{RunView, best_record};
+use crate::view::RunView;
 
 /// A run's decisions with their reasons.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -2,11 +2,12 @@
 
 pub(crate) mod average;
 mod load;
+mod names;
 mod start;
 mod state;
 
-pub use average::{RNG_PREFIX, optimizer_state};
 pub(crate) use load::{copy_f32, copy_weights, start};
+pub use names::{RNG_PREFIX, optimizer_state};
 pub(crate) use start::Start;
 pub(crate) use state::{CpuSnapshot, StateCell, StateNames, TrainState};
 

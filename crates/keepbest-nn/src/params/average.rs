@@ -4,17 +4,11 @@
 //! or the average with the weights there (`raw.*`). Either file brings both back.
 
 use super::load::copy_f32;
+use super::names::{AVERAGE, RAW};
 use super::state::TrainState;
 use super::{ParamLayout, Role};
 use keepbest_formats::StateDict;
 use keepbest_kernels::{Context, optim};
-
-/// Names of the averages in the training state of the weights.
-pub(crate) const AVERAGE: &str = "average.";
-/// Names of the weights in the training state of the averages.
-pub(crate) const RAW: &str = "raw.";
-/// Beginning of the names under which an engine with random generators of its own keeps their state in the training state.
-pub const RNG_PREFIX: &str = "rng.";
 
 /// What the average takes over of the weights after step `step` (from 1): `1 - decay`, but `9 / (10 + step)` in the first
 /// steps, so that it is not held back by where it started (as TensorFlow's `ExponentialMovingAverage` with `num_updates`).
@@ -89,17 +83,6 @@ pub(crate) fn raw_first(weights: &StateDict, training: &StateDict) -> (StateDict
         }
     }
     (raw, rest)
-}
-
-/// The optimizer's own tensors of a training state, without averages and what they stand for, and without random generators.
-pub fn optimizer_state(training: &StateDict) -> StateDict {
-    let mut own = StateDict::new();
-    let others = [AVERAGE, RAW, RNG_PREFIX];
-    let of_others = |name: &str| others.iter().any(|prefix| name.starts_with(prefix));
-    for (name, tensor) in training.iter().filter(|(name, _)| !of_others(name)) {
-        insert(&mut own, name, tensor);
-    }
-    own
 }
 
 fn insert(dict: &mut StateDict, name: &str, tensor: &keepbest_formats::Tensor) {

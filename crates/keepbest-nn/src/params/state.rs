@@ -3,7 +3,7 @@
 //! A snapshot is a reference count on the block. The next optimizer step sees that the block is shared and
 //! writes its results to another one, so a snapshot costs nothing and never changes.
 
-use super::average::{AVERAGE, RAW};
+use super::names::{AVERAGE, RAW};
 use super::{ParamLayout, Role};
 use bytes::Bytes;
 use keepbest_formats::{Dtype, Snapshot, StateDict, Tensor};

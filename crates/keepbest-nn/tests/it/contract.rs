@@ -191,12 +191,7 @@ impl Engine for Linear {
 
     fn average_weights(&mut self, _: u64) {}
 
-    fn measure_statistics(
-        &mut self,
-        _: WhichWeights,
-        _: &[f32],
-        _: u64,
-    ) -> Result<(), StepError> {
+    fn measure_statistics(&mut self, _: WhichWeights, _: &[f32], _: u64) -> Result<(), StepError> {
         Ok(())
     }
 

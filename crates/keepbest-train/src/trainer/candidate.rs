@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keepbest_core::{Metrics, ObjectiveError};
 use keepbest_formats::SnapshotHandle;
+use keepbest_keeper::Evaluation;
 use keepbest_model::average::{better, statistics_batches};
 use keepbest_model::{Evaluator, Measured};
 use keepbest_nn::{Role, WhichWeights};
@@ -14,11 +15,9 @@ use super::run::Run;
 
 /// Weights of a step, measured on val.
 pub(super) struct Candidate {
-    pub snapshot: SnapshotHandle,
+    /// What is offered to the keeper.
+    pub evaluation: Evaluation,
     pub measured: Measured,
-    pub metrics: Metrics,
-    /// Which weights these are, where there are several.
-    pub which: Option<&'static str>,
 }
 
 impl Run {
@@ -50,16 +49,13 @@ impl Run {
         let Some(mut averaged) = self.measured(averaged, observer, stop)? else {
             return Ok(None);
         };
-        let better = better(&self.setup.objective, &averaged.metrics, &raw.metrics)?;
-        (raw.which, averaged.which) = (Some("raw"), Some(which));
-        let both: Vec<_> = [&raw, &averaged]
-            .into_iter()
-            .flat_map(Candidate::beside)
-            .collect();
+        raw.evaluation = raw.evaluation.of_weights("raw");
+        averaged.evaluation = averaged.evaluation.of_weights(which);
+        let metrics = [&raw, &averaged].map(|of| of.evaluation.metrics());
+        let better = better(&self.setup.objective, metrics[1], metrics[0])?;
+        let both = [beside("raw", metrics[0]), beside(which, metrics[1])].concat();
         let mut chosen = if better { averaged } else { raw };
-        for (name, value) in both {
-            chosen.metrics.insert(name, value);
-        }
+        chosen.evaluation = chosen.evaluation.with_metrics(both);
         Ok(Some(chosen))
     }
 
@@ -132,25 +128,20 @@ impl Run {
                 .map_err(ObjectiveError::from)?;
         }
         Ok(Some(Candidate {
-            snapshot,
+            evaluation: Evaluation::of(&snapshot, self.state.epoch, metrics),
             measured,
-            metrics,
-            which: None,
         }))
     }
 }
 
-impl Candidate {
-    /// What is recorded of it beside the one that is chosen: `ema/accuracy`, `raw/loss`.
-    fn beside(&self) -> Vec<(String, f64)> {
-        let which = self.which.unwrap_or_default();
-        let metric = |name| {
-            let value = self.metrics.get(&format!("val/{name}"))?;
-            Some((format!("{which}/{name}"), value))
-        };
-        ["accuracy", "loss"]
-            .into_iter()
-            .filter_map(metric)
-            .collect()
-    }
+/// What is recorded of weights beside those that are chosen: `ema/accuracy`, `raw/loss`.
+fn beside(which: &str, metrics: &Metrics) -> Vec<(String, f64)> {
+    let metric = |name| {
+        let value = metrics.get(&format!("val/{name}"))?;
+        Some((format!("{which}/{name}"), value))
+    };
+    ["accuracy", "loss"]
+        .into_iter()
+        .filter_map(metric)
+        .collect()
 }

@@ -12,7 +12,6 @@ mod clock;
 mod error;
 mod events;
 mod finish;
-mod gate;
 mod heed;
 mod lr_find;
 mod parent;
@@ -22,6 +21,7 @@ mod reporting;
 mod resume;
 mod run;
 mod setup;
+mod significance;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;

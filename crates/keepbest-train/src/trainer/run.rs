@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use keepbest_core::{EarlyStoppingConfig, StopReason};
 use keepbest_data::{Epoch, LoadError};
+use keepbest_formats::model_file::Attachments;
 use keepbest_keeper::{
-    Also, Evaluation, Keeper, KeeperConfig, KeeperSummary, ModelConstants, SaveFailure, SaveMode,
-    store,
+    CopyFormat, Keeper, KeeperConfig, KeeperSummary, SaveFailure, SaveMode, store,
 };
 use keepbest_model::place::PLACES;
 use keepbest_model::{Environment, TunedThresholds, keep_model};
@@ -21,12 +21,12 @@ use super::clock::Clock;
 use super::error::TrainError;
 use super::events::{Event, Judged, Observer, Overview, Progress, Wish};
 use super::finish::Ending;
-use super::gate::Gate;
 use super::position::{Next, TrainerState};
 use super::rate::Rates;
 use super::reporting::Reporting;
 use super::resume::ResumedFrom;
 use super::setup::Setup;
+use super::significance::Significance;
 use crate::changes::CONFIG;
 use crate::log::{About, Ended, Logged, Loggers, now_ms};
 use crate::run_name;
@@ -43,7 +43,7 @@ pub(super) struct Run {
     pub lost: Vec<String>,
     pub reporting: Reporting,
     pub loggers: Loggers,
-    gate: Gate,
+    significance: Significance,
     pub(super) clock: Clock,
     begun: Instant,
     rates: Rates,
@@ -93,7 +93,7 @@ impl Run {
             lost: Vec::new(),
             reporting: Reporting::default(),
             loggers: Loggers::default(),
-            gate: Gate::default(),
+            significance: Significance::default(),
             clock: Clock::start(),
             begun: Instant::now(),
             rates,
@@ -124,7 +124,7 @@ impl Run {
             lost: Vec::new(),
             reporting: Reporting::default(),
             loggers: Loggers::default(),
-            gate: Gate::default(),
+            significance: Significance::default(),
             clock: Clock::start(),
             begun: Instant::now(),
             rates,
@@ -143,7 +143,7 @@ impl Run {
             observer.on(Event::Note(note));
         }
         self.loggers = Loggers::start(&self.setup.log, self.about());
-        self.gate = Gate::of(&self);
+        self.significance = Significance::of(&self.keeper, self.setup.config.significant);
         self.show_best(observer, stop);
         if observer.wants_profile() {
             self.setup.engine.start_profile();
@@ -186,7 +186,7 @@ impl Run {
         stop: &AtomicBool,
     ) -> Result<Option<Ending>, TrainError> {
         let mut batches: Option<(u64, Epoch)> = None;
-        let mut pace = Pace::default();
+        let mut throughput = Throughput::default();
         let mut leaving = false;
         if let Some(reason) = self.keeper.should_stop() {
             return Ok(Some(self.early(reason, observer)));
@@ -196,7 +196,7 @@ impl Run {
                 && self.state.is_at_end(&self.setup.timetable)
                 && !stop.load(Ordering::Relaxed)
             {
-                if self.state.is_measured() || self.measure(&mut pace, observer, stop)? {
+                if self.state.is_measured() || self.measure(&mut throughput, observer, stop)? {
                     let words = format!("stopped by hand after epoch {}", self.state.epoch);
                     observer.on(Event::StoppedEarly(&words));
                     return Ok(Some(Ending::CutShort(words)));
@@ -207,7 +207,7 @@ impl Run {
                 _ if stop.load(Ordering::Relaxed) => return Ok(None),
                 Next::Done => return Ok(Some(Ending::Completed)),
                 Next::Measure => {
-                    if !self.measure(&mut pace, observer, stop)? {
+                    if !self.measure(&mut throughput, observer, stop)? {
                         return Ok(None);
                     }
                     if let Some(reason) = self.keeper.should_stop() {
@@ -245,7 +245,7 @@ impl Run {
                     drop(batch);
                     self.state
                         .stepped(out.loss, images as u64, u64::from(out.correct));
-                    pace.add(images, begun.elapsed());
+                    throughput.add(images, begun.elapsed());
                     observer.on(Event::Stepped(Progress {
                         step: self.state.step,
                         steps: self.steps_planned(),
@@ -264,7 +264,7 @@ impl Run {
                     }
                     if let Some(reason) = self.keeper.should_stop_by_time(self.begun.elapsed()) {
                         // What it has come to is worth knowing, and may be the best.
-                        if !self.measure(&mut pace, observer, stop)? {
+                        if !self.measure(&mut throughput, observer, stop)? {
                             return Ok(None);
                         }
                         return Ok(Some(self.early(reason, observer)));
@@ -277,7 +277,7 @@ impl Run {
     /// Measures a snapshot and offers it to the keeper. `false` when told to stop in between.
     fn measure(
         &mut self,
-        pace: &mut Pace,
+        throughput: &mut Throughput,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<bool, TrainError> {
@@ -286,11 +286,11 @@ impl Run {
         };
         self.clock.lap(|spent| &mut spent.evaluating);
         let Candidate {
-            snapshot,
+            mut evaluation,
             measured,
-            metrics,
-            which,
         } = candidate;
+        let metrics = evaluation.metrics().clone();
+        let weights = evaluation.weights().map(ToOwned::to_owned);
         let value = self
             .setup
             .objective
@@ -298,22 +298,23 @@ impl Run {
             .evaluate(&metrics)
             .map_err(keepbest_core::ObjectiveError::from)?;
         let epoch = self.state.epoch;
-        let scheduled = self.state.is_scheduled(&self.setup.timetable);
+        if !self.state.is_scheduled(&self.setup.timetable) {
+            evaluation = evaluation.unscheduled();
+        }
         self.state.measured();
         self.rates.observe(value, &mut self.state.plateau);
 
-        let mut evaluation = Evaluation::of(&snapshot, epoch, metrics.clone());
-        if let Some(which) = which {
-            evaluation = evaluation.of_weights(which);
-        }
-        if !scheduled {
-            evaluation = evaluation.unscheduled();
-        }
         let decided = measured.tuned.clone().zip(self.setup.config.thresholds);
         let thresholds = decided.map(|(tuned, metric)| TunedThresholds::new(tuned, metric, "val"));
-        evaluation = evaluation.with_thresholds(thresholds.as_ref().map(TunedThresholds::to_json));
-        let trace = self.gate.trace(&measured, &self.setup.provenance);
-        if let Some(reason) = trace.as_ref().and_then(|trace| self.gate.holds_back(trace)) {
+        evaluation = evaluation.with_attachments(Attachments {
+            thresholds: thresholds.as_ref().map(TunedThresholds::to_json),
+            ..Attachments::default()
+        });
+        let trace = self.significance.trace(&measured, &self.setup.provenance);
+        if let Some(reason) = trace
+            .as_ref()
+            .and_then(|trace| self.significance.holds_back(trace))
+        {
             evaluation = evaluation.withheld(reason);
         }
         let verdict = self.keeper.offer(evaluation, self.training_json())?;
@@ -324,14 +325,14 @@ impl Run {
         }
         if let Some(trace) = trace {
             let improved = verdict.is_improved();
-            if let Err(error) = self
-                .gate
-                .keep(&self.path, trace, self.state.step, epoch, improved)
+            if let Err(error) =
+                self.significance
+                    .keep(&self.path, trace, self.state.step, epoch, improved)
             {
                 self.reporting.tell(&error.to_string(), observer);
             }
         }
-        let images_per_second = pace.take();
+        let images_per_second = throughput.take();
         observer.on(Event::Measured(&Judged {
             step: self.state.step,
             epoch,
@@ -339,7 +340,7 @@ impl Run {
             metrics,
             value,
             verdict,
-            weights: which,
+            weights,
             images_per_second,
         }));
         let history = self.keeper.history();
@@ -473,12 +474,12 @@ impl Run {
 
 /// How fast the steps go.
 #[derive(Default)]
-struct Pace {
+struct Throughput {
     images: usize,
     time: Duration,
 }
 
-impl Pace {
+impl Throughput {
     fn add(&mut self, images: usize, time: Duration) {
         self.images += images;
         self.time += time;
@@ -512,13 +513,14 @@ pub(super) fn keeper_config(setup: &Setup) -> Result<KeeperConfig, TrainError> {
             SaveKind::Params => SaveMode::Params,
             _ => SaveMode::Full,
         },
-        also: setup.config.also.map(|AlsoKind::Pth| Also::Pth),
+        also: setup.config.also.map(|AlsoKind::Pth| CopyFormat::Pth),
         retention: setup.retention.clone(),
-        constants: ModelConstants {
+        constants: Attachments {
             model: Some(setup.spec.to_json()),
             classes: setup.data.classes.clone(),
             preprocessing: Some(to_json(&setup.data.preprocessing)),
             provenance: Some(to_json(&setup.provenance)),
+            ..Attachments::default()
         },
         others: setup.others.clone(),
         session: Some(session),

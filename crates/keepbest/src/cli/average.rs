@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use keepbest_core::{EvaluationRecord, Metrics, Objective};
 use keepbest_data::Prepared;
 use keepbest_formats::StateDict;
-use keepbest_formats::model_file::{self, ModelMetadata};
+use keepbest_formats::model_file::{self, Attachments, ModelMetadata};
 use keepbest_keeper::RunView;
 use keepbest_model::average::{Averager, Measurement};
 use keepbest_model::words::value;
@@ -190,11 +190,14 @@ fn write(
     let metadata = ModelMetadata {
         step,
         epoch,
-        model: Some(first.spec.to_json()),
-        classes: first.classes.clone(),
-        preprocessing: Some(encoded(serde_json::to_value(&first.preprocessing))?),
-        evaluation: Some(encoded(serde_json::to_value(&record))?),
-        provenance: Some(encoded(serde_json::to_value(&recorded))?),
+        attachments: Attachments {
+            model: Some(first.spec.to_json()),
+            classes: first.classes.clone(),
+            preprocessing: Some(encoded(serde_json::to_value(&first.preprocessing))?),
+            evaluation: Some(encoded(serde_json::to_value(&record))?),
+            provenance: Some(encoded(serde_json::to_value(&recorded))?),
+            ..Attachments::default()
+        },
         ..ModelMetadata::default()
     };
     let image = model_file::encode(&result.weights, &StateDict::new(), &metadata)

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use keepbest_formats::model_file::{self, ModelFile, ModelImage, ModelMetadata};
+use keepbest_formats::model_file::{self, Attachments, ModelFile, ModelImage, ModelMetadata};
 use keepbest_formats::pth::{self, Checkpoint, OptimizerState, PthFile, Tree};
 use keepbest_formats::{StateDict, onnx as onnx_file, weights_digest};
 use keepbest_model::words::{count, value};
@@ -113,7 +113,10 @@ pub fn run(args: &ExportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
                 .metadata
                 .clone()
                 .unwrap_or_else(|| ModelMetadata {
-                    preprocessing: serde_json::to_value(&model.preprocessing).ok(),
+                    attachments: Attachments {
+                        preprocessing: serde_json::to_value(&model.preprocessing).ok(),
+                        ..Attachments::default()
+                    },
                     ..ModelMetadata::default()
                 });
             let nothing = StateDict::new();

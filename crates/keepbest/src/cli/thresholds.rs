@@ -4,7 +4,7 @@ use std::path::Path;
 
 use keepbest_core::EvaluationRecord;
 use keepbest_core::classification::DecisionMetric;
-use keepbest_formats::model_file::{self, Kind, ModelMetadata};
+use keepbest_formats::model_file::{self, Attachments, Kind, ModelMetadata};
 use keepbest_model::words::value;
 use keepbest_model::{Measured, Model, TunedThresholds};
 use serde_json::json;
@@ -102,13 +102,16 @@ fn write(
     };
     let metadata = ModelMetadata {
         kind: Kind::Full,
-        model: Some(model.spec.to_json()),
-        classes: model.classes.clone(),
-        preprocessing: Some(encoded(serde_json::to_value(&model.preprocessing))?),
-        thresholds: Some(tuned.to_json()),
-        evaluation: record
-            .map(|record| encoded(serde_json::to_value(record)))
-            .transpose()?,
+        attachments: Attachments {
+            model: Some(model.spec.to_json()),
+            classes: model.classes.clone(),
+            preprocessing: Some(encoded(serde_json::to_value(&model.preprocessing))?),
+            thresholds: Some(tuned.to_json()),
+            evaluation: record
+                .map(|record| encoded(serde_json::to_value(record)))
+                .transpose()?,
+            ..own.attachments
+        },
         ..own
     };
     let image = model_file::encode(&model.file.weights, &model.file.training, &metadata)

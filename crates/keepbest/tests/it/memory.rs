@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use keepbest::core::{Metrics, Objective};
-use keepbest::formats::model_file::{self, ModelFile, ModelMetadata};
+use keepbest::formats::model_file::{self, Attachments, ModelFile, ModelMetadata};
 use keepbest::formats::{StateDict, Tensor};
 use keepbest::keeper::{Evaluation, Keeper, KeeperConfig, OwnedSnapshot, SnapshotHandle};
 use keepbest::model::Model;
@@ -190,7 +190,10 @@ fn full_model(path: &Path) {
     let spec = zoo::spec("lenet5", &zoo::ZooOptions::new(1, 28, 28, 10)).unwrap();
     let engine = build_engine("cpu", &spec, EngineConfig::default()).unwrap();
     let metadata = ModelMetadata {
-        model: Some(serde_json::to_value(&spec).unwrap()),
+        attachments: Attachments {
+            model: Some(serde_json::to_value(&spec).unwrap()),
+            ..Attachments::default()
+        },
         ..ModelMetadata::default()
     };
     let snapshot = engine.snapshot();

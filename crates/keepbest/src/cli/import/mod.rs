@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use keepbest_data::Preprocessing;
-use keepbest_formats::model_file::{self, ModelFile, ModelMetadata};
+use keepbest_formats::model_file::{self, Attachments, ModelFile, ModelMetadata};
 use keepbest_formats::names::{NameFilter, NameMap};
 use keepbest_formats::{Dtype, StateDict};
 use keepbest_model::words::count;
@@ -60,11 +60,14 @@ pub fn run(args: &ImportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         notes.push("the decision thresholds belong to other weights and are left out".into());
     }
     let metadata = ModelMetadata {
-        model: Some(spec.to_json()),
-        classes,
-        preprocessing: serde_json::to_value(&preprocess).ok(),
-        thresholds,
-        ..own.clone()
+        attachments: Attachments {
+            model: Some(spec.to_json()),
+            classes,
+            preprocessing: serde_json::to_value(&preprocess).ok(),
+            thresholds,
+            ..own.attachments.clone()
+        },
+        ..*own
     };
     // The optimizer's tensors belong to the names that the weights had.
     let training = match read.renamed.is_empty() && comparison.is_exact() {
