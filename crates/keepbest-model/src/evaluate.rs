@@ -6,7 +6,7 @@ use keepbest_data::{LoadError, Loader, LoaderConfig, Preprocessing, Subset};
 use keepbest_nn::Scorer;
 
 use crate::criterion::{Criterion, CriterionSum, log_softmax};
-use crate::outcomes::Outcomes;
+use crate::outcomes::{Outcomes, OutcomesError};
 
 /// What was measured on one split.
 #[derive(Debug, Clone)]
@@ -28,6 +28,14 @@ impl Measured {
         let mut metrics = self.report.metrics(split);
         metrics.insert(format!("{split}/loss"), self.loss);
         metrics
+    }
+
+    /// How each image came out.
+    ///
+    /// # Errors
+    /// [`OutcomesError::NotKept`] unless [`Evaluator::keep_outcomes`] asked for it.
+    pub fn kept_outcomes(&self) -> Result<&Outcomes, OutcomesError> {
+        self.outcomes.as_ref().ok_or(OutcomesError::NotKept)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use keepbest_core::WeightsDigest;
+use keepbest_core::{Direction, Objective, ObjectiveError, WeightsDigest};
 use keepbest_data::{Fingerprint, PrepareOptions, Unreadable};
 use keepbest_nn::OptimizerConfig;
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,28 @@ pub struct Provenance {
 }
 
 impl Provenance {
+    /// What better meant when the model was chosen; of several objectives the first.
+    ///
+    /// # Errors
+    /// When the recorded settings name no objective that there is.
+    pub fn objective(&self) -> Result<Objective, ObjectiveError> {
+        let text = |key: &str| self.config.get(key).and_then(toml::Value::as_str);
+        let direction = match text("mode") {
+            Some("max") => Some(Direction::Maximise),
+            Some("min") => Some(Direction::Minimise),
+            _ => None,
+        };
+        let monitor = match self.config.get("monitor") {
+            Some(toml::Value::Array(all)) => all.first().and_then(toml::Value::as_str),
+            other => other.and_then(toml::Value::as_str),
+        };
+        let objective = Objective::build(monitor.unwrap_or("val/accuracy"), direction)?;
+        match text("tie-break") {
+            Some(metric) if metric != "none" => objective.with_tie_break(metric, None),
+            _ => Ok(objective),
+        }
+    }
+
     /// Where everything lies, for the journal.
     #[must_use]
     pub fn places(&self) -> Places {

@@ -1,12 +1,17 @@
 //! The models of a run on disk.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use keepbest_core::statistics::Interval;
+use keepbest_core::text::shell_word;
 use keepbest_keeper::{ArchiveRunError, RunView, Selector, read_archived};
 use keepbest_store::{Links, NotRegular, RunStatus, open_regular};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::model_ref::ModelPlace;
@@ -130,4 +135,50 @@ pub fn status_of(view: &RunView) -> String {
         // Nobody writes to it, and nobody said why.
         _ => "killed".into(),
     }
+}
+
+/// A run that cannot be read.
+#[derive(Debug)]
+pub struct OpenRunError {
+    /// Its directory.
+    pub run: PathBuf,
+    /// Why.
+    pub error: keepbest_store::OpenError,
+}
+
+impl fmt::Display for OpenRunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for OpenRunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl OpenRunError {
+    /// What to try instead.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        format!("keepbest fsck {}", shell_word(&self.run))
+    }
+}
+
+/// Opens a run to read.
+///
+/// # Errors
+/// [`OpenRunError`].
+pub fn open_run(run: &Path) -> Result<RunView, OpenRunError> {
+    RunView::open(run).map_err(|error| OpenRunError {
+        run: run.into(),
+        error,
+    })
+}
+
+/// The intervals of the test's metrics that a finished run recorded; runs of earlier versions have none.
+#[must_use]
+pub fn recorded_intervals(summary: &Value) -> BTreeMap<String, Interval> {
+    serde_json::from_value(summary["test_intervals"].clone()).unwrap_or_default()
 }

@@ -3,10 +3,11 @@
 
 use keepbest_core::WeightsDigest;
 use keepbest_keeper::RunView;
+use keepbest_model::SettingsFound;
 use keepbest_store::{Event, ResumedEvent, RunState};
 use serde::{Deserialize, Serialize};
 
-use crate::settings::{ChangedSetting, Settings, changed_settings};
+use crate::settings::{ChangedSetting, Settings, SettingsError, changed_settings};
 
 /// The keys of a session in the journal.
 pub(crate) const CONFIG: &str = "config";
@@ -116,6 +117,27 @@ pub fn settings_when_saved(
         }
     }
     settings
+}
+
+/// Compares the settings of a run, as they were when these weights were saved, with those that a model records: what
+/// [`VerifyOptions`](keepbest_model::VerifyOptions) asks for.
+///
+/// # Errors
+/// When `run.toml` cannot be read.
+pub fn compare_settings(
+    view: &RunView,
+    weights: &WeightsDigest,
+    recorded: &toml::Table,
+) -> Result<SettingsFound, SettingsError> {
+    let written = Settings::from_file(&view.path().join("run.toml"))?;
+    let in_force = settings_when_saved(view, &written, weights);
+    let mut changed = changed_settings(&in_force, recorded).into_iter();
+    Ok(SettingsFound {
+        differs: changed
+            .next()
+            .map(|change| (change.key, change.found, change.recorded)),
+        resumed: in_force != written,
+    })
 }
 
 /// What a run's `run.toml` has otherwise than its journal says the run began with. Nothing for runs of earlier versions, whose

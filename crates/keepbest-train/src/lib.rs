@@ -21,7 +21,7 @@ mod settings;
 mod settle;
 mod trainer;
 
-pub use changes::{Change, PlanChange, plan_changes, settings_when_saved};
+pub use changes::{Change, PlanChange, compare_settings, plan_changes, settings_when_saved};
 pub use config::{Config, DEFAULT_DATA, DEFAULT_MODEL, DataDefaults, check_device};
 pub use noise::{Compared, PairedTest, Selection, Trace, TraceError};
 pub use overfitting::Overfitting;

@@ -26,6 +26,9 @@ pub struct Outcomes {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutcomesError {
+    /// The measurement did not keep how each image came out.
+    #[error("no outcomes were kept")]
+    NotKept,
     /// Whoever waited said to stop.
     #[error("interrupted before all intervals were computed")]
     Interrupted,

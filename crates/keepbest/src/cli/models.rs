@@ -1,14 +1,13 @@
 //! `keepbest models`: the networks there are.
 
-use keepbest_model::read_model_file;
 use keepbest_model::words::{count, thousands};
+use keepbest_model::{read_model_file, write};
 use keepbest_nn::zoo::{self, ZooOptions};
 use keepbest_nn::{InputSize, ModelSpec, Network};
 use serde_json::json;
 
 use crate::cli::args::{Input, ModelsArgs, ModelsVerb, NetworkArgs};
 use crate::cli::draw;
-use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::table::Table;
@@ -20,7 +19,7 @@ pub fn run(args: &ModelsArgs) -> Result<Exit, Failure> {
         Some(ModelsVerb::Show { what, table }) => show(&network(what)?, *table, args.json),
         Some(ModelsVerb::Draw { what, to, force }) => {
             let network = network(what)?;
-            export::write_bytes(to, *force, draw::svg(&network).as_bytes())?;
+            write::write_bytes(to, *force, draw::svg(&network).as_bytes())?;
             if args.json {
                 output::json(&json!({"path": to, "network": network.spec().name}))?;
             } else {

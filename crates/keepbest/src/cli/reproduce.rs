@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use keepbest_core::{History, Objective};
 use keepbest_keeper::RunView;
 use keepbest_model::words::count;
-use keepbest_model::{LATENCY, MetricDifference, Model, Provenance, is_timed};
+use keepbest_model::{
+    LATENCY, MetricDifference, Model, Provenance, RecordedImages, is_timed, open_run,
+};
 use keepbest_store::RunStatus;
 use keepbest_train::{
     Event, Observer, Outcome, PlanChange, ScheduleKind, Settings, TrainError, Wish,
@@ -18,10 +20,9 @@ use serde_json::json;
 
 use crate::cli::args::ReproduceArgs;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::measure::Subject;
+use crate::cli::gauge::watched;
 use crate::cli::output;
 use crate::cli::painter::Painter;
-use crate::cli::runs::view;
 use crate::cli::signals::stop_on_signals;
 use crate::cli::terminal::Terminal;
 
@@ -34,7 +35,7 @@ struct Difference {
 
 pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
-    let view = view(&path)?;
+    let view = open_run(&path)?;
     let best = view.best().ok_or_else(|| {
         let message = format!("{} has no best to reproduce", path.display());
         Failure::new(Exit::Failed, message)
@@ -43,7 +44,7 @@ pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let model = Model::open_trained(&best.path)?;
     let by_time = trained_by_time(&view, &settings);
     let in_force = settings_when_saved(&view, &settings, &best.weights);
-    let mut difference = before(args, model, &in_force)?;
+    let mut difference = before(args, &model, &in_force, terminal)?;
     if difference.is_none() {
         difference = again(args, &view, &path, settings, terminal)?;
         if let (Some(found), Some(by_time)) = (&mut difference, by_time) {
@@ -95,8 +96,9 @@ pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
 /// What can be seen before training: settings, images and the model it starts from must be those recorded.
 fn before(
     args: &ReproduceArgs,
-    model: Model,
+    model: &Model,
     settings: &Settings,
+    terminal: &Terminal,
 ) -> Result<Option<Difference>, Failure> {
     let Some(recorded) = model.provenance.clone() else {
         return Err(Failure::new(
@@ -115,13 +117,14 @@ fn before(
     if let Some(difference) = parent(&recorded, &model.path)? {
         return Ok(Some(difference));
     }
-    let subject = Subject::new(model, args.images.data.as_deref(), &args.images.sets)?;
-    Ok(subject
-        .changed_split(&["train", "val", "test"])?
-        .map(|split| Difference {
-            what: format!("the {} split", split.name),
-            told: split.words(),
-        }))
+    let changed = watched(terminal, |watch| {
+        RecordedImages::open(model, &args.images.source(), watch)?
+            .changed_split(&["train", "val", "test"])
+    })?;
+    Ok(changed.map(|split| Difference {
+        what: format!("the {} split", split.name),
+        told: split.words(),
+    }))
 }
 
 fn parent(recorded: &Provenance, run: &Path) -> Result<Option<Difference>, Failure> {

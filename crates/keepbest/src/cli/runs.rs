@@ -1,26 +1,14 @@
 //! What a run amounts to, for `list` and `show`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keepbest_core::statistics::Interval;
-use keepbest_core::text::shell_word;
 use keepbest_keeper::{BestRecord, RunView};
-use keepbest_model::status_of;
+use keepbest_model::{recorded_intervals, status_of};
 use keepbest_store::RunStatus;
 use keepbest_train::Settings;
 use serde_json::{Value, json};
-
-use crate::cli::failure::{Exit, Failure};
-
-/// Opens a run to read.
-pub fn view(path: &Path) -> Result<RunView, Failure> {
-    RunView::open(path).map_err(|error| {
-        Failure::of(Exit::Failed, &error)
-            .with_hint(Some(format!("keepbest fsck {}", shell_word(path))))
-    })
-}
 
 /// A run in a few facts.
 pub struct Facts {
@@ -104,11 +92,6 @@ impl Facts {
             "updated_ms": self.times.1,
         })
     }
-}
-
-/// The intervals of the test's metrics that a finished run recorded; runs of earlier versions have none.
-pub fn recorded_intervals(summary: &Value) -> BTreeMap<String, Interval> {
-    serde_json::from_value(summary["test_intervals"].clone()).unwrap_or_default()
 }
 
 /// A best, as every verb tells it.

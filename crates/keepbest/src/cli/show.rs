@@ -3,8 +3,8 @@
 use keepbest_core::EvaluationRecord;
 use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::RunView;
-use keepbest_model::TunedThresholds;
 use keepbest_model::words::{count, value};
+use keepbest_model::{TunedThresholds, open_run};
 use keepbest_store::CheckpointName;
 use keepbest_train::{Overfitting, Selection};
 use serde_json::json;
@@ -14,7 +14,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::front;
 use crate::cli::measured::metric_words;
 use crate::cli::output;
-use crate::cli::runs::{Facts, ago, view};
+use crate::cli::runs::{Facts, ago};
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::thresholds;
@@ -22,7 +22,7 @@ use crate::cli::words::{bytes, shorten, wrapped};
 
 pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.directory()?;
-    let view = view(&path)?;
+    let view = open_run(&path)?;
     let facts = Facts::of(&view);
     let selection = Selection::of(&view);
     if args.json {

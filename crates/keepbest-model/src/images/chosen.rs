@@ -1,27 +1,143 @@
-//! Which images a model is measured on, what part of them counts, and what has to be said of them: one rule for `evaluate` and
-//! `compare` (docs/guide.md).
+//! Which images a model is measured on, what part of them counts, and what has to be said of them: one rule for evaluating and
+//! comparing (docs/guide.md).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use keepbest_core::Metrics;
 use keepbest_core::statistics::Interval;
-use keepbest_core::text::shell_word;
 use keepbest_data::{
-    DEFAULT_CACHE_BYTES, DataBundle, Dataset as _, Fingerprint, ImageShape, Joined, PrepareError,
-    Preprocessing, Subset, Unrecorded,
+    DEFAULT_CACHE_BYTES, DataBundle, Fingerprint, ImageShape, Joined, PrepareError, Preprocessing,
+    Subset, Unrecorded,
 };
-use keepbest_model::words::count;
-use keepbest_model::{DataRecord, Measured, Model, SeenBefore, SplitRecord};
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use crate::cli::args::{Images, Part, Unlike};
-use crate::cli::failure::{Exit, Failure};
-use crate::cli::measure::{How, matched, measure, opened};
-use crate::cli::terminal::Terminal;
+use super::{ImageSource, MeasureError, MeasureOptions, check_scores, matched, measure, open};
+use crate::evaluate::Measured;
+use crate::model::Model;
+use crate::provenance::{DataRecord, SplitRecord};
+use crate::seen::SeenBefore;
+use crate::watch::Watch;
+use crate::words::count;
+
+/// A part of the data, or all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What was trained on.
+    Train,
+    /// What the best was chosen on.
+    Val,
+    /// What nothing was chosen on.
+    Test,
+    /// All of it.
+    All,
+}
+
+impl Part {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+            Self::All => "all",
+        }
+    }
+}
+
+/// Which images to measure on.
+#[derive(Debug, Clone, Default)]
+pub struct ImageChoice {
+    /// Where they lie; by default those of the training.
+    pub source: ImageSource,
+    /// Which part of them. By default test where the data has one, and else val of the data the model was trained on and all of any
+    /// other.
+    pub split: Option<Part>,
+    /// Whether images of classes that the model does not know are left out.
+    pub skip_extra_classes: bool,
+    /// Whether images of a size or kind that the model has not seen are refused instead of converted.
+    pub strict: bool,
+}
+
+/// What programs have to know of the images that were measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ImagesUsed {
+    /// Whether they are the images that the model was trained with.
+    pub own_data: bool,
+    /// The model's classes that have no images.
+    pub missing_classes: Vec<String>,
+    /// Classes that the model does not know, with how many images were left out.
+    pub left_out: BTreeMap<String, usize>,
+    /// How many are unlike all that the model has seen.
+    pub converted: usize,
+    /// How many the model, or one it comes from, had seen; none where that is not recorded or goes without saying.
+    pub seen_before: Option<SeenBefore>,
+}
+
+/// Why two models cannot be measured on the same images.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SameImagesError {
+    /// They tell other classes apart.
+    #[error(
+        "{} and {} tell other classes apart: {}, {}",
+        first.0.display(), second.0.display(), first.1.join(", "), second.1.join(", ")
+    )]
+    Classes {
+        /// The first model and its classes.
+        first: (PathBuf, Vec<String>),
+        /// The other model and its classes.
+        second: (PathBuf, Vec<String>),
+    },
+    /// One was trained on what the other is measured on.
+    #[error(
+        "the {} images of {second} are not those of {first}: it was trained on another split of {data}",
+        split.name(), first = first.display(), second = second.display()
+    )]
+    OtherSplit {
+        /// The first model.
+        first: PathBuf,
+        /// The other model.
+        second: PathBuf,
+        /// The split to measure on.
+        split: Part,
+        /// The data's name.
+        data: String,
+        /// Whether the data has a test split of its own.
+        fixed_test: bool,
+    },
+    /// The images cannot be had.
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
+}
+
+impl SameImagesError {
+    /// What to try instead.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Classes { .. } => None,
+            Self::OtherSplit {
+                split, fixed_test, ..
+            } => Some(
+                if *split != Part::Test && *fixed_test {
+                    "models can only be compared on the same images: try `--split test`, which no seed changes"
+                } else {
+                    "models can only be compared on images that none was trained on: name some with --data"
+                }
+                .into(),
+            ),
+            Self::Measure(error) => error.hint(),
+        }
+    }
+}
 
 /// A model with the images it is measured on.
-pub struct Chosen {
-    pub model: Model,
+#[derive(Debug)]
+pub struct ChosenImages<'m> {
+    /// The model.
+    pub model: &'m Model,
     /// What part of the data it is.
     pub split: Part,
     /// The data, under the model's classes.
@@ -35,47 +151,52 @@ pub struct Chosen {
     left_out: Vec<(String, usize)>,
     converted: Option<Converted>,
     seen: Option<SeenBefore>,
+    /// How the images changed since the training, where they did.
+    changed: Option<String>,
 }
 
 /// Images that are unlike all that the model has seen.
+#[derive(Debug)]
 struct Converted {
     count: usize,
     first: (String, ImageShape),
     differ: Unrecorded,
 }
 
-impl Chosen {
+impl<'m> ChosenImages<'m> {
     /// Opens the images that were named, or those of the training, and picks what counts: the recorded split where they are the
     /// recorded images; of any others their own test split, or all of them.
-    pub fn new(
-        model: Model,
-        given: &Images,
-        unlike: &Unlike,
-        split: Option<Part>,
-        terminal: &Terminal,
-    ) -> Result<Self, Failure> {
-        let bundle = opened(&model, given.data.as_deref(), &given.sets)?;
-        let found = matched(&model, bundle, unlike.skip_extra_classes)?;
+    ///
+    /// # Errors
+    /// [`MeasureError`].
+    pub fn open(
+        model: &'m Model,
+        choice: &ImageChoice,
+        watch: Watch<'_>,
+    ) -> Result<Self, MeasureError> {
+        let bundle = open(model, &choice.source, watch)?;
+        let found = matched(model, &bundle, choice.skip_extra_classes)?;
         let bundle = found.bundle;
         let recorded = model.provenance.as_ref().map(|of| &of.data);
-        let how = preprocessing(&model, unlike.strict);
+        let how = preprocessing(model, choice.strict);
         let picked = match recorded {
             Some(recorded) => {
-                let named = given.data.is_some();
-                Picked::recorded(&bundle, recorded, &how, split, named, terminal)?
+                let named = choice.source.data.is_some();
+                Picked::recorded(&bundle, recorded, &how, choice.split, named)?
             }
             None => None,
         };
         let own = picked.is_some();
         let picked = match picked {
             Some(picked) => picked,
-            None => Picked::whole(&bundle, &how, split)?,
+            None => Picked::whole(&bundle, &how, choice.split)?,
         };
         Ok(Self {
-            seen: seen(&model, &picked, own)?,
+            seen: seen(model, &picked, own)?,
             converted: converted(&bundle, &model.preprocessing),
             split: picked.split,
             own,
+            changed: picked.changed,
             raw: picked.raw,
             images: picked.images,
             missing: found.missing,
@@ -86,47 +207,46 @@ impl Chosen {
     }
 
     /// Another model on the same images, as long as it was not trained on the same data split in another way.
-    pub fn with(
+    ///
+    /// # Errors
+    /// [`SameImagesError`].
+    pub fn with<'n>(
         &self,
-        model: Model,
-        unlike: &Unlike,
-        terminal: &Terminal,
-    ) -> Result<Self, Failure> {
+        model: &'n Model,
+        choice: &ImageChoice,
+    ) -> Result<ChosenImages<'n>, SameImagesError> {
         if model.names_its_classes()
             && self.model.names_its_classes()
             && model.classes != self.model.classes
         {
-            let message = format!(
-                "{} and {} tell other classes apart: {}, {}",
-                self.model.path.display(),
-                model.path.display(),
-                self.model.classes.join(", "),
-                model.classes.join(", "),
-            );
-            return Err(Failure::new(Exit::Failed, message));
+            return Err(SameImagesError::Classes {
+                first: (self.model.path.clone(), self.model.classes.clone()),
+                second: (model.path.clone(), model.classes.clone()),
+            });
         }
-        let how = preprocessing(&model, unlike.strict);
+        let how = preprocessing(model, choice.strict);
         let recorded = model.provenance.as_ref().map(|of| &of.data);
         let its_own = match recorded {
             Some(recorded) => {
                 let split = Some(self.split);
-                Picked::recorded(&self.bundle, recorded, &how, split, true, terminal)?
+                Picked::recorded(&self.bundle, recorded, &how, split, true)?
             }
             None => None,
         };
         let own = its_own.is_some();
         let picked = match its_own {
             Some(its_own) => {
-                self.check_same(&model, &its_own)?;
+                self.check_same(model, &its_own)?;
                 its_own
             }
             None => Picked::new(self.split, self.raw.clone(), &how)?,
         };
-        Ok(Self {
-            seen: seen(&model, &picked, own)?,
+        Ok(ChosenImages {
+            seen: seen(model, &picked, own)?,
             converted: converted(&self.bundle, &model.preprocessing),
             split: picked.split,
             own,
+            changed: picked.changed,
             raw: picked.raw,
             images: picked.images,
             missing: self.missing.clone(),
@@ -136,58 +256,64 @@ impl Chosen {
         })
     }
 
-    fn check_same(&self, model: &Model, other: &Picked) -> Result<(), Failure> {
-        let digests = |images: &Subset| {
-            images
-                .digests()
-                .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))
-        };
-        let (first, second) = (digests(&self.images)?, digests(&other.images)?);
-        if first == second {
+    fn check_same(&self, model: &Model, other: &Picked) -> Result<(), SameImagesError> {
+        let digests = |images: &Subset| images.digests().map_err(MeasureError::from);
+        if digests(&self.images)? == digests(&other.images)? {
             return Ok(());
         }
-        let name = self.split.name();
-        let message = format!(
-            "the {name} images of {} are not those of {}: it was trained on another split of {}",
-            model.path.display(),
-            self.model.path.display(),
-            self.bundle.name,
-        );
-        let hint = if self.split != Part::Test && self.bundle.test.is_some() {
-            "models can only be compared on the same images: try `--split test`, which no seed changes"
-        } else {
-            "models can only be compared on images that none was trained on: name some with --data"
-        };
-        Err(Failure::new(Exit::Failed, message).with_hint(hint.to_owned()))
+        Err(SameImagesError::OtherSplit {
+            first: self.model.path.clone(),
+            second: model.path.clone(),
+            split: self.split,
+            data: self.bundle.name.clone(),
+            fixed_test: self.bundle.test.is_some(),
+        })
     }
 
     /// Measures the model; scores that are no numbers are an error that names the first image with one.
-    pub fn measure(&self, how: How) -> Result<Measured, Failure> {
-        let how = How {
+    ///
+    /// # Errors
+    /// [`MeasureError`].
+    pub fn measure(
+        &self,
+        options: MeasureOptions,
+        watch: Watch<'_>,
+    ) -> Result<Measured, MeasureError> {
+        let options = MeasureOptions {
             keep_outcomes: true,
-            ..how
+            ..options
         };
-        let measured = measure(&self.model, &self.images, how)?;
-        check_finite(&self.model, &measured, &self.images)?;
+        let measured = measure(self.model, &self.images, options, watch)?;
+        check_scores(self.model, &measured, &self.images)?;
         Ok(measured)
     }
 
     /// How many images are measured.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.images.len()
     }
 
+    /// Whether there are none to measure.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty()
+    }
+
     /// The data's name.
+    #[must_use]
     pub fn data(&self) -> &str {
         &self.bundle.name
     }
 
     /// The classes in the order of the labels.
+    #[must_use]
     pub fn classes(&self) -> &[String] {
         self.bundle.classes()
     }
 
     /// `the test split of photos` or `all of photos`.
+    #[must_use]
     pub fn words(&self) -> String {
         match self.split {
             Part::All => format!("all of {}", self.data()),
@@ -196,6 +322,7 @@ impl Chosen {
     }
 
     /// What the reader of the figures has to know, a line each.
+    #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         let of: usize = sets(&self.bundle).map(|set| set.len()).sum();
@@ -248,19 +375,21 @@ impl Chosen {
     }
 
     /// The same for programs.
-    pub fn json(&self) -> Value {
-        let left_out: BTreeMap<&str, usize> = self
-            .left_out
-            .iter()
-            .map(|(name, images)| (&**name, *images))
-            .collect();
-        json!({
-            "own_data": self.own,
-            "missing_classes": self.missing,
-            "left_out": left_out,
-            "converted": self.converted.as_ref().map_or(0, |found| found.count),
-            "seen_before": self.seen,
-        })
+    #[must_use]
+    pub fn used(&self) -> ImagesUsed {
+        ImagesUsed {
+            own_data: self.own,
+            missing_classes: self.missing.clone(),
+            left_out: self.left_out.iter().cloned().collect(),
+            converted: self.converted.as_ref().map_or(0, |found| found.count),
+            seen_before: self.seen.clone(),
+        }
+    }
+
+    /// How the images changed since the training, in words, where they did.
+    #[must_use]
+    pub fn changed(&self) -> Option<&str> {
+        self.changed.as_deref()
     }
 }
 
@@ -269,14 +398,18 @@ struct Picked {
     split: Part,
     raw: Subset,
     images: Subset,
+    changed: Option<String>,
 }
 
 impl Picked {
-    fn new(split: Part, raw: Subset, how: &Preprocessing) -> Result<Self, Failure> {
-        let images = raw
-            .fitted(how, DEFAULT_CACHE_BYTES)
-            .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
-        Ok(Self { split, raw, images })
+    fn new(split: Part, raw: Subset, how: &Preprocessing) -> Result<Self, MeasureError> {
+        let images = raw.fitted(how, DEFAULT_CACHE_BYTES)?;
+        Ok(Self {
+            split,
+            raw,
+            images,
+            changed: None,
+        })
     }
 
     /// The recorded split, when these are the images that the model was trained with; `None` when they are others. Those that were
@@ -287,14 +420,13 @@ impl Picked {
         how: &Preprocessing,
         split: Option<Part>,
         named: bool,
-        terminal: &Terminal,
-    ) -> Result<Option<Self>, Failure> {
+    ) -> Result<Option<Self>, MeasureError> {
         let prints = &recorded.fingerprints;
         let splits = match bundle.split(&SplitRecord::options(&recorded.split)) {
             _ if bundle.only.is_some() => None,
             Ok((train, val, test)) => Some([Some(train), Some(val), test]),
             Err(PrepareError::Split(_)) => None,
-            Err(error) => return Err(Failure::of(Exit::Failed, &error).with_hint(error.hint())),
+            Err(error) => return Err(error.into()),
         };
         let counts = |splits: &[Option<Subset>; 3]| {
             NAMES.iter().zip(splits).all(|(name, split)| {
@@ -306,20 +438,12 @@ impl Picked {
             if named {
                 return Ok(None);
             }
-            let (found, trained) = (
-                sets(bundle).map(|set| set.len() as u64).sum(),
-                prints.values().map(|print| print.count).sum::<u64>(),
-            );
-            let message = format!(
-                "the images of {} are not those the model was trained with: {} are there, {trained} were",
-                bundle.name,
-                count(found, "image"),
-            );
-            let hint = format!(
-                "to measure on what is there now: --data {}",
-                shell_word(&recorded.source)
-            );
-            return Err(Failure::new(Exit::Failed, message).with_hint(hint));
+            return Err(MeasureError::OtherImages {
+                data: bundle.name.clone(),
+                source_name: recorded.source.clone(),
+                found: sets(bundle).map(|set| set.len() as u64).sum(),
+                recorded: prints.values().map(|print| print.count).sum(),
+            });
         };
         let split = split.unwrap_or(if splits[2].is_some() {
             Part::Test
@@ -327,7 +451,7 @@ impl Picked {
             Part::Val
         });
         let raw = part(split, splits.clone()).ok_or_else(|| none(bundle, split))?;
-        let picked = Self::new(split, raw, how)?;
+        let mut picked = Self::new(split, raw, how)?;
         // That all is as it was shows in the part that is measured, or in val of all.
         let (name, shown) = match split {
             Part::All => (
@@ -340,13 +464,12 @@ impl Picked {
             Part::All => Self::new(Part::Val, shown, how)?.images,
             _ => picked.images.clone(),
         };
-        let found = Fingerprint::of(&shown)
-            .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
+        let found = Fingerprint::of(&shown)?;
         if let Some(expected) = prints.get(name).filter(|expected| **expected != found) {
             if named {
                 return Ok(None);
             }
-            terminal.note(&format!(
+            picked.changed = Some(format!(
                 "the {name} images of {} changed since the training: {found}, recorded were {expected}",
                 bundle.name
             ));
@@ -359,7 +482,7 @@ impl Picked {
         bundle: &DataBundle,
         how: &Preprocessing,
         split: Option<Part>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, MeasureError> {
         let splits = bundle.own_splits();
         let split = split.unwrap_or(if splits[2].is_some() {
             Part::Test
@@ -383,9 +506,11 @@ fn part(split: Part, [train, val, test]: [Option<Subset>; 3]) -> Option<Subset> 
     part.filter(|images| !images.is_empty())
 }
 
-fn none(bundle: &DataBundle, split: Part) -> Failure {
-    let message = format!("{} has no {} split of its own", bundle.name, split.name());
-    Failure::new(Exit::Failed, message).with_hint("--split all measures all of it".to_owned())
+fn none(bundle: &DataBundle, split: Part) -> MeasureError {
+    MeasureError::NoOwnSplit {
+        data: bundle.name.clone(),
+        split,
+    }
 }
 
 fn sets(bundle: &DataBundle) -> impl Iterator<Item = &std::sync::Arc<dyn keepbest_data::Dataset>> {
@@ -433,15 +558,12 @@ fn converted(bundle: &DataBundle, recorded: &Preprocessing) -> Option<Converted>
 }
 
 /// How many of the images the model, or one it comes from, had seen; `None` where that is not recorded or goes without saying.
-fn seen(model: &Model, picked: &Picked, own: bool) -> Result<Option<SeenBefore>, Failure> {
-    let seen = model.provenance.as_ref().and_then(|of| of.seen.as_ref());
+fn seen(model: &Model, picked: &Picked, own: bool) -> Result<Option<SeenBefore>, MeasureError> {
+    let seen = model.seen();
     let Some(seen) = seen.filter(|_| !own || matches!(picked.split, Part::Val | Part::Test)) else {
         return Ok(None);
     };
-    let digests = picked
-        .images
-        .digests()
-        .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
+    let digests = picked.images.digests()?;
     let mut found = seen.among(picked.split.name(), &digests);
     if own && picked.split == Part::Val {
         // The best was chosen by them: that is what val is.
@@ -450,32 +572,11 @@ fn seen(model: &Model, picked: &Picked, own: bool) -> Result<Option<SeenBefore>,
     Ok(Some(found))
 }
 
-/// Scores that are no numbers are no measurement.
-pub fn check_finite(model: &Model, measured: &Measured, images: &Subset) -> Result<(), Failure> {
-    let bad = measured.report.non_finite();
-    if bad == 0 {
-        return Ok(());
-    }
-    let outcomes = measured.outcomes.as_ref();
-    let first = outcomes.and_then(|outcomes| outcomes.decided().position(|of| of.is_none()));
-    let such = first.map_or_else(String::new, |first| {
-        format!(", such as {}", images.source(first))
-    });
-    Err(Failure::new(
-        Exit::Failed,
-        format!(
-            "{} cannot be measured: its scores of {bad} of {} are not finite{such}",
-            model.path.display(),
-            count(images.len() as u64, "image"),
-        ),
-    ))
-}
-
 /// The metrics that need images of every class.
 const OF_ALL_CLASSES: [&str; 2] = ["roc_auc_ovr", "average_precision"];
 
 /// Takes out what has no meaning where classes have no images; tells whether there was any.
-pub fn leave_out_meaningless(
+pub(crate) fn leave_out_meaningless(
     measured: &Measured,
     metrics: &mut Metrics,
     intervals: &mut BTreeMap<String, Interval>,

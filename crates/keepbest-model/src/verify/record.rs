@@ -6,13 +6,13 @@ use keepbest_core::EvaluationRecord;
 use keepbest_core::text::shell_word;
 use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::{Contradiction, RunView, Selector, audit_file, audit_journal};
-use keepbest_model::words::count;
-use keepbest_model::{Model, ModelPlace};
 use keepbest_store::{Attestation, CheckpointName, Event, RefName, RunReader, SavedEvent};
 
-use super::Findings;
-use crate::cli::failure::{Exit, Failure};
-use crate::cli::runs::view;
+use super::{Findings, VerifyError};
+use crate::model::Model;
+use crate::model_ref::ModelPlace;
+use crate::run_files::open_run;
+use crate::words::count;
 
 /// Contradictions that are told one by one.
 const SHOWN: usize = 3;
@@ -25,11 +25,11 @@ pub struct Record {
 }
 
 impl Record {
-    /// That of a model that was picked from a run, or of a file in one; none for any other file.
-    pub fn of(place: &ModelPlace) -> Result<Option<Self>, Failure> {
+    /// The record of a model that was picked from a run, or of a file in one; none for any other file.
+    pub fn of(place: &ModelPlace) -> Result<Option<Self>, VerifyError> {
         match place {
             ModelPlace::Run { run, which } => {
-                let view = view(run)?;
+                let view = open_run(run)?;
                 let saved = view.saved(which).cloned();
                 let which = which.clone();
                 Ok(Some(Self { view, which, saved }))
@@ -163,8 +163,7 @@ pub fn against(
     record: Option<&Record>,
     model: &Model,
     findings: &mut Findings,
-) -> Result<(), Failure> {
-    let failed = |error: &(dyn std::error::Error + 'static)| Failure::of(Exit::Failed, error);
+) -> Result<(), VerifyError> {
     let found = model.file.seal.as_ref().map(|seal| seal.file_digest);
     let Some(record) = record else {
         findings.unchecked("the attested journal and settings: the file is in no run");
@@ -175,10 +174,9 @@ pub fn against(
         findings.check("attested", found == attested.best(), told);
         return Ok(());
     };
-    let reader = RunReader::open(record.view.path()).map_err(|error| failed(&error))?;
+    let reader = RunReader::open(record.view.path())?;
     let mut wrong: Vec<String> = attested
-        .differences(&reader)
-        .map_err(|error| failed(&error))?
+        .differences(&reader)?
         .iter()
         .map(ToString::to_string)
         .collect();

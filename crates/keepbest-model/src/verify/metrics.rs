@@ -5,39 +5,41 @@ use std::collections::BTreeMap;
 use keepbest_core::statistics::Interval;
 use keepbest_core::{EvaluationRecord, Metrics};
 use keepbest_data::DataError;
-use keepbest_model::words::count;
-use keepbest_model::{DataRecord, MetricDifference, Model, fixed_costs, is_timed};
 use keepbest_nn::Network;
 use keepbest_store::RunStatus;
 use serde_json::Value;
 
-use super::Findings;
 use super::record::Record;
-use crate::cli::args::VerifyArgs;
-use crate::cli::failure::{Exit, Failure};
-use crate::cli::measure::{How, Subject, located, resample};
-use crate::cli::runs::recorded_intervals;
+use super::{Findings, VerifyError, VerifyOptions};
+use crate::costs::{fixed_costs, is_timed};
+use crate::difference::MetricDifference;
+use crate::images::{MeasureError, MeasureOptions, RecordedImages, locate, resample};
+use crate::model::Model;
+use crate::provenance::DataRecord;
+use crate::run_files::recorded_intervals;
+use crate::watch::Watch;
+use crate::words::{count, with_causes};
 
 /// Figures with the intervals of those that have one.
 type WithIntervals = (Metrics, BTreeMap<String, Interval>);
 
 /// The evaluation in the file, or the journal's of the same weights, and with `--test` the run's test.
 pub fn measured(
-    args: &VerifyArgs,
-    model: Model,
+    options: &VerifyOptions<'_>,
+    model: &Model,
     record: Option<&Record>,
     findings: &mut Findings,
-) -> Result<(), Failure> {
+    watch: Watch<'_>,
+) -> Result<(), VerifyError> {
     let in_file = model
         .file
         .metadata
         .as_ref()
         .and_then(|metadata| metadata.evaluation.clone())
         .map(serde_json::from_value::<EvaluationRecord>)
-        .transpose()
-        .map_err(|error| Failure::of(Exit::Failed, &error))?;
+        .transpose()?;
     let evaluation = in_file.or_else(|| record.and_then(Record::evaluation).cloned());
-    let test = test_figures(args, &model, record, findings)?;
+    let test = test_figures(options, model, record, findings)?;
     if evaluation.is_none() {
         let told = "none are recorded for these weights (as at a resume point between evaluations)";
         findings.check("metrics", true, told);
@@ -45,46 +47,44 @@ pub fn measured(
             return Ok(());
         }
     }
-    let Some(subject) = subject(args, model, findings)? else {
+    let Some(images) = images(options, model, findings, watch)? else {
         return Ok(());
     };
     if let Some(evaluation) = evaluation
-        && holds(&subject, "val", findings)?
+        && holds(&images, "val", findings)?
     {
-        val(args, &subject, &evaluation.metrics, findings)?;
+        val(options, &images, &evaluation.metrics, findings, watch)?;
     }
     if let Some((figures, intervals)) = test
-        && holds(&subject, "test", findings)?
+        && holds(&images, "test", findings)?
     {
-        self::test(args, &subject, &figures, &intervals, findings)?;
+        self::test(options, &images, &figures, &intervals, findings, watch)?;
     }
     Ok(())
 }
 
 /// The images; none when what is where they were to be is something else, which is a check that does not hold.
-fn subject(
-    args: &VerifyArgs,
-    model: Model,
+fn images<'m>(
+    options: &VerifyOptions<'_>,
+    model: &'m Model,
     findings: &mut Findings,
-) -> Result<Option<Subject>, Failure> {
-    let images = &args.of.images;
-    let (data, dir) = located(&model, images.data.as_deref(), &images.sets)?;
+    watch: Watch<'_>,
+) -> Result<Option<RecordedImages<'m>>, VerifyError> {
+    let (data, dir) = locate(model, &options.images)?;
     let recorded = model.provenance.as_ref().map(|provenance| &provenance.data);
     let unreadable = recorded.map_or_else(Default::default, DataRecord::unreadable);
     if let Err(error) = keepbest_data::open_with(&data, dir.as_deref(), unreadable)
         && is_absent(&error)
     {
-        return Err(Failure::of(Exit::Failed, &error).with_hint(error.hint()));
+        return Err(MeasureError::from(error).into());
     }
-    match Subject::new(model, images.data.as_deref(), &images.sets) {
-        Ok(subject) => Ok(Some(subject)),
-        Err(failure) => {
-            let words: Vec<String> = std::iter::once(failure.message)
-                .chain(failure.causes)
-                .collect();
+    match RecordedImages::open(model, &options.images, watch) {
+        Ok(images) => Ok(Some(images)),
+        Err(error) if error.is_interrupted() => Err(error.into()),
+        Err(error) => {
             let told = format!(
                 "{data} does not hold the recorded images: {}",
-                words.join(": ")
+                with_causes(&error)
             );
             findings.check("data", false, told);
             Ok(None)
@@ -104,18 +104,22 @@ fn is_absent(error: &DataError) -> bool {
 }
 
 /// Whether the images of a split are those recorded.
-fn holds(subject: &Subject, split: &'static str, findings: &mut Findings) -> Result<bool, Failure> {
-    let name = &subject.data.name;
-    let Ok(images) = subject.images(split) else {
+fn holds(
+    images: &RecordedImages<'_>,
+    split: &'static str,
+    findings: &mut Findings,
+) -> Result<bool, VerifyError> {
+    let name = &images.data.name;
+    let Ok(own) = images.split(split) else {
         findings.check("data", false, format!("{name} has no {split} split"));
         return Ok(false);
     };
-    let changed = subject.changed_split(&[split])?;
+    let changed = images.changed_split(&[split])?;
     let told = match &changed {
         Some(changed) => changed.words(),
         None => format!(
             "the {split} split of {name} is the recorded one ({})",
-            count(images.len() as u64, "image")
+            count(own.len() as u64, "image")
         ),
     };
     findings.check("data", changed.is_none(), told);
@@ -123,24 +127,23 @@ fn holds(subject: &Subject, split: &'static str, findings: &mut Findings) -> Res
 }
 
 fn val(
-    args: &VerifyArgs,
-    subject: &Subject,
+    options: &VerifyOptions<'_>,
+    images: &RecordedImages<'_>,
     recorded: &Metrics,
     findings: &mut Findings,
-) -> Result<(), Failure> {
-    let known = fixed_costs(
-        &Network::new(&subject.model.spec).map_err(|error| Failure::of(Exit::Failed, &error))?,
-        &subject.model.file.weights,
-    );
+    watch: Watch<'_>,
+) -> Result<(), VerifyError> {
+    let network = Network::new(&images.model.spec)?;
+    let known = fixed_costs(&network, &images.model.file.weights);
     let costs: Vec<(String, f64)> = known
         .into_iter()
         .filter(|(name, _)| recorded.contains(name))
         .collect();
-    let how = How {
-        threads: args.of.threads.count(),
-        ..How::default()
+    let how = MeasureOptions {
+        threads: options.threads,
+        ..MeasureOptions::default()
     };
-    let mut found = subject.measure("val", how)?.metrics("val");
+    let mut found = images.measure("val", how, watch)?.metrics("val");
     let own = count(found.len() as u64, "val metric");
     let names: String = costs
         .iter()
@@ -170,50 +173,45 @@ fn val(
 
 /// The run's test, where it is to be measured again.
 fn test_figures(
-    args: &VerifyArgs,
+    options: &VerifyOptions<'_>,
     model: &Model,
     record: Option<&Record>,
     findings: &mut Findings,
-) -> Result<Option<WithIntervals>, Failure> {
+) -> Result<Option<WithIntervals>, VerifyError> {
     let summary = record
         .filter(|record| record.is_best(model))
         .and_then(|record| match &record.view.state().status {
             RunStatus::Finished(summary) if summary["test"].is_object() => Some(summary),
             _ => None,
         });
-    match (args.test, summary) {
+    match (options.test, summary) {
         (false, None) => Ok(None),
         (false, Some(_)) => {
             findings.unchecked("the test figures: --test measures them again");
             Ok(None)
         }
-        (true, None) => {
-            let message = "no test figures are recorded of this model".to_owned();
-            let hint =
-                "they are of the best of a run that has come to its end, on data with a test split";
-            Err(Failure::new(Exit::Failed, message).with_hint(hint.to_owned()))
-        }
+        (true, None) => Err(VerifyError::NoTest),
         (true, Some(summary)) => {
-            let figures = serde_json::from_value(summary["test"].clone())
-                .map_err(|error| Failure::of(Exit::Failed, &error))?;
+            let figures = serde_json::from_value(summary["test"].clone())?;
             Ok(Some((figures, recorded_intervals(summary))))
         }
     }
 }
 
 fn test(
-    args: &VerifyArgs,
-    subject: &Subject,
+    options: &VerifyOptions<'_>,
+    images: &RecordedImages<'_>,
     recorded: &Metrics,
     intervals: &BTreeMap<String, Interval>,
     findings: &mut Findings,
-) -> Result<(), Failure> {
-    let how = How {
-        threads: args.of.threads.count(),
+    watch: Watch<'_>,
+) -> Result<(), VerifyError> {
+    let how = MeasureOptions {
+        threads: options.threads,
         keep_outcomes: true,
-        ..How::default()
+        ..MeasureOptions::default()
     };
-    let measured = subject.measure("test", how)?;
+    let measured = images.measure("test", how, watch)?;
     let found = measured.metrics("test");
     if let Some(difference) = MetricDifference::first("test", &found, recorded) {
         findings.check("test", false, difference.to_string());
@@ -226,7 +224,7 @@ fn test(
     if !intervals.is_empty()
         && let Some(outcomes) = &measured.outcomes
     {
-        let again = resample(outcomes, "test")?.intervals().metrics;
+        let again = resample(outcomes, "test", watch)?.intervals().metrics;
         let json =
             |of: &BTreeMap<String, Interval>| serde_json::to_value(of).unwrap_or(Value::Null);
         if json(&again) != json(intervals) {

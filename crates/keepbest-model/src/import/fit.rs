@@ -6,17 +6,17 @@ use keepbest_formats::StateDict;
 use keepbest_formats::names::{Comparison, Misshaped, Wanted, compare};
 use keepbest_nn::{DEVICES, EngineConfig, ModelSpec, Network, Role, build_engine};
 
-use crate::cli::args::ImportArgs;
-use crate::cli::failure::{Exit, Failure};
-use crate::cli::table::Table;
+use super::ImportError;
+use crate::words::few;
 
 /// The weights of the network: those of the file, all of them unless a part is enough.
 pub fn fit(
-    args: &ImportArgs,
+    file: &Path,
+    partial: bool,
     spec: &ModelSpec,
     found: &StateDict,
-) -> Result<(StateDict, Comparison), Failure> {
-    let network = Network::new(spec).map_err(|error| Failure::of(Exit::Failed, &error))?;
+) -> Result<(StateDict, Comparison), ImportError> {
+    let network = Network::new(spec)?;
     let tensors = network.layout().tensors();
     let wanted: Vec<Wanted<'_>> = tensors
         .iter()
@@ -26,34 +26,24 @@ pub fn fit(
         })
         .collect();
     let comparison = compare(found, &wanted);
-    if !comparison.is_exact() && !args.partial {
-        let mut failure = Failure::new(
-            Exit::Failed,
-            format!("{} does not fit {}", args.file.display(), spec.name),
-        );
-        failure.causes = differences(&comparison);
-        return Err(failure.with_hint(hint(args, &comparison)));
-    }
     // Counters and running statistics are no match: without anything that was trained the model is as good as new.
     let trained = |name: &String| {
         let mut tensors = tensors.iter();
         tensors.any(|tensor| tensor.name == *name && tensor.role == Role::Trained)
     };
-    if !comparison.matched.iter().any(trained) {
-        let mut failure = Failure::new(
-            Exit::Failed,
-            format!(
-                "nothing that was trained in {} fits {}",
-                args.file.display(),
-                spec.name
-            ),
-        );
-        failure.causes = differences(&comparison);
-        return Err(failure.with_hint(hint(args, &comparison)));
+    let nothing_trained = !comparison.matched.iter().any(trained);
+    let incomplete = !comparison.is_exact() && !partial;
+    if incomplete || nothing_trained {
+        return Err(ImportError::Unfit {
+            file: file.into(),
+            network: spec.name.clone(),
+            comparison: Box::new(comparison),
+            nothing_trained: !incomplete,
+            partial,
+        });
     }
     // In the order of the network; what the file lacks is as a new network has it.
-    let fresh = build_engine(DEVICES[0], spec, EngineConfig::default())
-        .map_err(|error| Failure::of(Exit::Failed, &error))?
+    let fresh = build_engine(DEVICES[0], spec, EngineConfig::default())?
         .snapshot()
         .weights();
     let matched = comparison.matched_of(found);
@@ -68,7 +58,7 @@ pub fn fit(
 }
 
 /// What may help where file and network differ.
-fn hint(args: &ImportArgs, comparison: &Comparison) -> String {
+pub fn hint(file: &Path, partial: bool, comparison: &Comparison) -> String {
     let narrow = |tensor: &Misshaped| tensor.found.starts_with("F8");
     if comparison
         .mistyped
@@ -78,7 +68,7 @@ fn hint(args: &ImportArgs, comparison: &Comparison) -> String {
     {
         return "floats of 8 bits mostly go with scales beside them: convert to F16 or F32 where they were made".into();
     }
-    if is_shard(&args.file) {
+    if is_shard(file) {
         return "this is one file of several: name the .index.json beside it".into();
     }
     let only_more = comparison.missing.is_empty()
@@ -90,7 +80,7 @@ fn hint(args: &ImportArgs, comparison: &Comparison) -> String {
             drop(comparison)
         );
     }
-    if args.partial {
+    if partial {
         return "--map renames tensors".into();
     }
     "--map renames tensors; --partial takes what fits and starts the rest anew".into()
@@ -143,19 +133,8 @@ fn is_shard(path: &Path) -> bool {
         })
 }
 
-/// The first few of some names, and how many more there are.
-pub fn few(names: &[String]) -> String {
-    const SHOWN: usize = 6;
-    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>();
-    let more = match names.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{}{more}", shown.join(", "))
-}
-
 /// What differs, in a few lines.
-fn differences(comparison: &Comparison) -> Vec<String> {
+pub fn differences(comparison: &Comparison) -> Vec<String> {
     let some = |what: &str, names: &[String]| {
         (!names.is_empty()).then(|| format!("{what}: {}", few(names)))
     };
@@ -177,33 +156,4 @@ fn differences(comparison: &Comparison) -> Vec<String> {
     .into_iter()
     .flatten()
     .collect()
-}
-
-/// The table of a file that fits in part.
-pub fn told(comparison: &Comparison) -> Vec<String> {
-    let mut table = Table::new(["", ">tensors", "such as"]);
-    let differ = |tensors: &[Misshaped]| -> Vec<String> {
-        let differ = tensors.iter();
-        differ
-            .map(|tensor| format!("{} ({} for {})", tensor.name, tensor.found, tensor.expected))
-            .collect()
-    };
-    let (misshaped, mistyped) = (differ(&comparison.misshaped), differ(&comparison.mistyped));
-    for (what, names) in [
-        ("taken", &comparison.matched),
-        ("missing, started anew", &comparison.missing),
-        ("of another shape, started anew", &misshaped),
-        ("of another element type, started anew", &mistyped),
-        ("not in the network, left out", &comparison.unexpected),
-    ] {
-        if names.is_empty() && what.starts_with("of another element type") {
-            continue;
-        }
-        let shown = match names.len() {
-            0..=3 => names.join(", "),
-            _ => format!("{}, ..", names[..3].join(", ")),
-        };
-        table.row([what.into(), names.len().to_string(), shown]);
-    }
-    table.lines_within(80)
 }

@@ -1,4 +1,4 @@
-//! Averages of models' weights: the mean of several, and the greedy soup (Wortsman et al., "Model soups", arXiv 2203.05482).
+//! Averaging weights: the mean of several models, and the greedy soup (Wortsman et al., "Model soups", arXiv 2203.05482).
 
 use keepbest_core::{Metrics, Objective, ObjectiveError};
 use keepbest_data::{Epoch, LoadError, Loader, LoaderConfig, Prepared};
