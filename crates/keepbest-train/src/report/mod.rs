@@ -12,8 +12,8 @@ use std::path::Path;
 
 use keepbest_core::{History, Objective, Pareto};
 use keepbest_keeper::{RunView, fronts};
-use keepbest_model::{Provenance, TunedThresholds, status_of};
-use keepbest_store::{Event, RunStatus, replace_unsynced};
+use keepbest_model::{Provenance, RunSummary, TunedThresholds, status_of};
+use keepbest_store::{Event, replace_unsynced};
 
 pub use closeup::{Closeup, Mistake};
 use curves::Curve;
@@ -91,17 +91,13 @@ impl Report {
         let state = view.state();
         let settings = view.config().unwrap_or_default();
         let given = crate::Settings::from_toml(&settings).unwrap_or_default();
-        let summary = match &state.status {
-            RunStatus::Finished(summary) => Some(summary),
-            _ => None,
-        };
-        let planned = summary.and_then(|summary| summary["epochs"].as_u64());
+        let summary = RunSummary::of(view).unwrap_or_default();
         Self {
             name: view.name(),
             status: status_of(view),
-            stopped: summary.and_then(|summary| summary["reason"].as_str().map(Into::into)),
+            stopped: summary.reason,
             objective: state.started.as_ref().map(|begun| begun.objective.clone()),
-            planned: planned.or(given.epochs).unwrap_or(0),
+            planned: summary.epochs.or(given.epochs).unwrap_or(0),
             history: view.history().clone(),
             best: view.best().map(|best| best.step),
             others: state

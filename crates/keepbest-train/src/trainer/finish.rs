@@ -8,11 +8,10 @@ use keepbest_core::classification::ClassificationOptions;
 use keepbest_data::Dataset as _;
 use keepbest_keeper::{BestRecord, RunView, UnsavedBest, store};
 use keepbest_model::{
-    EvaluateError, Evaluator, Guess, Intervals, Measured, MetricDifference, Model, SeenBefore,
-    decide,
+    EvaluateError, Evaluator, Guess, Intervals, Measured, MetricDifference, Model, RunSummary,
+    SeenBefore, decide,
 };
 use keepbest_nn::{Scorer, StepError};
-use serde_json::json;
 
 use super::Outcome;
 use super::error::TrainError;
@@ -150,18 +149,19 @@ impl Run {
             Ok(None) => return self.interrupted(observer),
             Err(error) => return Err(self.failed(error, observer)),
         };
-        let summary = json!({
-            "ended": ending.name(),
-            "reason": ending.reason(),
-            "cut_short": matches!(ending, Ending::CutShort(_)),
-            "step": self.state.step,
-            "epoch": self.state.epoch,
-            "epochs": self.state.epochs,
-            "test": test.as_ref().map(|test| test.metrics("test")),
-            "seen_before": self.setup.provenance.seen_before,
-            "test_intervals": self.reporting.intervals("test").map(|of| &of.metrics),
-        });
-        let kept = self.keeper.finish(summary)?;
+        let intervals = self.reporting.intervals("test");
+        let summary = RunSummary {
+            ended: Some(ending.name().into()),
+            reason: ending.reason().map(Into::into),
+            cut_short: matches!(ending, Ending::CutShort(_)),
+            step: self.state.step,
+            epoch: self.state.epoch,
+            epochs: Some(self.state.epochs),
+            test: test.as_ref().map(|test| test.metrics("test")),
+            seen_before: self.setup.provenance.seen_before.clone(),
+            test_intervals: intervals.map(|of| of.metrics.clone()),
+        };
+        let kept = self.keeper.finish(summary.to_json())?;
         for event in &kept.events {
             observer.on(Event::Keeper(event));
         }
@@ -268,15 +268,16 @@ impl Run {
         let best = self.keeper.best();
         let monitor = self.setup.objective.monitor().to_string();
         let epoch = self.state.epoch;
-        let summary = json!({
-            "ended": "diverged",
-            "reason": problem.to_string(),
-            "step": self.state.step,
-            "epoch": epoch,
-            "epochs": self.state.epochs,
-        });
+        let summary = RunSummary {
+            ended: Some("diverged".into()),
+            reason: Some(problem.to_string()),
+            step: self.state.step,
+            epoch,
+            epochs: Some(self.state.epochs),
+            ..RunSummary::default()
+        };
         // The divergence is the news, and the best is on disk already.
-        if let Ok(kept) = self.keeper.finish(summary) {
+        if let Ok(kept) = self.keeper.finish(summary.to_json()) {
             for event in &kept.events {
                 observer.on(Event::Keeper(event));
             }
@@ -343,7 +344,7 @@ fn was_tested(view: &RunView) -> bool {
         .iter()
         .rev()
         .find(|entry| match &entry.event {
-            store::Event::Finished(event) => event.summary["test"].is_object(),
+            store::Event::Finished(event) => RunSummary::read(&event.summary).test.is_some(),
             store::Event::Promoted(event) => event.reference == store::RefName::BEST,
             _ => false,
         });

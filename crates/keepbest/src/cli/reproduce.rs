@@ -8,9 +8,8 @@ use keepbest_core::{History, Objective};
 use keepbest_keeper::RunView;
 use keepbest_model::words::count;
 use keepbest_model::{
-    LATENCY, MetricDifference, Model, Provenance, RecordedImages, is_timed, open_run,
+    LATENCY, MetricDifference, Model, Provenance, RecordedImages, RunSummary, is_timed, open_run,
 };
-use keepbest_store::RunStatus;
 use keepbest_train::{
     Event, Observer, Outcome, PlanChange, ScheduleKind, Settings, TrainError, Wish,
     changed_settings, plan_changes, resume, settings_when_saved, settle_places, train,
@@ -287,8 +286,7 @@ fn compare(recorded: &RunView, new: &RunView) -> Option<Difference> {
 
 /// Whether the run, repeated, ends where it did. Of one that was cut off there is no more to compare.
 fn came_to_its_own_end(view: &RunView) -> bool {
-    let status = &view.state().status;
-    matches!(status, RunStatus::Finished(summary) if summary["cut_short"] != true)
+    RunSummary::of(view).is_some_and(|summary| !summary.cut_short)
 }
 
 /// Whether the best was decided by a time, which another measurement finds to be another.
