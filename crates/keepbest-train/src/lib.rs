@@ -35,7 +35,7 @@ pub use settings::{
 };
 pub use settle::{settle_places, use_own_model};
 pub use trainer::{
-    Carried, Ending, Event, Example, Finished, Fitted, Judged, Observer, Outcome, Overview,
+    Carried, Ending, EpochsFitted, Event, Example, Finished, Judged, Observer, Outcome, Overview,
     Profiled, Progress, RangeTest, RatePoint, RateRange, Recheck, ResumedFrom, Running, TimeSpent,
     TrainError, TrainerState, Wish, default_augmentation, lr_find, resume, train,
 };

@@ -52,7 +52,7 @@ impl Run {
         raw.evaluation = raw.evaluation.of_weights("raw");
         averaged.evaluation = averaged.evaluation.of_weights(which);
         let metrics = [&raw, &averaged].map(|of| of.evaluation.metrics());
-        let better = better(&self.setup.objective, metrics[1], metrics[0])?;
+        let better = better(&self.setup.goals.objective, metrics[1], metrics[0])?;
         let both = [beside("raw", metrics[0]), beside(which, metrics[1])].concat();
         let mut chosen = if better { averaged } else { raw };
         chosen.evaluation = chosen.evaluation.with_metrics(both);
@@ -122,7 +122,7 @@ impl Run {
         metrics.insert("train/loss", self.state.running.loss());
         metrics.insert("train/accuracy", self.state.running.accuracy());
         setup.costs.add(&mut metrics, scorer)?;
-        if let Some(smoothing) = &setup.smoothing {
+        if let Some(smoothing) = &setup.goals.smoothing {
             smoothing
                 .add(&mut metrics, self.keeper.evaluations())
                 .map_err(ObjectiveError::from)?;

@@ -8,8 +8,8 @@ use keepbest_keeper::KeeperEvent;
 use keepbest_store::Finding;
 
 use super::carry::Carried;
-use super::clock::Profiled;
-use super::resume::ResumedFrom;
+use super::position::ResumedFrom;
+use super::time_spent::Profiled;
 
 /// Takes in what a run tells. The run waits for it.
 pub trait Observer {

@@ -11,27 +11,14 @@ use keepbest_store::{FsckReport, RefName, RunStatus};
 use super::error::TrainError;
 use super::events::Event;
 use super::heed::Heed;
-use super::position::{Next, TrainerState};
+use super::keeping::{beginning, keeper_config, to_json};
+use super::position::{Next, ResumedFrom, TrainerState};
 use super::rate::Rates;
-use super::run::{Run, beginning, keeper_config, to_json};
+use super::run::Run;
 use super::setup::Setup;
 use crate::changes::{CHANGED, Change, differing_from_journal, differing_from_model, epochs_now};
 use crate::settings::{Settings, SettingsError};
 use crate::settle::{settle_places, use_own_model};
-
-/// Where a resumed run goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ResumedFrom {
-    /// Steps taken before.
-    pub step: u64,
-    /// The epoch it goes on in.
-    pub epoch: u64,
-    /// Batches of it that are done.
-    pub batch: u64,
-    /// Batches of an epoch.
-    pub batches: u64,
-}
 
 /// Settings that may be given anew, because the model does not depend on them or because they make the run longer.
 const MAY_CHANGE: [&str; 9] = [
@@ -154,9 +141,13 @@ impl Run {
         if over {
             setup.notes.extend(is_over(&resumed.keeper, &setup, &state));
         }
-        let mut run = Self::taken_up(setup, path.into(), resumed.keeper, state, from)?;
-        run.lost = lost;
-        Ok(run)
+        let rates = setup.rates(state.epochs)?;
+        let run = Self::begun(setup, path.into(), resumed.keeper, state, rates);
+        Ok(Self {
+            resumed: Some(from),
+            lost,
+            ..run
+        })
     }
 
     /// Begins a run again that ended before anything was saved.
@@ -181,9 +172,13 @@ impl Run {
         journalled(&mut config, &changes);
         let resumed = Keeper::resume(path, config)?;
         tell(&resumed.repairs, &mut lost, heed);
-        let mut run = Self::taken_up(setup, path.into(), resumed.keeper, state, from)?;
-        run.lost = lost;
-        Ok(run)
+        let rates = setup.rates(state.epochs)?;
+        let run = Self::begun(setup, path.into(), resumed.keeper, state, rates);
+        Ok(Self {
+            resumed: Some(from),
+            lost,
+            ..run
+        })
     }
 }
 
@@ -274,7 +269,14 @@ fn explained(changes: &[Change], setup: &Setup, state: &TrainerState, planned: u
         return notes;
     }
     let batches = setup.timetable.batches;
-    let rates = |epochs| Rates::new(&setup.config, epochs, batches, setup.objective.direction());
+    let rates = |epochs| {
+        Rates::new(
+            &setup.config,
+            epochs,
+            batches,
+            setup.goals.objective.direction(),
+        )
+    };
     let plateau = state.plateau.as_ref();
     let before = rates(planned).at(state.step.saturating_sub(1), plateau);
     let now = rates(state.epochs);
