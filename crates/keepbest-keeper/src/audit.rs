@@ -60,7 +60,7 @@ pub enum Contradiction {
         epoch: u64,
         /// Step and score there.
         recorded: String,
-        /// Those of the evaluation.
+        /// Step and score of the evaluation.
         found: String,
     },
     /// A best that was not judged to be one, or is worse than the one before.

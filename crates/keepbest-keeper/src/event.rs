@@ -227,7 +227,7 @@ pub struct KeeperSummary {
     pub last: Option<PathBuf>,
     /// Every save that failed in this session, also where a later one made good for it.
     pub failures: Vec<SaveFailure>,
-    /// Those of them that nothing made good for: a best or last that is not on disk, a checkpoint that the run's rules would keep.
+    /// Failures among them that nothing made good for: a best or last that is not on disk, a checkpoint that the run's rules would keep.
     pub unresolved: Vec<SaveFailure>,
     /// Whether the best ever measured is the best on disk, by every objective.
     pub best_is_saved: bool,

@@ -24,7 +24,7 @@ pub struct Explanation {
     pub others: Vec<BestExplained>,
     /// Evaluations that count.
     pub evaluations: usize,
-    /// Those of them that were better than all before.
+    /// Evaluations among them that were better than all before.
     pub improvements: usize,
     /// Those that could not be best, however good.
     pub rejected: usize,

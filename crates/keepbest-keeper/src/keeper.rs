@@ -11,14 +11,14 @@ use keepbest_core::{
 use keepbest_formats::SnapshotHandle;
 use keepbest_formats::model_file::Attachments;
 use keepbest_store::{
-    CommitError, Depth, Event, FsckReport, Guarantee, OpenError, RUN_FORMAT, RealFileSystem,
-    RefName, ResumedEvent, RunDir, RunWriter, SharedFileSystem, StartedEvent,
+    Depth, Event, FsckReport, Guarantee, OpenError, RUN_FORMAT, RealFileSystem, RefName,
+    ResumedEvent, RunDir, RunWriter, SharedFileSystem, StartedEvent,
 };
 use serde_json::Value;
 
 use crate::background;
 use crate::best_progress::BestProgress;
-use crate::config::{KeeperConfig, SaveMode};
+use crate::config::KeeperConfig;
 use crate::copy_format::CopyFormat;
 use crate::error::{CreateError, FinishError, OfferError, ResumeError};
 use crate::evaluation::Evaluation;
@@ -69,13 +69,11 @@ use crate::view::RunView;
 /// ```
 #[derive(Debug)]
 pub struct Keeper {
-    fs: SharedFileSystem,
     run: PathBuf,
     guarantee: Guarantee,
     queue: Arc<Queue>,
     thread: Option<JoinHandle<()>>,
     goals: Vec<Goal>,
-    save: SaveMode,
     also: Option<CopyFormat>,
     keep_last: bool,
     keep_candidates: bool,
@@ -212,7 +210,6 @@ impl Keeper {
         history: History,
         step: u64,
     ) -> std::io::Result<Self> {
-        let fs = SharedFileSystem::clone(writer.file_system());
         let run = writer.path().to_owned();
         let (mut goals, mut progress) = (Vec::new(), Vec::new());
         for (place, (reference, objective)) in writer.state().objectives().into_iter().enumerate() {
@@ -239,18 +236,16 @@ impl Keeper {
                 stopping.observe(&config.objective, &judgement, record.epoch)
             });
         }
-        let (save, also) = (config.save, config.also);
+        let also = config.also;
         let keep_last = config.keep_last;
         let keep_candidates = !config.retention.is_empty();
         let thread = background::start(&queue, writer, config, history.clone())?;
         Ok(Self {
-            fs,
             run,
             guarantee,
             queue,
             thread: Some(thread),
             goals,
-            save,
             also,
             keep_last,
             keep_candidates,
@@ -437,26 +432,6 @@ impl Keeper {
     #[must_use]
     pub fn objective(&self) -> &Objective {
         &self.goals[0].objective
-    }
-
-    /// Checks that the files which this run holds at once, for snapshots of this size, fit on the disk: to be called before
-    /// training.
-    ///
-    /// # Errors
-    /// [`CommitError::NoSpace`].
-    pub fn ensure_space(&self, snapshot: &SnapshotHandle) -> Result<(), CommitError> {
-        let params = snapshot.weights().total_bytes();
-        let full = params + snapshot.training_state().total_bytes();
-        // Each best, last, and the new one before an old one goes.
-        let bests = self.goals.len() as u64;
-        let needed = match (self.save, self.keep_last) {
-            (SaveMode::Full, true) => (bests + 2) * full,
-            (SaveMode::Full, false) => (bests + 1) * full,
-            (SaveMode::Params, true) => (bests + 1) * params + 2 * full,
-            (SaveMode::Params, false) => (bests + 1) * params,
-        };
-        let also = if self.also.is_some() { 2 * params } else { 0 };
-        keepbest_store::ensure_space(&*self.fs, &self.run, needed + also)
     }
 
     /// Waits for the saves under way and journals the end of the run with `summary`.

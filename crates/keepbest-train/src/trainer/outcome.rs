@@ -87,7 +87,7 @@ pub struct Finished {
     pub also_is_saved: bool,
     /// Saves that failed, in words.
     pub failures: Vec<String>,
-    /// Those of them that nothing made good for.
+    /// Failures among them that nothing made good for.
     pub unresolved: Vec<String>,
     /// The best ever measured, where it could not be saved.
     pub unsaved: Vec<UnsavedBest>,

@@ -99,24 +99,8 @@ impl Run {
         take_over(&mut setup, provenance, epochs);
         setup.provenance.data.settle(&setup.config.data, path);
 
-        let unfit = |what: String| TrainError::ResumePoint {
-            path: last.clone(),
-            what,
-        };
         state.epochs = epochs;
-        if !state.fits(&setup.timetable) {
-            let TrainerState {
-                step, epoch, batch, ..
-            } = state;
-            let batches = setup.timetable.batches;
-            return Err(unfit(format!(
-                "step {step} is not at batch {batch} of {batches} in epoch {epoch}"
-            )));
-        }
-        let restored = setup
-            .engine
-            .restore(&file.weights, &file.training, state.step);
-        restored.map_err(|error| unfit(error.to_string()))?;
+        restore(&mut setup, &state, &last, &file)?;
 
         let changes = changes(given, &written, Some(planned));
         let notes = explained(&changes, &setup, &state, planned);
@@ -136,7 +120,7 @@ impl Run {
             .as_ref()
             .is_none_or(|point| point.step != state.step)
         {
-            return Err(unfit("it changed while it was read".into()));
+            return Err(unfit(&last, "it changed while it was read".into()));
         }
         if over {
             setup.notes.extend(is_over(&resumed.keeper, &setup, &state));
@@ -210,6 +194,34 @@ fn check_settings(
         path: view.path().join("run.toml"),
         changes,
     })
+}
+
+/// Puts the engine where the resume point was.
+fn restore(
+    setup: &mut Setup,
+    state: &TrainerState,
+    path: &Path,
+    file: &ModelFile,
+) -> Result<(), TrainError> {
+    if !state.fits(&setup.timetable) {
+        let TrainerState {
+            step, epoch, batch, ..
+        } = state;
+        let batches = setup.timetable.batches;
+        let what = format!("step {step} is not at batch {batch} of {batches} in epoch {epoch}");
+        return Err(unfit(path, what));
+    }
+    setup
+        .engine
+        .restore(&file.weights, &file.training, state.step)
+        .map_err(|error| unfit(path, error.to_string()))
+}
+
+fn unfit(path: &Path, what: String) -> TrainError {
+    TrainError::ResumePoint {
+        path: path.into(),
+        what,
+    }
 }
 
 /// A resumed run's model comes about as it did before, but for the place of its images and the length of the plan.
@@ -328,10 +340,7 @@ fn given_over(given: &Settings, recorded: &Settings) -> Result<Settings, TrainEr
 
 /// Reads what the trainer put into its resume point.
 fn resume_point(path: &Path, file: &ModelFile) -> Result<(TrainerState, Provenance), TrainError> {
-    let unfit = |what: String| TrainError::ResumePoint {
-        path: path.into(),
-        what,
-    };
+    let unfit = |what| unfit(path, what);
     let metadata = file.metadata.as_ref();
     let (Some(state), Some(provenance)) = (
         metadata.and_then(|metadata| metadata.training.clone()),
@@ -350,10 +359,7 @@ fn preprocessing_of(
     path: &Path,
     file: &ModelFile,
 ) -> Result<keepbest_data::Preprocessing, TrainError> {
-    let unfit = |what: String| TrainError::ResumePoint {
-        path: path.into(),
-        what,
-    };
+    let unfit = |what| unfit(path, what);
     let json = file
         .metadata
         .as_ref()
