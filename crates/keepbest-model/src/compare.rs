@@ -15,7 +15,6 @@ use crate::images::{
 use crate::model::{Model, OpenReferenceError};
 use crate::model_ref::{ModelPlace, find_model};
 use crate::outcomes::{Outcomes, OutcomesError, Resampled};
-use crate::run_files::FileAtHand;
 use crate::watch::{Event, Watch};
 
 /// A model to compare, as it was named.
@@ -40,8 +39,7 @@ impl Contender {
         network: Option<&str>,
     ) -> Result<Self, OpenReferenceError> {
         let place = find_model(reference, runs_dir)?;
-        let model = Model::open(FileAtHand::of(&place)?.path(), network)?;
-        model.check_finite()?;
+        let model = Model::open_place(&place, network)?;
         let run = match place {
             ModelPlace::Run { run, .. } => Some(run),
             ModelPlace::File(_) => None,

@@ -30,6 +30,7 @@ mod import;
 mod model;
 mod model_ref;
 mod network;
+mod origin;
 mod outcomes;
 pub mod place;
 mod predict;
@@ -73,7 +74,7 @@ pub use model::{Model, OpenReferenceError};
 pub use model_ref::{
     DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_resumable, find_run,
 };
-pub use network::{guess_network, named_spec, part_of, told};
+pub use origin::{ChangedOrigin, OriginError, changed_origin};
 pub use outcomes::{
     ClassIntervals, Comparison, Intervals, Outcomes, OutcomesError, Resampled, Wrong,
 };

@@ -15,8 +15,8 @@ use serde_json::Value;
 use crate::architecture::own_model_file;
 use crate::error::ModelError;
 use crate::foreign::{Opened, Opening, open_any};
-use crate::model_ref::{ModelRefError, find_model};
-use crate::network::{guess_network, named_spec, part_of, told};
+use crate::model_ref::{ModelPlace, ModelRefError, find_model};
+use crate::network::{guess_network, named_spec, part_of, part_words};
 use crate::provenance::{Parent, Provenance};
 use crate::run_files::{FileAtHand, RunFilesError};
 use crate::seen::Seen;
@@ -95,8 +95,18 @@ impl Model {
         runs_dir: &Path,
         network: Option<&str>,
     ) -> Result<Self, OpenReferenceError> {
-        let file = FileAtHand::of(&find_model(reference, runs_dir)?)?;
-        let model = Self::open(file.path(), network)?;
+        Self::open_place(&find_model(reference, runs_dir)?, network)
+    }
+
+    /// Opens a model that was found, as [`open_reference`](Self::open_reference) does.
+    ///
+    /// # Errors
+    /// [`OpenReferenceError`].
+    pub fn open_place(
+        place: &ModelPlace,
+        network: Option<&str>,
+    ) -> Result<Self, OpenReferenceError> {
+        let model = Self::open(FileAtHand::of(place)?.path(), network)?;
         model.check_finite()?;
         Ok(model)
     }
@@ -147,7 +157,7 @@ impl Model {
             && file.seal.is_none()
             && let Some(part) = part_of(path, network, &file.weights)?
         {
-            notes.push(told(&part));
+            notes.push(part_words(&part));
             file.weights = part.weights;
         }
         let recorded = Recorded::of(path, file.metadata.as_ref())?;

@@ -49,7 +49,7 @@ pub fn part_of(
 }
 
 /// What was taken off, and what was left out, for the user.
-pub fn told(part: &Part) -> String {
+pub fn part_words(part: &Part) -> String {
     let taken = format!("took {:?} off the names", part.prefix);
     match &part.left_out[..] {
         [] => taken,

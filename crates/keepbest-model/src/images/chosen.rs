@@ -6,59 +6,17 @@ use std::path::PathBuf;
 
 use keepbest_core::Metrics;
 use keepbest_core::statistics::Interval;
-use keepbest_data::{
-    DEFAULT_CACHE_BYTES, DataBundle, Fingerprint, ImageShape, Joined, PrepareError, Preprocessing,
-    Subset, Unrecorded,
-};
+use keepbest_data::{DataBundle, ImageShape, Preprocessing, Subset, Unrecorded};
 use serde::Serialize;
 
-use super::{ImageSource, MeasureError, MeasureOptions, check_scores, matched, measure, open};
+use super::choice::{ImageChoice, Part};
+use super::measure::{MeasureError, MeasureOptions, check_scores, matched, measure, open};
+use super::picked::{Picked, sets};
 use crate::evaluate::Measured;
 use crate::model::Model;
-use crate::provenance::{DataRecord, SplitRecord};
 use crate::seen::SeenBefore;
 use crate::watch::Watch;
 use crate::words::count;
-
-/// A part of the data, or all of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// What was trained on.
-    Train,
-    /// What the best was chosen on.
-    Val,
-    /// What nothing was chosen on.
-    Test,
-    /// All of it.
-    All,
-}
-
-impl Part {
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Val => "val",
-            Self::Test => "test",
-            Self::All => "all",
-        }
-    }
-}
-
-/// Which images to measure on.
-#[derive(Debug, Clone, Default)]
-pub struct ImageChoice {
-    /// Where they lie; by default those of the training.
-    pub source: ImageSource,
-    /// Which part of them. By default test where the data has one, and else val of the data the model was trained on and all of any
-    /// other.
-    pub split: Option<Part>,
-    /// Whether images of classes that the model does not know are left out.
-    pub skip_extra_classes: bool,
-    /// Whether images of a size or kind that the model has not seen are refused instead of converted.
-    pub strict: bool,
-}
 
 /// What programs have to know of the images that were measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -391,136 +349,6 @@ impl<'m> ChosenImages<'m> {
     pub fn changed(&self) -> Option<&str> {
         self.changed.as_deref()
     }
-}
-
-/// Which images count.
-struct Picked {
-    split: Part,
-    raw: Subset,
-    images: Subset,
-    changed: Option<String>,
-}
-
-impl Picked {
-    fn new(split: Part, raw: Subset, how: &Preprocessing) -> Result<Self, MeasureError> {
-        let images = raw.fitted(how, DEFAULT_CACHE_BYTES)?;
-        Ok(Self {
-            split,
-            raw,
-            images,
-            changed: None,
-        })
-    }
-
-    /// The recorded split, when these are the images that the model was trained with; `None` when they are others. Those that were
-    /// not named must be: they are said to be.
-    fn recorded(
-        bundle: &DataBundle,
-        recorded: &DataRecord,
-        how: &Preprocessing,
-        split: Option<Part>,
-        named: bool,
-    ) -> Result<Option<Self>, MeasureError> {
-        let prints = &recorded.fingerprints;
-        let splits = match bundle.split(&SplitRecord::options(&recorded.split)) {
-            _ if bundle.only.is_some() => None,
-            Ok((train, val, test)) => Some([Some(train), Some(val), test]),
-            Err(PrepareError::Split(_)) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let counts = |splits: &[Option<Subset>; 3]| {
-            NAMES.iter().zip(splits).all(|(name, split)| {
-                let images = split.as_ref().map_or(0, Subset::len) as u64;
-                images == prints.get(*name).map_or(0, |print| print.count)
-            })
-        };
-        let Some(splits) = splits.filter(counts) else {
-            if named {
-                return Ok(None);
-            }
-            return Err(MeasureError::OtherImages {
-                data: bundle.name.clone(),
-                source_name: recorded.source.clone(),
-                found: sets(bundle).map(|set| set.len() as u64).sum(),
-                recorded: prints.values().map(|print| print.count).sum(),
-            });
-        };
-        let split = split.unwrap_or(if splits[2].is_some() {
-            Part::Test
-        } else {
-            Part::Val
-        });
-        let raw = part(split, splits.clone()).ok_or_else(|| none(bundle, split))?;
-        let mut picked = Self::new(split, raw, how)?;
-        // That all is as it was shows in the part that is measured, or in val of all.
-        let (name, shown) = match split {
-            Part::All => (
-                "val",
-                part(Part::Val, splits).ok_or_else(|| none(bundle, split))?,
-            ),
-            _ => (split.name(), picked.raw.clone()),
-        };
-        let shown = match split {
-            Part::All => Self::new(Part::Val, shown, how)?.images,
-            _ => picked.images.clone(),
-        };
-        let found = Fingerprint::of(&shown)?;
-        if let Some(expected) = prints.get(name).filter(|expected| **expected != found) {
-            if named {
-                return Ok(None);
-            }
-            picked.changed = Some(format!(
-                "the {name} images of {} changed since the training: {found}, recorded were {expected}",
-                bundle.name
-            ));
-        }
-        Ok(Some(picked))
-    }
-
-    /// Images that were not trained on: the split that was asked for, or their own test split, or all of them.
-    fn whole(
-        bundle: &DataBundle,
-        how: &Preprocessing,
-        split: Option<Part>,
-    ) -> Result<Self, MeasureError> {
-        let splits = bundle.own_splits();
-        let split = split.unwrap_or(if splits[2].is_some() {
-            Part::Test
-        } else {
-            Part::All
-        });
-        let raw = part(split, splits).ok_or_else(|| none(bundle, split))?;
-        Self::new(split, raw, how)
-    }
-}
-
-const NAMES: [&str; 3] = ["train", "val", "test"];
-
-fn part(split: Part, [train, val, test]: [Option<Subset>; 3]) -> Option<Subset> {
-    let part = match split {
-        Part::Train => train,
-        Part::Val => val,
-        Part::Test => test,
-        Part::All => Joined::all([train, val, test].into_iter().flatten()),
-    };
-    part.filter(|images| !images.is_empty())
-}
-
-fn none(bundle: &DataBundle, split: Part) -> MeasureError {
-    MeasureError::NoOwnSplit {
-        data: bundle.name.clone(),
-        split,
-    }
-}
-
-fn sets(bundle: &DataBundle) -> impl Iterator<Item = &std::sync::Arc<dyn keepbest_data::Dataset>> {
-    [
-        Some(&bundle.train),
-        bundle.val.as_ref(),
-        bundle.test.as_ref(),
-    ]
-    .into_iter()
-    .flatten()
 }
 
 /// From an image to the network's input: by the recorded rules, and else by those that training would have recorded.

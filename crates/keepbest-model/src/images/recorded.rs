@@ -1,8 +1,10 @@
 //! The images of a model's training, split as they were.
 
-use keepbest_data::{Fingerprint, Joined, PrepareOptions, Prepared, Subset};
+use keepbest_data::{Joined, PrepareOptions, Prepared, Subset};
 
-use super::{ImageSource, MeasureError, MeasureOptions, matched, measure, open};
+use super::changed::ChangedSplit;
+use super::choice::ImageSource;
+use super::measure::{MeasureError, MeasureOptions, matched, measure, open};
 use crate::evaluate::Measured;
 use crate::model::Model;
 use crate::provenance::SplitRecord;
@@ -118,30 +120,5 @@ impl<'m> RecordedImages<'m> {
         watch: Watch<'_>,
     ) -> Result<Measured, MeasureError> {
         measure(self.model, self.split(split)?, options, watch)
-    }
-}
-
-/// A split that holds other images, labels or classes than those recorded.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct ChangedSplit {
-    /// The split.
-    pub name: &'static str,
-    /// The data it was read from.
-    pub data: String,
-    /// Its fingerprint.
-    pub found: Fingerprint,
-    /// The recorded one.
-    pub recorded: Fingerprint,
-}
-
-impl ChangedSplit {
-    /// In words, after which a full stop may stand.
-    #[must_use]
-    pub fn words(&self) -> String {
-        format!(
-            "the {} images are not those recorded: {} in {}, recorded were {}",
-            self.name, self.found, self.data, self.recorded
-        )
     }
 }

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use keepbest_formats::StateDict;
-use keepbest_formats::names::{Comparison, Misshaped, Wanted, compare};
+use keepbest_formats::names::{Comparison, Wanted, compare};
 use keepbest_nn::{DEVICES, EngineConfig, ModelSpec, Network, Role, build_engine};
 
-use super::ImportError;
-use crate::words::few;
+use super::error::ImportError;
 
 /// The weights of the network: those of the file, all of them unless a part is enough.
 pub fn fit(
@@ -55,105 +54,4 @@ pub fn fit(
             .expect("names of a network are unique");
     }
     Ok((weights, comparison))
-}
-
-/// What may help where file and network differ.
-pub fn hint(file: &Path, partial: bool, comparison: &Comparison) -> String {
-    let narrow = |tensor: &Misshaped| tensor.found.starts_with("F8");
-    if comparison
-        .mistyped
-        .iter()
-        .chain(&comparison.misshaped)
-        .any(narrow)
-    {
-        return "floats of 8 bits mostly go with scales beside them: convert to F16 or F32 where they were made".into();
-    }
-    if is_shard(file) {
-        return "this is one file of several: name the .index.json beside it".into();
-    }
-    let only_more = comparison.missing.is_empty()
-        && comparison.misshaped.is_empty()
-        && comparison.mistyped.is_empty();
-    if only_more {
-        return format!(
-            "{} leaves out what the network does not have",
-            drop(comparison)
-        );
-    }
-    if partial {
-        return "--map renames tensors".into();
-    }
-    "--map renames tensors; --partial takes what fits and starts the rest anew".into()
-}
-
-/// The flags that leave out what the network does not have: a pattern for each first part of a name that nothing of the network has,
-/// few of them.
-fn drop(comparison: &Comparison) -> String {
-    let of_network = |first: &str| {
-        let mut names = comparison.matched.iter();
-        names.any(|name| name.split('.').next() == Some(first))
-    };
-    let mut patterns: Vec<String> = Vec::new();
-    for name in &comparison.unexpected {
-        let pattern = match name.split_once('.') {
-            Some((first, _)) if !of_network(first) => format!("{}\\..*", escaped(first)),
-            _ => escaped(name),
-        };
-        if !patterns.contains(&pattern) {
-            patterns.push(pattern);
-        }
-    }
-    let flags = patterns
-        .iter()
-        .take(3)
-        .map(|pattern| format!("--drop '{pattern}'"));
-    flags.collect::<Vec<_>>().join(" ")
-}
-
-/// A text as a pattern for itself.
-fn escaped(text: &str) -> String {
-    let escape = |c: char| match c {
-        c if "\\.+*?()|[]{}^$".contains(c) => format!("\\{c}"),
-        c => c.to_string(),
-    };
-    text.chars().map(escape).collect()
-}
-
-/// Whether a file is called like one of several: `model-00001-of-00003.safetensors`.
-fn is_shard(path: &Path) -> bool {
-    let stem = path.file_stem().and_then(|stem| stem.to_str());
-    stem.and_then(|stem| stem.rsplit_once("-of-"))
-        .is_some_and(|(before, count)| {
-            let digits =
-                |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            digits(count)
-                && before
-                    .rsplit_once('-')
-                    .is_some_and(|(_, number)| digits(number))
-        })
-}
-
-/// What differs, in a few lines.
-pub fn differences(comparison: &Comparison) -> Vec<String> {
-    let some = |what: &str, names: &[String]| {
-        (!names.is_empty()).then(|| format!("{what}: {}", few(names)))
-    };
-    let differ = |tensors: &[Misshaped]| -> Vec<String> {
-        let differ = tensors.iter().map(|tensor| {
-            format!(
-                "{} is {}, should be {}",
-                tensor.name, tensor.found, tensor.expected
-            )
-        });
-        differ.collect()
-    };
-    [
-        some("missing in the file", &comparison.missing),
-        some("not in the network", &comparison.unexpected),
-        some("of another shape", &differ(&comparison.misshaped)),
-        some("of another element type", &differ(&comparison.mistyped)),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
 }

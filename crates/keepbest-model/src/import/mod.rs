@@ -1,6 +1,7 @@
 //! A full model of a file from elsewhere: what `keepbest import` makes.
 
 mod dropped;
+mod error;
 mod fit;
 mod preprocess;
 
@@ -8,10 +9,8 @@ use std::path::{Path, PathBuf};
 
 use keepbest_core::WeightsDigest;
 use keepbest_data::Preprocessing;
-use keepbest_formats::model_file::{
-    self, Attachments, EncodeError, ModelFile, ModelImage, ModelMetadata,
-};
-use keepbest_formats::names::{Comparison, NameFilter, NameMap, NameMapError};
+use keepbest_formats::model_file::{self, Attachments, ModelFile, ModelImage, ModelMetadata};
+use keepbest_formats::names::{Comparison, NameFilter, NameMap};
 use keepbest_formats::{Dtype, StateDict};
 use keepbest_nn::ModelSpec;
 use serde::Serialize;
@@ -20,11 +19,12 @@ use serde_json::Value;
 use crate::error::ModelError;
 use crate::foreign::{Opening, open_any};
 use crate::model::Model;
-use crate::network::{guess_network, named_spec, part_of, told};
+use crate::network::{guess_network, named_spec, part_of, part_words};
 use crate::words::count;
 use dropped::Dropped;
-use fit::{differences, fit};
+use fit::fit;
 
+pub use error::ImportError;
 pub use preprocess::{PreprocessError, preprocessing};
 
 /// What a file from elsewhere does not say of itself, and what to take of it.
@@ -46,110 +46,6 @@ pub struct ImportOptions {
     pub partial: bool,
     /// The state dict to take, in a checkpoint of several.
     pub key: Option<String>,
-}
-
-/// Why no model could be made of a file.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImportError {
-    /// A rule for names makes no sense.
-    #[error(transparent)]
-    Rules(NameMapError),
-    /// Tensors cannot be renamed so.
-    #[error(transparent)]
-    Rename(NameMapError),
-    /// The file cannot be opened, or its network is not known.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The preprocessing makes no sense.
-    #[error(transparent)]
-    Preprocess(#[from] PreprocessError),
-    /// The file's own preprocessing cannot be read.
-    #[error(transparent)]
-    Json(#[from] serde_json::Error),
-    /// The file's own network cannot be read.
-    #[error(transparent)]
-    Spec(#[from] keepbest_nn::SpecError),
-    /// The network does not fit together.
-    #[error(transparent)]
-    Layer(#[from] keepbest_nn::LayerError),
-    /// The network cannot be made.
-    #[error(transparent)]
-    Engine(#[from] keepbest_nn::EngineError),
-    /// The weights are not the network's.
-    #[error("{}", unfit(file, network, *nothing_trained))]
-    Unfit {
-        /// The file.
-        file: PathBuf,
-        /// The network.
-        network: String,
-        /// What differs.
-        comparison: Box<Comparison>,
-        /// Whether a part would be enough, but nothing that was trained fits.
-        nothing_trained: bool,
-        /// Whether a part was asked for.
-        partial: bool,
-    },
-    /// The names are not as many as the classes.
-    #[error("{} named, the weights have {found}", count(*named as u64, "class"))]
-    Classes {
-        /// How many names were given.
-        named: usize,
-        /// How many classes the weights have.
-        found: usize,
-    },
-    /// The network cannot be run.
-    #[error(transparent)]
-    Score(#[from] keepbest_nn::ScoreError),
-    /// A forward pass gives no number.
-    #[error("a forward pass gives {score}: the weights are no usable model")]
-    NotFinite {
-        /// What it gives.
-        score: f32,
-    },
-    /// The model cannot be written.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-}
-
-fn unfit(file: &Path, network: &str, nothing_trained: bool) -> String {
-    let file = file.display();
-    match nothing_trained {
-        true => format!("nothing that was trained in {file} fits {network}"),
-        false => format!("{file} does not fit {network}"),
-    }
-}
-
-impl ImportError {
-    /// What to try instead.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Model(error) => error.hint(),
-            Self::Preprocess(error) => error.hint(),
-            Self::Unfit {
-                file,
-                comparison,
-                partial,
-                ..
-            } => Some(fit::hint(file, *partial, comparison)),
-            Self::Classes { .. } => {
-                Some("--classes takes names parted by commas, or a file with one a line".into())
-            }
-            Self::NotFinite { .. } => {
-                Some("`keepbest inspect` shows which tensors hold NaN".into())
-            }
-            _ => None,
-        }
-    }
-
-    /// In what file and network differ, a line each.
-    #[must_use]
-    pub fn differences(&self) -> Vec<String> {
-        match self {
-            Self::Unfit { comparison, .. } => differences(comparison),
-            _ => Vec::new(),
-        }
-    }
 }
 
 /// Least and greatest score of a forward pass.
@@ -322,7 +218,7 @@ fn read(file: &Path, options: &ImportOptions) -> Result<Read, ImportError> {
         && let Some(network) = &options.network
         && let Some(part) = part_of(file, network, &weights)?
     {
-        notes.push(told(&part));
+        notes.push(part_words(&part));
         weights = dropped.leave_out(part.weights);
     }
     notes.extend(dropped.notes(&options.drop));

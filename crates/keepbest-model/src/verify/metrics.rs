@@ -9,7 +9,7 @@ use keepbest_nn::Network;
 use serde_json::Value;
 
 use super::record::Record;
-use super::{Findings, VerifyError, VerifyOptions};
+use super::report::{Findings, VerifyError, VerifyOptions};
 use crate::costs::{fixed_costs, is_timed};
 use crate::difference::MetricDifference;
 use crate::images::{MeasureError, MeasureOptions, RecordedImages, locate, resample};

@@ -8,7 +8,7 @@ use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::{Contradiction, RunView, Selector, audit_file, audit_journal};
 use keepbest_store::{Attestation, CheckpointName, Event, RefName, RunReader, SavedEvent};
 
-use super::{Findings, VerifyError};
+use super::report::{Findings, VerifyError};
 use crate::model::Model;
 use crate::model_ref::ModelPlace;
 use crate::run_files::open_run;

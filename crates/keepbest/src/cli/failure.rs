@@ -256,6 +256,17 @@ impl From<keepbest_model::AttestError> for Failure {
     }
 }
 
+impl From<keepbest_model::OriginError> for Failure {
+    fn from(error: keepbest_model::OriginError) -> Self {
+        use keepbest_model::OriginError;
+        match error {
+            OriginError::Parent(error) => error.into(),
+            OriginError::Measure(error) => error.into(),
+            error => Self::of(Exit::Failed, &error).with_hint(error.hint()),
+        }
+    }
+}
+
 impl From<keepbest_model::ClassifyError> for Failure {
     fn from(error: keepbest_model::ClassifyError) -> Self {
         match error {

@@ -8,7 +8,7 @@ use keepbest_core::{History, Objective};
 use keepbest_keeper::RunView;
 use keepbest_model::words::count;
 use keepbest_model::{
-    LATENCY, MetricDifference, Model, Provenance, RecordedImages, RunSummary, is_timed, open_run,
+    LATENCY, MetricDifference, Model, RunSummary, changed_origin, is_timed, open_run,
 };
 use keepbest_train::{
     Event, Observer, Outcome, PlanChange, ScheduleKind, Settings, TrainError, Wish,
@@ -99,7 +99,7 @@ fn before(
     settings: &Settings,
     terminal: &Terminal,
 ) -> Result<Option<Difference>, Failure> {
-    let Some(recorded) = model.provenance.clone() else {
+    let Some(recorded) = &model.provenance else {
         return Err(Failure::new(
             Exit::Failed,
             "the best does not record how it was trained",
@@ -113,35 +113,12 @@ fn before(
         let what = changed.key.clone();
         return Ok(Some(Difference { what, told }));
     }
-    if let Some(difference) = parent(&recorded, &model.path)? {
-        return Ok(Some(difference));
-    }
     let changed = watched(terminal, |watch| {
-        RecordedImages::open(model, &args.images.source(), watch)?
-            .changed_split(&["train", "val", "test"])
+        changed_origin(model, &args.images.source(), watch)
     })?;
-    Ok(changed.map(|split| Difference {
-        what: format!("the {} split", split.name),
-        told: split.words(),
-    }))
-}
-
-fn parent(recorded: &Provenance, run: &Path) -> Result<Option<Difference>, Failure> {
-    let Some(parent) = &recorded.parent else {
-        return Ok(None);
-    };
-    let path = parent.locate(run).map_err(|error| {
-        let hint = "bring the model back that it starts from".to_owned();
-        Failure::of(Exit::Failed, &error).with_hint(hint)
-    })?;
-    let found = Model::open_trained(&path)?.file.weights_digest();
-    Ok((found != parent.digest).then(|| Difference {
-        what: "the model it starts from".into(),
-        told: format!(
-            "{} holds {found}, recorded was {}",
-            path.display(),
-            parent.digest
-        ),
+    Ok(changed.map(|changed| Difference {
+        what: changed.what(),
+        told: changed.to_string(),
     }))
 }
 
