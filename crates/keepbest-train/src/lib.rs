@@ -13,7 +13,6 @@
 mod architecture;
 pub mod average;
 mod changes;
-mod config;
 mod costs;
 mod criterion;
 mod difference;
@@ -40,7 +39,6 @@ mod trainer;
 
 pub use architecture::{ArchitectureError, architecture, read_model_file, use_own_model};
 pub use changes::{Change, PlanChange, plan_changes, settings_when_saved};
-pub use config::{Config, DEFAULT_DATA, DEFAULT_MODEL, DEVICES, DataDefaults, check_device};
 pub use costs::{LATENCY, fixed_costs, is_timed};
 pub use criterion::Criterion;
 pub use difference::MetricDifference;
@@ -65,9 +63,10 @@ pub use report::{
 pub use run_files::{FileAtHand, RunFilesError, model_file_of, status_of};
 pub use seen::{Seen, SeenBefore};
 pub use settings::{
-    AlsoKind, ByteSize, ChangedSetting, ClassWeights, EvalEvery, Following, Group, ImageSize, Key,
-    Mode, Monitors, OptimizerKind, Origin, PrecisionKind, Recipe, Resize, Sampling, SaveKind,
-    ScheduleKind, Settings, SettingsError, Smooth, TimeBudget, changed_settings, to_toml,
+    AlsoKind, ByteSize, ChangedSetting, ClassWeights, Config, DEFAULT_DATA, DEFAULT_MODEL, DEVICES,
+    DataDefaults, EvalEvery, Following, Group, ImageSize, Key, Mode, Monitors, OptimizerKind,
+    Origin, PrecisionKind, Recipe, Resize, Sampling, SaveKind, ScheduleKind, Settings,
+    SettingsError, Smooth, TimeBudget, changed_settings, check_device, to_toml,
 };
 pub use suggest::nearest;
 pub use thresholds::TunedThresholds;

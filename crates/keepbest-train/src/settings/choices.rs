@@ -118,6 +118,18 @@ impl Value for Monitors {
             }
         }
     }
+
+    const REPEATS: bool = true;
+
+    fn put(self, place: &mut Option<Self>) {
+        match place {
+            Some(before) => {
+                before.others.push(self.first);
+                before.others.extend(self.others);
+            }
+            None => *place = Some(self),
+        }
+    }
 }
 
 /// How the monitored value is smoothed over the evaluations: `none` or `ema:FACTOR`.

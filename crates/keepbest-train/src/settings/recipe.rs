@@ -1,8 +1,7 @@
 //! Recipes: settings that go together, as defaults for those that are not given.
 
 use super::value::choice;
-use super::{OptimizerKind, ScheduleKind, Settings};
-use crate::config::DataDefaults;
+use super::{DataDefaults, OptimizerKind, ScheduleKind, Settings};
 
 choice! {
     /// Settings that go together.

@@ -10,10 +10,9 @@ use keepbest_core::{
 use keepbest_data::{Dataset as _, Subset};
 
 use super::error::TrainError;
-use crate::config::Config;
 use crate::costs::Costs;
 use crate::noise::Smoothing;
-use crate::settings::{Mode, SettingsError, Smooth};
+use crate::settings::{Config, Mode, SettingsError, Smooth};
 
 /// More classes than any metric needs to be there, for checks before the data is read.
 pub(super) const MANY_CLASSES: usize = 20;

@@ -23,7 +23,6 @@ use super::heed::Heed;
 use super::parent::{better_network, network_of, open_parent, seen_before, start_from, told};
 use super::position::Timetable;
 use crate::architecture::{architecture, check_architecture};
-use crate::config::{Config, DataDefaults};
 use crate::costs::Costs;
 use crate::environment::Environment;
 use crate::log::LogTo;
@@ -32,8 +31,8 @@ use crate::place::Place;
 use crate::provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
 use crate::seen::Seen;
 use crate::settings::{
-    ClassWeights, ImageSize, OptimizerKind, PrecisionKind, Resize, Sampling, Settings,
-    SettingsError,
+    ClassWeights, Config, DataDefaults, ImageSize, OptimizerKind, PrecisionKind, Resize, Sampling,
+    Settings, SettingsError,
 };
 
 /// Everything a run works with.
