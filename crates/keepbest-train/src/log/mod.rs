@@ -24,7 +24,7 @@ use mlflow::MlFlow;
 use table::{Table, TableKind};
 use tensorboard::TensorBoard;
 
-/// Where to log to.
+/// A tool to log to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LogTo {
     /// Event files in `tensorboard/` of the run.
@@ -79,7 +79,7 @@ impl Logged {
     }
 }
 
-/// How a session of training ended.
+/// The end of a session of training.
 #[derive(Debug, Clone)]
 pub(crate) struct Ended {
     /// Whether the run is over, or was interrupted and may go on.
@@ -89,7 +89,7 @@ pub(crate) struct Ended {
     pub time_ms: u64,
 }
 
-/// What a logger is told about the run at its beginning.
+/// The run, as a logger is told of it at its beginning.
 #[derive(Debug, Clone)]
 pub(crate) struct About {
     pub run: PathBuf,
@@ -114,11 +114,11 @@ enum Message {
 
 /// Evaluations that may wait for a logger. One that is further behind gets no more until it has caught up.
 const QUEUE: usize = 64;
-/// How long the end of a finished run waits for a logger that does not come to its end; the time to hand over the best is added.
+/// The time that the end of a finished run waits for a logger that does not come to its end; that to hand over the best is added.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The same when a run is interrupted: whoever interrupts it may not wait.
 const PATIENCE_INTERRUPTED: Duration = Duration::from_secs(10);
-/// How often it is looked whether to wait on.
+/// The time between two looks whether to wait on.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The loggers of a session, each on a thread of its own: none can keep training or another waiting.
@@ -169,7 +169,7 @@ impl Loggers {
         }
     }
 
-    /// What went wrong since the last call.
+    /// The problems since the last call.
     pub fn problems(&mut self) -> Vec<String> {
         let lanes = self.lanes.iter_mut();
         lanes.flat_map(Lane::problems).collect()

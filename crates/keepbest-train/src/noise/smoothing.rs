@@ -4,7 +4,7 @@ use keepbest_core::{Expression, History, Metrics};
 
 use crate::costs::{LATENCY, is_timed};
 
-/// What the name of a smoothed metric ends with.
+/// The ending of a smoothed metric's name.
 pub(crate) const SUFFIX: &str = "_ema";
 
 /// The exponential moving average of what is monitored: `s = factor * s_before + (1 - factor) * value`, from the first finite

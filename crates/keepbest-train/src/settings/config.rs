@@ -5,7 +5,7 @@ use keepbest_data::Augmentation;
 use super::{Config, ImageSize, Resize, SaveKind, Settings, SettingsError, to_toml};
 use crate::suggest::nearest;
 
-/// What this build can compute on.
+/// The devices that this build can compute on.
 pub const DEVICES: &[&str] = &["cpu"];
 
 /// Defaults that depend on the data.
@@ -13,7 +13,7 @@ pub const DEVICES: &[&str] = &["cpu"];
 pub struct DataDefaults {
     /// Size of the network's input.
     pub image_size: ImageSize,
-    /// How images of other sizes come to it.
+    /// The way images of other sizes are brought to it.
     pub resize: Resize,
     /// Random changes that keep an image of its class.
     pub augment: Augmentation,
@@ -61,10 +61,10 @@ impl Config {
         };
         let given_keys: Vec<_> = given.given_keys().collect();
         let config = Self::decide(given, data);
-        let has = config.to_settings();
+        let decided = config.to_settings();
         for key in given_keys {
             if let Some(owner) = key.only
-                && has.written(key.name).is_none()
+                && (key.access.written)(&decided).is_none()
             {
                 let (name, optimizer, schedule) = (key.name, config.optimizer, config.schedule);
                 return Err(SettingsError::Conflict {

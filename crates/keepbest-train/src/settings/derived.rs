@@ -8,9 +8,9 @@ use super::{Config, DataDefaults, Key, Settings};
 pub struct Following {
     /// Its name.
     pub name: &'static str,
-    /// What was recorded, as text.
+    /// The recorded value, as text.
     pub recorded: String,
-    /// What changed.
+    /// The setting that changed.
     pub from: &'static str,
 }
 

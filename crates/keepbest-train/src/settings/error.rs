@@ -1,9 +1,9 @@
-//! What can be wrong with a setting, and where it was given.
+//! Errors of settings, and the places that settings come from.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a setting was given.
+/// The place that a setting comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// On the command line.
@@ -46,7 +46,7 @@ pub enum SettingsError {
     Value {
         /// The setting.
         key: &'static str,
-        /// What was given.
+        /// The given text.
         found: String,
         /// In words.
         expected: String,
@@ -74,7 +74,7 @@ pub enum SettingsError {
     InFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault in it.
         source: Box<SettingsError>,
     },
     /// Two settings that exclude each other, or one that needs another.
@@ -82,13 +82,13 @@ pub enum SettingsError {
     Conflict {
         /// In words.
         message: String,
-        /// What to do, in words.
+        /// Advice, in words.
         hint: Option<String>,
     },
 }
 
 impl SettingsError {
-    /// What to try instead.
+    /// Advice on what to try instead.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownKey {

@@ -99,9 +99,9 @@ impl Settings {
 pub struct ChangedSetting {
     /// Its name.
     pub key: String,
-    /// What it was, as TOML; `absent` when it was not there.
+    /// The recorded value, as TOML; `absent` when there was none.
     pub recorded: String,
-    /// What it is, likewise.
+    /// The present value, likewise.
     pub found: String,
 }
 

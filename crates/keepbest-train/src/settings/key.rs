@@ -51,7 +51,7 @@ enum Test {
     Text(fn(&str) -> bool),
 }
 
-/// How a setting's field is reached.
+/// Access to a setting's field.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Access {
     /// Puts the value of a text in its place; the error says what was expected.
@@ -149,9 +149,9 @@ pub enum Group {
     Model,
     /// Optimizer, schedule, loss.
     Training,
-    /// What "best" means.
+    /// The meaning of best.
     Best,
-    /// What is saved, and where.
+    /// Files that are written, and their place.
     Saving,
 }
 

@@ -1,4 +1,4 @@
-//! What a user sets: flags and keys of `run.toml`, which are the same thing under one name.
+//! The settings of a run: flags and keys of `run.toml`, which are the same thing under one name.
 
 mod choices;
 mod config;
@@ -117,7 +117,8 @@ impl Settings {
         (Self::find(name)?.access.written)(self)
     }
 
-    /// What these settings train, without what is kept beside it, told of it, and how long a session may last.
+    /// The settings that decide the trained model, without those of what is kept beside it, told of it, and how long a session
+    /// may last.
     #[must_use]
     pub fn result_alone(mut self) -> Self {
         for key in Self::KEYS.iter().filter(|key| key.beside_result) {

@@ -1,4 +1,4 @@
-//! What is made of the rows of [`super::rows`].
+//! The macro that makes everything of the rows in [`super::rows`].
 
 /// Defines [`Settings`](super::Settings), [`Config`](super::Config) and everything there is to know about a setting from one row
 /// each:

@@ -1,4 +1,4 @@
-//! What the rows say is so, and nothing but the rows says it.
+//! Checks that the rows are right, and that nothing else says what they say.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
