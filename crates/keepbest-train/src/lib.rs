@@ -64,8 +64,8 @@ pub use run_files::{FileAtHand, RunFilesError, model_file_of, status_of};
 pub use seen::{Seen, SeenBefore};
 pub use settings::{
     AlsoKind, ByteSize, ChangedSetting, ClassWeights, Config, DEFAULT_DATA, DEFAULT_MODEL, DEVICES,
-    DataDefaults, EvalEvery, Following, Group, ImageSize, Key, Mode, Monitors, OptimizerKind,
-    Origin, PrecisionKind, Recipe, Resize, Sampling, SaveKind, ScheduleKind, Settings,
+    DataDefaults, EvalEvery, Group, ImageSize, Key, Mode, Monitors, OptimizerKind, Origin,
+    PrecisionKind, Recipe, Rederived, Resize, Sampling, SaveKind, ScheduleKind, Settings,
     SettingsError, Smooth, TimeBudget, changed_settings, check_device, to_toml,
 };
 pub use suggest::nearest;

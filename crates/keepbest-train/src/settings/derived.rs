@@ -5,7 +5,7 @@ use super::{Config, DataDefaults, Key, Settings};
 /// A recorded setting that was left out, and is another now, because it follows from one that changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Following {
+pub struct Rederived {
     /// Its name.
     pub name: &'static str,
     /// The recorded value, as text.
@@ -29,7 +29,7 @@ impl Settings {
     /// # Ok::<(), keepbest_train::SettingsError>(())
     /// ```
     #[must_use]
-    pub fn over_recorded(self, mut recorded: Self) -> (Self, Vec<Following>) {
+    pub fn over_recorded(self, mut recorded: Self) -> (Self, Vec<Rederived>) {
         let mut following = Vec::new();
         let whole = recorded.clone();
         for key in Self::KEYS {
@@ -42,7 +42,7 @@ impl Settings {
                 && whole.has_derived(key)
             {
                 (key.access.forget)(&mut recorded);
-                following.push(Following {
+                following.push(Rederived {
                     name: key.name,
                     recorded: text,
                     from,

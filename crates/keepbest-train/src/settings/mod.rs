@@ -18,7 +18,7 @@ pub use choices::{
     PrecisionKind, Resize, Sampling, SaveKind, ScheduleKind, Smooth, TimeBudget,
 };
 pub use config::{DEFAULT_DATA, DEFAULT_MODEL, DEVICES, DataDefaults, check_device};
-pub use derived::Following;
+pub use derived::Rederived;
 pub use error::{Origin, SettingsError};
 pub use file::{ChangedSetting, changed_settings, to_toml};
 pub use key::{Group, Key};
