@@ -87,6 +87,16 @@ choice! {
     }
 }
 
+choice! {
+    /// Settings that go together.
+    Recipe {
+        /// A good model soon.
+        Quick = "quick",
+        /// A better one, with time.
+        Strong = "strong",
+    }
+}
+
 /// The monitored metrics or expressions. In `run.toml` a list where there is more than one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Monitors {

@@ -1,17 +1,6 @@
 //! Recipes: settings that go together, as defaults for those that are not given.
 
-use super::value::choice;
-use super::{DataDefaults, OptimizerKind, ScheduleKind, Settings};
-
-choice! {
-    /// Settings that go together.
-    Recipe {
-        /// A good model soon.
-        Quick = "quick",
-        /// A better one, with time.
-        Strong = "strong",
-    }
-}
+use super::{DataDefaults, OptimizerKind, Recipe, ScheduleKind, Settings};
 
 /// The length of a training: so many images seen in all, within bounds on the number of epochs.
 struct Length {

@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use keepbest_core::classification::DecisionMetric;
 use keepbest_data::Augmentation;
 
-use super::config::{DEFAULT_DATA, DEFAULT_MODEL, DEVICES};
 use super::key::{self, Access};
 use super::table::{decided, decided_type, given, named, settings};
 use super::value::Value;
 use super::{
-    AlsoKind, ByteSize, ClassWeights, DataDefaults, EvalEvery, Group, ImageSize, Key, Mode,
-    Monitors, OptimizerKind, PrecisionKind, Recipe, Resize, Sampling, SaveKind, ScheduleKind,
-    Smooth, TimeBudget,
+    AlsoKind, ByteSize, ClassWeights, DEFAULT_DATA, DEFAULT_MODEL, DEVICES, DataDefaults,
+    EvalEvery, Group, ImageSize, Key, Mode, Monitors, OptimizerKind, PrecisionKind, Recipe, Resize,
+    Sampling, SaveKind, ScheduleKind, Smooth, TimeBudget,
 };
 use crate::run_name;
 
