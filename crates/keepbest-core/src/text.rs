@@ -1,5 +1,5 @@
-//! Text made fit to be shown: names of files, classes, tensors and runs may hold anything, also what a terminal takes as a command,
-//! and sentences may be longer than a line.
+//! Names from elsewhere, made fit to be shown: names of files, classes, tensors and runs may hold anything, also what a terminal
+//! takes as a command.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -64,29 +64,6 @@ fn is_hidden(c: char) -> bool {
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
-/// The text broken at blanks into lines of up to `width` characters; a word that is longer stays whole.
-///
-/// ```
-/// use keepbest_core::text::wrapped;
-///
-/// assert_eq!(wrapped("the best of them", 8), ["the best", "of them"]);
-/// ```
-#[must_use]
-pub fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }
 
 /// A path as one word of a shell's command line: quoted where a character of it means something to the shell, in the form
