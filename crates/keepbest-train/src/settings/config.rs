@@ -24,7 +24,8 @@ impl Config {
             if let Some(owner) = key.only
                 && (key.access.written)(&decided).is_none()
             {
-                let (name, optimizer, schedule) = (key.name, config.optimizer, config.schedule);
+                let (name, owner) = (key.name, owner());
+                let (optimizer, schedule) = (config.optimizer, config.schedule);
                 return Err(SettingsError::Conflict {
                     message: format!(
                         "{name} is a setting of {owner}; this run has optimizer {optimizer} and schedule {schedule}"

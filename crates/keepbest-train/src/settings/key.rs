@@ -22,8 +22,8 @@ pub struct Key {
     pub decided: bool,
     /// Whether its default depends on the images or on other settings; its help says how.
     pub derived: bool,
-    /// The choice that has this setting (`optimizer sgd`), where not every run does.
-    pub only: Option<&'static str>,
+    /// The choice that has this setting, in words (`optimizer sgd`), where not every run does.
+    pub only: Option<fn() -> String>,
     /// Names of the settings from which its default, or whether a run has it, follows.
     pub follows: &'static [&'static str],
     /// Whether a resumed run may have it otherwise.
@@ -89,7 +89,7 @@ impl Key {
     }
 
     /// See [`Key::only`].
-    pub(super) const fn only(self, owner: &'static str) -> Self {
+    pub(super) const fn only(self, owner: fn() -> String) -> Self {
         Self {
             only: Some(owner),
             ..self

@@ -111,11 +111,11 @@ settings! {
         "Momentum of sgd"
         .number("a number from 0 to below 1", |x| (0.0..1.0).contains(&x))
         .follows(&["optimizer"]),
-        default 0.9, only "optimizer sgd" if optimizer == OptimizerKind::Sgd;
+        default 0.9, only if optimizer == OptimizerKind::Sgd => "optimizer sgd";
     nesterov: bool = "nesterov" "BOOL"
         "Nesterov's form of momentum, true or false"
         .follows(&["optimizer"]),
-        default true, only "optimizer sgd" if optimizer == OptimizerKind::Sgd;
+        default true, only if optimizer == OptimizerKind::Sgd => "optimizer sgd";
     weight_decay: f64 = "weight-decay" "D"
         "Weight decay; by default 0.0005 for sgd, 0.01 for adamw, 0 for adam"
         .number("a number of 0 or more", |x| x >= 0.0)
@@ -140,17 +140,17 @@ settings! {
         "Schedule step: epochs from drop to drop; by default a third of the run"
         .number("a number of epochs above 0", |x| x > 0.0)
         .derived().follows(&["epochs", "time-budget", "schedule"]),
-        default epochs as f64 / 3.0, only "schedule step" if schedule == ScheduleKind::Step;
+        default epochs as f64 / 3.0, only if schedule == ScheduleKind::Step => "schedule step";
     lr_gamma: f64 = "lr-gamma" "FACTOR"
         "Schedules step and plateau: factor of a drop"
         .number("a number above 0, up to 1", |x| x > 0.0 && x <= 1.0)
         .follows(&["schedule"]),
-        default 0.1, only "schedules step and plateau" if matches!(schedule, ScheduleKind::Step | ScheduleKind::Plateau);
+        default 0.1, only if matches!(schedule, ScheduleKind::Step | ScheduleKind::Plateau) => "schedules step and plateau";
     lr_patience: u32 = "lr-patience" "N"
         "Schedule plateau: evaluations without a better one before a drop"
         .number("a whole number", |n| n >= 0.0)
         .follows(&["schedule"]),
-        default 3, only "schedule plateau" if schedule == ScheduleKind::Plateau;
+        default 3, only if schedule == ScheduleKind::Plateau => "schedule plateau";
     label_smoothing: f64 = "label-smoothing" "PART"
         "Part of the target spread evenly over all classes"
         .number("a number from 0 to below 1", |x| (0.0..1.0).contains(&x)),

@@ -4,17 +4,18 @@
 /// each:
 ///
 /// ```text
-/// field: Type = "name" "VALUE" "Help." .attribute(..), default EXPRESSION, only "owner" if CONDITION;
+/// field: Type = "name" "VALUE" "Help." .attribute(..), default EXPRESSION, only if CONDITION => OWNER;
 /// ```
 ///
 /// Attributes are the methods of [`Key`](super::Key). A row without `default` is in `Settings` alone. In a default and a condition,
 /// the settings of the rows above, decided, have the names of their fields; the name in front of all rows is that of
-/// [`DataDefaults`](super::DataDefaults). A setting that has an `only` is an `Option` in `Config`.
+/// [`DataDefaults`](super::DataDefaults). A setting that has an `only` is an `Option` in `Config`; its owner is, in words, the choice
+/// that it is a setting of.
 macro_rules! settings {
     ($images:ident; $( [$group:ident] $(
         $field:ident: $type:ty = $name:literal $value_name:literal $help:literal
             $( .$attribute:ident($($argument:expr),*) )*
-            $( , default $default:expr $( , only $owner:literal if $applies:expr )? )?
+            $( , default $default:expr $( , only if $applies:expr => $owner:expr )? )?
     ; )* )*) => {
         /// Settings as given, each of them optional. [`Config`] is the same with every one decided.
         #[derive(Debug, Clone, Default, PartialEq)]
@@ -57,7 +58,7 @@ macro_rules! settings {
                     },
                 }
                 $( .$attribute($($argument),*) )*
-                $( $( .only($owner) )? )?,
+                $( $( .only(|| $owner.into()) )? )?,
             )*)*];
 
             /// These settings, and those of `below` where these say nothing.
@@ -86,7 +87,6 @@ macro_rules! settings {
         #[non_exhaustive]
         pub struct Config { $($($(
             #[doc = $help]
-            $( #[doc = concat!("\n\nAbsent without ", $owner, ".")] )?
             pub $field: decided_type!($default => $type $( , $owner )?),
         )?)*)* }
 
@@ -111,7 +111,7 @@ macro_rules! settings {
 /// sake of the repetition alone.
 macro_rules! decided_type {
     ($default:expr => $type:ty) => { $type };
-    ($default:expr => $type:ty, $owner:literal) => { Option<$type> };
+    ($default:expr => $type:ty, $owner:expr) => { Option<$type> };
 }
 
 /// The value of a setting's field in `Config`, which is absent where its condition does not hold.
@@ -139,7 +139,7 @@ macro_rules! given {
     ($default:expr => $value:expr) => {
         Some($value)
     };
-    ($default:expr => $value:expr, $owner:literal) => {
+    ($default:expr => $value:expr, $owner:expr) => {
         $value
     };
 }
