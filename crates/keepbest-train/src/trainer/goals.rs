@@ -11,9 +11,8 @@ use keepbest_model::Costs;
 use keepbest_data::{Dataset as _, Subset};
 
 use super::error::TrainError;
-use crate::config::Config;
 use crate::noise::Smoothing;
-use crate::settings::{Mode, SettingsError, Smooth};
+use crate::settings::{Config, Mode, SettingsError, Smooth};
 
 /// More classes than any metric needs to be there, for checks before the data is read.
 const MANY_CLASSES: usize = 20;

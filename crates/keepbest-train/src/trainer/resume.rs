@@ -16,23 +16,11 @@ use super::position::{Next, ResumedFrom, TrainerState};
 use super::rate::Rates;
 use super::run::Run;
 use super::setup::Setup;
-use crate::changes::{CHANGED, Change, differing_from_journal, differing_from_model, epochs_now};
-use crate::settings::{Settings, SettingsError};
+use crate::changes::{
+    CHANGED, Change, EPOCHS, differing_from_journal, differing_from_model, epochs_now,
+};
+use crate::settings::{Key, Settings, SettingsError};
 use crate::settle::{settle_places, use_own_model};
-
-/// Settings that may be given anew, because the model does not depend on them or because they make the run longer.
-const MAY_CHANGE: [&str; 9] = [
-    "threads",
-    "cache",
-    "epochs",
-    "max-minutes",
-    "log",
-    // Their fingerprints prove the images, wherever they lie.
-    "data",
-    "data-dir",
-    "runs-dir",
-    "name",
-];
 
 impl Run {
     /// Takes up the run at `path`.
@@ -235,7 +223,7 @@ fn take_over(setup: &mut Setup, provenance: Provenance, epochs: u64) {
         },
         ..provenance
     };
-    if let Some(planned) = setup.provenance.config.get_mut("epochs")
+    if let Some(planned) = setup.provenance.config.get_mut(EPOCHS)
         && planned.as_integer() != i64::try_from(epochs).ok()
     {
         *planned = toml::Value::Integer(i64::try_from(epochs).unwrap_or(i64::MAX));
@@ -246,19 +234,19 @@ fn take_over(setup: &mut Setup, provenance: Provenance, epochs: u64) {
 /// What of `given` is otherwise than the run has it; `planned` are its epochs by now.
 fn changes(given: &Settings, written: &Settings, planned: Option<u64>) -> Vec<Change> {
     // Where a run is found is none of its settings.
-    let names = given.given().into_iter();
-    let names = names.filter(|name| MAY_CHANGE.contains(name));
-    let names = names.filter(|name| !["runs-dir", "name"].contains(name));
-    let change = |name: &'static str| {
+    let keys = given
+        .given_keys()
+        .filter(|key| key.may_change_on_resume && key.decided);
+    let change = |key: &Key| {
         let planned =
             planned.and_then(|planned| Some(toml::Value::Integer(planned.try_into().ok()?)));
         let was = planned
-            .filter(|_| name == "epochs")
-            .or_else(|| written.written(name));
-        let is = given.written(name);
-        (was != is).then(|| Change::new(name, was, is))
+            .filter(|_| key.name == EPOCHS)
+            .or_else(|| written.written(key.name));
+        let is = given.written(key.name);
+        (was != is).then(|| Change::new(key.name, was, is))
     };
-    names.filter_map(change).collect()
+    keys.filter_map(change).collect()
 }
 
 fn journalled(config: &mut KeeperConfig, changes: &[Change]) {
@@ -323,8 +311,8 @@ fn is_over(keeper: &Keeper, setup: &Setup, state: &TrainerState) -> Option<Strin
 
 /// The recorded settings with those of `given` that may change.
 fn given_over(given: &Settings, recorded: &Settings) -> Result<Settings, TrainError> {
-    for name in given.given() {
-        if !MAY_CHANGE.contains(&name) && given.written(name) != recorded.written(name) {
+    for Key { name, .. } in given.given_keys().filter(|key| !key.may_change_on_resume) {
+        if given.written(name) != recorded.written(name) {
             return Err(TrainError::Settings(SettingsError::Conflict {
                 message: format!(
                     "{name} is settled by the run and cannot change when it is resumed"

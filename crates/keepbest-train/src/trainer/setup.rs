@@ -20,9 +20,8 @@ use super::heed::Heed;
 use super::parent::seen_before;
 use super::position::Timetable;
 use super::rate::Rates;
-use crate::config::Config;
 use crate::log::LogTo;
-use crate::settings::{Sampling, Settings};
+use crate::settings::{Config, Sampling, Settings};
 
 pub use augmentation::default_augmentation;
 use decided::Decided;

@@ -159,13 +159,8 @@ fn again(
     }
     settings.name = Some("run".into());
     settings.runs_dir = Some(scratch.path().to_owned());
-    // These do not change what is trained.
-    settings.keep = Some(Vec::new());
-    settings.pareto = Some(None);
-    settings.log = Some(Vec::new());
-    settings.also = Some(None);
-    // It ends where the run did, however long that takes here.
-    settings.max_minutes = Some(None);
+    // Among others, how long a session lasted: it ends where the run did, however long that takes here.
+    settings = settings.result_alone();
     let timed = chosen_by_time(view);
     // Measured anew, a time would end it elsewhere.
     if timed {

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use keepbest_model::{Model, SplitRecord, check_architecture};
 
-use crate::config::{Config, DataDefaults};
 use crate::log::LogTo;
+use crate::settings::{Config, DataDefaults};
 use crate::settings::{Settings, SettingsError, TimeBudget};
 use crate::trainer::budget::UNKNOWN_EPOCHS;
 use crate::trainer::error::TrainError;

@@ -8,7 +8,7 @@ use keepbest_model::Model;
 
 use super::augmentation::{default_augmentation, flip_note, strong_augmentation};
 use super::decided::Decided;
-use crate::config::DataDefaults;
+use crate::settings::DataDefaults;
 use crate::settings::{ImageSize, Resize};
 use crate::trainer::error::TrainError;
 

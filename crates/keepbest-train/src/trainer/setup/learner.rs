@@ -9,7 +9,7 @@ use keepbest_nn::{
 };
 
 use super::decided::Decided;
-use crate::config::Config;
+use crate::settings::Config;
 use crate::settings::{ClassWeights, OptimizerKind, PrecisionKind};
 use crate::trainer::carry::Carried;
 use crate::trainer::error::TrainError;
