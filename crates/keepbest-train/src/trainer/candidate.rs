@@ -100,7 +100,7 @@ impl Run {
             keepbest_model::ModelError::Weights {
                 path: self.path.clone(),
                 network: setup.spec.name.clone(),
-                source,
+                source: Box::new(source),
             }
         })?;
         let criterion = setup.provenance.criterion.criterion();
