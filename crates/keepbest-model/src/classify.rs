@@ -54,6 +54,9 @@ pub struct Answer {
     pub unseen: Unrecorded,
 }
 
+/// What is known of an image that was made the network's input: its shape, and in what it is unlike all that the model has seen.
+type Prepared = (ImageShape, Unrecorded);
+
 /// Why there is no answer for an image.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -115,7 +118,7 @@ pub enum ClassifyError {
 /// use keepbest_model::{Classifier, ClassifyOptions};
 ///
 /// let mut classifier = Classifier::new(Arc::new(model), ClassifyOptions::default())?;
-/// for answer in classifier.classify([("photo".to_owned(), Ok(photo))])? {
+/// for answer in classifier.classify_images(&[photo])? {
 ///     println!("{}", answer?.decision.label);
 /// }
 /// # Ok(())
@@ -166,6 +169,18 @@ impl Classifier {
         self.preprocessing.conversion_words(unseen)
     }
 
+    /// Answers for images in memory, in their order.
+    ///
+    /// # Errors
+    /// As [`classify`](Self::classify).
+    pub fn classify_images(
+        &mut self,
+        images: &[Image],
+    ) -> Result<Vec<Result<Answer, AnswerError>>, ClassifyError> {
+        let named = images.iter().enumerate();
+        self.classify(named.map(|(place, image)| (format!("image {place}"), Ok(image.clone()))))
+    }
+
     /// Answers for the images in these files, in their order.
     ///
     /// # Errors
@@ -212,7 +227,7 @@ impl Classifier {
     fn prepare(
         &mut self,
         images: impl Iterator<Item = (String, Result<Image, DataError>)>,
-    ) -> Vec<(String, Result<(ImageShape, Unrecorded), AnswerError>)> {
+    ) -> Vec<(String, Result<Prepared, AnswerError>)> {
         let size = self.model.preprocessing.input.size();
         self.pixels.clear();
         let pixels = &mut self.pixels;
@@ -242,7 +257,7 @@ impl Classifier {
         &self,
         image: String,
         row: &[f32],
-        (shape, unseen): (ImageShape, Unrecorded),
+        (shape, unseen): Prepared,
     ) -> Result<Answer, AnswerError> {
         let classes = &self.model.classes;
         let score = |class: usize| AnswerError::Score {

@@ -126,7 +126,7 @@ pub enum ModelError {
         /// The network.
         network: String,
         /// What differs.
-        source: keepbest_nn::WeightsError,
+        source: Box<keepbest_nn::WeightsError>,
     },
     /// The architecture and the preprocessing or class names contradict each other.
     #[error("{path} contradicts itself: {what}", path = path.display())]

@@ -88,6 +88,7 @@ pub use suggest::nearest;
 pub use thresholds::TunedThresholds;
 pub use tune::{TuneError, TuneOptions, Tuning, tune};
 pub use verify::{
-    Check, CompareSettings, SettingsFound, VerifyError, VerifyOptions, VerifyReport, verify,
+    Check, CompareSettings, SettingDiffers, SettingsFound, VerifyError, VerifyOptions,
+    VerifyReport, verify,
 };
 pub use watch::{Event, Stage, Watch};

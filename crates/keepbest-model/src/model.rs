@@ -236,7 +236,7 @@ impl Model {
             .map_err(|source| ModelError::Weights {
                 path: self.path.clone(),
                 network: self.spec.name.clone(),
-                source,
+                source: Box::new(source),
             })?;
         Ok(predictor)
     }
@@ -381,6 +381,6 @@ fn check_weights(path: &Path, spec: &ModelSpec, weights: &StateDict) -> Result<(
     fits.map_err(|source| ModelError::Weights {
         path: path.into(),
         network: spec.name.clone(),
-        source,
+        source: Box::new(source),
     })
 }

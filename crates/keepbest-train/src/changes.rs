@@ -3,7 +3,7 @@
 
 use keepbest_core::WeightsDigest;
 use keepbest_keeper::RunView;
-use keepbest_model::SettingsFound;
+use keepbest_model::{SettingDiffers, SettingsFound};
 use keepbest_store::{Event, ResumedEvent, RunState};
 use serde::{Deserialize, Serialize};
 
@@ -133,9 +133,11 @@ pub fn compare_settings(
     let in_force = settings_when_saved(view, &written, weights);
     let mut changed = changed_settings(&in_force, recorded).into_iter();
     Ok(SettingsFound {
-        differs: changed
-            .next()
-            .map(|change| (change.key, change.found, change.recorded)),
+        differs: changed.next().map(|change| SettingDiffers {
+            key: change.key,
+            found: change.found,
+            recorded: change.recorded,
+        }),
         resumed: in_force != written,
     })
 }

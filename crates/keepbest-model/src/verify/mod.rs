@@ -18,7 +18,9 @@ use crate::watch::Watch;
 use record::Record;
 use report::Findings;
 
-pub use report::{Check, CompareSettings, SettingsFound, VerifyError, VerifyOptions, VerifyReport};
+pub use report::{
+    Check, CompareSettings, SettingDiffers, SettingsFound, VerifyError, VerifyOptions, VerifyReport,
+};
 
 /// Checks the model that a reference means against what was recorded about it: its file's digests, its run's journal, its run's
 /// settings, an attestation, and its metrics, which are measured again.
@@ -134,9 +136,11 @@ fn settings(
     let found =
         compare(run, &model.file.weights_digest(), recorded).map_err(VerifyError::Settings)?;
     let told = match &found.differs {
-        Some((key, found, recorded)) => {
-            format!("run.toml has {key} {found}, the model was trained with {recorded}")
-        }
+        Some(SettingDiffers {
+            key,
+            found,
+            recorded,
+        }) => format!("run.toml has {key} {found}, the model was trained with {recorded}"),
         None if found.resumed => format!(
             "run.toml, with what the journal has of resumes, has the {} settings it was trained with",
             recorded.len()

@@ -15,10 +15,21 @@ use crate::run_files::{OpenRunError, RunFilesError};
 /// How a run's settings were when weights were saved, against those that the model records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsFound {
-    /// The first setting that differs: its name, what is found, what the model records.
-    pub differs: Option<(String, String, String)>,
+    /// The first setting that differs.
+    pub differs: Option<SettingDiffers>,
     /// Whether the journal tells of a resume that changed what `run.toml` has.
     pub resumed: bool,
+}
+
+/// A setting of a run that is not what its model records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingDiffers {
+    /// Its name.
+    pub key: String,
+    /// What the run has, as TOML; `absent` when it has none.
+    pub found: String,
+    /// What the model records, likewise.
+    pub recorded: String,
 }
 
 /// Compares the settings of a run, as they were when these weights were saved, with recorded ones. The settings are the trainer's:

@@ -144,7 +144,7 @@ fn images_in_memory_and_in_files_are_answered_in_their_places() {
 
     // Another size is converted, unless that is refused.
     let large = Image::new(ImageShape::new(56, 56, 1), vec![7u8; 56 * 56]).unwrap();
-    let found = classifier.classify([("large".to_owned(), Ok(large.clone()))]);
+    let found = classifier.classify_images(std::slice::from_ref(&large));
     let found = found.unwrap().remove(0).unwrap();
     assert!(found.unseen.size && classifier.conversion_words(found.unseen).is_some());
     let strict = ClassifyOptions {
@@ -152,9 +152,9 @@ fn images_in_memory_and_in_files_are_answered_in_their_places() {
         ..options
     };
     let mut strict = Classifier::new(model, strict).unwrap();
-    let refused = strict.classify([("large".to_owned(), Ok(large))]).unwrap();
+    let refused = strict.classify_images(&[large]).unwrap();
     let error = refused[0].as_ref().unwrap_err();
-    assert_eq!(error.to_string(), "large does not fit the model");
+    assert_eq!(error.to_string(), "image 0 does not fit the model");
 
     let files = [dir.path().join("none.png")];
     assert!(strict.classify_files(&files).unwrap()[0].is_err());

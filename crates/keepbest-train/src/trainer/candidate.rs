@@ -98,7 +98,7 @@ impl Run {
             .map_err(|source| keepbest_model::ModelError::Weights {
                 path: self.path.clone(),
                 network: setup.spec.name.clone(),
-                source,
+                source: Box::new(source),
             })?;
         let criterion = setup.provenance.criterion.criterion();
         let evaluator = Evaluator {

@@ -138,7 +138,7 @@ pub(super) fn start_from(
         .map_err(|source| keepbest_model::ModelError::Weights {
             path: parent.path.clone(),
             network: engine.network().spec().name.clone(),
-            source,
+            source: Box::new(source),
         })?;
     Ok(carried)
 }
