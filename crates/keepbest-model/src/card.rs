@@ -7,12 +7,12 @@ use keepbest_core::EvaluationRecord;
 use keepbest_core::statistics::Interval;
 use keepbest_core::text::visible;
 use keepbest_keeper::RunView;
-use keepbest_store::RunStatus;
 use serde_json::Value;
 
 use crate::model::Model;
 use crate::model_ref::ModelPlace;
-use crate::run_files::{OpenRunError, open_run, recorded_intervals};
+use crate::run_files::{OpenRunError, open_run};
+use crate::run_summary::RunSummary;
 use crate::seen::SeenBefore;
 use crate::words::{count, value};
 
@@ -91,14 +91,14 @@ fn results(place: &ModelPlace, model: &Model) -> Result<Vec<Results>, CardError>
     };
     if let Some(view) = run
         && view.best().map(|best| best.weights) == Some(model.file.weights_digest())
-        && let RunStatus::Finished(summary) = &view.state().status
-        && summary["test"].is_object()
+        && let Some(summary) = RunSummary::of(&view)
+        && let Some(test) = &summary.test
     {
         results.push(Results {
             split: "test",
             images: images("test"),
-            metrics: summary["test"].clone(),
-            intervals: recorded_intervals(summary),
+            metrics: serde_json::to_value(test)?,
+            intervals: summary.test_intervals.unwrap_or_default(),
         });
     }
     let metadata = model.file.metadata.as_ref();

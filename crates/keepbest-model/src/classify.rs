@@ -7,7 +7,7 @@ use keepbest_data::{
     DataError, Image, ImageShape, Normaliser, Preprocessing, PreprocessingError, Unrecorded,
     load_image,
 };
-use keepbest_nn::{PredictError, Predictor};
+use keepbest_nn::{ScoreError, Scorer};
 use serde::Serialize;
 
 use crate::error::ModelError;
@@ -106,7 +106,7 @@ pub enum ClassifyError {
     Preprocessing(#[from] PreprocessingError),
     /// The network failed.
     #[error(transparent)]
-    Predict(#[from] PredictError),
+    Score(#[from] ScoreError),
 }
 
 /// A model that answers. One answers for one thread at a time and has memory for a batch; the model itself is shared.
@@ -127,7 +127,7 @@ pub enum ClassifyError {
 pub struct Classifier {
     model: Arc<Model>,
     options: ClassifyOptions,
-    predictor: Predictor,
+    scorer: Box<dyn Scorer>,
     preprocessing: Preprocessing,
     normaliser: Normaliser,
     pixels: Vec<f32>,
@@ -140,7 +140,7 @@ impl Classifier {
     /// # Errors
     /// [`ClassifyError`].
     pub fn new(model: Arc<Model>, options: ClassifyOptions) -> Result<Self, ClassifyError> {
-        let predictor = model.predictor(options.batch_size, options.threads)?;
+        let scorer = model.predictor(options.batch_size, options.threads)?;
         let recorded = model.preprocessing.clone();
         let preprocessing = match options.strict {
             true => recorded,
@@ -149,7 +149,7 @@ impl Classifier {
         Ok(Self {
             normaliser: Normaliser::new(&preprocessing)?,
             preprocessing,
-            predictor,
+            scorer,
             model,
             options,
             pixels: Vec::new(),
@@ -200,7 +200,7 @@ impl Classifier {
     /// place, and the others are still answered. Images are taken one after the other, as many as are computed at a time.
     ///
     /// # Errors
-    /// [`ClassifyError::Predict`].
+    /// [`ClassifyError::Score`].
     pub fn classify(
         &mut self,
         images: impl IntoIterator<Item = (String, Result<Image, DataError>)>,
@@ -212,7 +212,7 @@ impl Classifier {
             if batch.is_empty() {
                 return Ok(answers);
             }
-            self.predictor.logits(&self.pixels, &mut self.logits)?;
+            self.scorer.logits(&self.pixels, &mut self.logits)?;
             let mut rows = self.logits.chunks_exact(self.model.classes.len());
             for (name, prepared) in batch {
                 answers.push(prepared.and_then(|image| {

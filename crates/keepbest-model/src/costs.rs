@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use keepbest_core::Metrics;
 use keepbest_data::{Loader, LoaderConfig, Prepared};
 use keepbest_formats::StateDict;
-use keepbest_nn::{Network, Predictor};
+use keepbest_nn::{Network, Scorer};
 
 use crate::evaluate::EvaluateError;
 
@@ -76,18 +76,14 @@ impl Costs {
         })
     }
 
-    /// Adds them, of the weights in `predictor`.
+    /// Adds them, of the weights in `scorer`.
     ///
     /// # Errors
     /// When the network cannot predict.
-    pub fn add(
-        &self,
-        metrics: &mut Metrics,
-        predictor: &mut Predictor,
-    ) -> Result<(), EvaluateError> {
+    pub fn add(&self, metrics: &mut Metrics, scorer: &mut dyn Scorer) -> Result<(), EvaluateError> {
         metrics.extend(self.fixed.iter());
         if let Some(image) = &self.image {
-            let latency = latency(predictor, image)?;
+            let latency = latency(scorer, image)?;
             metrics.insert(LATENCY, latency.as_secs_f64() * 1000.0);
         }
         Ok(())
@@ -95,16 +91,16 @@ impl Costs {
 }
 
 /// The median time of a prediction of one image that is in memory, normalised: that of a program which has just predicted others.
-fn latency(predictor: &mut Predictor, image: &[f32]) -> Result<Duration, EvaluateError> {
+fn latency(scorer: &mut dyn Scorer, image: &[f32]) -> Result<Duration, EvaluateError> {
     let mut logits = Vec::new();
     for _ in 0..WARM_UP {
-        predictor.logits(image, &mut logits)?;
+        scorer.logits(image, &mut logits)?;
     }
     let mut times = Vec::with_capacity(TIMES);
     let begun = Instant::now();
     while times.len() < TIMES && (times.len() < LEAST_TIMES || begun.elapsed() < ENOUGH) {
         let from = Instant::now();
-        predictor.logits(image, &mut logits)?;
+        scorer.logits(image, &mut logits)?;
         times.push(from.elapsed());
     }
     times.sort_unstable();

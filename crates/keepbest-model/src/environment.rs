@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use keepbest_nn::CpuEngine;
+use keepbest_nn::Engine;
 use serde::{Deserialize, Serialize};
 
 /// The program, the machine and the working directory of a session of training.
@@ -46,7 +46,7 @@ pub struct Git {
 impl Environment {
     /// The environment of this process and its engine.
     #[must_use]
-    pub fn of(engine: &CpuEngine) -> Self {
+    pub fn of(engine: &dyn Engine) -> Self {
         let home = std::env::var("HOME").ok();
         Self {
             command: command_line(std::env::args(), home.as_deref()),
@@ -57,7 +57,7 @@ impl Environment {
             },
             platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             cpu_features: cpu_features(),
-            isa: engine.isa().name().to_owned(),
+            isa: engine.processor(),
             threads: engine.threads(),
             git: git(),
             started_ms: SystemTime::now()

@@ -3,7 +3,7 @@
 use keepbest_core::classification::{ClassificationOptions, DecisionMetric, Tuned};
 use keepbest_core::{ClassificationAccumulator, ClassificationReport, Metrics};
 use keepbest_data::{LoadError, Loader, LoaderConfig, Preprocessing, Subset};
-use keepbest_nn::Predictor;
+use keepbest_nn::Scorer;
 
 use crate::criterion::{Criterion, CriterionSum, log_softmax};
 use crate::outcomes::{Outcomes, OutcomesError};
@@ -48,7 +48,7 @@ pub enum EvaluateError {
     Load(#[from] keepbest_data::LoadError),
     /// The network failed.
     #[error(transparent)]
-    Predict(#[from] keepbest_nn::PredictError),
+    Score(#[from] keepbest_nn::ScoreError),
     /// The probabilities make no sense.
     #[error(transparent)]
     Metrics(#[from] keepbest_core::ClassificationError),
@@ -91,7 +91,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// Measures the weights in `predictor` on all images of `split`: evaluation mode, in order, every image once.
+    /// Measures the weights in `scorer` on all images of `split`: evaluation mode, in order, every image once.
     ///
     /// After each batch, and while something takes long, `go_on` is told how many images are done; when it says no, the answer
     /// is `None`.
@@ -100,19 +100,19 @@ impl<'a> Evaluator<'a> {
     /// [`EvaluateError`] when an image cannot be read, or classes do not fit.
     pub fn measure(
         &self,
-        predictor: &mut Predictor,
+        scorer: &mut dyn Scorer,
         split: &Subset,
         mut go_on: impl FnMut(usize) -> bool,
     ) -> Result<Option<Measured>, EvaluateError> {
         use keepbest_data::Dataset as _;
-        let classes = predictor.network().classes();
+        let classes = scorer.network().classes();
         if split.classes().len() != classes {
             return Err(EvaluateError::Classes {
                 expected: classes,
                 found: split.classes().len(),
             });
         }
-        let config = LoaderConfig::evaluation(self.batch_size).with_threads(predictor.threads());
+        let config = LoaderConfig::evaluation(self.batch_size).with_threads(scorer.threads());
         let loader = Loader::new(split.clone(), self.preprocessing, config)?;
         let mut accumulator =
             ClassificationAccumulator::with_options(classes, self.options.clone());
@@ -130,7 +130,7 @@ impl<'a> Evaluator<'a> {
                 return Ok(None);
             }
             let batch = batch?;
-            predictor.logits(&batch.images, &mut logits)?;
+            scorer.logits(&batch.images, &mut logits)?;
             probabilities.clear();
             for (row, &label) in logits.chunks_exact(classes).zip(&batch.labels) {
                 log_softmax(row, &mut log_probabilities);

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use keepbest_core::WeightsDigest;
-use keepbest_formats::model_file::{self, EncodeError, ModelImage, ModelMetadata};
+use keepbest_formats::model_file::{self, Attachments, EncodeError, ModelImage, ModelMetadata};
 use keepbest_formats::onnx::{OnnxError, OnnxImage};
 use keepbest_formats::pth::{self, Checkpoint, OptimizerState, PthFile, Tree};
 use keepbest_formats::{StateDict, weights_digest};
@@ -208,7 +208,10 @@ pub fn export(
         ExportForm::Params => {
             let own = model.file.metadata.clone();
             let metadata = own.unwrap_or_else(|| ModelMetadata {
-                preprocessing: serde_json::to_value(&model.preprocessing).ok(),
+                attachments: Attachments {
+                    preprocessing: serde_json::to_value(&model.preprocessing).ok(),
+                    ..Attachments::default()
+                },
                 ..ModelMetadata::default()
             });
             let weights = &model.file.weights;

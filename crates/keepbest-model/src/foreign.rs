@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use keepbest_formats::model_file::{ModelFile, ModelMetadata, OpenError};
+use keepbest_formats::model_file::{Attachments, ModelFile, ModelMetadata, OpenError};
 use keepbest_formats::names::unwrap_names;
 use keepbest_formats::pth::{Checkpoint, PthFile};
 use keepbest_formats::sniff::{FileKind, sniff};
@@ -274,14 +274,17 @@ fn metadata_of(checkpoint: Checkpoint, about: &Value) -> (ModelMetadata, StateDi
     let metadata = ModelMetadata {
         step: checkpoint.step.unwrap_or(0),
         epoch: checkpoint.epoch.unwrap_or(0),
-        model: part("model"),
-        classes: checkpoint.classes,
-        preprocessing: checkpoint.preprocessing,
-        thresholds: measured("thresholds"),
-        training: measured("training"),
-        evaluation: measured("evaluation"),
-        history: measured("history"),
-        provenance: part("provenance"),
+        attachments: Attachments {
+            model: part("model"),
+            classes: checkpoint.classes,
+            preprocessing: checkpoint.preprocessing,
+            thresholds: measured("thresholds"),
+            training: measured("training"),
+            evaluation: measured("evaluation"),
+            history: measured("history"),
+            provenance: part("provenance"),
+            ..Attachments::default()
+        },
         ..ModelMetadata::default()
     };
     let training = match checkpoint.optimizer {

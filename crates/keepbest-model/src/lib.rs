@@ -36,6 +36,7 @@ pub mod place;
 mod predict;
 mod provenance;
 mod run_files;
+mod run_summary;
 mod seen;
 mod suggest;
 mod thresholds;
@@ -80,9 +81,8 @@ pub use outcomes::{
 pub use place::{NotThere, Place};
 pub use predict::{Guess, decide, top_k};
 pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
-pub use run_files::{
-    FileAtHand, OpenRunError, RunFilesError, model_file_of, open_run, recorded_intervals, status_of,
-};
+pub use run_files::{FileAtHand, OpenRunError, RunFilesError, model_file_of, open_run, status_of};
+pub use run_summary::RunSummary;
 pub use seen::{Seen, SeenBefore};
 pub use suggest::nearest;
 pub use thresholds::TunedThresholds;

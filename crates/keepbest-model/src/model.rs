@@ -7,7 +7,7 @@ use keepbest_core::classification::Thresholds;
 use keepbest_data::{ImageShape, Preprocessing};
 use keepbest_formats::StateDict;
 use keepbest_formats::model_file::{Kind, ModelFile, ModelMetadata};
-use keepbest_nn::{ModelSpec, Network, Predictor};
+use keepbest_nn::{DEVICES, ModelSpec, Network, Scorer, build_scorer};
 use keepbest_store::InUse;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -229,8 +229,8 @@ impl Model {
         &self,
         batch_size: usize,
         threads: Option<usize>,
-    ) -> Result<Predictor, ModelError> {
-        let mut predictor = Predictor::new(&self.spec, batch_size, threads)?;
+    ) -> Result<Box<dyn Scorer>, ModelError> {
+        let mut predictor = build_scorer(DEVICES[0], &self.spec, batch_size, threads)?;
         predictor
             .load(&self.file.weights)
             .map_err(|source| ModelError::Weights {

@@ -1,20 +1,18 @@
 //! The models of a run on disk.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use keepbest_core::statistics::Interval;
 use keepbest_core::text::shell_word;
 use keepbest_keeper::{ArchiveRunError, RunView, Selector, read_archived};
 use keepbest_store::{Links, NotRegular, RunStatus, open_regular};
-use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::model_ref::ModelPlace;
+use crate::run_summary::RunSummary;
 
 /// Why a run's files could not be found.
 #[derive(Debug, thiserror::Error)]
@@ -130,7 +128,9 @@ pub fn status_of(view: &RunView) -> String {
         return "training".into();
     }
     match &view.state().status {
-        RunStatus::Finished(summary) => summary["ended"].as_str().unwrap_or("completed").into(),
+        RunStatus::Finished(summary) => RunSummary::read(summary)
+            .ended
+            .unwrap_or_else(|| "completed".into()),
         RunStatus::Interrupted => "interrupted".into(),
         // Nobody writes to it, and nobody said why.
         _ => "killed".into(),
@@ -175,10 +175,4 @@ pub fn open_run(run: &Path) -> Result<RunView, OpenRunError> {
         run: run.into(),
         error,
     })
-}
-
-/// The intervals of the test's metrics that a finished run recorded; runs of earlier versions have none.
-#[must_use]
-pub fn recorded_intervals(summary: &Value) -> BTreeMap<String, Interval> {
-    serde_json::from_value(summary["test_intervals"].clone()).unwrap_or_default()
 }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use keepbest_core::classification::DecisionMetric;
 use keepbest_core::{EvaluationRecord, ObjectiveError, WeightsDigest};
-use keepbest_formats::model_file::{self, EncodeError, Kind, ModelImage, ModelMetadata};
+use keepbest_formats::model_file::{
+    self, Attachments, EncodeError, Kind, ModelImage, ModelMetadata,
+};
 use serde::Serialize;
 
 use crate::evaluate::Measured;
@@ -141,11 +143,14 @@ fn encode(
     };
     let metadata = ModelMetadata {
         kind: Kind::Full,
-        model: Some(model.spec.to_json()),
-        classes: model.classes.clone(),
-        preprocessing: Some(serde_json::to_value(&model.preprocessing)?),
-        thresholds: Some(thresholds.to_json()),
-        evaluation: record.map(serde_json::to_value).transpose()?,
+        attachments: Attachments {
+            model: Some(model.spec.to_json()),
+            classes: model.classes.clone(),
+            preprocessing: Some(serde_json::to_value(&model.preprocessing)?),
+            thresholds: Some(thresholds.to_json()),
+            evaluation: record.map(serde_json::to_value).transpose()?,
+            ..own.attachments
+        },
         ..own
     };
     Ok(model_file::encode(

@@ -13,7 +13,7 @@ use crate::settings::{ChangedSetting, Settings, SettingsError, changed_settings}
 pub(crate) const CONFIG: &str = "config";
 pub(crate) const CHANGED: &str = "changed";
 /// The one change that lasts, and on which the model depends.
-const EPOCHS: &str = "epochs";
+pub(crate) const EPOCHS: &str = Settings::known("epochs").name;
 
 /// A setting that a resumed session has otherwise than the run had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,6 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod changes;
-mod config;
 mod log;
 mod noise;
 mod overfitting;
@@ -22,20 +21,20 @@ mod settle;
 mod trainer;
 
 pub use changes::{Change, PlanChange, compare_settings, plan_changes, settings_when_saved};
-pub use config::{Config, DEFAULT_DATA, DEFAULT_MODEL, DEVICES, DataDefaults, check_device};
 pub use noise::{Compared, PairedTest, Selection, Trace, TraceError};
 pub use overfitting::Overfitting;
 pub use report::{
     Closeup, KeptFront, Mistake, OtherBest, Overlaid, REPORT_FILE, Report, overlay_page,
 };
 pub use settings::{
-    AlsoKind, ByteSize, ChangedSetting, ClassWeights, EvalEvery, Following, Group, ImageSize, Key,
-    Mode, Monitors, OptimizerKind, Origin, PrecisionKind, Recipe, Resize, Sampling, SaveKind,
-    ScheduleKind, Settings, SettingsError, Smooth, TimeBudget, changed_settings, to_toml,
+    AlsoKind, ByteSize, ChangedSetting, ClassWeights, Config, DEFAULT_DATA, DEFAULT_MODEL,
+    DataDefaults, EvalEvery, Group, ImageSize, Key, Mode, Monitors, OptimizerKind, Origin,
+    PrecisionKind, Recipe, Rederived, Resize, Sampling, SaveKind, ScheduleKind, Settings,
+    SettingsError, Smooth, TimeBudget, changed_settings, check_device, to_toml,
 };
 pub use settle::{settle_places, use_own_model};
 pub use trainer::{
-    Carried, Ending, Event, Example, Finished, Fitted, Judged, Observer, Outcome, Overview,
+    Carried, Ending, EpochsFitted, Event, Example, Finished, Judged, Observer, Outcome, Overview,
     Profiled, Progress, RangeTest, RatePoint, RateRange, Recheck, ResumedFrom, Running, TimeSpent,
     TrainError, TrainerState, Wish, default_augmentation, lr_find, resume, train,
 };

@@ -10,7 +10,7 @@
 //! | [`store`] | run directories |
 //! | [`keeper`] | takes an evaluation of a snapshot, decides, saves, promotes, prunes; for any training loop |
 //! | [`kernels`] | SIMD kernels and their thread pool |
-//! | [`nn`] | model specs, training engine, predictor |
+//! | [`nn`] | model specs, training engines, scorers |
 //! | [`data`] | data sets, preprocessing, splits, loader |
 //! | [`model`] | a model put to use: opened by reference, measured, asked, verified, compared |
 //! | [`train`] | the whole flow from data to the best model |

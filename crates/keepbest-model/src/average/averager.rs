@@ -3,7 +3,7 @@
 use keepbest_core::{Metrics, Objective, ObjectiveError};
 use keepbest_data::{Epoch, LoadError, Loader, LoaderConfig, Prepared};
 use keepbest_formats::{Dtype, StateDict, Tensor, TensorError};
-use keepbest_nn::{CpuEngine, Engine as _, EngineConfig, ModelSpec, Predictor};
+use keepbest_nn::{DEVICES, Engine, EngineConfig, ModelSpec, Scorer, WhichWeights, build_engine};
 
 use crate::criterion::Criterion;
 use crate::evaluate::{EvaluateError, Evaluator};
@@ -50,8 +50,8 @@ pub struct Measurement {
 pub struct Averager<'a> {
     data: &'a Prepared,
     criterion: Criterion,
-    engine: CpuEngine,
-    predictor: Predictor,
+    engine: Box<dyn Engine>,
+    scorer: Box<dyn Scorer>,
     watch: Watch<'a>,
 }
 
@@ -74,13 +74,13 @@ impl<'a> Averager<'a> {
             threads,
             ..EngineConfig::default()
         };
-        let engine = CpuEngine::new(spec, config)?;
-        let predictor = engine.predictor(BATCH)?;
+        let engine = build_engine(DEVICES[0], spec, config)?;
+        let scorer = engine.scorer(BATCH)?;
         Ok(Self {
             data,
             criterion,
             engine,
-            predictor,
+            scorer,
             watch: Watch::none(),
         })
     }
@@ -96,11 +96,11 @@ impl<'a> Averager<'a> {
     /// # Errors
     /// [`AverageError`].
     pub fn measure(&mut self, weights: &StateDict) -> Result<Metrics, AverageError> {
-        self.predictor.load(weights)?;
+        self.scorer.load(weights)?;
         let evaluator = Evaluator::new(&self.criterion, &self.data.preprocessing);
         let (watch, val) = (self.watch, &self.data.val);
         let go_on = |done| watch.measured(done, val.len());
-        let measured = evaluator.measure(&mut self.predictor, val, go_on)?;
+        let measured = evaluator.measure(&mut *self.scorer, val, go_on)?;
         let measured = measured.ok_or(AverageError::Interrupted)?;
         Ok(measured.metrics("val"))
     }
@@ -125,10 +125,10 @@ impl<'a> Averager<'a> {
                         return Err(AverageError::Interrupted);
                     }
                     self.engine
-                        .measure_statistics(&batch?.images, seen as u64)
+                        .measure_statistics(WhichWeights::Trained, &batch?.images, seen as u64)
                         .map_err(AverageError::Statistics)?;
                 }
-                self.engine.snapshot().state_dict()
+                self.engine.snapshot().weights()
             }
         };
         let metrics = self.measure(&weights)?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use keepbest_core::{EvaluationRecord, Metrics, Objective, ObjectiveError};
 use keepbest_data::{DataError, Prepared};
 use keepbest_formats::StateDict;
-use keepbest_formats::model_file::{self, EncodeError, ModelImage, ModelMetadata};
+use keepbest_formats::model_file::{self, Attachments, EncodeError, ModelImage, ModelMetadata};
 use keepbest_keeper::RunView;
 use serde::Serialize;
 
@@ -256,11 +256,14 @@ fn encode(
     let metadata = ModelMetadata {
         step,
         epoch,
-        model: Some(first.spec.to_json()),
-        classes: first.classes.clone(),
-        preprocessing: Some(serde_json::to_value(&first.preprocessing)?),
-        evaluation: Some(serde_json::to_value(&record)?),
-        provenance: Some(serde_json::to_value(&recorded)?),
+        attachments: Attachments {
+            model: Some(first.spec.to_json()),
+            classes: first.classes.clone(),
+            preprocessing: Some(serde_json::to_value(&first.preprocessing)?),
+            evaluation: Some(serde_json::to_value(&record)?),
+            provenance: Some(serde_json::to_value(&recorded)?),
+            ..Attachments::default()
+        },
         ..ModelMetadata::default()
     };
     Ok(model_file::encode(

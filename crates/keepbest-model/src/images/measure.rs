@@ -209,7 +209,7 @@ pub fn measure(
         ..Evaluator::new(&criterion, &preprocessing)
     };
     evaluator
-        .measure(&mut predictor, images, |done| {
+        .measure(&mut *predictor, images, |done| {
             watch.measured(done, images.len())
         })?
         .ok_or(MeasureError::Interrupted)

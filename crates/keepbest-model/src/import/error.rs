@@ -61,7 +61,7 @@ pub enum ImportError {
     },
     /// The network cannot be run.
     #[error(transparent)]
-    Predict(#[from] keepbest_nn::PredictError),
+    Score(#[from] keepbest_nn::ScoreError),
     /// A forward pass gives no number.
     #[error("a forward pass gives {score}: the weights are no usable model")]
     NotFinite {

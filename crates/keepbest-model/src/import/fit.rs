@@ -4,7 +4,7 @@ use std::path::Path;
 
 use keepbest_formats::StateDict;
 use keepbest_formats::names::{Comparison, Wanted, compare};
-use keepbest_nn::{CpuEngine, Engine as _, EngineConfig, ModelSpec, Network, Role};
+use keepbest_nn::{DEVICES, EngineConfig, ModelSpec, Network, Role, build_engine};
 
 use super::error::ImportError;
 
@@ -42,9 +42,9 @@ pub fn fit(
         });
     }
     // In the order of the network; what the file lacks is as a new network has it.
-    let fresh = CpuEngine::new(spec, EngineConfig::default())?
+    let fresh = build_engine(DEVICES[0], spec, EngineConfig::default())?
         .snapshot()
-        .state_dict();
+        .weights();
     let matched = comparison.matched_of(found);
     let mut weights = StateDict::new();
     for (name, tensor) in fresh.iter() {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use keepbest_core::WeightsDigest;
 use keepbest_data::Preprocessing;
-use keepbest_formats::model_file::{self, ModelFile, ModelImage, ModelMetadata};
+use keepbest_formats::model_file::{self, Attachments, ModelFile, ModelImage, ModelMetadata};
 use keepbest_formats::names::{Comparison, NameFilter, NameMap};
 use keepbest_formats::{Dtype, StateDict};
 use keepbest_nn::ModelSpec;
@@ -137,11 +137,14 @@ pub fn import(file: &Path, to: &Path, options: &ImportOptions) -> Result<Importe
         notes.push("the decision thresholds belong to other weights and are left out".into());
     }
     let metadata = ModelMetadata {
-        model: Some(spec.to_json()),
-        classes,
-        preprocessing: serde_json::to_value(&preprocess).ok(),
-        thresholds,
-        ..own.clone()
+        attachments: Attachments {
+            model: Some(spec.to_json()),
+            classes,
+            preprocessing: serde_json::to_value(&preprocess).ok(),
+            thresholds,
+            ..own.attachments.clone()
+        },
+        ..*own
     };
     // The optimizer's tensors belong to the names that the weights had.
     let training = match read.renamed.is_empty() && comparison.is_exact() {
@@ -160,8 +163,8 @@ pub fn import(file: &Path, to: &Path, options: &ImportOptions) -> Result<Importe
         bytes: image.total_len(),
         network: spec.name,
         digest: image.weights_digest(),
-        classes: metadata.classes,
-        preprocessing: metadata.preprocessing,
+        classes: metadata.attachments.classes,
+        preprocessing: metadata.attachments.preprocessing,
         tensors: comparison,
         renamed: read.renamed,
         converted: converted.collect(),

@@ -6,7 +6,6 @@ use keepbest_core::statistics::Interval;
 use keepbest_core::{EvaluationRecord, Metrics};
 use keepbest_data::DataError;
 use keepbest_nn::Network;
-use keepbest_store::RunStatus;
 use serde_json::Value;
 
 use super::record::Record;
@@ -16,7 +15,7 @@ use crate::difference::MetricDifference;
 use crate::images::{MeasureError, MeasureOptions, RecordedImages, locate, resample};
 use crate::model::Model;
 use crate::provenance::DataRecord;
-use crate::run_files::recorded_intervals;
+use crate::run_summary::RunSummary;
 use crate::watch::Watch;
 use crate::words::{count, with_causes};
 
@@ -180,21 +179,16 @@ fn test_figures(
 ) -> Result<Option<WithIntervals>, VerifyError> {
     let summary = record
         .filter(|record| record.is_best(model))
-        .and_then(|record| match &record.view.state().status {
-            RunStatus::Finished(summary) if summary["test"].is_object() => Some(summary),
-            _ => None,
-        });
-    match (options.test, summary) {
+        .and_then(|record| RunSummary::of(&record.view));
+    let figures = summary.and_then(|summary| Some((summary.test?, summary.test_intervals)));
+    match (options.test, figures) {
         (false, None) => Ok(None),
         (false, Some(_)) => {
             findings.unchecked("the test figures: --test measures them again");
             Ok(None)
         }
         (true, None) => Err(VerifyError::NoTest),
-        (true, Some(summary)) => {
-            let figures = serde_json::from_value(summary["test"].clone())?;
-            Ok(Some((figures, recorded_intervals(summary))))
-        }
+        (true, Some((test, intervals))) => Ok(Some((test, intervals.unwrap_or_default()))),
     }
 }
 

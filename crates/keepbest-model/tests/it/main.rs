@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use keepbest_data::{Image, ImageShape, Preprocessing, Unreadable};
 use keepbest_formats::StateDict;
-use keepbest_formats::model_file::{self, ModelMetadata};
+use keepbest_formats::model_file::{self, Attachments, ModelMetadata};
 use keepbest_model::average::{AverageModelsError, AverageOptions, average};
 use keepbest_model::write::{WriteError, write_model};
 use keepbest_model::{
@@ -16,7 +16,7 @@ use keepbest_model::{
     export, import, verify,
 };
 use keepbest_nn::zoo::{self, ZooOptions};
-use keepbest_nn::{CpuEngine, Engine as _, EngineConfig};
+use keepbest_nn::{EngineConfig, build_engine};
 use tempfile::TempDir;
 
 const DATA: &str = "fashion-mnist-mini";
@@ -33,15 +33,18 @@ fn written(dir: &TempDir, name: &str, seed: u64, classes: &[String]) -> PathBuf 
         seed,
         ..EngineConfig::default()
     };
-    let engine = CpuEngine::new(&spec, config).unwrap();
+    let engine = build_engine("cpu", &spec, config).unwrap();
     let preprocessing = Preprocessing::new(ImageShape::new(28, 28, 1));
     let metadata = ModelMetadata {
-        model: Some(spec.to_json()),
-        classes: classes.to_vec(),
-        preprocessing: Some(serde_json::to_value(&preprocessing).unwrap()),
+        attachments: Attachments {
+            model: Some(spec.to_json()),
+            classes: classes.to_vec(),
+            preprocessing: Some(serde_json::to_value(&preprocessing).unwrap()),
+            ..Attachments::default()
+        },
         ..ModelMetadata::default()
     };
-    let weights = engine.snapshot().state_dict();
+    let weights = engine.snapshot().weights();
     let image = model_file::encode(&weights, &StateDict::new(), &metadata).unwrap();
     let path = dir.path().join(name);
     write_model(&path, false, &image).unwrap();

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{About, Ended, Logged, Logger, about_file};
 
-/// What it is written as.
+/// The format of a table.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum TableKind {
     Csv,

@@ -1,4 +1,4 @@
-//! How sure the choice of a best is: how each val image came out, for every evaluation, and what follows from it.
+//! The certainty of a choice of best: the outcome of each val image in every evaluation, and what follows from it.
 
 mod paired_test;
 mod selection;

@@ -8,8 +8,8 @@ use keepbest_keeper::KeeperEvent;
 use keepbest_store::Finding;
 
 use super::carry::Carried;
-use super::clock::Profiled;
-use super::resume::ResumedFrom;
+use super::position::ResumedFrom;
+use super::time_spent::Profiled;
 
 /// Takes in what a run tells. The run waits for it.
 pub trait Observer {
@@ -156,7 +156,7 @@ pub struct Judged {
     /// The answer.
     pub verdict: Verdict,
     /// Which weights these are, where an average is kept: `raw`, or `ema` or `swa`, whichever was better.
-    pub weights: Option<&'static str>,
+    pub weights: Option<String>,
     /// Training images a second since the latest evaluation, evaluations left out; absent without steps.
     pub images_per_second: Option<f64>,
 }

@@ -8,7 +8,7 @@ use keepbest_model::{
     FileAtHand, Model, Seen, SeenBefore, SplitRecord, find_model, own_model_file,
 };
 use keepbest_nn::zoo::{self, ZooOptions};
-use keepbest_nn::{CpuEngine, Engine as _, Network, ParamTensor, Role};
+use keepbest_nn::{Engine, Network, ParamTensor, Role};
 
 use super::carry::{Carried, carry};
 use super::error::TrainError;
@@ -112,11 +112,11 @@ pub(super) fn network_of(parent: &Model) -> Result<String, TrainError> {
 /// Takes over what fits; an error when nothing that learns does. The head starts anew when the parent is known to tell other
 /// classes apart: that they are as many says nothing.
 pub(super) fn start_from(
-    engine: &mut CpuEngine,
+    engine: &mut dyn Engine,
     parent: &Model,
     classes: &[String],
 ) -> Result<Carried, TrainError> {
-    let fresh = engine.snapshot().state_dict();
+    let fresh = engine.snapshot().weights();
     let network = engine.network();
     let tensor = |name: &str| {
         let mut tensors = network.layout().tensors().iter();

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use keepbest_core::{History, Objective};
 use keepbest_keeper::RunView;
 use keepbest_model::words::count;
-use keepbest_model::{LATENCY, MetricDifference, Model, changed_origin, is_timed, open_run};
-use keepbest_store::RunStatus;
+use keepbest_model::{
+    LATENCY, MetricDifference, Model, RunSummary, changed_origin, is_timed, open_run,
+};
 use keepbest_train::{
     Event, Observer, Outcome, PlanChange, ScheduleKind, Settings, TrainError, Wish,
     changed_settings, plan_changes, resume, settings_when_saved, settle_places, train,
@@ -158,13 +159,8 @@ fn again(
     }
     settings.name = Some("run".into());
     settings.runs_dir = Some(scratch.path().to_owned());
-    // These do not change what is trained.
-    settings.keep = Some(Vec::new());
-    settings.pareto = Some(None);
-    settings.log = Some(Vec::new());
-    settings.also = Some(None);
-    // It ends where the run did, however long that takes here.
-    settings.max_minutes = Some(None);
+    // Among others, how long a session lasted: it ends where the run did, however long that takes here.
+    settings = settings.result_alone();
     let timed = chosen_by_time(view);
     // Measured anew, a time would end it elsewhere.
     if timed {
@@ -262,8 +258,7 @@ fn compare(recorded: &RunView, new: &RunView) -> Option<Difference> {
 
 /// Whether the run, repeated, ends where it did. Of one that was cut off there is no more to compare.
 fn came_to_its_own_end(view: &RunView) -> bool {
-    let status = &view.state().status;
-    matches!(status, RunStatus::Finished(summary) if summary["cut_short"] != true)
+    RunSummary::of(view).is_some_and(|summary| !summary.cut_short)
 }
 
 /// Whether the best was decided by a time, which another measurement finds to be another.

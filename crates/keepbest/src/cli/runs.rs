@@ -5,8 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keepbest_core::statistics::Interval;
 use keepbest_keeper::{BestRecord, RunView};
-use keepbest_model::{recorded_intervals, status_of};
-use keepbest_store::RunStatus;
+use keepbest_model::{RunSummary, status_of};
 use keepbest_train::Settings;
 use serde_json::{Value, json};
 
@@ -39,14 +38,8 @@ impl Facts {
             .ok()
             .and_then(|text| Settings::from_toml(&text).ok())
             .unwrap_or_default();
-        let summary = match &state.status {
-            RunStatus::Finished(summary) => Some(summary),
-            _ => None,
-        };
-        let planned = summary
-            .and_then(|summary| summary["epochs"].as_u64())
-            .or(settings.epochs)
-            .unwrap_or(0);
+        let summary = RunSummary::of(view).unwrap_or_default();
+        let planned = summary.epochs.or(settings.epochs).unwrap_or(0);
         Self {
             name: view.name(),
             status: status_of(view),
@@ -65,9 +58,9 @@ impl Facts {
                 .best()
                 .map(|best| (best.score.value, best.epoch, best.step)),
             test: summary
-                .map(|summary| summary["test"].clone())
-                .filter(Value::is_object),
-            test_intervals: summary.map(recorded_intervals).unwrap_or_default(),
+                .test
+                .and_then(|test| serde_json::to_value(test).ok()),
+            test_intervals: summary.test_intervals.unwrap_or_default(),
             bytes: view.checkpoint_bytes().unwrap_or(0),
             times: (state.started_ms, state.updated_ms),
         }

@@ -4,7 +4,7 @@ use keepbest_core::EvaluationRecord;
 use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::RunView;
 use keepbest_model::words::{count, value};
-use keepbest_model::{TunedThresholds, open_run};
+use keepbest_model::{RunSummary, TunedThresholds, open_run};
 use keepbest_store::CheckpointName;
 use keepbest_train::{Overfitting, Selection};
 use serde_json::json;
@@ -142,10 +142,8 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     if let Some(found) = Overfitting::of(view.history()) {
         fact("overfit", found.words());
     }
-    if let keepbest_store::RunStatus::Finished(summary) = &view.state().status
-        && let Some(reason) = summary["reason"].as_str()
-    {
-        fact("ended", reason.to_owned());
+    if let Some(reason) = RunSummary::of(&view).and_then(|summary| summary.reason) {
+        fact("ended", reason);
     }
     output::lines(&lines)?;
     output::line("")?;

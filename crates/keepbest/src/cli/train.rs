@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use keepbest_core::text::shell_word;
 use keepbest_model::words::{count, value};
 use keepbest_model::{DEFAULT_RUNS_DIR, find_resumable};
-use keepbest_train::{Finished, Following, Observer, Outcome, Profiled, Settings, settle_places};
+use keepbest_train::{Finished, Observer, Outcome, Profiled, Rederived, Settings, settle_places};
 use serde_json::{Value, json};
 
 use crate::cli::args::TrainArgs;
@@ -43,7 +43,7 @@ pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
         let following;
         (given, following) = given.over_recorded(file);
-        for Following {
+        for Rederived {
             name,
             recorded,
             from,

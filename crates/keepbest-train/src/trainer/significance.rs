@@ -1,30 +1,29 @@
-//! What keeps luck from replacing the best: the traces of the val images, and the rule of `significant`.
+//! The rule of `significant`: what keeps luck from replacing the best, by the traces of the val images.
 
 use std::path::Path;
 
+use keepbest_keeper::Keeper;
 use keepbest_model::{Measured, Provenance};
 
-use super::run::Run;
 use crate::noise::{PairedTest, Trace, TraceError};
 
 /// The best so far, image by image.
 #[derive(Default)]
-pub(super) struct Gate {
+pub(super) struct Significance {
     test: Option<(PairedTest, f64)>,
     best: Option<(u64, u64, Trace)>,
 }
 
-impl Gate {
-    /// That of a run that begins or is taken up.
-    pub fn of(run: &Run) -> Self {
-        let best = run.keeper.evaluations().best().and_then(|record| {
+impl Significance {
+    /// The rule of a run that begins or is taken up, with the best so far. `limit` is the p-value that a best must be below.
+    pub fn of(keeper: &Keeper, limit: Option<f64>) -> Self {
+        let best = keeper.evaluations().best().and_then(|record| {
             // Runs of earlier versions have no traces: then the next best is taken as it comes.
-            let trace = Trace::read(&run.path, record.step).ok()?;
+            let trace = Trace::read(keeper.path(), record.step).ok()?;
             Some((record.step, record.epoch, trace))
         });
-        let limit = run.setup.config.significant;
         Self {
-            test: limit.map(|limit| (PairedTest::of(&run.setup.objective), limit)),
+            test: limit.map(|limit| (PairedTest::of(keeper.objective()), limit)),
             best,
         }
     }

@@ -1,14 +1,15 @@
-//! Inference: running statistics, no dropout, so an image's scores do not depend on its batch.
+//! Inference on the CPU.
 
-use crate::engine::{EngineError, arena, context, copy_weights};
+use super::context::{arena, context};
+use crate::engine::{EngineError, ScoreError, Scorer};
 use crate::memory;
 use crate::network::Network;
 use crate::ops::operation::{Predict, Prepared, Preparing, Weights};
 use crate::optimizer::check;
-use crate::params::{Snapshot, WeightsError};
+use crate::params::{CpuSnapshot, WeightsError, copy_weights};
 use crate::plan::{Plan, Purpose, Step};
 use crate::spec::ModelSpec;
-use keepbest_formats::StateDict;
+use keepbest_formats::{SnapshotHandle, StateDict};
 #[cfg(test)]
 use keepbest_kernels::ActShape;
 use keepbest_kernels::{Buffer, Context, Precision, activation};
@@ -17,17 +18,17 @@ use std::sync::Arc;
 /// A network ready to score images.
 ///
 /// ```
-/// use keepbest_nn::{CpuEngine, Engine, EngineConfig, zoo};
+/// use keepbest_nn::{EngineConfig, build_engine, zoo};
 /// let spec = zoo::spec("simple-cnn", &zoo::ZooOptions::new(1, 28, 28, 10))?;
-/// let engine = CpuEngine::new(&spec, EngineConfig { batch_size: 2, ..Default::default() })?;
-/// let mut predictor = engine.predictor(2)?;
-/// predictor.load_snapshot(&engine.snapshot())?;
+/// let engine = build_engine("cpu", &spec, EngineConfig { batch_size: 2, ..Default::default() })?;
+/// let mut scorer = engine.scorer(2)?;
+/// scorer.load_snapshot(&engine.snapshot())?;
 /// let mut logits = Vec::new();
-/// predictor.logits(&vec![0.0; 3 * 28 * 28], &mut logits)?;
+/// scorer.logits(&vec![0.0; 3 * 28 * 28], &mut logits)?;
 /// assert_eq!(logits.len(), 3 * 10);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Predictor {
+pub struct CpuScorer {
     network: Arc<Network>,
     ctx: Arc<Context>,
     plan: Plan,
@@ -36,24 +37,7 @@ pub struct Predictor {
     loaded: bool,
 }
 
-/// Why images could not be scored.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PredictError {
-    /// No weights have been loaded.
-    #[error("the predictor has no weights yet")]
-    NoWeights,
-    /// The floats are no whole number of images.
-    #[error("{found} floats are no whole number of images of {image_len} floats")]
-    ImagesLength {
-        /// Floats given.
-        found: usize,
-        /// Floats of one image.
-        image_len: usize,
-    },
-}
-
-impl Predictor {
+impl CpuScorer {
     /// Plans memory and kernels for batches of up to `batch_size` images on `threads` threads (the machine's
     /// processors when absent).
     ///
@@ -87,7 +71,7 @@ impl Predictor {
         memory::check_floats([plan.arena_len, network.layout().weights_len()], batch_size)?;
         let prepared = plan.steps.iter().map(|_| Prepared::default()).collect();
         let arena = arena(&plan, batch_size)?;
-        Ok(Predictor {
+        Ok(CpuScorer {
             network,
             ctx,
             plan,
@@ -95,39 +79,6 @@ impl Predictor {
             arena,
             loaded: false,
         })
-    }
-
-    /// The threads it computes on.
-    pub fn threads(&self) -> usize {
-        self.ctx.pool().threads()
-    }
-
-    /// The network this predicts with.
-    pub fn network(&self) -> &Network {
-        &self.network
-    }
-
-    /// Takes the weights of a state dict.
-    ///
-    /// # Errors
-    /// [`WeightsError`] listing missing, unexpected and mis-shaped tensors; the weights before stay.
-    pub fn load(&mut self, weights: &StateDict) -> Result<(), WeightsError> {
-        let layout = self.network.layout();
-        layout.check(weights)?;
-        let mut arena = Buffer::zeroed(layout.weights_len());
-        copy_weights(layout, weights, &mut arena, &mut vec![0; layout.counters()]);
-        self.take(&arena);
-        Ok(())
-    }
-
-    /// Takes the weights of a snapshot, without a copy of the whole.
-    ///
-    /// # Errors
-    /// [`WeightsError`] when the snapshot is of another network.
-    pub fn load_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), WeightsError> {
-        self.network.layout().same(snapshot.layout())?;
-        self.take(snapshot.weights());
-        Ok(())
     }
 
     fn take(&mut self, weights: &[f32]) {
@@ -144,35 +95,6 @@ impl Predictor {
             step.node.op.prepare(&from, prepared);
         }
         self.loaded = true;
-    }
-
-    /// Scores any number of images: `images` is `[n, height, width, channels]`, dense and normalised;
-    /// `logits` becomes `[n, classes]`.
-    ///
-    /// # Errors
-    /// [`PredictError`] when no weights are loaded or `images` is no whole number of images.
-    pub fn logits(&mut self, images: &[f32], logits: &mut Vec<f32>) -> Result<(), PredictError> {
-        if !self.loaded {
-            return Err(PredictError::NoWeights);
-        }
-        let image_len = self.network.image_len();
-        if !images.len().is_multiple_of(image_len) {
-            return Err(PredictError::ImagesLength {
-                found: images.len(),
-                image_len,
-            });
-        }
-        let classes = self.network.classes();
-        logits.clear();
-        for chunk in images.chunks(self.plan.batch * image_len) {
-            let n = chunk.len() / image_len;
-            self.forward(n, chunk);
-            let stride = self.plan.output_shape.image_stride();
-            for scores in self.arena[self.plan.output.clone()].chunks(stride).take(n) {
-                logits.extend_from_slice(&scores[..classes]);
-            }
-        }
-        Ok(())
     }
 
     /// The output of a part of a network, for tests.
@@ -197,6 +119,58 @@ impl Predictor {
         for (step, prepared) in plan.steps.iter().zip(&self.prepared) {
             run(&self.ctx, n, step, prepared, &mut self.arena);
         }
+    }
+}
+
+impl Scorer for CpuScorer {
+    fn network(&self) -> &Network {
+        &self.network
+    }
+
+    fn threads(&self) -> usize {
+        self.ctx.pool().threads()
+    }
+
+    fn load(&mut self, weights: &StateDict) -> Result<(), WeightsError> {
+        let layout = self.network.layout();
+        layout.check(weights)?;
+        let mut arena = Buffer::zeroed(layout.weights_len());
+        copy_weights(layout, weights, &mut arena, &mut vec![0; layout.counters()]);
+        self.take(&arena);
+        Ok(())
+    }
+
+    fn load_snapshot(&mut self, snapshot: &SnapshotHandle) -> Result<(), WeightsError> {
+        let Some(own) = snapshot.downcast_ref::<CpuSnapshot>() else {
+            return self.load(&snapshot.weights());
+        };
+        self.network.layout().same(own.layout())?;
+        self.take(own.floats());
+        Ok(())
+    }
+
+    fn logits(&mut self, images: &[f32], logits: &mut Vec<f32>) -> Result<(), ScoreError> {
+        if !self.loaded {
+            return Err(ScoreError::NoWeights);
+        }
+        let image_len = self.network.image_len();
+        if !images.len().is_multiple_of(image_len) {
+            return Err(ScoreError::ImagesLength {
+                found: images.len(),
+                image_len,
+            });
+        }
+        let classes = self.network.classes();
+        logits.clear();
+        for chunk in images.chunks(self.plan.batch * image_len) {
+            let n = chunk.len() / image_len;
+            self.forward(n, chunk);
+            let stride = self.plan.output_shape.image_stride();
+            for scores in self.arena[self.plan.output.clone()].chunks(stride).take(n) {
+                logits.extend_from_slice(&scores[..classes]);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The backward pass of one operation.
 
-use super::{Memory, Pass};
+use super::memory::{Memory, Pass};
 use crate::ops::operation::{Backward, Gradients};
 use crate::plan::{Place, Step, Target};
 use keepbest_kernels::add;

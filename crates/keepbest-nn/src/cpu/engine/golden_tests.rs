@@ -11,7 +11,7 @@ use crate::spec::{
     Residual, SPEC_VERSION, Sequential, Unnamed,
 };
 use keepbest_formats::{Tensor, safetensors};
-use keepbest_kernels::{ActShape, Precision};
+use keepbest_kernels::ActShape;
 use serde_json::Value;
 
 const FORWARD: f64 = 1e-5;
@@ -19,12 +19,12 @@ const BACKWARD: f64 = 1e-4;
 /// Name of the layer before the one under test.
 const ONES: &str = "ones";
 
-pub(super) struct Golden {
+pub(in crate::cpu) struct Golden {
     pub index: Value,
     pub tensors: StateDict,
 }
 
-pub(super) fn golden(name: &str) -> Golden {
+pub(in crate::cpu) fn golden(name: &str) -> Golden {
     let base = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let read = |file: String| {
         let path = base.join(file);
@@ -38,14 +38,14 @@ pub(super) fn golden(name: &str) -> Golden {
     }
 }
 
-pub(super) struct Case<'a> {
+pub(in crate::cpu) struct Case<'a> {
     pub name: &'a str,
     pub layer: &'a Value,
     pub tensors: &'a StateDict,
 }
 
 impl Case<'_> {
-    pub(super) fn tensor(&self, name: &str) -> Option<&Tensor> {
+    pub(in crate::cpu) fn tensor(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(&format!("{}/{name}", self.name))
     }
 
@@ -77,7 +77,7 @@ impl Case<'_> {
     }
 
     /// Relative error of the whole tensor, in the 2-norm.
-    pub(super) fn compare(&self, what: &str, found: &[f64], tolerance: f64) {
+    pub(in crate::cpu) fn compare(&self, what: &str, found: &[f64], tolerance: f64) {
         let expected = self.values(what);
         assert_eq!(
             found.len(),
@@ -97,7 +97,7 @@ impl Case<'_> {
     }
 }
 
-pub(super) fn values(tensor: &Tensor) -> Vec<f64> {
+pub(in crate::cpu) fn values(tensor: &Tensor) -> Vec<f64> {
     let bytes = tensor.bytes();
     match tensor.dtype() {
         keepbest_formats::Dtype::F64 => bytes
@@ -498,9 +498,9 @@ fn check_layer(case: &Case, threads: usize) {
     let weights = weights_of(case, &network, prefix);
     if case.layer.get("training") == Some(&Value::Bool(false)) {
         let ctx = context(Some(threads), None, Precision::F32).unwrap();
-        let mut predictor = Predictor::with_context(Arc::new(network), n, ctx).unwrap();
-        predictor.load(&weights).unwrap();
-        let (shape, output) = predictor.output_of(n, &images);
+        let mut scorer = CpuScorer::with_context(Arc::new(network), n, ctx).unwrap();
+        scorer.load(&weights).unwrap();
+        let (shape, output) = scorer.output_of(n, &images);
         return case.compare("output", &to_channels_first(n, shape, output), FORWARD);
     }
 
@@ -552,7 +552,7 @@ fn check_layer(case: &Case, threads: usize) {
         }
     }
     engine.update(n, 0.0, 1.0);
-    for (name, value) in engine.snapshot().state_dict().iter() {
+    for (name, value) in engine.snapshot().weights().iter() {
         let own = name.strip_prefix(prefix).unwrap_or(name);
         let after = format!("after.{own}");
         if case.tensor(&after).is_some() {

@@ -1,23 +1,25 @@
-//! The weights at one step, as the keeper sees them.
+//! The weights at one step: what engines make, scorers take and a keeper saves.
 
+use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use keepbest_formats::StateDict;
+use crate::StateDict;
 
 /// All weights at one step, immutable while held.
 ///
-/// The keeper reads a snapshot on its own thread while training goes on, so an implementation must not show later weights:
-/// it shares memory that the next step does not write to, or it is a copy ([`OwnedSnapshot`]).
-pub trait Snapshot: Send + Sync {
+/// It is read on other threads while training goes on, so an implementation must not show later weights: it shares memory that the
+/// next step does not write to, or it is a copy ([`OwnedSnapshot`]).
+pub trait Snapshot: Any + Send + Sync {
     /// Optimizer steps taken.
     fn step(&self) -> u64;
 
     /// Parameters and buffers, by PyTorch's names and in its layouts.
     fn weights(&self) -> StateDict;
 
-    /// What the optimizer needs to go on, under names without the `optimizer.` that they have in a file. Empty by default.
+    /// What it takes to go on beside the weights, under names without the `optimizer.` that they have in a file: the optimizer's
+    /// tensors by PyTorch's names (`momentum_buffer.conv1.weight`), averages, the state of random generators. Empty by default.
     fn training_state(&self) -> StateDict {
         StateDict::new()
     }
@@ -32,6 +34,13 @@ impl SnapshotHandle {
     #[must_use]
     pub fn new(snapshot: impl Snapshot + 'static) -> Self {
         Self(Arc::new(snapshot))
+    }
+
+    /// The snapshot itself, for who knows its type: the engine that made it may read it without a state dict.
+    #[must_use]
+    pub fn downcast_ref<T: Snapshot>(&self) -> Option<&T> {
+        let any: &dyn Any = &*self.0;
+        any.downcast_ref()
     }
 }
 

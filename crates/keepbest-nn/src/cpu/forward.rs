@@ -1,6 +1,6 @@
 //! The forward pass of one operation in training.
 
-use super::{Memory, Pass};
+use super::memory::{Memory, Pass};
 use crate::ops::operation::Forward;
 use crate::plan::Step;
 

@@ -1,7 +1,10 @@
 //! Optimizers and clipping against PyTorch: `tests/golden/make_optimizers.py`.
 
-use super::golden_tests::{Case, golden, values};
-use super::{Memory, Rates, StatisticsMemory, context, update};
+use super::context::context;
+use super::engine::golden_tests::{Case, golden, values};
+use super::memory::{Memory, StatisticsMemory};
+use super::update;
+use crate::engine::Rates;
 use crate::optimizer::OptimizerConfig;
 use crate::params::{ParamLayout, Role, Start, TrainState};
 use keepbest_kernels::{Buffer, Precision, reduce};

@@ -5,14 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use keepbest_formats::map_open_file;
 use keepbest_formats::model_file::{self, Kind, ModelFile, ModelFileError};
-use keepbest_store::{
-    BoxError, CheckpointKind, CheckpointName, FsckReport, Links, NotRegular, OpenError, SavedEvent,
-    Testimony, Verified, Verifier, VerifyError, open_regular,
-};
-
-use crate::also;
-use crate::archive::{lost_in_archive, members};
-use crate::stamp;
+use keepbest_store::{CheckpointKind, Links, NotRegular, Verified, VerifyError, open_regular};
 
 /// Opens and verifies a model file in a run, where no link is followed.
 pub(crate) fn open_model(path: &Path) -> Result<ModelFile, model_file::OpenError> {
@@ -74,51 +67,4 @@ pub fn verify_checkpoint(path: &Path) -> Result<Verified, VerifyError> {
         weights,
         file: digest,
     })
-}
-
-/// Examines a run and, with `repair`, mends it: [`keepbest_store::fsck`] with every tensor verified, in archives too, and
-/// [the other form of best](crate::Also) in step with best.
-///
-/// # Errors
-/// When there is no run, or, with `repair`, another process writes to it; when something cannot be read, and then nothing was changed.
-pub fn fsck(run: &Path, repair: bool) -> Result<FsckReport, OpenError> {
-    let mut report = keepbest_store::fsck(run, repair, &ModelFiles)?;
-    also::check(run, repair, &mut report)?;
-    Ok(report)
-}
-
-/// Verifies model files and archives of them.
-pub(crate) struct ModelFiles;
-
-impl Verifier for ModelFiles {
-    fn checkpoint(&self, path: &Path) -> Result<Verified, VerifyError> {
-        verify_checkpoint(path)
-    }
-
-    fn testimony(&self, path: &Path) -> Result<Testimony, BoxError> {
-        let mut testimony = Testimony::default();
-        // It verified before: its header alone is read.
-        let file = ModelFile::from_bytes_unverified(map_own(path)?)?;
-        let Some(metadata) = file.metadata else {
-            return Ok(testimony);
-        };
-        testimony.events = stamp::events(&metadata);
-        // What another program put there is no testimony.
-        let read = |value: Option<serde_json::Value>| value.unwrap_or_default();
-        testimony.history = serde_json::from_value(read(metadata.history)).unwrap_or_default();
-        testimony.evaluation = serde_json::from_value(read(metadata.evaluation)).ok();
-        Ok(testimony)
-    }
-
-    fn archived(&self, path: &Path) -> Option<Vec<CheckpointName>> {
-        members(path)
-    }
-
-    fn archive(
-        &self,
-        path: &Path,
-        members: &[SavedEvent],
-    ) -> Result<Vec<(CheckpointName, String)>, BoxError> {
-        lost_in_archive(path, members)
-    }
 }

@@ -11,16 +11,95 @@ use keepbest_model::Costs;
 use keepbest_data::{Dataset as _, Subset};
 
 use super::error::TrainError;
-use crate::config::Config;
 use crate::noise::Smoothing;
-use crate::settings::{Mode, SettingsError, Smooth};
+use crate::settings::{Config, Mode, SettingsError, Smooth};
 
 /// More classes than any metric needs to be there, for checks before the data is read.
-pub(super) const MANY_CLASSES: usize = 20;
+const MANY_CLASSES: usize = 20;
 
-/// What best means, and the smoothing of what decides.
-pub(super) fn objective(config: &Config) -> Result<(Objective, Option<Smoothing>), TrainError> {
-    Ok(read_objective(config).map_err(or_mistyped)?)
+/// What a run goes by.
+pub(super) struct Goals {
+    /// What best means.
+    pub objective: Objective,
+    /// What a best is kept of beside that.
+    pub others: Vec<Objective>,
+    /// The smoothing of what decides.
+    pub smoothing: Option<Smoothing>,
+    /// The retention rules, the front first.
+    pub retention: Vec<Policy>,
+}
+
+impl Goals {
+    /// Reads them from the settings, and checks that every metric they need is one that evaluations have; before the data is read.
+    pub fn read(config: &Config) -> Result<Self, TrainError> {
+        let (objective, smoothing) = read_objective(config).map_err(or_mistyped)?;
+        let goals = Self {
+            others: others(config, &objective)?,
+            objective,
+            smoothing,
+            retention: retention(config)?,
+        };
+        goals.check(measurable(MANY_CLASSES)?)?;
+        Ok(goals)
+    }
+
+    /// Checks before the first step that every metric the objectives need will be there, and that `val` has the classes it takes: a
+    /// metric that is NaN for a perfect model never decides anything.
+    pub fn check_metrics(&self, val: &Subset) -> Result<(), TrainError> {
+        let classes = val.classes();
+        let present: BTreeSet<u32> = val.labels().into_iter().collect();
+        let metrics = of_a_perfect_model(classes.len(), &present)?;
+        let undefined = self
+            .named()
+            .find(|name| metrics.get(name).is_some_and(f64::is_nan));
+        if let Some(metric) = undefined {
+            let lacking = (0u32..)
+                .zip(classes)
+                .filter(|(label, _)| !present.contains(label));
+            return Err(TrainError::Undefined {
+                metric: metric.to_owned(),
+                lacking: lacking.map(|(_, class)| class.clone()).collect(),
+            });
+        }
+        self.check(metrics)
+    }
+
+    /// The names of all metrics that something goes by, with those that are smoothed.
+    pub fn metric_names(&self) -> Vec<String> {
+        let smoothed = self.smoothing.iter().flat_map(Smoothing::metric_names);
+        self.named().chain(smoothed).map(Into::into).collect()
+    }
+
+    fn objectives(&self) -> impl Iterator<Item = &Objective> {
+        std::iter::once(&self.objective).chain(&self.others)
+    }
+
+    fn fronts(&self) -> impl Iterator<Item = &Pareto> {
+        self.retention.iter().filter_map(|policy| match policy {
+            Policy::Pareto(pareto) => Some(pareto),
+            _ => None,
+        })
+    }
+
+    fn named(&self) -> impl Iterator<Item = &str> {
+        let objectives = self.objectives().flat_map(Objective::metric_names);
+        objectives.chain(self.fronts().flat_map(Pareto::metric_names))
+    }
+
+    fn check(&self, mut metrics: Metrics) -> Result<(), TrainError> {
+        if let Some(smoothing) = &self.smoothing {
+            smoothing
+                .add(&mut metrics, &History::new())
+                .map_err(ObjectiveError::from)?;
+        }
+        for objective in self.objectives() {
+            objective.judge(None, &metrics)?;
+        }
+        for pareto in self.fronts() {
+            pareto.point(&metrics).map_err(ObjectiveError::from)?;
+        }
+        Ok(())
+    }
 }
 
 /// A metric that does not exist rather than one of which it is not known what is better.
@@ -61,7 +140,7 @@ fn read_objective(config: &Config) -> Result<(Objective, Option<Smoothing>), Obj
 }
 
 /// What a best is kept of beside that. Every best must fulfil the constraints.
-pub(super) fn others(config: &Config, first: &Objective) -> Result<Vec<Objective>, TrainError> {
+fn others(config: &Config, first: &Objective) -> Result<Vec<Objective>, TrainError> {
     let mut others = Vec::new();
     for monitor in &config.monitor.others {
         let objective = Objective::new(monitor).map_err(|error| match error {
@@ -85,7 +164,7 @@ fn constrained(mut objective: Objective, config: &Config) -> Result<Objective, O
 }
 
 /// Parses the retention rules, the front first.
-pub(super) fn retention(config: &Config) -> Result<Vec<Policy>, TrainError> {
+fn retention(config: &Config) -> Result<Vec<Policy>, TrainError> {
     let pareto = config.pareto.iter().map(|metrics| {
         let pareto = metrics.parse::<Pareto>().map_err(or_mistyped)?;
         Ok::<_, TrainError>(Policy::Pareto(pareto))
@@ -100,60 +179,6 @@ pub(super) fn retention(config: &Config) -> Result<Vec<Policy>, TrainError> {
         })
     });
     pareto.chain(rules).collect()
-}
-
-/// Checks that every metric the objectives need is one that evaluations have; before the data is read.
-pub(super) fn check_names<'a>(
-    objectives: impl Iterator<Item = &'a Objective>,
-    retention: &[Policy],
-    smoothing: Option<&Smoothing>,
-) -> Result<(), TrainError> {
-    check(objectives, retention, smoothing, measurable(MANY_CLASSES)?)
-}
-
-/// Checks before the first step that every metric the objectives need will be there, and that `val` has the classes it
-/// takes: a metric that is NaN for a perfect model never decides anything.
-pub(super) fn check_metrics<'a>(
-    objectives: impl Iterator<Item = &'a Objective> + Clone,
-    retention: &'a [Policy],
-    smoothing: Option<&Smoothing>,
-    val: &Subset,
-) -> Result<(), TrainError> {
-    let classes = val.classes();
-    let present: BTreeSet<u32> = val.labels().into_iter().collect();
-    let metrics = of_a_perfect_model(classes.len(), &present)?;
-    let undefined = named(objectives.clone(), retention)
-        .find(|name| metrics.get(name).is_some_and(f64::is_nan));
-    if let Some(metric) = undefined {
-        let lacking = (0u32..)
-            .zip(classes)
-            .filter(|(label, _)| !present.contains(label));
-        return Err(TrainError::Undefined {
-            metric: metric.to_owned(),
-            lacking: lacking.map(|(_, class)| class.clone()).collect(),
-        });
-    }
-    check(objectives, retention, smoothing, metrics)
-}
-
-fn check<'a>(
-    objectives: impl Iterator<Item = &'a Objective>,
-    retention: &[Policy],
-    smoothing: Option<&Smoothing>,
-    mut metrics: Metrics,
-) -> Result<(), TrainError> {
-    if let Some(smoothing) = smoothing {
-        smoothing
-            .add(&mut metrics, &History::new())
-            .map_err(ObjectiveError::from)?;
-    }
-    for objective in objectives {
-        objective.judge(None, &metrics)?;
-    }
-    for pareto in fronts(retention) {
-        pareto.point(&metrics).map_err(ObjectiveError::from)?;
-    }
-    Ok(())
 }
 
 /// Every metric that an evaluation of so many classes has, with some value.
@@ -181,20 +206,4 @@ fn of_a_perfect_model(classes: usize, present: &BTreeSet<u32>) -> Result<Metrics
     metrics.insert("train/accuracy", 0.0);
     metrics.extend(Costs::NAMES.map(|name| (name, 0.0)));
     Ok(metrics)
-}
-
-/// The names of all metrics that something goes by.
-pub(super) fn named<'a>(
-    objectives: impl Iterator<Item = &'a Objective>,
-    retention: &'a [Policy],
-) -> impl Iterator<Item = &'a str> {
-    let objectives = objectives.flat_map(Objective::metric_names);
-    objectives.chain(fronts(retention).flat_map(Pareto::metric_names))
-}
-
-fn fronts(retention: &[Policy]) -> impl Iterator<Item = &Pareto> {
-    retention.iter().filter_map(|policy| match policy {
-        Policy::Pareto(pareto) => Some(pareto),
-        _ => None,
-    })
 }

@@ -15,55 +15,16 @@ use keepbest_store::{
     IoError, OpenError, RealFileSystem, RepairedEvent, RunState, RunWriter, SharedFileSystem,
     free_aside, holds, write_file_on,
 };
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::copy_format::CopyFormat;
 use crate::error::with_causes;
-use crate::verify::open_model;
+use crate::open::open_model;
 use crate::view::RunView;
-
-/// A form that best is kept in as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Also {
-    /// `best.pth`: the state dict as `torch.load(weights_only=True)` takes it.
-    Pth,
-}
-
-impl Also {
-    /// The file's name in the run directory.
-    #[must_use]
-    pub fn file_name(self) -> &'static str {
-        match self {
-            Self::Pth => "best.pth",
-        }
-    }
-
-    /// The file's path.
-    #[must_use]
-    pub fn path(self, run: &Path) -> PathBuf {
-        run.join(self.file_name())
-    }
-
-    /// Where a file goes that holds better weights than the best that is left.
-    fn aside(self) -> &'static str {
-        match self {
-            Self::Pth => "best.lost.pth",
-        }
-    }
-
-    /// What a run's journal says it keeps.
-    pub(crate) fn of(state: &RunState) -> Option<Self> {
-        let also = &state.started.as_ref()?.settings["also"];
-        // A form of a later version is not this one's to mend.
-        serde_json::from_value(also.clone()).ok()
-    }
-}
 
 /// Why the file is not what best is. Best is not touched by it.
 #[derive(Debug, Error)]
-pub(crate) enum AlsoError {
+pub(crate) enum CopyError {
     #[error("cannot read best")]
     Best(#[from] model_file::OpenError),
     #[error("cannot put best in another form")]
@@ -85,8 +46,8 @@ enum Standing {
 }
 
 /// The file as best would have it.
-pub(crate) struct Follower<'a> {
-    also: Also,
+pub(crate) struct BestCopy<'a> {
+    format: CopyFormat,
     fs: &'a SharedFileSystem,
     run: &'a Path,
     state: &'a RunState,
@@ -94,21 +55,21 @@ pub(crate) struct Follower<'a> {
     image: PthImage,
 }
 
-impl<'a> Follower<'a> {
+impl<'a> BestCopy<'a> {
     /// `None` while there is no best.
     pub fn new(
-        also: Also,
+        format: CopyFormat,
         fs: &'a SharedFileSystem,
         run: &'a Path,
         state: &'a RunState,
-    ) -> Result<Option<Self>, AlsoError> {
+    ) -> Result<Option<Self>, CopyError> {
         let Some(best) = state.best() else {
             return Ok(None);
         };
         let best = open_model(&best.checkpoint.path(run))?;
         let image = pth::encode(&Tree::from(&best.weights))?;
         Ok(Some(Self {
-            also,
+            format,
             fs,
             run,
             state,
@@ -118,14 +79,14 @@ impl<'a> Follower<'a> {
     }
 
     fn path(&self) -> PathBuf {
-        self.also.path(self.run)
+        self.format.path(self.run)
     }
 
     fn put(&self, mut out: &mut dyn Write) -> std::io::Result<()> {
         self.image.write_to(&mut out)
     }
 
-    fn standing(&self) -> Result<Standing, AlsoError> {
+    fn standing(&self) -> Result<Standing, CopyError> {
         let path = self.path();
         let stat = self.fs.stat(&path).map_err(IoError::at("examine", &path))?;
         match stat.map(|stat| stat.kind) {
@@ -176,13 +137,13 @@ impl<'a> Follower<'a> {
                 FindingKind::WrongRef,
                 "holds weights that no other file holds, not those of the best that is left"
                     .to_owned(),
-                format!("kept as {}, {anew}", self.also.aside()),
+                format!("kept as {}, {anew}", self.format.aside()),
             ),
             Err(error) => (FindingKind::DamagedRef, with_causes(&error), anew),
         };
         let finding = Finding {
             kind,
-            subject: self.also.file_name().to_owned(),
+            subject: self.format.file_name().to_owned(),
             problem,
             action: None,
         };
@@ -208,7 +169,7 @@ impl<'a> Follower<'a> {
 
     /// Writes the file unless it is in step. The one before it stays until the new one is there, whole; where it goes on under
     /// another name, that is the answer.
-    pub fn follow(&self) -> Result<Option<PathBuf>, AlsoError> {
+    pub fn follow(&self) -> Result<Option<PathBuf>, CopyError> {
         let path = self.path();
         let mut aside = None;
         match self.standing()? {
@@ -237,7 +198,7 @@ impl<'a> Follower<'a> {
 
     /// A name that no file has yet: `best.lost.pth`, `best.lost.2.pth`.
     fn lost_aside(&self) -> Result<PathBuf, IoError> {
-        let first = self.run.join(self.also.aside());
+        let first = self.run.join(self.format.aside());
         let mut path = first.clone();
         let mut number = 1;
         while self
@@ -270,11 +231,12 @@ pub(crate) fn check(run: &Path, repair: bool, report: &mut FsckReport) -> Result
         return Ok(());
     };
     let fs = RealFileSystem::shared();
-    let follower = Also::of(view.state()).map(|also| Follower::new(also, &fs, run, view.state()));
-    let Some(Ok(Some(follower))) = follower else {
+    let copy =
+        CopyFormat::of(view.state()).map(|format| BestCopy::new(format, &fs, run, view.state()));
+    let Some(Ok(Some(copy))) = copy else {
         return Ok(());
     };
-    let Some((mut finding, action)) = follower.finding() else {
+    let Some((mut finding, action)) = copy.finding() else {
         return Ok(());
     };
     if let Some(writer) = &mut writer {
@@ -282,7 +244,7 @@ pub(crate) fn check(run: &Path, repair: bool, report: &mut FsckReport) -> Result
             finding: finding.to_string(),
             action: action.clone(),
         }))?;
-        match follower.follow() {
+        match copy.follow() {
             Ok(_) => finding.action = Some(action),
             Err(error) => finding.problem = with_causes(&error),
         }

@@ -1,6 +1,7 @@
 //! The end of a step: clip, then old state and gradients to new state.
 
-use super::{Memory, Rates, StepError};
+use super::memory::Memory;
+use crate::engine::{Rates, StepError};
 use crate::network::Network;
 use crate::optimizer::OptimizerConfig;
 use crate::params::{ParamLayout, ParamTensor, Role, TrainState};
