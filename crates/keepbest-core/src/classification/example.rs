@@ -1,7 +1,7 @@
 //! What metrics need to know of one example.
 
-use super::accumulator::{first_highest, log_loss_of};
 use super::options::ClassificationOptions;
+use super::row::{first_highest, log_loss_of};
 
 /// An example with finite probabilities.
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::accumulator::first_highest;
+use super::row::first_highest;
 use super::thresholds::Thresholds;
 
 /// What to compute beside the standard metrics, checked when it is set.

@@ -1,27 +1,19 @@
 //! What can be wrong with an objective or its use.
 
 use super::min_delta::MinDeltaError;
+use crate::classification::{Metric, Needs};
 use crate::expression::{Expression, ExpressionError, MissingMetric};
 use crate::metrics::nearest;
 
-/// Metrics whose direction is known, for those who mistype one.
-const OFTEN_MEANT: [&str; 15] = [
-    "val/accuracy",
-    "val/balanced_accuracy",
-    "val/f1_macro",
-    "val/precision_macro",
-    "val/recall_macro",
-    "val/loss",
-    "val/log_loss",
-    "val/ece",
-    "val/matthews",
-    "val/cohen_kappa",
-    "val/roc_auc_ovr",
-    "val/average_precision",
-    "latency_ms",
-    "model_bytes",
-    "parameters",
-];
+/// The metrics whose direction is known, for those who mistype one.
+fn known_names() -> Vec<String> {
+    Metric::all()
+        .map(|metric| match metric.definition().needs() {
+            Needs::Model => metric.to_string(),
+            _ => format!("val/{metric}"),
+        })
+        .collect()
+}
 
 /// An objective cannot be made, or not be applied to these metrics.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -91,7 +83,8 @@ impl ObjectiveError {
             Self::MissingMetric(missing) => missing.hint(),
             Self::UnknownDirection { expression } | Self::UnknownGoalDirection { expression } => {
                 let mut names = expression.metric_names().into_iter();
-                let meant = names.find_map(|name| nearest(name, OFTEN_MEANT))?;
+                let known = known_names();
+                let meant = names.find_map(|name| nearest(name, &known))?;
                 Some(format!("did you mean {meant}?"))
             }
             _ => None,

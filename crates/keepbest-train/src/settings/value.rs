@@ -88,7 +88,7 @@ impl Value for f64 {
 impl Value for DecisionMetric {
     fn read(text: &str) -> Result<Self, String> {
         text.parse()
-            .map_err(|_| one_of(text, &DecisionMetric::NAMES))
+            .map_err(|_| one_of(text, DecisionMetric::names()))
     }
     fn write(&self) -> toml::Value {
         self.to_string().into()
