@@ -255,32 +255,6 @@ pub enum DataError {
     },
 }
 
-impl DataError {
-    /// What to do about it, where there is something to say; shown apart, as `hint: ...`.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::UnknownSource { known, .. } => Some(format!("give one of {}, or {ACCEPTED}", known.join(", "))),
-            Self::FashionMnistMissing { .. } => Some(
-                "on Debian or Ubuntu `apt install dataset-fashion-mnist`; elsewhere pass --data-dir with the four IDX files \
-                 (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz)"
-                    .to_owned(),
-            ),
-            Self::Unrecognised { .. } | Self::Empty { .. } => Some(format!("accepted: {ACCEPTED}")),
-            Self::NothingToTrainOn { .. } => Some(
-                "a model can be measured on it: `keepbest evaluate`; to train takes a `train` split beside it".to_owned(),
-            ),
-            Self::EmptyClass { .. } => Some("remove the folder or put images into it".to_owned()),
-            Self::MissingImages { .. } => Some("paths are relative to the table's folder; --skip-corrupt leaves out what cannot be read".to_owned()),
-            _ => None,
-        }
-    }
-}
-
-/// The layouts that [`crate::open`] reads, in words.
-pub(crate) const ACCEPTED: &str = "a folder with IDX files (train-images-idx3-ubyte[.gz] and its labels), with CIFAR-10 or \
-    CIFAR-100 binary files (data_batch_1.bin ..., train.bin), of images as train/<class>/ with val/ and test/ beside it, or of \
-    images as <class>/ (PNG, JPEG, WebP, BMP, TIFF, GIF, PNM); a .csv or .tsv of path, label and split; a NumPy .npz";
-
 /// A split could not be made.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]

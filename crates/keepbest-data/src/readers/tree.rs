@@ -7,9 +7,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{io_error, limits};
+use super::disk::io_error;
+use super::limits;
 use crate::DataError;
-use crate::input::has_image_extension;
+use crate::decode::has_image_extension;
 
 /// What systems and programs leave in folders, in any case.
 const LEFT_BEHIND: [&str; 10] = [
