@@ -193,14 +193,29 @@ impl Config {
         };
         let optimizer = given.optimizer.unwrap_or(OptimizerKind::Sgd);
         let schedule = given.schedule.unwrap_or(ScheduleKind::OneCycle);
-        let sgd = optimizer == OptimizerKind::Sgd;
+        let usual = optimizer.defaults();
+        let with_momentum = usual.momentum.is_some();
+        let kinds = OptimizerKind::ALL.iter();
+        let kinds = kinds.filter(|kind| kind.defaults().momentum.is_some());
+        let owners: Vec<&str> = kinds.map(|kind| kind.word()).collect();
+        let owners = format!("optimizer {}", owners.join(" or "));
         let (stepped, plateau) = (
             schedule == ScheduleKind::Step,
             schedule == ScheduleKind::Plateau,
         );
         for (name, is_given, holds, owner) in [
-            ("momentum", given.momentum.is_some(), sgd, "optimizer sgd"),
-            ("nesterov", given.nesterov.is_some(), sgd, "optimizer sgd"),
+            (
+                "momentum",
+                given.momentum.is_some(),
+                with_momentum,
+                owners.as_str(),
+            ),
+            (
+                "nesterov",
+                given.nesterov.is_some(),
+                with_momentum,
+                owners.as_str(),
+            ),
             ("lr-step", given.lr_step.is_some(), stepped, "schedule step"),
             (
                 "lr-gamma",
@@ -256,14 +271,18 @@ impl Config {
             epochs,
             batch_size,
             optimizer,
-            lr: given.lr.unwrap_or(if sgd { 0.05 * smaller } else { 0.002 }),
-            momentum: sgd.then(|| given.momentum.unwrap_or(0.9)),
-            nesterov: sgd.then(|| given.nesterov.unwrap_or(true)),
-            weight_decay: given.weight_decay.unwrap_or(match optimizer {
-                OptimizerKind::Sgd => 5e-4,
-                OptimizerKind::Adam => 0.0,
-                OptimizerKind::AdamW => 0.01,
+            lr: given.lr.unwrap_or(if usual.rate_follows_batch {
+                usual.learning_rate * smaller
+            } else {
+                usual.learning_rate
             }),
+            momentum: usual
+                .momentum
+                .map(|usual| given.momentum.unwrap_or(usual.0)),
+            nesterov: usual
+                .momentum
+                .map(|usual| given.nesterov.unwrap_or(usual.1)),
+            weight_decay: given.weight_decay.unwrap_or(usual.weight_decay),
             schedule,
             warmup: given.warmup.unwrap_or(match schedule {
                 ScheduleKind::OneCycle => 0.25 * epochs as f64,
