@@ -1,4 +1,4 @@
-//! What can go wrong, one type an operation. Hints are apart from the messages: see the `hint` methods.
+//! Errors, one type an operation. Hints are apart from the messages: see the `hint` methods.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,13 +15,13 @@ pub enum DataError {
     /// The path does not exist.
     #[error("{}: no such file or folder", path.display())]
     NotFound {
-        /// What was asked for.
+        /// The value asked for.
         path: PathBuf,
     },
     /// Neither a known name nor a folder.
     #[error("no data set is called `{spec}`, and there is no folder of that name")]
     UnknownSource {
-        /// What was asked for.
+        /// The value asked for.
         spec: String,
         /// The names there are.
         known: Vec<&'static str>,
@@ -48,11 +48,11 @@ pub enum DataError {
     OverLimit {
         /// The file or folder.
         path: PathBuf,
-        /// How many there are, or are declared.
+        /// The number found, or declared.
         found: u64,
-        /// Of what, in words: bytes, classes, files.
+        /// The thing counted, in words: bytes, classes, files.
         what: String,
-        /// How many there may be.
+        /// The most there may be.
         limit: u64,
     },
     /// The folder holds none of the layouts that can be read.
@@ -150,11 +150,11 @@ pub enum DataError {
     CountMismatch {
         /// The file of images.
         images_path: PathBuf,
-        /// How many it has.
+        /// The number that it has.
         images: u64,
         /// The file of labels.
         labels_path: PathBuf,
-        /// How many it has.
+        /// The number that it has.
         labels: u64,
     },
     /// A label is not one of the classes.
@@ -178,7 +178,7 @@ pub enum DataError {
         line: u64,
         /// The column, from 1; `None` when it is about the line.
         column: Option<usize>,
-        /// What is wrong with it.
+        /// The fault, in words.
         reason: String,
     },
     /// Images that a table lists are not there.
@@ -186,9 +186,9 @@ pub enum DataError {
     MissingImages {
         /// The table.
         path: PathBuf,
-        /// How many are missing.
+        /// The number of missing files.
         missing: usize,
-        /// How many it lists.
+        /// The number of files that it lists.
         listed: usize,
         /// The first that is missing.
         first: PathBuf,
@@ -202,7 +202,7 @@ pub enum DataError {
         path: PathBuf,
         /// The array; empty when it is about the archive.
         array: String,
-        /// What is wrong with it.
+        /// The fault, in words.
         reason: String,
     },
     /// An image file could not be decoded.
@@ -228,7 +228,7 @@ pub enum DataError {
     ClassName {
         /// The folder, or the file of class names.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault, in words.
         reason: String,
     },
     /// There is no image with this index.
@@ -238,7 +238,7 @@ pub enum DataError {
         origin: String,
         /// The index asked for, from 0.
         index: usize,
-        /// How many images there are.
+        /// The number of images.
         len: usize,
     },
     /// Pixels, labels and shape given in memory do not go together.
@@ -272,9 +272,9 @@ pub enum SplitError {
         class: u32,
         /// The class's name, where known.
         name: Option<String>,
-        /// How many images it has.
+        /// The number of images that it has.
         images: usize,
-        /// How many it takes.
+        /// The number that it takes.
         needed: usize,
     },
     /// There is nothing to split.
@@ -283,7 +283,7 @@ pub enum SplitError {
 }
 
 impl SplitError {
-    /// What to do about it.
+    /// A remedy, where there is one.
     pub fn hint(&self) -> Option<String> {
         matches!(self, Self::ClassTooSmall { .. }).then(|| {
             "add images to the class, or bring a validation set of your own (a val/ folder)"
@@ -334,7 +334,7 @@ pub enum PreprocessingError {
     Invalid {
         /// The field.
         field: &'static str,
-        /// What is wrong with it.
+        /// The fault, in words.
         reason: String,
     },
     /// Statistics of no images.
@@ -380,7 +380,7 @@ impl PrepareError {
         matches!(self, Self::Data(DataError::Interrupted))
     }
 
-    /// What to do about it.
+    /// A remedy, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Data(error) => error.hint(),
@@ -440,7 +440,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// What to do about it.
+    /// A remedy, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Data(error) => error.hint(),

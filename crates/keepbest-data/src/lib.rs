@@ -31,7 +31,6 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod augment;
-pub mod base64;
 mod bundle;
 mod cache;
 mod classes;

@@ -26,7 +26,7 @@ impl DataBundle {
     }
 }
 
-/// What names tell of classes that are others in a mirror.
+/// The names of classes that are others in a mirror.
 fn by_names(names: &[&str]) -> Option<String> {
     if let Some(name) = names.iter().find(|name| has_side(name, names)) {
         return Some(format!("`{name}` is a side"));

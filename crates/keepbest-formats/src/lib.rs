@@ -7,6 +7,7 @@
 //! - [`archive`]: several checkpoint files in one.
 //! - [`delta`]: a file as its exact difference from an earlier one.
 //! - [`OptimizerConfig`]: optimizers, their settings and the names of their state.
+//! - [`protobuf`]: protocol buffers, written only.
 //! - [`pth`]: PyTorch's files as data, running nothing of what is in them.
 //! - [`names`]: tensors under other names, and which of them a model can take.
 //! - [`onnx`]: ONNX models, written only.
@@ -26,6 +27,7 @@ pub mod model_file;
 pub mod names;
 pub mod onnx;
 mod optimizer;
+pub mod protobuf;
 pub mod pth;
 pub mod safetensors;
 mod setting;

@@ -10,7 +10,7 @@ use crate::settings::{
     PrecisionKind, Recipe, Resize, Sampling, SaveKind, ScheduleKind, Settings, SettingsError,
     Smooth, to_toml,
 };
-use crate::suggest::nearest;
+use keepbest_core::suggest::nearest;
 
 /// What this build can compute on.
 pub const DEVICES: &[&str] = &["cpu"];

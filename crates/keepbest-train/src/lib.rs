@@ -34,7 +34,6 @@ mod run_files;
 mod run_name;
 mod seen;
 mod settings;
-mod suggest;
 mod thresholds;
 mod trainer;
 
@@ -69,7 +68,6 @@ pub use settings::{
     Mode, Monitors, OptimizerKind, Origin, PrecisionKind, Recipe, Resize, Sampling, SaveKind,
     ScheduleKind, Settings, SettingsError, Smooth, TimeBudget, changed_settings, to_toml,
 };
-pub use suggest::nearest;
 pub use thresholds::TunedThresholds;
 pub use trainer::{
     Carried, Ending, Event, Example, Finished, Fitted, Judged, Observer, Outcome, Overview,

@@ -79,7 +79,7 @@ pub(super) enum Average {
 }
 
 impl Average {
-    /// Those that names of metrics end with.
+    /// The averages that names of metrics end with.
     pub(super) const NAMED: [Self; 3] = [Self::Macro, Self::Micro, Self::Weighted];
 
     /// The word in the names of metrics.

@@ -1,4 +1,4 @@
-//! What a batch must be to be taken in.
+//! Checks of a batch before it is taken in.
 
 use super::options::ClassificationOptions;
 use super::sum::Sum;
@@ -11,11 +11,11 @@ pub enum ClassificationError {
     /// There are not `classes` values for each label.
     #[error("{labels} labels of {classes} classes need {} values, found {found}", labels.saturating_mul(*classes))]
     Length {
-        /// How many labels.
+        /// The number of labels.
         labels: usize,
-        /// How many classes.
+        /// The number of classes.
         classes: usize,
-        /// How many values.
+        /// The number of values.
         found: usize,
     },
     /// A label is not a class.
@@ -25,7 +25,7 @@ pub enum ClassificationError {
         example: usize,
         /// Its label.
         label: u32,
-        /// How many classes.
+        /// The number of classes.
         classes: usize,
     },
     /// A value is finite, but no probability.
@@ -49,9 +49,9 @@ pub enum ClassificationError {
     /// The options' thresholds are of another number of classes.
     #[error("there are {found} thresholds for {classes} classes")]
     Thresholds {
-        /// How many classes.
+        /// The number of classes.
         classes: usize,
-        /// How many thresholds.
+        /// The number of thresholds.
         found: usize,
     },
     /// There was no example.
@@ -60,7 +60,7 @@ pub enum ClassificationError {
 }
 
 impl ClassificationError {
-    /// What to try, where there is something.
+    /// A thing to try, where there is one.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {

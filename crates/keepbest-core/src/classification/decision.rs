@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::averages::{ClassCounts, Products};
 use super::gathered::of_decisions;
 use super::metric::{Metric, Needs};
-use crate::metrics::nearest;
+use crate::metrics::nearest_metric;
 
 /// A metric of decisions, by the name that [reports](crate::ClassificationReport) give it: `f1_macro`, `balanced_accuracy`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub struct DecisionMetric(Metric);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{found:?} is no metric of decisions")]
 pub struct UnknownDecisionMetric {
-    /// What was given.
+    /// The value given.
     pub found: String,
     /// The name that may have been meant.
     pub nearest: Option<&'static str>,
@@ -97,7 +97,7 @@ impl FromStr for DecisionMetric {
             Some(metric) => Ok(Self(metric)),
             None => Err(UnknownDecisionMetric {
                 found: name.into(),
-                nearest: nearest(name, Self::names().iter().copied()),
+                nearest: nearest_metric(name, Self::names().iter().copied()),
             }),
         }
     }

@@ -44,7 +44,7 @@ struct Order {
 }
 
 impl ClassificationExamples {
-    /// Of probabilities `[n, classes]`, row-major, and n labels.
+    /// The examples of probabilities `[n, classes]`, row-major, and n labels.
     ///
     /// # Errors
     /// As [`ClassificationAccumulator::update`](super::ClassificationAccumulator::update).
@@ -104,7 +104,7 @@ impl ClassificationExamples {
         })
     }
 
-    /// How many examples there are.
+    /// The number of examples.
     #[must_use]
     pub fn len(&self) -> usize {
         self.examples.len()

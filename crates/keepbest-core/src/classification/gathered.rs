@@ -74,12 +74,12 @@ impl ExampleSums {
     }
 }
 
-/// What metrics are computed from.
+/// The counts and sums that metrics are computed from.
 #[derive(Debug)]
 pub(super) struct Gathered<'a> {
     pub(super) counts: &'a [ClassCounts],
     pub(super) products: Products,
-    /// How many examples there are with finite probabilities.
+    /// The number of examples with finite probabilities.
     pub(super) examples: u64,
     pub(super) sums: &'a ExampleSums,
     pub(super) calibration: &'a Calibration,

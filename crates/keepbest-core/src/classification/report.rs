@@ -55,7 +55,7 @@ pub struct ClassMetrics {
     pub average_precision: Option<f64>,
 }
 
-/// What the accumulator has gathered.
+/// The counts and sums of all examples.
 pub(super) struct Parts<'a> {
     pub(super) options: &'a ClassificationOptions,
     pub(super) non_finite: u64,
@@ -128,13 +128,13 @@ impl ClassificationReport {
         }
     }
 
-    /// How many examples there are, with finite probabilities or not.
+    /// The number of examples, with finite probabilities or not.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// How many examples have probabilities that are not finite. If any, all metrics are NaN.
+    /// The number of examples with probabilities that are not finite. If any, all metrics are NaN.
     #[must_use]
     pub fn non_finite(&self) -> u64 {
         self.non_finite

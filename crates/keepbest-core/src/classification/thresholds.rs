@@ -41,7 +41,7 @@ pub enum ThresholdsError {
     OutOfRange {
         /// The class.
         class: usize,
-        /// What was found.
+        /// The value found.
         value: f64,
     },
 }
@@ -80,7 +80,7 @@ impl Thresholds {
         self.alike
     }
 
-    /// How many classes there are.
+    /// The number of classes.
     #[must_use]
     pub fn classes(&self) -> usize {
         self.values.len()

@@ -12,7 +12,7 @@ use super::thresholds::Thresholds;
 /// Rounds over all classes, at most. Most ascents end after two or three: when a round changes nothing.
 const ROUNDS: usize = 10;
 
-/// What came of tuning.
+/// The result of tuning.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Tuned {

@@ -69,7 +69,7 @@ impl fmt::Display for Direction {
 #[error("`{text}` is not a direction: use `max` or `min`")]
 #[non_exhaustive]
 pub struct ParseDirectionError {
-    /// What was given.
+    /// The value given.
     pub text: String,
 }
 

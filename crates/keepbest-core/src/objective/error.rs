@@ -1,9 +1,9 @@
-//! What can be wrong with an objective or its use.
+//! Errors of objectives and of their use.
 
 use super::min_delta::MinDeltaError;
 use crate::classification::{Metric, Needs};
 use crate::expression::{Expression, ExpressionError, MissingMetric};
-use crate::metrics::nearest;
+use crate::metrics::nearest_metric;
 
 /// The metrics whose direction is known, for those who mistype one.
 fn known_names() -> Vec<String> {
@@ -47,15 +47,15 @@ pub enum ObjectiveError {
     /// An expression cannot be read.
     #[error("cannot read the expression `{text}`")]
     Expression {
-        /// What was given.
+        /// The value given.
         text: String,
-        /// What is wrong with it.
+        /// The fault, in words.
         source: ExpressionError,
     },
     /// A constraint has no comparison.
     #[error("the constraint `{text}` has none of `>=`, `>`, `<=`, `<`")]
     NoComparison {
-        /// What was given.
+        /// The value given.
         text: String,
     },
     /// Two objectives of a run monitor the same, or two axes of a Pareto front are.
@@ -67,7 +67,7 @@ pub enum ObjectiveError {
     /// One value has a best, not a front.
     #[error("a Pareto front is of two or more metrics, joined by commas; `{text}` is one")]
     OneGoal {
-        /// What was given.
+        /// The value given.
         text: String,
     },
     /// A minimum improvement is negative or not finite.
@@ -76,7 +76,7 @@ pub enum ObjectiveError {
 }
 
 impl ObjectiveError {
-    /// What to try, where there is something.
+    /// A thing to try, where there is one.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -84,7 +84,7 @@ impl ObjectiveError {
             Self::UnknownDirection { expression } | Self::UnknownGoalDirection { expression } => {
                 let mut names = expression.metric_names().into_iter();
                 let known = known_names();
-                let meant = names.find_map(|name| nearest(name, &known))?;
+                let meant = names.find_map(|name| nearest_metric(name, &known))?;
                 Some(format!("did you mean {meant}?"))
             }
             _ => None,

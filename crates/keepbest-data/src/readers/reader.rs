@@ -35,7 +35,7 @@ pub(crate) enum Accepts {
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub path: &'a Path,
-    /// Of a folder that was read with all that lies below it, and the tree that it is in.
+    /// The folder with all that lies below it, where that was read, and the tree that it is in.
     pub tree: Option<(&'a Tree, &'a Folder)>,
     pub unreadable: Unreadable,
     pub watch: Watch<'a>,

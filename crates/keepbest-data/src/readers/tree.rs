@@ -100,7 +100,7 @@ impl Tree {
 struct Scan<'a> {
     loops: Vec<PathBuf>,
     left_behind: Vec<PathBuf>,
-    /// How many entries were read.
+    /// The number of entries read.
     entries: u64,
     /// The folders that the present one is in, without links.
     above: Vec<PathBuf>,

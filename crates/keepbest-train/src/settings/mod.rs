@@ -21,7 +21,7 @@ use keepbest_data::Augmentation;
 pub use recipe::Recipe;
 use value::Value;
 
-use crate::suggest::nearest;
+use keepbest_core::suggest::nearest;
 
 /// One setting: its name (the flag without `--`, the key in `run.toml`) and what to tell about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

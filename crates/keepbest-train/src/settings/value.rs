@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use keepbest_core::classification::DecisionMetric;
 
-use crate::suggest::nearest;
+use keepbest_core::suggest::nearest;
 
 /// A value that a flag or a key of `run.toml` can hold.
 ///
