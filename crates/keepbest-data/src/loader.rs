@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::augment::Draw;
 use crate::{Augmentation, LoadError, Mixed, Normaliser, Order, Preprocessing, Subset};
 
-/// How to make batches.
+/// The settings of batches.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct LoaderConfig {

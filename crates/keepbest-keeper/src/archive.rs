@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use keepbest_core::text::with_causes;
 use keepbest_formats::archive::{Archive, ArchiveError, ArchiveWriter};
 use keepbest_formats::model_file::{ModelFile, ModelFileError};
 use keepbest_store::{
@@ -14,7 +15,7 @@ use keepbest_store::{
 };
 use thiserror::Error;
 
-use crate::error::{SelectError, with_causes};
+use crate::error::SelectError;
 use crate::prune::retention_plan;
 use crate::verify::{is_refused, map_own};
 use crate::view::{RunView, Selector, find_archived};

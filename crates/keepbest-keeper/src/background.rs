@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use keepbest_core::text::with_causes;
 use keepbest_core::{History, WeightsDigest};
 use keepbest_formats::weights_digest;
 use keepbest_store::{
@@ -15,7 +16,6 @@ use serde_json::Value;
 
 use crate::also::Follower;
 use crate::config::{KeeperConfig, SaveMode};
-use crate::error::with_causes;
 use crate::event::{KeeperEvent, SaveFailure};
 use crate::prune::{prune, would_keep};
 use crate::queue::{EvaluatedJob, Job, LastJob, Queue};

@@ -15,7 +15,6 @@ mod optimizer_tests;
 use crate::memory;
 use crate::network::Network;
 use crate::ops::operation::{LearningRates, Statistics, Weights};
-use crate::optimizer::check;
 use crate::params::average;
 use crate::params::{
     ParamLayout, Role, Snapshot, StateCell, StateNames, TrainState, WeightsError, described,
@@ -26,6 +25,7 @@ use crate::profile::{Part, Profile, Profiler};
 use crate::random;
 use crate::spec::ModelSpec;
 use keepbest_formats::StateDict;
+use keepbest_formats::check_setting;
 use keepbest_kernels::loss::{self, Labels};
 use keepbest_kernels::{Buffer, Context, Isa, Precision, activation, reduce};
 use std::sync::Arc;
@@ -167,7 +167,7 @@ pub(crate) fn context(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = match threads {
         Some(threads) => {
-            check("threads", threads as f64, threads > 0, "at least 1")?;
+            check_setting("threads", threads as f64, threads > 0, "at least 1")?;
             threads.min(most_threads(cores))
         }
         None => cores,
@@ -197,11 +197,11 @@ impl CpuEngine {
     fn with_network(network: Network, config: EngineConfig) -> Result<Self, EngineError> {
         let network = Arc::new(network);
         let batch = config.batch_size;
-        check("batch size", batch as f64, batch > 0, "at least 1")?;
+        check_setting("batch size", batch as f64, batch > 0, "at least 1")?;
         config.optimizer.validate()?;
         config.loss.validate(network.classes())?;
         if let Some(norm) = config.clip_grad_norm {
-            check(
+            check_setting(
                 "clip-grad-norm",
                 norm,
                 norm > 0.0 && norm.is_finite(),
@@ -229,7 +229,7 @@ impl CpuEngine {
         let trained = std::iter::repeat_n(layout.trained_len(), 1 + 2 * slots.len());
         memory::check_floats(weights.chain(trained).chain([plan.arena_len]), batch)?;
         if let Some(Averaging::Ema(decay)) = config.averaging {
-            check(
+            check_setting(
                 "ema",
                 decay,
                 (0.0..1.0).contains(&decay),

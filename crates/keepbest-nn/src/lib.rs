@@ -16,7 +16,6 @@ mod memory;
 mod network;
 pub mod onnx;
 mod ops;
-pub mod optimizer;
 mod params;
 mod plan;
 mod predictor;
@@ -30,10 +29,10 @@ pub use engine::{
     Averaging, CpuEngine, Engine, EngineConfig, EngineError, LossConfig, StepError, StepOutput,
     Tuning,
 };
+pub use keepbest_formats::{OptimizerConfig, OptimizerDefaults, OptimizerKind, SettingError};
 pub use keepbest_kernels::loss::{Labels, Mixed};
 pub use keepbest_kernels::{Isa, Precision};
 pub use network::{LayerError, LayerSummary, Network};
-pub use optimizer::{OptimizerConfig, SettingError};
 pub use params::{
     Mismatch, ParamLayout, ParamTensor, Role, Snapshot, WeightsError, optimizer_state,
 };

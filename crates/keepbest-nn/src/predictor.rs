@@ -4,11 +4,11 @@ use crate::engine::{EngineError, arena, context, copy_weights};
 use crate::memory;
 use crate::network::Network;
 use crate::ops::operation::{Predict, Prepared, Preparing, Weights};
-use crate::optimizer::check;
 use crate::params::{Snapshot, WeightsError};
 use crate::plan::{Plan, Purpose, Step};
 use crate::spec::ModelSpec;
 use keepbest_formats::StateDict;
+use keepbest_formats::check_setting;
 #[cfg(test)]
 use keepbest_kernels::ActShape;
 use keepbest_kernels::{Buffer, Context, Precision, activation};
@@ -76,7 +76,7 @@ impl Predictor {
         batch_size: usize,
         ctx: Arc<Context>,
     ) -> Result<Self, EngineError> {
-        check(
+        check_setting(
             "batch size",
             batch_size as f64,
             batch_size > 0,

@@ -8,8 +8,8 @@ use keepbest_keeper::store::{CommitError, Links, MODEL_FILE, read_regular, write
 use keepbest_nn::zoo::{self, UnknownModel, ZooOptions};
 use keepbest_nn::{InputSize, ModelSpec, SpecError};
 
-use crate::nearest;
 use crate::settings::Settings;
+use keepbest_core::suggest::nearest;
 
 /// Why there is no such architecture.
 #[derive(Debug, thiserror::Error)]

@@ -33,7 +33,6 @@ mod run_files;
 mod run_name;
 mod seen;
 mod settings;
-mod suggest;
 mod thresholds;
 mod trainer;
 
@@ -68,7 +67,6 @@ pub use settings::{
     PrecisionKind, Recipe, Rederived, Resize, Sampling, SaveKind, ScheduleKind, Settings,
     SettingsError, Smooth, TimeBudget, changed_settings, check_device, to_toml,
 };
-pub use suggest::nearest;
 pub use thresholds::TunedThresholds;
 pub use trainer::{
     Carried, Ending, Event, Example, Finished, Fitted, Judged, Observer, Outcome, Overview,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use keepbest_core::text::shell_word;
 use keepbest_keeper::{Selector, store::RefName};
 
-use crate::suggest::nearest;
+use keepbest_core::suggest::nearest;
 
 /// The folder that holds the runs, when none is given.
 pub const DEFAULT_RUNS_DIR: &str = "runs";

@@ -45,7 +45,7 @@ pub struct ModelMetadata {
     pub model: Option<Value>,
     /// Class names by label.
     pub classes: Vec<String>,
-    /// How images become input.
+    /// The preprocessing of images.
     pub preprocessing: Option<Value>,
     /// Which class is decided for, where it is not the likeliest. Never in a params-only file.
     pub thresholds: Option<Value>,

@@ -1,7 +1,7 @@
 //! What an engine is told.
 
 use super::{EngineError, Tuning};
-use crate::optimizer::{OptimizerConfig, check};
+use keepbest_formats::{OptimizerConfig, check_setting};
 use keepbest_kernels::{Isa, Precision};
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +74,7 @@ pub struct LossConfig {
 impl LossConfig {
     pub(crate) fn validate(&self, classes: usize) -> Result<(), EngineError> {
         let smoothing = self.label_smoothing;
-        check(
+        check_setting(
             "label smoothing",
             smoothing,
             (0.0..=1.0).contains(&smoothing),
@@ -89,7 +89,7 @@ impl LossConfig {
             }
             for weight in weights {
                 let holds = *weight >= 0.0 && weight.is_finite();
-                check("class weight", f64::from(*weight), holds, "at least 0")?;
+                check_setting("class weight", f64::from(*weight), holds, "at least 0")?;
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Why an engine cannot be made, or a step not taken.
 
 use crate::network::LayerError;
-use crate::optimizer::SettingError;
+use keepbest_formats::SettingError;
 use keepbest_kernels::{IsaError, ShapeError};
 
 /// Why an engine or a predictor could not be made.

@@ -2,8 +2,8 @@
 
 use super::golden_tests::{Case, golden, values};
 use super::{Memory, Rates, StatisticsMemory, context, update};
-use crate::optimizer::OptimizerConfig;
 use crate::params::{ParamLayout, Role, Start, TrainState};
+use keepbest_formats::OptimizerConfig;
 use keepbest_kernels::{Buffer, Precision, reduce};
 
 const TOLERANCE: f64 = 1e-5;

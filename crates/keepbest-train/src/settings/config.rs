@@ -1,7 +1,8 @@
 //! A run's settings with every one decided, as `run.toml` in the run's directory records them.
 
+use keepbest_core::suggest::nearest;
+
 use super::{Config, DEVICES, DataDefaults, SaveKind, Settings, SettingsError, to_toml};
-use crate::suggest::nearest;
 
 impl Config {
     /// Decides every setting that is not given. `name` and `runs-dir` say where a run is, not what: they are left out.

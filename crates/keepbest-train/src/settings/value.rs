@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use keepbest_core::classification::DecisionMetric;
 
-use crate::suggest::nearest;
+use keepbest_core::suggest::nearest;
 
 /// A value that a flag or a key of `run.toml` can hold.
 ///
@@ -104,7 +104,7 @@ impl Value for f64 {
 impl Value for DecisionMetric {
     fn read(text: &str) -> Result<Self, String> {
         text.parse()
-            .map_err(|_| one_of(text, &DecisionMetric::NAMES))
+            .map_err(|_| one_of(text, DecisionMetric::names()))
     }
     fn write(&self) -> toml::Value {
         self.to_string().into()

@@ -11,8 +11,8 @@ use keepbest_data::{
 };
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
-    Averaging, CpuEngine, Engine as _, EngineConfig, LossConfig, ModelSpec, OptimizerConfig,
-    Precision, Predictor, Tuning,
+    Averaging, CpuEngine, Engine as _, EngineConfig, LossConfig, ModelSpec, Precision, Predictor,
+    Tuning,
 };
 
 use super::aims::{check_metrics, check_names, named, objective, others, retention};
@@ -31,8 +31,8 @@ use crate::place::Place;
 use crate::provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
 use crate::seen::Seen;
 use crate::settings::{
-    ClassWeights, Config, DataDefaults, ImageSize, OptimizerKind, PrecisionKind, Resize, Sampling,
-    Settings, SettingsError,
+    ClassWeights, Config, DataDefaults, ImageSize, PrecisionKind, Resize, Sampling, Settings,
+    SettingsError,
 };
 
 /// Everything a run works with.
@@ -447,8 +447,6 @@ fn class_weights(how: &ClassWeights, train: &Subset) -> Option<Vec<f64>> {
 }
 
 fn engine_config(config: &Config, class_weights: Option<&[f64]>) -> EngineConfig {
-    let weight_decay = config.weight_decay;
-    let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
     EngineConfig {
         batch_size: config.batch_size,
         threads: config.threads,
@@ -457,26 +455,9 @@ fn engine_config(config: &Config, class_weights: Option<&[f64]>) -> EngineConfig
             PrecisionKind::Bf16 => Precision::Bf16,
         },
         seed: config.seed,
-        optimizer: match config.optimizer {
-            OptimizerKind::Sgd => OptimizerConfig::Sgd {
-                momentum: config.momentum.unwrap_or(0.0),
-                dampening: 0.0,
-                nesterov: config.nesterov.unwrap_or(false),
-                weight_decay,
-            },
-            OptimizerKind::Adam => OptimizerConfig::Adam {
-                beta1,
-                beta2,
-                eps,
-                weight_decay,
-            },
-            OptimizerKind::AdamW => OptimizerConfig::AdamW {
-                beta1,
-                beta2,
-                eps,
-                weight_decay,
-            },
-        },
+        optimizer: config
+            .optimizer
+            .config(config.momentum.zip(config.nesterov), config.weight_decay),
         loss: LossConfig {
             label_smoothing: config.label_smoothing,
             class_weights: class_weights

@@ -303,9 +303,8 @@ fn optimizer(model: &Model) -> Result<Option<OptimizerState>, Failure> {
     let network = Network::new(&model.spec).map_err(|error| Failure::of(Exit::Failed, &error))?;
     let trained = network.layout().tensors().iter();
     let trained = trained.filter(|tensor| tensor.role == Role::Trained);
-    let settings = encoded(serde_json::to_value(config).and_then(serde_json::from_value))?;
     Ok(Some(OptimizerState {
-        settings,
+        settings: config.clone(),
         learning_rate: rate,
         steps: Some(metadata.step),
         parameters: trained.map(|tensor| tensor.name.clone()).collect(),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use keepbest_core::text::shell_word;
+use keepbest_core::text::{shell_word, wrapped};
 use keepbest_train::{
     DEFAULT_RUNS_DIR, Finished, Observer, Outcome, Profiled, Rederived, Settings, find_resumable,
     settle_places,
@@ -22,7 +22,7 @@ use crate::cli::signals::stop_on_signals;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::tui::Tui;
-use crate::cli::words::{count, shorten, tail, value, wrapped};
+use crate::cli::words::{count, shorten, tail, value};
 
 pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;
