@@ -2,6 +2,7 @@
 //! takes as a command.
 
 use std::borrow::Cow;
+use std::error::Error;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -102,6 +103,48 @@ pub fn shell_word(path: impl AsRef<Path>) -> String {
             word
         }
     }
+}
+
+/// The text as it is shown, cut to `width` characters of which the last are `mark`.
+#[must_use]
+pub fn shorten(text: &str, width: usize, mark: &str) -> String {
+    let text = visible(text);
+    if text.chars().count() <= width {
+        return text.into();
+    }
+    let room = width.saturating_sub(mark.chars().count());
+    let cut: String = text.chars().take(room).collect();
+    format!("{}{mark}", cut.trim_end())
+}
+
+/// The text broken at blanks into lines of up to `width` characters; a word that is longer stays whole.
+#[must_use]
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// An error with its causes, on one line.
+#[must_use]
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use keepbest_core::text::with_causes;
 use keepbest_core::{EvaluationRecord, History, WeightsDigest};
 use keepbest_formats::model_file::{Attachments, Kind, ModelMetadata};
 use keepbest_formats::{SnapshotHandle, weights_digest};
@@ -18,7 +19,6 @@ use serde_json::Value;
 
 use crate::best_copy::BestCopy;
 use crate::config::{KeeperConfig, SaveMode};
-use crate::error::with_causes;
 use crate::event::{KeeperEvent, SaveFailure, best_record};
 use crate::prune::prune;
 use crate::queue::{EvaluatedJob, Job, LastJob, Queue};

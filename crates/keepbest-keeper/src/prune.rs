@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use keepbest_core::retention::{Checkpoint, Plan, Policy, Protections, plan};
+use keepbest_core::text::with_causes;
 use keepbest_core::{EvaluationRecord, WeightsDigest};
 use keepbest_store::{
     CheckpointKind, CheckpointName, CheckpointState, Entry, Event, PruneError, RunState, RunWriter,
@@ -10,7 +11,6 @@ use keepbest_store::{
 };
 
 use crate::config::{KeeperConfig, SaveMode};
-use crate::error::with_causes;
 use crate::event::KeeperEvent;
 
 /// What retention says about the checkpoints of a run. Policies are about files of the kind that the run saves its best as;

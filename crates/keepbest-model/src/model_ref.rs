@@ -6,7 +6,7 @@ use keepbest_core::text::shell_word;
 use keepbest_keeper::Selector;
 use keepbest_store::RefName;
 
-use crate::suggest::nearest;
+use keepbest_core::suggest::nearest;
 
 /// The folder that holds the runs, when none is given.
 pub const DEFAULT_RUNS_DIR: &str = "runs";

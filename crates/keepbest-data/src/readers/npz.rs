@@ -13,19 +13,41 @@ use std::sync::Arc;
 
 use zip::ZipArchive;
 
-use super::{class_names_or_numbers, io_error, limits, open_file};
+use super::class_names::class_names_or_numbers;
+use super::disk::{io_error, open_file};
+use super::limits;
+use super::reader::{Accepts, Reader, Source};
 use crate::dataset::check_labels;
-use crate::{DataBundle, DataError, Dataset, ImageShape, MemoryDataset};
+use crate::{DataBundle, DataError, Dataset, ImageShape, MemoryDataset, Mirrored};
 
 const CLASSES_FILE: &str = "classes.txt";
 
 /// A header longer than this is none.
 const MAX_HEADER: usize = 64 << 10;
 
-/// Whether a file is called as such archives are.
-pub(crate) fn is_npz(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("npz"))
+/// A NumPy archive.
+#[derive(Debug)]
+pub(crate) struct Npz;
+
+impl Reader for Npz {
+    fn kind(&self) -> &'static str {
+        "npz"
+    }
+
+    fn accepts(&self) -> Accepts {
+        Accepts::File("a NumPy .npz")
+    }
+
+    fn mirrored(&self) -> Mirrored {
+        Mirrored::Unknown
+    }
+
+    fn open(&self, source: &Source<'_>) -> Result<Option<DataBundle>, DataError> {
+        match source.has_extension(&["npz"]) {
+            true => open(source.path).map(Some),
+            false => Ok(None),
+        }
+    }
 }
 
 /// Names of images and labels of a split.
@@ -47,7 +69,7 @@ fn names(split: &str) -> Vec<(String, String)> {
 ///
 /// # Errors
 /// When it is damaged, has no training images under these names, or an array is of another type or shape.
-pub fn open(path: &Path) -> Result<DataBundle, DataError> {
+fn open(path: &Path) -> Result<DataBundle, DataError> {
     let file = open_file(path)?;
     let length = file.metadata().map_err(|source| io_error(path, source))?;
     // What the arrays may take, all of them together.
@@ -94,10 +116,7 @@ pub fn open(path: &Path) -> Result<DataBundle, DataError> {
         val.map(&dataset).transpose()?,
         test.map(&dataset).transpose()?,
     );
-    Ok(DataBundle {
-        kind: "npz",
-        ..bundle.ok_or_else(empty)?
-    })
+    bundle.ok_or_else(empty)
 }
 
 fn bad(path: &Path, array: &str, reason: String) -> DataError {

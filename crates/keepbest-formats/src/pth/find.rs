@@ -50,7 +50,7 @@ pub struct FoundWeights {
 pub struct Skipped {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// The value that it is.
     pub what: String,
 }
 

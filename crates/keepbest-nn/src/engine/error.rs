@@ -2,7 +2,7 @@
 
 use super::collective::CollectiveError;
 use crate::network::LayerError;
-use crate::optimizer::SettingError;
+use keepbest_formats::SettingError;
 use keepbest_kernels::{IsaError, ShapeError};
 
 /// Why an engine or a scorer could not be made.

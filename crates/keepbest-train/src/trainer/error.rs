@@ -207,7 +207,7 @@ impl TrainError {
                 pattern,
                 parameters,
             }) => {
-                let near = keepbest_model::nearest(pattern, parameters.iter().map(String::as_str));
+                let near = keepbest_core::suggest::nearest(pattern, parameters.iter().map(String::as_str));
                 let near = near.or(parameters.first().map(String::as_str))?;
                 Some(format!(
                     "it has {near}, for one; `*` stands for any characters"
