@@ -74,7 +74,7 @@ pub use image::{Image, ImageShape};
 pub use image_set::{ImageCount, ImageSet, ImageSetError};
 pub use input::{list_images, load_image};
 pub use joined::Joined;
-pub use loader::{Batch, Epoch, Loader, LoaderConfig, batch_ranges};
+pub use loader::{Batch, Epoch, Loader, LoaderConfig, Shard, batch_ranges};
 pub use normalise::Normaliser;
 pub use open::{
     DEFAULT_SOURCE, Listing, is_named, list, open, open_to_measure, open_watched, open_with,

@@ -1,6 +1,7 @@
 //! State dicts to bytes and back: safetensors and keepbest's full-model schema, hostile input first.
 //!
 //! - [`StateDict`], [`Tensor`], [`Dtype`]: weights as data, sharing bytes rather than owning them.
+//! - [`Snapshot`]: the weights at one step, whatever holds them.
 //! - [`weights_digest`]: the identity of a state dict.
 //! - [`safetensors`]: the container, read strictly and without a copy.
 //! - [`model_file`]: keepbest's files, full and params-only, with every byte under a digest.
@@ -32,6 +33,7 @@ pub mod pth;
 pub mod safetensors;
 mod setting;
 pub mod sharded;
+mod snapshot;
 pub mod sniff;
 mod state_dict;
 mod tensor;
@@ -44,6 +46,7 @@ pub use keepbest_core::WeightsDigest;
 pub use map::{map_file, map_open_file, open_regular, read_text};
 pub use optimizer::{OptimizerConfig, OptimizerDefaults, OptimizerKind};
 pub use setting::{SettingError, check_setting};
+pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle};
 pub use state_dict::{DuplicateTensor, StateDict};
 pub use tensor::{Tensor, TensorError};
 pub use zip::ZipError;

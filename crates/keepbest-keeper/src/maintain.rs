@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::config::SaveMode;
 use crate::error::SelectError;
 use crate::prune::retention_plan;
-use crate::view::{Selector, find};
+use crate::select::{Selector, find};
 
 /// What a run keeps, as its journal recorded when it began.
 #[derive(Clone, Debug, Default, PartialEq)]
