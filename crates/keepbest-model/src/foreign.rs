@@ -271,12 +271,11 @@ fn metadata_of(checkpoint: Checkpoint, about: &Value) -> (ModelMetadata, StateDi
     let digest = part("weights_digest");
     let changed = digest != Some(json!(weights_digest(&checkpoint.weights)));
     let measured = |key: &str| part(key).filter(|_| !changed);
-    let metadata = ModelMetadata {
+    let mut metadata = ModelMetadata {
         step: checkpoint.step.unwrap_or(0),
         epoch: checkpoint.epoch.unwrap_or(0),
         attachments: Attachments {
             model: part("model"),
-            classes: checkpoint.classes,
             preprocessing: checkpoint.preprocessing,
             thresholds: measured("thresholds"),
             training: measured("training"),
@@ -287,6 +286,7 @@ fn metadata_of(checkpoint: Checkpoint, about: &Value) -> (ModelMetadata, StateDi
         },
         ..ModelMetadata::default()
     };
+    metadata.classes = checkpoint.classes;
     let training = match checkpoint.optimizer {
         Some(optimizer) if !changed => optimizer.tensors,
         _ => StateDict::new(),

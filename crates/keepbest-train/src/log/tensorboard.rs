@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use keepbest_formats::protobuf::Message;
 use keepbest_store::{FileSystem as _, RealFileSystem, WritableFile};
 
-use super::{About, Ended, Logged, Logger, about_file, now_ms};
+use super::logger::{About, Ended, Logged, Logger, about_file, now_ms};
 
 /// The event file of a session.
 #[derive(Default)]
