@@ -134,17 +134,19 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// An error with its causes, on one line.
+/// An error and its causes in one line. What was told is not told again: libraries differ in whether an error repeats its source.
 #[must_use]
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
+    let mut words = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let told = cause.to_string();
+        if !words[words.len() - 1].contains(told.trim()) {
+            words.push(told);
+        }
+        source = cause.source();
     }
-    text
+    words.join(": ")
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Numbers, lists of names and errors as people read them.
 
-use std::error::Error;
-
 /// `1234567` as `1,234,567`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -43,20 +41,6 @@ pub(crate) fn few(names: &[String]) -> String {
         text.push_str(&format!(" and {} more", names.len() - SHOWN));
     }
     text
-}
-
-/// An error and its causes in one line. What was told is not told again: libraries differ in whether an error repeats its source.
-pub fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut words = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let told = cause.to_string();
-        if !words[words.len() - 1].contains(told.trim()) {
-            words.push(told);
-        }
-        source = cause.source();
-    }
-    words.join(": ")
 }
 
 #[cfg(test)]

@@ -42,11 +42,10 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-pub use calls::DangerousCall;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use error::PthError;
 pub use find::{FoundWeights, Skipped};
-pub use globals::{Trust, trust};
+pub use globals::{DangerousCall, Trust, trust};
 pub use json::JsonError;
 pub use limits::Limits;
 pub use module::ModuleTree;

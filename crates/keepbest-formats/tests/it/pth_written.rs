@@ -5,7 +5,7 @@ use keepbest_formats::pth::{
     Checkpoint, CheckpointError, Limits, OptimizerError, OptimizerState, PthError, PthFile, Tree,
     Trust, encode,
 };
-use keepbest_formats::{Dtype, OptimizerConfig, StateDict, Tensor};
+use keepbest_formats::{Dtype, OptimizerConfig, OptimizerKind, StateDict, Tensor};
 use serde_json::json;
 
 use crate::support::{chain, dict, f32s, golden};
@@ -103,6 +103,13 @@ fn checkpoints_come_back_whole() {
         (adamw(), &[]),
     ] {
         let checkpoint = checkpoint(settings, tensors(slots));
+        assert_eq!(read_back(&checkpoint), checkpoint);
+    }
+    for kind in OptimizerKind::ALL {
+        let usual = kind.defaults();
+        let settings = kind.config(usual.momentum, usual.weight_decay);
+        assert_eq!(settings.kind(), *kind);
+        let checkpoint = checkpoint(settings.clone(), tensors(settings.slots()));
         assert_eq!(read_back(&checkpoint), checkpoint);
     }
     let mut params_only = checkpoint(adamw(), StateDict::new());
