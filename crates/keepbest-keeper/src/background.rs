@@ -17,7 +17,7 @@ use crate::also::Follower;
 use crate::config::{KeeperConfig, SaveMode};
 use crate::error::with_causes;
 use crate::event::{KeeperEvent, SaveFailure};
-use crate::prune::{prune, would_keep};
+use crate::prune::{of_kind, prune, would_keep};
 use crate::queue::{EvaluatedJob, Job, LastJob, Queue};
 use crate::save::{Begun, Content, begin};
 use crate::snapshot::SnapshotHandle;
@@ -47,6 +47,7 @@ pub(crate) fn start(
                 unsaved: Vec::new(),
                 settled: true,
             };
+            background.publish_present();
             background.follow_best();
             while let Some(job) = queue.next() {
                 background.process(job);
@@ -609,6 +610,13 @@ impl Background<'_> {
         }
         let events = prune(&mut self.run, &self.config);
         self.queue.lock().events.extend(events);
+        self.publish_present();
+    }
+
+    /// Lets offers see what policies are about.
+    fn publish_present(&self) {
+        let present = of_kind(self.run.state(), self.config.save);
+        self.queue.lock().present = present;
     }
 
     fn event(&self, event: KeeperEvent) {

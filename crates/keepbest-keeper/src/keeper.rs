@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use keepbest_core::retention::{Checkpoint, Policy, Protections, plan};
 use keepbest_core::{
     EarlyStopping, EvaluationRecord, History, Judgement, Objective, ObjectiveError, Score,
     StopReason, Verdict,
@@ -23,7 +24,7 @@ use crate::error::{CreateError, FinishError, OfferError, ResumeError};
 use crate::evaluation::Evaluation;
 use crate::event::{BestRecord, KeeperEvent, KeeperSummary};
 use crate::queue::{EvaluatedJob, Job, LastJob, Queue, Track};
-use crate::snapshot::SnapshotHandle;
+use crate::snapshot::{SnapshotHandle, Wanted};
 use crate::verify::ModelFiles;
 use crate::view::{RunView, best_record, resume_point};
 
@@ -76,7 +77,7 @@ pub struct Keeper {
     save: SaveMode,
     also: Option<Also>,
     keep_last: bool,
-    keep_candidates: bool,
+    retention: Vec<Policy>,
     stopping: EarlyStopping,
     stop: Option<StopReason>,
     history: History,
@@ -316,7 +317,7 @@ impl Keeper {
         }
         let (save, also) = (config.save, config.also);
         let keep_last = config.keep_last;
-        let keep_candidates = !config.retention.is_empty();
+        let retention = config.retention.clone();
         let thread = background::start(&queue, writer, config, history.clone())?;
         Ok(Self {
             fs,
@@ -328,7 +329,7 @@ impl Keeper {
             save,
             also,
             keep_last,
-            keep_candidates,
+            retention,
             stopping,
             stop,
             history,
@@ -374,7 +375,9 @@ impl Keeper {
         let mut judgements = judgements.collect::<Result<Vec<_>, _>>()?;
 
         let (mut refs, mut superseded) = (Vec::new(), Vec::new());
-        let aims = self.aims.iter_mut().zip(&judgements).zip(to_beat);
+        // Taken over once nothing can refuse the offer any more.
+        let mut next_aims = self.aims.clone();
+        let aims = next_aims.iter_mut().zip(&judgements).zip(to_beat);
         for (place, ((aim, judgement), (reached, on_disk))) in aims.enumerate() {
             let Some(score) = judgement.score.filter(|_| judgement.verdict.is_improved()) else {
                 // Better than what is on disk, it stands in for a best that could not be saved so far.
@@ -396,6 +399,15 @@ impl Keeper {
         if self.keep_last {
             refs.push(RefName::LAST);
         }
+        let candidate = self.may_stay(&evaluation, &judgements[0]);
+        let wanted = match (refs.is_empty() && !candidate, self.save) {
+            (true, _) => Wanted::Nothing,
+            (false, SaveMode::Params) if !self.keep_last => Wanted::Weights,
+            (false, _) => Wanted::Everything,
+        };
+        let taken = evaluation.snapshot().take(wanted);
+        let readable = taken.map_err(OfferError::Snapshot)?;
+        self.aims = next_aims;
 
         let epoch = evaluation.epoch();
         let first = judgements.remove(0);
@@ -410,14 +422,39 @@ impl Keeper {
         self.queue.offer(EvaluatedJob {
             index,
             record,
-            snapshot: Some(snapshot),
+            snapshot: readable.then_some(snapshot),
             refs,
-            candidate: self.keep_candidates,
+            candidate,
             superseded,
             training,
             thresholds,
         });
         Ok(verdict)
+    }
+
+    /// Whether a checkpoint of this evaluation would stay by the run's policies, as far as is known: what is still to be written
+    /// counts for nothing yet.
+    fn may_stay(&self, evaluation: &Evaluation, judgement: &Judgement) -> bool {
+        if self.retention.is_empty() {
+            return false;
+        }
+        let mut checkpoints = self.queue.lock().present.clone();
+        let name = "this".to_owned();
+        checkpoints.push(Checkpoint {
+            name: name.clone(),
+            step: evaluation.step(),
+            epoch: evaluation.epoch(),
+            score: judgement.score,
+            metrics: evaluation.metrics().clone(),
+            bytes: 0,
+        });
+        let plan = plan(
+            &checkpoints,
+            &self.retention,
+            &Protections::default(),
+            self.objective(),
+        );
+        plan.kept.iter().any(|kept| kept.name == name)
     }
 
     /// Saves the resume point without an evaluation, as when training is interrupted in the middle of an epoch. Waits for a save

@@ -45,7 +45,7 @@ pub use front::{Front, fronts};
 pub use keeper::{Keeper, ResumePoint, Resumed};
 pub use maintain::{MaintainError, Removal, RetentionRules, pin, prunable, prune_run, unpin};
 pub use prune::retention_plan;
-pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle};
+pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle, Wanted};
 pub use stamp::provenance_of;
 pub use verify::{fsck, verify_checkpoint};
 pub use view::{RunView, Selector};

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use keepbest_core::retention::Checkpoint;
 use keepbest_core::{EvaluationRecord, Objective, Score, WeightsDigest};
 use keepbest_store::RefName;
 use serde_json::Value;
@@ -203,6 +204,8 @@ pub(crate) struct State {
     pub bests: Vec<Track>,
     /// Digests of evaluations, as they become known.
     pub digests: Vec<(usize, WeightsDigest)>,
+    /// The checkpoints on disk that policies are about.
+    pub present: Vec<Checkpoint>,
     pub events: Vec<KeeperEvent>,
     pub failures: Vec<SaveFailure>,
     /// Those that nothing made good for, known at the end.

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use keepbest_formats::StateDict;
+use keepbest_store::BoxError;
 
 /// All weights at one step, immutable while held.
 ///
@@ -21,6 +22,28 @@ pub trait Snapshot: Send + Sync {
     fn training_state(&self) -> StateDict {
         StateDict::new()
     }
+
+    /// Called within the offer, on the thread that offers, once it is decided what of this snapshot will be saved, if anything: a
+    /// loop that has to copy its weights copies them now, and only what is wanted. Returns whether the snapshot can be read from
+    /// now on; of one that cannot, the evaluation is recorded without a digest. By default there is nothing to do.
+    ///
+    /// # Errors
+    /// Refuses the offer, which then has changed nothing.
+    fn take(&self, _wanted: Wanted) -> Result<bool, BoxError> {
+        Ok(true)
+    }
+}
+
+/// The part of a snapshot that is going to be saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wanted {
+    /// Neither weights nor state.
+    Nothing,
+    /// [`Snapshot::weights`] alone.
+    Weights,
+    /// [`Snapshot::training_state`] as well.
+    Everything,
 }
 
 /// A shared snapshot. Cloning counts references, and copies nothing.
