@@ -484,6 +484,12 @@ impl Keeper {
         self.queue.wait_idle();
     }
 
+    /// Waiting for what is saved, for those who do not hold the keeper.
+    #[must_use]
+    pub fn saves(&self) -> Saves {
+        Saves(Arc::clone(&self.queue))
+    }
+
     /// Whether training should stop, and why.
     #[must_use]
     pub fn should_stop(&self) -> Option<StopReason> {
@@ -633,6 +639,18 @@ impl Keeper {
             // A panic of the thread shows as a queue that is not empty.
             let _ = thread.join();
         }
+    }
+}
+
+/// What a keeper saves in the background.
+#[derive(Clone, Debug)]
+pub struct Saves(Arc<Queue>);
+
+impl Saves {
+    /// Waits until everything offered is saved or has failed, but no longer than this. Returns whether it is.
+    #[must_use]
+    pub fn wait_for(&self, patience: Duration) -> bool {
+        self.0.wait_idle_for(patience)
     }
 }
 

@@ -42,7 +42,7 @@ pub use explain::{
     BestExplained, CheckpointExplained, Explanation, Fate, RunnerUp, UnsavedExplained, explain,
 };
 pub use front::{Front, fronts};
-pub use keeper::{Keeper, ResumePoint, Resumed};
+pub use keeper::{Keeper, ResumePoint, Resumed, Saves};
 pub use maintain::{MaintainError, Removal, RetentionRules, pin, prunable, prune_run, unpin};
 pub use prune::retention_plan;
 pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle, Wanted};

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use keepbest_core::retention::Checkpoint;
 use keepbest_core::{EvaluationRecord, Objective, Score, WeightsDigest};
@@ -325,6 +326,15 @@ impl Queue {
             state = self.wait_for_progress(state);
         }
         state.queue.is_empty() && !state.busy
+    }
+
+    /// Waits until everything is done, but no longer than this. Whether it is.
+    pub fn wait_idle_for(&self, patience: Duration) -> bool {
+        let state = self.lock();
+        let working = |state: &mut State| !state.ended && (state.busy || !state.queue.is_empty());
+        let waited = self.progress.wait_timeout_while(state, patience, working);
+        let (_state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        !timeout.timed_out()
     }
 
     fn wait_for_progress<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
