@@ -13,6 +13,7 @@
 """
 
 from keepbest import errors
+from keepbest._contents import save
 from keepbest._keeper import Best, Keeper, Summary, Verdict
 from keepbest._model import Model, load
 from keepbest._native import __version__
@@ -28,4 +29,5 @@ __all__ = [
     "__version__",
     "errors",
     "load",
+    "save",
 ]

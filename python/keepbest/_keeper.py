@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from keepbest import _native, _rng, _tensors, _tree, errors
-from keepbest._model import STATE, Model, load, load_into
+from keepbest import _native, _rng, _tree, errors
+from keepbest._contents import Contents, to_json
+from keepbest._model import Model, load, load_into
 from keepbest._ranks import Ranks
 
 if TYPE_CHECKING:
-    from typing import Literal, Self
+    from typing import Literal
+
+    from typing_extensions import Self
 
 log = logging.getLogger("keepbest")
 
@@ -165,7 +168,7 @@ class Keeper:
         self._begin(strict, rng, copies, every_n_epochs)
         path = os.fspath(run)
         self._native: _native.Keeper | None = self._ranks.first(
-            lambda: _native.Keeper.create(path, _to_json(options, "the options"), _session())
+            lambda: _native.Keeper.create(path, to_json(options, "the options"), _session())
         )
         self._opened(path)
 
@@ -223,7 +226,8 @@ class Keeper:
         path = os.fspath(run)
         opened = keeper._ranks.first(lambda: _native.Keeper.resume(path, _session()))
         keeper._native = opened[0] if opened is not None else None
-        point, repairs = keeper._ranks.share((opened[2], opened[3]) if opened is not None else None)
+        found = (opened[2], opened[3]) if opened is not None else (None, [])
+        point, repairs = keeper._ranks.share(found)
         keeper._opened(path)
         for repair in repairs:
             warnings.warn(repair, errors.Repaired, stacklevel=2)
@@ -234,6 +238,11 @@ class Keeper:
             keeper._stop = keeper._native.should_stop()
         keeper._stop = keeper._ranks.share(keeper._stop)
         return keeper
+
+    @staticmethod
+    def is_run(path: str | os.PathLike[str]) -> bool:
+        """Whether there is a run to :meth:`resume` at a path."""
+        return os.path.exists(os.path.join(path, "run.toml"))
 
     def _load(self, at: Model, model: Any, objects: dict[str, Any]) -> None:
         state = at.state()
@@ -317,25 +326,15 @@ class Keeper:
         """What an offer is called back with: copies what is wanted, once it is known to be saved."""
         if wanted == "nothing":
             return None
-        everything = wanted == "everything"
-        weights, beside = _tree.Encoder(self._strict), _tree.Encoder(self._strict)
-        trees = {"model": weights.encode(_state_of(model), "")}
-        _check_weights(weights)
-        self._check_shapes(weights)
-        if everything:
-            values = {name: _state_of(value) for name, value in state.items() if value is not None}
-            if self._rng and "rng" not in values:
-                values["rng"] = _rng.state()
-            trees["state"] = {name: beside.encode(value, name) for name, value in values.items()}
-            _add_json(beside, {"version": 1, **trees})
-        pieces = [*weights.pieces.values(), *beside.pieces.values()]
-        self._ranks.gather(pieces)
+        if self._rng and wanted == "everything" and "rng" not in state:
+            state = {**state, "rng": _rng.state()}
+        contents = Contents(model, state if wanted == "everything" else None, self._strict)
+        self._check_shapes(contents.weights)
+        self._ranks.gather(contents.pieces)
         if not self._ranks.is_first:
             return None
-        arena = self._arena(_tensors.place(pieces))
-        _tensors.copy(pieces, arena)
-        entries = ([(name, it.dtype, it.shape, it.offset) for name, it in of.pieces.items()] for of in (weights, beside))
-        return (arena, *entries)
+        arena = self._arena(contents.place())
+        return (arena, *contents.copy(arena))
 
     def _check_shapes(self, weights: _tree.Encoder) -> None:
         shapes = {name: (it.dtype, it.shape) for name, it in weights.pieces.items()}
@@ -443,7 +442,7 @@ class Keeper:
         if self._summary is not None:
             return self._summary
         native = self._native
-        raw: dict[str, Any] | None = None
+        raw: dict[str, Any] = {}
         if native is not None:
             self._checked()
             self._saves.wait()
@@ -488,32 +487,6 @@ def _best(raw: dict[str, Any] | None) -> Best | None:
     return None if raw is None else Best(**{**raw, "path": os.fspath(raw["path"])})
 
 
-def _state_of(value: Any) -> Any:
-    """The state dict of an object that has one, else the value itself."""
-    state_dict = getattr(value, "state_dict", None)
-    return state_dict() if callable(state_dict) else value
-
-
-def _check_weights(weights: _tree.Encoder) -> None:
-    if not weights.pieces:
-        raise errors.CannotStore("the model holds no tensors", where="model", type="model")
-    for name in weights.pieces:
-        if name.startswith(STATE):
-            raise errors.CannotStore(
-                f"{name} cannot be stored: names that begin with {STATE!r} are those of the optimizer's state in a model file",
-                where=name,
-                type="tensor",
-            )
-
-
-def _add_json(encoder: _tree.Encoder, trees: dict[str, Any]) -> None:
-    """Puts the structure of everything beside the tensors: as bytes, so that every number comes back as it was."""
-    import numpy
-
-    raw = numpy.frombuffer(_to_json(trees, "the state").encode(), dtype=numpy.uint8)
-    encoder.pieces["python"] = _tensors.piece(raw, "python")
-
-
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     values = {}
     for name, value in metrics.items():
@@ -538,9 +511,9 @@ def _direction(monitor: str, mode: str) -> str | None:
 
 def _usual_direction(monitor: str) -> str | None:
     """By the last word of a metric's name, as other programs name theirs. ``None`` leaves it to keepbest's own rules."""
-    if not monitor.replace("/", "").replace("_", "").replace("-", "").replace(".", "").isalnum():
+    if not monitor.replace("/", "").replace("_", "").replace(".", "").isalnum():
         return None
-    words = monitor.lower().replace("/", "_").replace("-", "_").split("_")
+    words = monitor.lower().replace("/", "_").split("_")
     if any(word in _LESS for word in words):
         return "min"
     return "max" if any(word in _MORE for word in words) else None
@@ -555,20 +528,6 @@ def _top_k(k: int) -> list[str]:
     if k == 0 or k < -1:
         raise errors.InvalidOption(f"save_top_k is {k}: 1 keeps the best alone, more keep so many, -1 keeps all")
     return [] if k == 1 else ["every:1"] if k == -1 else [f"best:{k}"]
-
-
-def _to_json(value: Any, what: str) -> str:
-    def refuse(item: Any) -> Any:
-        if isinstance(item, Mapping):
-            return dict(item)
-        raise errors.InvalidOption(f"{what} hold a {type(item).__qualname__}, which is no plain value")
-
-    if isinstance(value, dict):
-        value = {key: item for key, item in value.items() if item is not None}
-    try:
-        return json.dumps(value, default=refuse, allow_nan=False)
-    except ValueError as error:
-        raise errors.InvalidOption(f"{what} cannot be written as JSON: {error}") from error
 
 
 def _session() -> str:

@@ -8,10 +8,6 @@ from typing import Any
 
 from keepbest import _native, _tensors, _tree, errors
 
-STATE = "optimizer."
-"""What the names of tensors beside the model begin with in a file."""
-
-
 class Model:
     """A model as it is on disk. Made by :func:`load`."""
 

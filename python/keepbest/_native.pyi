@@ -60,3 +60,11 @@ class ModelFile:
 
 def run_summary(run: str) -> tuple[dict[str, Any] | None, str, str]: ...
 def resolve(reference: str) -> os.PathLike[str]: ...
+def save(
+    path: str,
+    arena: Arena,
+    weights: list[tuple[str, str, list[int], int]],
+    state: list[tuple[str, str, list[int], int]],
+    step: int,
+    epoch: int,
+) -> None: ...

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use keepbest_core::{Metrics, Verdict};
 use keepbest_formats::{Dtype, StateDict, Tensor};
 use keepbest_keeper as kk;
@@ -25,7 +26,7 @@ use crate::options::Options;
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// `(name, dtype, shape, offset in the arena)`.
-type Entry = (String, String, Vec<usize>, usize);
+pub(crate) type Entry = (String, String, Vec<usize>, usize);
 
 /// What the callback of an offer gives: the memory, the weights in it, and the state beside them.
 type Copied<'py> = (PyRef<'py, Arena>, Vec<Entry>, Vec<Entry>);
@@ -57,27 +58,7 @@ impl Copying {
             return Ok(false);
         };
         let bytes = arena.bytes();
-        let state_dict = |entries: Vec<Entry>| -> PyResult<StateDict> {
-            let mut tensors = StateDict::new();
-            for (name, dtype, shape, offset) in entries {
-                let invalid =
-                    |error: String| PyValueError::new_err(format!("tensor {name}: {error}"));
-                let dtype = dtype_named(&dtype)
-                    .ok_or_else(|| invalid(format!("there is no element type {dtype}")))?;
-                let len = dtype.byte_len(&shape);
-                let end = len.and_then(|len| offset.checked_add(len));
-                let Some(end) = end.filter(|end| *end <= bytes.len()) else {
-                    return Err(invalid("it does not lie in the arena".to_owned()));
-                };
-                let tensor = Tensor::new(dtype, shape, bytes.slice(offset..end))
-                    .map_err(|error| invalid(error.to_string()))?;
-                tensors
-                    .insert(name.as_str(), tensor)
-                    .map_err(|error| PyValueError::new_err(error.to_string()))?;
-            }
-            Ok(tensors)
-        };
-        let copied = (state_dict(weights)?, state_dict(state)?);
+        let copied = (state_dict(&bytes, weights)?, state_dict(&bytes, state)?);
         Ok(self.copied.set(copied).is_ok())
     }
 }
@@ -458,6 +439,27 @@ fn summary_to_dict<'py>(py: Python<'py>, summary: &KeeperSummary) -> PyResult<Bo
 
 fn json(value: &impl serde::Serialize) -> PyResult<String> {
     serde_json::to_string(value).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// The tensors that lie in these bytes.
+pub(crate) fn state_dict(bytes: &Bytes, entries: Vec<Entry>) -> PyResult<StateDict> {
+    let mut tensors = StateDict::new();
+    for (name, dtype, shape, offset) in entries {
+        let invalid = |error: String| PyValueError::new_err(format!("tensor {name}: {error}"));
+        let dtype = dtype_named(&dtype)
+            .ok_or_else(|| invalid(format!("there is no element type {dtype}")))?;
+        let len = dtype.byte_len(&shape);
+        let end = len.and_then(|len| offset.checked_add(len));
+        let Some(end) = end.filter(|end| *end <= bytes.len()) else {
+            return Err(invalid("it does not lie in the arena".to_owned()));
+        };
+        let tensor = Tensor::new(dtype, shape, bytes.slice(offset..end))
+            .map_err(|error| invalid(error.to_string()))?;
+        tensors
+            .insert(name.as_str(), tensor)
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+    }
+    Ok(tensors)
 }
 
 /// The element type of a name as safetensors spells it.

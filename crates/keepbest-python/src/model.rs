@@ -1,15 +1,19 @@
 //! A model file, opened for Python.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
-use keepbest_formats::model_file::{self, Kind};
+use keepbest_formats::model_file::{self, Kind, ModelMetadata};
 use keepbest_formats::{StateDict, Tensor};
 use keepbest_keeper::{RunView, SelectError, Selector};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::json;
 
+use crate::arena::Arena;
 use crate::errors;
+use crate::keeper::{Entry, state_dict};
 
 /// `(name, dtype, shape, view)`.
 type Viewed = (String, &'static str, Vec<usize>, View);
@@ -80,6 +84,39 @@ impl ModelFile {
     fn training_state(&self) -> Vec<Viewed> {
         views(&self.file.training)
     }
+}
+
+/// Writes one model file as safely as a run does: staged, synced, read back, renamed. `(arena, weights, state)` is what an offer copies.
+#[pyfunction]
+pub(crate) fn save(
+    py: Python<'_>,
+    path: PathBuf,
+    arena: &Arena,
+    weights: Vec<Entry>,
+    state: Vec<Entry>,
+    step: u64,
+    epoch: u64,
+) -> PyResult<()> {
+    let bytes = arena.bytes();
+    let (weights, state) = (state_dict(&bytes, weights)?, state_dict(&bytes, state)?);
+    let metadata = ModelMetadata {
+        kind: Kind::Full,
+        step,
+        epoch,
+        ..ModelMetadata::default()
+    };
+    let saved = py.detach(|| -> Result<(), String> {
+        let image = model_file::encode(&weights, &state, &metadata)
+            .map_err(|error| errors::with_causes(&error))?;
+        let write = |out: &mut dyn Write| image.write_to(out);
+        let verify = |written: &Path| {
+            image.compare(&mut File::open(written)?)?;
+            Ok(())
+        };
+        keepbest_store::write_file(&path, true, image.total_len(), write, verify)
+            .map_err(|error| errors::with_causes(&error))
+    });
+    saved.map_err(|message| errors::raise_plain(py, "CannotWrite", &message))
 }
 
 /// The file of a reference: itself, a run's best, or `run@selector`.
