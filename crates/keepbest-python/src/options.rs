@@ -2,7 +2,8 @@
 
 use keepbest_core::retention::Policy;
 use keepbest_core::{Direction, EarlyStoppingConfig, MinDelta, Objective, ObjectiveError};
-use keepbest_keeper::{Also, KeeperConfig, ModelConstants, SaveMode};
+use keepbest_formats::model_file::Attachments;
+use keepbest_keeper::{CopyFormat, KeeperConfig, SaveMode};
 use pyo3::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -38,7 +39,7 @@ pub(crate) struct Options {
     save_weights_only: bool,
     save_last: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    also: Option<Also>,
+    also: Option<CopyFormat>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     classes: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,11 +125,11 @@ impl Options {
             },
             also: self.also,
             retention: self.keep.clone(),
-            constants: ModelConstants {
-                model: None,
+            constants: Attachments {
                 classes: self.classes.clone(),
                 preprocessing: self.preprocessing.clone(),
                 provenance: self.provenance.clone(),
+                ..Attachments::default()
             },
             keep_last: self.save_last,
             session,
