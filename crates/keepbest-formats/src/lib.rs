@@ -46,7 +46,7 @@ pub use keepbest_core::WeightsDigest;
 pub use map::{map_file, map_open_file, open_regular, read_text};
 pub use optimizer::{OptimizerConfig, OptimizerDefaults, OptimizerKind};
 pub use setting::{SettingError, check_setting};
-pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle};
+pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle, Wanted};
 pub use state_dict::{DuplicateTensor, StateDict};
 pub use tensor::{Tensor, TensorError};
 pub use zip::ZipError;

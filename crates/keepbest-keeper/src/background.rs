@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::best_copy::BestCopy;
 use crate::config::{KeeperConfig, SaveMode};
 use crate::event::{KeeperEvent, SaveFailure, best_record};
-use crate::prune::prune;
+use crate::prune::{of_kind, prune};
 use crate::queue::{EvaluatedJob, Job, LastJob, Queue};
 use crate::save::{Begun, Tensors, WriteError, begin};
 use crate::stamp;
@@ -49,6 +49,7 @@ pub(crate) fn start(
                 unsaved: Vec::new(),
                 settled: true,
             };
+            background.publish_present();
             background.follow_best();
             while let Some(job) = queue.next() {
                 background.process(job);
@@ -523,6 +524,13 @@ impl Background<'_> {
         }
         let events = prune(&mut self.run, &self.config);
         self.queue.lock().events.extend(events);
+        self.publish_present();
+    }
+
+    /// Lets offers see what policies are about.
+    fn publish_present(&self) {
+        let present = of_kind(self.run.state(), self.config.save);
+        self.queue.lock().present = present;
     }
 
     fn event(&self, event: KeeperEvent) {

@@ -71,6 +71,9 @@ pub enum OfferError {
         /// The step of the evaluation before it.
         previous: u64,
     },
+    /// The snapshot cannot be taken.
+    #[error("the model cannot be kept as it is")]
+    Snapshot(#[source] store::BoxError),
     /// The writer thread is gone.
     #[error("the thread that saves has ended")]
     WriterGone,

@@ -48,7 +48,7 @@ pub use explain::{
 };
 pub use front::{Front, fronts};
 pub use fsck::fsck;
-pub use keeper::{Keeper, Resumed};
+pub use keeper::{Keeper, Resumed, Saves};
 pub use maintain::{MaintainError, Removal, RetentionRules, pin, prunable, prune_run, unpin};
 pub use open::verify_checkpoint;
 pub use prune::retention_plan;
@@ -59,5 +59,5 @@ pub use view::RunView;
 
 // For training loops that depend on this crate alone.
 pub use keepbest_core;
-pub use keepbest_formats::{self, OwnedSnapshot, Snapshot, SnapshotHandle};
+pub use keepbest_formats::{self, OwnedSnapshot, Snapshot, SnapshotHandle, Wanted};
 pub use keepbest_store as store;
