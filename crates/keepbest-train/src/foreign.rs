@@ -8,6 +8,7 @@ use keepbest_formats::names::unwrap_names;
 use keepbest_formats::pth::{Checkpoint, PthFile};
 use keepbest_formats::sniff::{FileKind, sniff};
 use keepbest_formats::{Dtype, StateDict, map_file, sharded, weights_digest};
+use keepbest_keeper::store::names_in;
 use serde_json::{Value, json};
 
 use crate::model::ModelError;
@@ -113,17 +114,16 @@ fn is_distributed(path: &Path) -> bool {
 /// The file that is meant by a folder, where there is no doubt.
 fn in_folder(path: &Path) -> Result<PathBuf, ModelError> {
     const LISTED: usize = 10_000;
-    let entries = std::fs::read_dir(path).map_err(|source| {
+    let entries = names_in(path).map_err(|source| {
         let path = path.into();
         ModelError::Open(OpenError::Io { path, source })
     })?;
-    let mut names: Vec<PathBuf> = entries
-        .flatten()
+    let names: Vec<PathBuf> = entries
+        .into_iter()
         .take(LISTED)
-        .map(|entry| entry.path())
+        .map(|name| path.join(name))
         .filter(|path| path.is_file())
         .collect();
-    names.sort();
     if names.iter().any(|path| is_distributed(path)) {
         return Err(ModelError::Distributed { path: path.into() });
     }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use keepbest_core::text::shell_word;
-use keepbest_keeper::{Selector, store::RefName};
+use keepbest_keeper::Selector;
+use keepbest_keeper::store::{RefName, names_in};
 
 use crate::suggest::nearest;
 
@@ -162,12 +163,11 @@ pub fn find_run(text: &str, runs_dir: &Path) -> Result<PathBuf, ModelRefError> {
     {
         return Err(ModelRefError::NotARun { path });
     }
-    let names: Vec<String> = std::fs::read_dir(runs_dir)
+    let names: Vec<String> = names_in(runs_dir)
+        .unwrap_or_default()
         .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| is_run(&entry.path()))
-        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| is_run(&runs_dir.join(name)))
+        .filter_map(|name| name.into_string().ok())
         .collect();
     Err(ModelRefError::NotFound {
         found: text.into(),
