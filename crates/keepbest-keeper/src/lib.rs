@@ -21,6 +21,7 @@ mod explain;
 mod front;
 mod keeper;
 mod maintain;
+mod own;
 mod prune;
 mod queue;
 mod save;
@@ -44,6 +45,7 @@ pub use explain::{
 pub use front::{Front, fronts};
 pub use keeper::{Keeper, ResumePoint, Resumed};
 pub use maintain::{MaintainError, Removal, RetentionRules, pin, prunable, prune_run, unpin};
+pub use own::run_of_own_file;
 pub use prune::retention_plan;
 pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle};
 pub use stamp::provenance_of;

@@ -39,7 +39,7 @@ mod thresholds;
 mod trainer;
 
 pub use architecture::{ArchitectureError, architecture, read_model_file, use_own_model};
-pub use changes::{Change, PlanChange, plan_changes, settings_when_saved};
+pub use changes::{Change, PlanChange, plan_changes, settings_when_saved, written_anew};
 pub use config::{Config, DEFAULT_DATA, DEFAULT_MODEL, DEVICES, DataDefaults, check_device};
 pub use costs::{LATENCY, fixed_costs, is_timed};
 pub use criterion::Criterion;

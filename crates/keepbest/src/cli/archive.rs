@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use keepbest_keeper::{ArchiveRunError, archive_run, read_archived, restore};
-use keepbest_store::OpenError;
+use keepbest_store::{LockError, OpenError};
 use keepbest_train::{ModelPlace, find_model};
 use serde_json::json;
 
@@ -103,7 +103,7 @@ pub fn restored(args: &RestoreArgs) -> Result<Exit, Failure> {
 impl From<ArchiveRunError> for Failure {
     fn from(error: ArchiveRunError) -> Self {
         let hint = match &error {
-            ArchiveRunError::Open(OpenError::Lock(_)) => {
+            ArchiveRunError::Open(OpenError::Lock(LockError::Held { .. })) => {
                 Some("wait for the training to end".to_owned())
             }
             ArchiveRunError::Checkpoint { .. } => Some("keepbest fsck RUN --repair".to_owned()),

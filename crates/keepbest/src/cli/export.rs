@@ -194,14 +194,28 @@ pub fn write(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     verify: impl FnOnce(&Path) -> Result<(), BoxError> + Send,
 ) -> Result<(), Failure> {
+    refuse_own(to)?;
     keepbest_store::write_file(to, force, length, write, verify).map_err(|error| match error {
         CommitError::Io(error) if error.source.kind() == io::ErrorKind::AlreadyExists => exists(to),
         error => Failure::of(Exit::Failed, &error),
     })
 }
 
-/// Refuses a file that is there, unless it may be replaced. For verbs that take a while before they write.
+/// Refuses what is a run's own, whatever else may be replaced: a run would be damaged, and its best may be lost.
+fn refuse_own(to: &Path) -> Result<(), Failure> {
+    match keepbest_keeper::run_of_own_file(to) {
+        Some(run) => {
+            let message = format!("{} is a file of the run {}", to.display(), run.display());
+            let hint = "name another file: what a run keeps is not written over".to_owned();
+            Err(Failure::new(Exit::Usage, message).with_hint(hint))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses a file that is there, unless it may be replaced, and a run's own. For verbs that take a while before they write.
 pub fn refuse_existing(to: &Path, force: bool) -> Result<(), Failure> {
+    refuse_own(to)?;
     match !force && to.symlink_metadata().is_ok() {
         true => Err(exists(to)),
         false => Ok(()),

@@ -107,9 +107,9 @@ impl From<keepbest_train::ModelRefError> for Failure {
 
 impl From<keepbest_keeper::MaintainError> for Failure {
     fn from(error: keepbest_keeper::MaintainError) -> Self {
-        use keepbest_store::OpenError;
+        use keepbest_store::{LockError, OpenError};
         let hint = match &error {
-            keepbest_keeper::MaintainError::Open(OpenError::Lock(_)) => {
+            keepbest_keeper::MaintainError::Open(OpenError::Lock(LockError::Held { .. })) => {
                 Some("a run in training prunes itself; wait for it to end".to_owned())
             }
             _ => None,

@@ -23,7 +23,9 @@ pub fn open(
 ) -> Result<Model, Failure> {
     check_device(&compute.device)?;
     let file = locate(text, runs_dir)?;
-    let model = Model::open(file.path(), compute.network.as_deref())?;
+    let mut model = Model::open(file.path(), compute.network.as_deref())?;
+    // Where an archived one is for now is nothing to anybody later.
+    model.path = file.name().to_owned();
     model.check_finite()?;
     for note in &model.notes {
         terminal.note(note);

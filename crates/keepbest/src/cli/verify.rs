@@ -135,6 +135,19 @@ fn opened(path: &Path, findings: &mut Findings) -> Result<Option<Model>, Failure
             findings.check("digest", false, causes.join(": "));
             Ok(None)
         }
+        // Every byte may be as its digests have it, and the whole still be no model.
+        Err(
+            error @ (ModelError::Contradiction { .. }
+            | ModelError::Spec { .. }
+            | ModelError::Metadata { .. }
+            | ModelError::Layer { .. }
+            | ModelError::Weights { .. }),
+        ) => {
+            let failure = Failure::of(Exit::CheckFailed, &error);
+            let told = std::iter::once(failure.message).chain(failure.causes);
+            findings.check("model", false, told.collect::<Vec<_>>().join(": "));
+            Ok(None)
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -5,10 +5,12 @@ use std::path::Path;
 use keepbest_formats::StateDict;
 use keepbest_formats::names::{Comparison, Misshaped, Wanted, compare};
 use keepbest_nn::{CpuEngine, Engine as _, EngineConfig, ModelSpec, Network, Role};
+use keepbest_train::guess_network;
 
 use crate::cli::args::ImportArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::table::Table;
+use crate::cli::words::shorten;
 
 /// The weights of the network: those of the file, all of them unless a part is enough.
 pub fn fit(
@@ -32,7 +34,7 @@ pub fn fit(
             format!("{} does not fit {}", args.file.display(), spec.name),
         );
         failure.causes = differences(&comparison);
-        return Err(failure.with_hint(hint(args, &comparison)));
+        return Err(failure.with_hint(hint(args, found, &comparison)));
     }
     // Counters and running statistics are no match: without anything that was trained the model is as good as new.
     let trained = |name: &String| {
@@ -49,7 +51,7 @@ pub fn fit(
             ),
         );
         failure.causes = differences(&comparison);
-        return Err(failure.with_hint(hint(args, &comparison)));
+        return Err(failure.with_hint(hint(args, found, &comparison)));
     }
     // In the order of the network; what the file lacks is as a new network has it.
     let fresh = CpuEngine::new(spec, EngineConfig::default())
@@ -68,7 +70,11 @@ pub fn fit(
 }
 
 /// What may help where file and network differ.
-fn hint(args: &ImportArgs, comparison: &Comparison) -> String {
+fn hint(args: &ImportArgs, found: &StateDict, comparison: &Comparison) -> String {
+    let theirs = guess_network(found).filter(|it| args.network.as_deref() != Some(it));
+    if let Some(network) = theirs {
+        return format!("its tensors are those of {network}: --model {network}");
+    }
     let narrow = |tensor: &Misshaped| tensor.found.starts_with("F8");
     if comparison
         .mistyped
@@ -146,7 +152,8 @@ fn is_shard(path: &Path) -> bool {
 /// The first few of some names, and how many more there are.
 pub fn few(names: &[String]) -> String {
     const SHOWN: usize = 6;
-    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>();
+    let shown = names.iter().take(SHOWN);
+    let shown = shown.map(|name| shorten(name, 200)).collect::<Vec<_>>();
     let more = match names.len().saturating_sub(SHOWN) {
         0 => String::new(),
         more => format!(" and {more} more"),

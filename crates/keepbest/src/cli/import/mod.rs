@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use keepbest_data::Preprocessing;
-use keepbest_formats::model_file::{self, ModelFile, ModelMetadata};
+use keepbest_formats::model_file::{self, Kind, ModelFile, ModelMetadata};
 use keepbest_formats::names::{NameFilter, NameMap};
 use keepbest_formats::{Dtype, StateDict};
-use keepbest_nn::ModelSpec;
+use keepbest_nn::{ModelSpec, Network};
 use keepbest_train::{Model, ModelError, Opening, named_spec, open_any, part_of, told};
 use serde_json::json;
 
@@ -59,6 +59,8 @@ pub fn run(args: &ImportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         notes.push("the decision thresholds belong to other weights and are left out".into());
     }
     let metadata = ModelMetadata {
+        // Whatever the file was: what is written brings its network.
+        kind: Kind::Full,
         model: Some(spec.to_json()),
         classes,
         preprocessing: serde_json::to_value(&preprocess).ok(),
@@ -225,7 +227,8 @@ fn for_classes(
     if classes.len() == spec.classes {
         return Ok(spec);
     }
-    if args.partial
+    // Without the last layer's weights nothing tells how many classes they are for: what differs is told then.
+    if (args.partial || !tells_classes(&spec, weights))
         && own.model.is_none()
         && let Some(network) = &args.network
     {
@@ -249,6 +252,14 @@ fn for_classes(
     );
     let hint = "--classes takes names parted by commas, or a file with one a line".to_owned();
     Err(Failure::new(Exit::Failed, message).with_hint(hint))
+}
+
+/// Whether the weights hold the network's last layer, whose outputs are the classes.
+fn tells_classes(spec: &ModelSpec, weights: &StateDict) -> bool {
+    let network = Network::new(spec);
+    let last = network.as_ref().ok();
+    let last = last.and_then(|network| network.layout().tensors().last());
+    last.is_some_and(|tensor| weights.contains(&tensor.name))
 }
 
 /// Tensors that `--drop` leaves out.
