@@ -180,5 +180,7 @@ fn an_archived_model_is_told_by_the_name_it_had() {
     let told = place.json(&format!("evaluate {which} --json"));
     assert_eq!(told["model"], path.as_str());
     let said = place.ok(&format!("evaluate {which}"));
-    assert!(said.out.contains(&path), "{}", said.out);
+    let all = format!("{}{}", said.out, said.err);
+    assert!(all.contains(&path), "{all}");
+    assert!(!all.contains("/keepbest-"), "{all}");
 }

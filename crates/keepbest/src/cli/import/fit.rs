@@ -206,10 +206,17 @@ pub fn told(comparison: &Comparison) -> Vec<String> {
         if names.is_empty() && what.starts_with("of another element type") {
             continue;
         }
-        let shown = match names.len() {
-            0..=3 => names.join(", "),
-            _ => format!("{}, ..", names[..3].join(", ")),
+        let first: Vec<String> = names
+            .iter()
+            .take(3)
+            .map(|name| shorten(name, 200))
+            .collect();
+        let more = if names.len() > first.len() {
+            ", .."
+        } else {
+            ""
         };
+        let shown = format!("{}{more}", first.join(", "));
         table.row([what.into(), names.len().to_string(), shown]);
     }
     table.lines_within(80)
