@@ -7,7 +7,7 @@ use keepbest_store::{
     MODEL_FILE, OUTCOMES_DIR, RefName, STAGED_PREFIX,
 };
 
-use crate::also::Also;
+use crate::copy_format::CopyFormat;
 use crate::view::RunView;
 
 /// The run that a file is one of the own files of, whether it is there already or would be: its models and checkpoints, its journal and
@@ -43,7 +43,7 @@ fn is_own(run: &Path, name: &str) -> bool {
         || [CONFIG_FILE, JOURNAL_FILE, LOCK_FILE, MODEL_FILE].contains(&name)
         || name.starts_with(STAGED_PREFIX)
         || name.contains(DAMAGED_SUFFIX)
-        || Also::owns(name, || {
+        || CopyFormat::owns(name, || {
             RunView::open(run).ok().map(|view| view.state().clone())
         })
 }

@@ -11,7 +11,7 @@ use keepbest_formats::model_file::{ModelFile, ModelFileError, OpenError};
 use keepbest_formats::pth::PthFile;
 use keepbest_formats::sniff::{FileKind, sniff};
 use keepbest_formats::{map_file, sharded};
-use keepbest_train::{Opening, open_any};
+use keepbest_model::{Opening, open_any};
 
 use crate::cli::args::InspectArgs;
 use crate::cli::failure::{Exit, Failure};
