@@ -36,11 +36,24 @@ pub fn value(value: f64) -> String {
 /// The first few of some names, and how many more there are.
 pub(crate) fn few(names: &[String]) -> String {
     const SHOWN: usize = 6;
-    let mut text = names[..names.len().min(SHOWN)].join(", ");
+    let shown = names.iter().take(SHOWN);
+    let mut text = shown
+        .map(|name| within(name))
+        .collect::<Vec<_>>()
+        .join(", ");
     if names.len() > SHOWN {
         text.push_str(&format!(" and {} more", names.len() - SHOWN));
     }
     text
+}
+
+/// A name without the end of it where it is longer than any that is read: names come from files.
+fn within(name: &str) -> String {
+    const MOST: usize = 200;
+    match name.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}..", &name[..end]),
+        None => name.to_owned(),
+    }
 }
 
 #[cfg(test)]

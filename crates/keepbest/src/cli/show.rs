@@ -82,7 +82,11 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             format!(
                 "{}  ({} {}, epoch {})",
                 best.path.display(),
-                facts.monitor,
+                // The journal may have lost how the run began.
+                match facts.monitor.is_empty() {
+                    true => "score",
+                    false => &facts.monitor,
+                },
                 value(best.score.value),
                 best.epoch
             ),
