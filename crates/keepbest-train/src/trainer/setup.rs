@@ -292,11 +292,8 @@ impl Setup {
         let identity = data.identify_watched(watch)?;
         notes.extend(identity.shared.iter().map(ToString::to_string));
         let before = Seen::by(&parent);
-        let mut leaked = Vec::new();
         if let Some(parent) = &parent {
-            let (found, told) = seen_before(parent, &before, &identity, &split);
-            leaked = found;
-            notes.extend(told);
+            notes.extend(seen_before(parent, &before, &identity, &split));
         }
         let mut provenance = Provenance {
             keepbest: env!("CARGO_PKG_VERSION").into(),
@@ -316,7 +313,7 @@ impl Setup {
             parent: parent.as_ref().map(Parent::of),
             averaged: Vec::new(),
             seen: Some(before.and(&identity)),
-            seen_before: leaked,
+            seen_before: before.in_run(&identity),
             config: config.to_settings().to_table(),
             environment: Some(Environment::of(&engine)),
         };
