@@ -15,6 +15,7 @@ use keepbest_store::{
 use thiserror::Error;
 
 use crate::error::{SelectError, with_causes};
+use crate::forgotten::Forgotten;
 use crate::prune::retention_plan;
 use crate::verify::{is_refused, map_own};
 use crate::view::{RunView, Selector, find_archived};
@@ -27,6 +28,9 @@ pub enum ArchiveRunError {
     /// The run cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Its journal knows less than its files.
+    #[error(transparent)]
+    Forgotten(#[from] Forgotten),
     /// There is no such checkpoint.
     #[error(transparent)]
     Select(#[from] SelectError),
@@ -105,7 +109,14 @@ pub struct Archived {
 /// # Errors
 /// [`ArchiveRunError`]; every checkpoint is still there.
 pub fn archive_run(path: &Path) -> Result<Archived, ArchiveRunError> {
+    require_whole(path)?;
     archive_run_on(RealFileSystem::shared(), path)
+}
+
+/// With more events in it, a journal that was cut short would hide what it lost.
+fn require_whole(path: &Path) -> Result<(), ArchiveRunError> {
+    let forgotten = RunView::open(path)?.forgotten();
+    forgotten.map_or(Ok(()), |found| Err(found.into()))
 }
 
 /// [`archive_run`] on a given file system.
@@ -411,6 +422,7 @@ pub fn read_archived(
 /// # Errors
 /// [`ArchiveRunError`]; the archive keeps it in any case.
 pub fn restore(path: &Path, which: &Selector) -> Result<CheckpointName, ArchiveRunError> {
+    require_whole(path)?;
     restore_on(RealFileSystem::shared(), path, which)
 }
 

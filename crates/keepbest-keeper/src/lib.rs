@@ -18,6 +18,7 @@ mod error;
 mod evaluation;
 mod event;
 mod explain;
+mod forgotten;
 mod front;
 mod keeper;
 mod maintain;
@@ -41,6 +42,7 @@ pub use event::{BestRecord, KeeperEvent, KeeperSummary, SaveFailure, UnsavedBest
 pub use explain::{
     BestExplained, CheckpointExplained, Explanation, Fate, RunnerUp, UnsavedExplained, explain,
 };
+pub use forgotten::Forgotten;
 pub use front::{Front, fronts};
 pub use keeper::{Keeper, ResumePoint, Resumed};
 pub use maintain::{MaintainError, Removal, RetentionRules, pin, prunable, prune_run, unpin};

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use keepbest_formats::map_open_file;
 use keepbest_formats::model_file::{self, Kind, ModelFile, ModelFileError};
 use keepbest_store::{
-    BoxError, CheckpointKind, CheckpointName, FsckReport, Links, NotRegular, OpenError, SavedEvent,
-    Testimony, Verified, Verifier, VerifyError, open_regular,
+    BoxError, CheckpointKind, CheckpointName, FsckReport, Links, NotRegular, OpenError, RunReader,
+    SavedEvent, Testimony, Verified, Verifier, VerifyError, open_regular,
 };
 
 use crate::also;
@@ -83,7 +83,10 @@ pub fn verify_checkpoint(path: &Path) -> Result<Verified, VerifyError> {
 /// When there is no run, or, with `repair`, another process writes to it; when something cannot be read, and then nothing was changed.
 pub fn fsck(run: &Path, repair: bool) -> Result<FsckReport, OpenError> {
     let mut report = keepbest_store::fsck(run, repair, &ModelFiles)?;
-    also::check(run, repair, &mut report)?;
+    // Without a journal nobody knows what the other form is to follow.
+    if RunReader::open(run).is_ok() {
+        also::check(run, repair, &mut report)?;
+    }
     Ok(report)
 }
 

@@ -20,7 +20,9 @@ use crate::fs::{RealFileSystem, SharedFileSystem};
 use crate::journal::{Entry, Event, RepairedEvent, SavedEvent, StartedEvent};
 use crate::layout::{CheckpointKind, CheckpointName, JOURNAL_FILE};
 use crate::lock::{RunLock, active_writer};
+use crate::patient::patient;
 use crate::reader::RunReader;
+use crate::state::RunState;
 use crate::writer::RunWriter;
 
 /// What a verifier found in a checkpoint file whose every byte it has checked.
@@ -120,7 +122,10 @@ pub fn fsck_on(
     verify: &dyn Verifier,
 ) -> Result<FsckReport, OpenError> {
     let mut report = FsckReport::default();
-    let reader = RunReader::open_on(fs, path)?;
+    let (reader, has_journal) = RunReader::open_anyway(patient(fs), path.to_owned())?;
+    if !has_journal {
+        return without_journal(&reader, repair, verify, report);
+    }
     if !repair {
         report.active_writer = active_writer(path)?;
         check::examine(&reader, verify, &mut report)?;
@@ -142,6 +147,35 @@ pub fn fsck_on(
         salvage::salvage(fs, run, &mut report)?;
     }
     let mut writer = RunWriter::open_locked(&reader, lock)?;
+    writer.recover_into(Depth::All, verify, facts, &mut report)?;
+    Ok(report)
+}
+
+/// A run whose journal was removed is one whose journal was cut to nothing: an empty one takes its place, and what the files tell is
+/// taken in.
+fn without_journal(
+    reader: &RunReader,
+    repair: bool,
+    verify: &dyn Verifier,
+    mut report: FsckReport,
+) -> Result<FsckReport, OpenError> {
+    let path = reader.path();
+    let kind = FindingKind::ShortenedJournal;
+    if !repair {
+        report.active_writer = active_writer(path)?;
+        report.add(kind, JOURNAL_FILE, "is missing", None);
+        return Ok(report);
+    }
+    let lock = RunLock::acquire(path)?;
+    let fs = reader.file_system();
+    let facts = check::rehearse(fs, path, RunState::default(), Depth::All, verify)?;
+    let mut writer = RunWriter::open_locked(reader, lock)?;
+    let action = "made anew from what the files tell";
+    writer.append(Event::Repaired(RepairedEvent {
+        finding: format!("{JOURNAL_FILE}: is missing"),
+        action: action.to_owned(),
+    }))?;
+    report.add(kind, JOURNAL_FILE, "is missing", Some(action));
     writer.recover_into(Depth::All, verify, facts, &mut report)?;
     Ok(report)
 }

@@ -21,6 +21,9 @@ pub enum RunFilesError {
     /// It has no such model.
     #[error(transparent)]
     Select(#[from] keepbest_keeper::SelectError),
+    /// It has none by its journal, and its files know more.
+    #[error(transparent)]
+    Forgotten(#[from] keepbest_keeper::Forgotten),
     /// It is archived and does not come back.
     #[error(transparent)]
     Archive(#[from] ArchiveRunError),
@@ -66,7 +69,12 @@ impl FileAtHand {
                 if view.is_archived(which) {
                     return Self::restored(&view, which);
                 }
-                let path = view.select(which)?;
+                let path = match view.select(which) {
+                    Ok(path) => path,
+                    Err(error) => {
+                        return Err(view.forgotten().map_or(error.into(), Into::into));
+                    }
+                };
                 match open_regular(&path, Links::Refuse) {
                     // What is missing or closed is told by who opens it, with what that is for.
                     Err(source) if source.get_ref().is_some_and(|it| it.is::<NotRegular>()) => {

@@ -106,6 +106,7 @@ impl From<ArchiveRunError> for Failure {
             ArchiveRunError::Open(OpenError::Lock(_)) => {
                 Some("wait for the training to end".to_owned())
             }
+            ArchiveRunError::Forgotten(found) => Some(found.hint()),
             ArchiveRunError::Checkpoint { .. } => Some("keepbest fsck RUN --repair".to_owned()),
             _ => None,
         };

@@ -9,11 +9,11 @@ use serde_json::json;
 use crate::cli::args::RunArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::runs::view;
+use crate::cli::runs::whole_view;
 
 pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let path = args.directory()?;
-    let view = view(&path)?;
+    let view = whole_view(&path)?;
     let failed = |error: &(dyn std::error::Error + 'static)| Failure::of(Exit::Failed, error);
     if view
         .active_writer()

@@ -17,7 +17,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::measure::Subject;
 use crate::cli::model::{locate, objective, provenance};
 use crate::cli::output;
-use crate::cli::runs::view;
+use crate::cli::runs::whole_view;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::value;
@@ -99,7 +99,7 @@ fn opened(names: &[String], args: &AverageArgs) -> Result<Vec<Model>, Failure> {
 /// The run's best checkpoints on disk, the best first.
 fn candidates(run: &str, args: &AverageArgs) -> Result<Vec<Model>, Failure> {
     let path = find_run(run, &args.runs.runs_dir)?;
-    let view: RunView = view(&path)?;
+    let view: RunView = whole_view(&path)?;
     let mut found: Vec<PathBuf> = view
         .state()
         .ranked(0)

@@ -15,7 +15,7 @@ use crate::cli::args::CardArgs;
 use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::runs::{recorded_intervals, view};
+use crate::cli::runs::{opened, recorded_intervals, require_whole};
 use crate::cli::words::{count, value};
 
 /// The metrics of a card: name here, Hugging Face's name for it.
@@ -68,11 +68,15 @@ fn results(place: &ModelPlace, model: &Model) -> Result<Vec<Results>, Failure> {
     let mut results = Vec::new();
     // A file in a run is told of as when the run was named.
     let run = match place {
-        ModelPlace::Run { run, .. } => Some(view(run)?),
+        ModelPlace::Run { run, .. } => Some(opened(run)?),
         ModelPlace::File(file) => std::path::absolute(file)
             .ok()
             .and_then(|file| RunView::open(file.parent()?).ok()),
     };
+    if let Some(view) = &run {
+        // A card without what it has forgotten may replace one with it.
+        require_whole(view)?;
+    }
     if let Some(view) = run
         && view.best().map(|best| best.weights) == Some(model.file.weights_digest())
         && let RunStatus::Finished(summary) = &view.state().status
@@ -263,7 +267,7 @@ fn evaluation(out: &mut String, results: &[Results], before: &[SeenBefore]) {
     for found in before {
         let _ = writeln!(
             out,
-            "\nA model that it comes from was {found}: the score on them flatters it."
+            "\nIt, or a model that it comes from, was {found}: the score on them flatters it."
         );
     }
 }

@@ -16,7 +16,7 @@ use crate::cli::args::CompareArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::images::{Chosen, leave_out_meaningless};
 use crate::cli::measure::{How, resample};
-use crate::cli::runs::view;
+use crate::cli::runs::opened;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{count, tail, value};
@@ -191,7 +191,7 @@ fn curves(args: &CompareArgs) -> Result<(Vec<Overlaid>, Vec<String>), Failure> {
         let ModelPlace::Run { run, .. } = find_model(name, &args.runs.runs_dir)? else {
             continue;
         };
-        let view = view(&run)?;
+        let view = opened(&run)?;
         for (_, objective) in view.state().objectives() {
             let names = objective.monitor().metric_names().into_iter();
             metrics.extend(names.map(Into::into));

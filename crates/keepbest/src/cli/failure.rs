@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use keepbest_core::text::shell_word;
+
 use crate::cli::terminal::{Paint, Terminal};
 
 /// How a command ended.
@@ -112,6 +114,7 @@ impl From<keepbest_keeper::MaintainError> for Failure {
             keepbest_keeper::MaintainError::Open(OpenError::Lock(_)) => {
                 Some("a run in training prunes itself; wait for it to end".to_owned())
             }
+            keepbest_keeper::MaintainError::Forgotten(found) => Some(found.hint()),
             _ => None,
         };
         Self::of(Exit::Failed, &error).with_hint(hint)
@@ -120,10 +123,21 @@ impl From<keepbest_keeper::MaintainError> for Failure {
 
 impl From<keepbest_train::RunFilesError> for Failure {
     fn from(error: keepbest_train::RunFilesError) -> Self {
-        match error {
-            keepbest_train::RunFilesError::Archive(error) => error.into(),
-            error => Self::of(Exit::Failed, &error),
-        }
+        use keepbest_store::{JournalError, OpenError};
+        use keepbest_train::RunFilesError;
+        let run = match error {
+            RunFilesError::Archive(error) => return error.into(),
+            RunFilesError::Forgotten(found) => {
+                return Self::of(Exit::Failed, &found).with_hint(found.hint());
+            }
+            RunFilesError::Open(OpenError::NoJournal { ref path, .. }) => Some(path.as_path()),
+            RunFilesError::Open(OpenError::Journal(JournalError::Damaged { ref path, .. })) => {
+                path.parent()
+            }
+            _ => None,
+        };
+        let hint = run.map(|run| format!("keepbest fsck {}", shell_word(run)));
+        Self::of(Exit::Failed, &error).with_hint(hint)
     }
 }
 

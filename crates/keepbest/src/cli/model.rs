@@ -3,15 +3,24 @@
 use std::path::Path;
 
 use keepbest_core::{Direction, Objective};
-use keepbest_train::{FileAtHand, Model, Provenance, check_device, find_model};
+use keepbest_keeper::RunView;
+use keepbest_train::{FileAtHand, Model, ModelPlace, Provenance, check_device, find_model};
 
 use crate::cli::args::Compute;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::runs::warn_of_forgotten;
 use crate::cli::terminal::Terminal;
 
 /// The file a MODEL means.
 pub fn locate(text: &str, runs_dir: &Path) -> Result<FileAtHand, Failure> {
-    Ok(FileAtHand::of(&find_model(text, runs_dir)?)?)
+    let place = find_model(text, runs_dir)?;
+    let file = FileAtHand::of(&place)?;
+    if let ModelPlace::Run { run, .. } = &place
+        && let Ok(view) = RunView::open(run)
+    {
+        warn_of_forgotten(&view, &Terminal::detect());
+    }
+    Ok(file)
 }
 
 /// Opens a MODEL, verified, and says what the user should know about it.

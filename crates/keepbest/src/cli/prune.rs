@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::cli::args::PruneArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::runs::view;
+use crate::cli::runs::whole_view;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{bytes, count};
@@ -14,7 +14,7 @@ use crate::cli::words::{bytes, count};
 pub fn run(args: &PruneArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
     let removals = if args.dry_run {
-        prunable(view(&path)?.state())?
+        prunable(whole_view(&path)?.state())?
     } else {
         prune_run(&path)?
     };

@@ -12,12 +12,13 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::measure::{How, Subject};
 use crate::cli::output;
 use crate::cli::png::png;
-use crate::cli::runs::view;
+use crate::cli::runs::whole_view;
 use crate::cli::terminal::Terminal;
 
 pub fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
-    let view = view(&path)?;
+    // What it has forgotten the page would not show.
+    let view = whole_view(&path)?;
     let mut report = Report::of(&view);
     let own = path.join(keepbest_train::REPORT_FILE);
     let page = args.to.clone().unwrap_or_else(|| own.clone());
@@ -106,8 +107,12 @@ fn measure(args: &ReportArgs, view: &RunView, report: &mut Report) -> Result<(),
     let subject = Subject::new(model, args.images.data.as_deref(), &args.images.sets)?;
     // Of other images the page would not be this run's.
     if let Some(changed) = subject.changed_split(&["test", "val"])? {
-        let hint = "--data says where they lie now".to_owned();
-        return Err(Failure::new(Exit::CheckFailed, changed.words()).with_hint(hint));
+        let hint = match args.images.data {
+            None => "--data says where they lie now",
+            Some(_) => "the page is of the images that the run was trained with, to the last one",
+        };
+        let failure = Failure::new(Exit::CheckFailed, changed.words());
+        return Err(failure.with_hint(hint.to_owned()));
     }
     for split in ["test", "val"] {
         if let Some(images) = subject.data.split(split) {

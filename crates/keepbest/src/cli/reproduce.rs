@@ -19,7 +19,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::measure::Subject;
 use crate::cli::output;
 use crate::cli::painter::Painter;
-use crate::cli::runs::view;
+use crate::cli::runs::whole_view;
 use crate::cli::signals::stop_on_signals;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::count;
@@ -33,7 +33,7 @@ struct Difference {
 
 pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
-    let view = view(&path)?;
+    let view = whole_view(&path)?;
     let best = view.best().ok_or_else(|| {
         let message = format!("{} has no best to reproduce", path.display());
         Failure::new(Exit::Failed, message)

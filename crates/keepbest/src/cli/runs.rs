@@ -6,19 +6,51 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keepbest_core::statistics::Interval;
 use keepbest_core::text::shell_word;
-use keepbest_keeper::{BestRecord, RunView};
+use keepbest_keeper::{BestRecord, Forgotten, RunView};
 use keepbest_store::RunStatus;
 use keepbest_train::{Settings, status_of};
 use serde_json::{Value, json};
 
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::terminal::Terminal;
 
 /// Opens a run to read.
-pub fn view(path: &Path) -> Result<RunView, Failure> {
+pub fn opened(path: &Path) -> Result<RunView, Failure> {
     RunView::open(path).map_err(|error| {
         Failure::of(Exit::Failed, &error)
             .with_hint(Some(format!("keepbest fsck {}", shell_word(path))))
     })
+}
+
+/// Opens a run to tell of it, and warns when its journal knows less than its files.
+pub fn view(path: &Path) -> Result<RunView, Failure> {
+    let view = opened(path)?;
+    warn_of_forgotten(&view, &Terminal::detect());
+    Ok(view)
+}
+
+/// Opens a run to make something of it that may replace something better: refused when its journal knows less than its files.
+pub fn whole_view(path: &Path) -> Result<RunView, Failure> {
+    let view = opened(path)?;
+    require_whole(&view)?;
+    Ok(view)
+}
+
+/// Refuses a run whose journal knows less than its files.
+pub fn require_whole(view: &RunView) -> Result<(), Failure> {
+    view.forgotten()
+        .map_or(Ok(()), |found| Err(forgotten(&found)))
+}
+
+/// Warns of a run whose journal knows less than its files.
+pub fn warn_of_forgotten(view: &RunView, terminal: &Terminal) {
+    if let Some(found) = view.forgotten() {
+        forgotten(&found).warn(terminal);
+    }
+}
+
+fn forgotten(found: &Forgotten) -> Failure {
+    Failure::of(Exit::CheckFailed, found).with_hint(found.hint())
 }
 
 /// A run in a few facts.
@@ -89,6 +121,7 @@ impl Facts {
             "name": self.name,
             "path": view.path(),
             "status": self.status,
+            "warning": view.forgotten().map(|found| found.to_string()),
             "model": self.network,
             "data": self.data,
             "epoch": self.epochs.0,

@@ -64,6 +64,10 @@ pub fn run(args: &VerifyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             findings.check("journal", false, error.to_string());
             PathBuf::from(&args.of.model)
         }
+        Err(RunFilesError::Forgotten(found)) => {
+            findings.check("journal", false, format!("{found}; {}", found.hint()));
+            PathBuf::from(&args.of.model)
+        }
         Err(error) => return Err(error.into()),
     };
     let holds = findings.checks.iter().all(|check| check.holds);

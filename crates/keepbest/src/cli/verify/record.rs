@@ -11,7 +11,7 @@ use keepbest_train::{Model, ModelPlace};
 
 use super::Findings;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::runs::view;
+use crate::cli::runs::opened;
 use crate::cli::words::count;
 
 /// Contradictions that are told one by one.
@@ -29,7 +29,7 @@ impl Record {
     pub fn of(place: &ModelPlace) -> Result<Option<Self>, Failure> {
         match place {
             ModelPlace::Run { run, which } => {
-                let view = view(run)?;
+                let view = opened(run)?;
                 let saved = view.saved(which).cloned();
                 let which = which.clone();
                 Ok(Some(Self { view, which, saved }))
@@ -80,6 +80,10 @@ pub fn journal(record: Option<&Record>, model: &Model, findings: &mut Findings) 
         return;
     };
     let view = &record.view;
+    if let Some(found) = view.forgotten() {
+        findings.check("journal", false, format!("{found}; {}", found.hint()));
+        return;
+    }
     let mut wrong = audit_journal(view);
     let Some(saved) = &record.saved else {
         let told = format!("the journal has no checkpoint that is {}", record.which);
