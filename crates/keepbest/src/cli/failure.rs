@@ -109,35 +109,45 @@ impl From<keepbest_train::ModelRefError> for Failure {
 
 impl From<keepbest_keeper::MaintainError> for Failure {
     fn from(error: keepbest_keeper::MaintainError) -> Self {
+        use keepbest_keeper::MaintainError;
         use keepbest_store::OpenError;
-        let hint = match &error {
-            keepbest_keeper::MaintainError::Open(OpenError::Lock(_)) => {
-                Some("a run in training prunes itself; wait for it to end".to_owned())
-            }
-            keepbest_keeper::MaintainError::Forgotten(found) => Some(found.hint()),
-            _ => None,
+        let (exit, hint) = match &error {
+            MaintainError::Open(OpenError::Lock(_)) => (
+                Exit::Failed,
+                Some("a run in training prunes itself; wait for it to end".to_owned()),
+            ),
+            MaintainError::Open(error) => (Exit::Failed, fsck_hint(error)),
+            MaintainError::Forgotten(found) => (Exit::CheckFailed, Some(found.hint())),
+            _ => (Exit::Failed, None),
         };
-        Self::of(Exit::Failed, &error).with_hint(hint)
+        Self::of(exit, &error).with_hint(hint)
     }
+}
+
+/// Of a run whose journal is damaged or gone: who tells more.
+pub fn fsck_hint(error: &keepbest_store::OpenError) -> Option<String> {
+    use keepbest_store::{JournalError, OpenError};
+    let run = match error {
+        OpenError::NoJournal { path, .. } => path,
+        OpenError::Journal(JournalError::Damaged { path, .. }) => path.parent()?,
+        _ => return None,
+    };
+    Some(format!("keepbest fsck {}", shell_word(run)))
 }
 
 impl From<keepbest_train::RunFilesError> for Failure {
     fn from(error: keepbest_train::RunFilesError) -> Self {
-        use keepbest_store::{JournalError, OpenError};
         use keepbest_train::RunFilesError;
-        let run = match error {
-            RunFilesError::Archive(error) => return error.into(),
+        match error {
+            RunFilesError::Archive(error) => error.into(),
             RunFilesError::Forgotten(found) => {
-                return Self::of(Exit::Failed, &found).with_hint(found.hint());
+                Self::of(Exit::CheckFailed, &found).with_hint(found.hint())
             }
-            RunFilesError::Open(OpenError::NoJournal { ref path, .. }) => Some(path.as_path()),
-            RunFilesError::Open(OpenError::Journal(JournalError::Damaged { ref path, .. })) => {
-                path.parent()
+            RunFilesError::Open(error) => {
+                Self::of(Exit::Failed, &error).with_hint(fsck_hint(&error))
             }
-            _ => None,
-        };
-        let hint = run.map(|run| format!("keepbest fsck {}", shell_word(run)));
-        Self::of(Exit::Failed, &error).with_hint(hint)
+            error => Self::of(Exit::Failed, &error),
+        }
     }
 }
 
