@@ -130,7 +130,7 @@ fn a_result_waits_for_its_reader_and_a_signal_ends_the_wait() {
 
 /// The program on a terminal of its own, which the test can stop.
 fn on_a_terminal(place: &Place, args: &str) -> Child {
-    let line = format!("{} {args}", env!("CARGO_BIN_EXE_keepbest"));
+    let line = format!("echo $$ > pid; exec {} {args}", env!("CARGO_BIN_EXE_keepbest"));
     let mut script = Command::new("script");
     script
         .current_dir(place.path("."))
@@ -167,21 +167,27 @@ fn training_goes_on_while_its_terminal_is_stopped() {
 #[test]
 fn training_goes_on_while_the_screen_takes_no_picture() {
     let place = Place::with_data();
-    let args = format!("{TRAIN} --epochs 300 --name stopped --tui");
+    let args = format!("{TRAIN} --epochs 100000 --name stopped --tui");
     let mut script = on_a_terminal(&place, &args);
     let _keys = script.stdin.take().unwrap();
     let best = place.path("runs/stopped/best.safetensors");
     wait_until("it saves", || best.exists());
-    // Nobody reads what the terminal shows any more.
+    // Nobody reads what the terminal shows any more: soon there is no room for another picture.
     signal(&script, "-STOP");
-    wait_until("it is over", || status(&place, "stopped") == "completed");
+    std::thread::sleep(Duration::from_secs(10));
+    let evaluations = || {
+        let journal = std::fs::read_to_string(place.path("runs/stopped/journal.jsonl"));
+        journal.unwrap().matches("\"evaluated\"").count()
+    };
+    let before = evaluations();
+    wait_until("it trains on", || evaluations() > before + 3);
+    let pid = std::fs::read_to_string(place.path("pid")).unwrap();
+    let sent = Command::new("kill").args(["-TERM", pid.trim()]).status();
+    assert!(sent.unwrap().success());
+    wait_until("it saves", || status(&place, "stopped") == "interrupted");
     signal(&script, "-CONT");
     let said = Said::of(script.wait_with_output().unwrap());
-    assert_eq!(said.code, 0, "{}", said.out);
-    assert!(
-        said.out.contains("measured again: the same"),
-        "{}",
-        said.out
-    );
+    assert_eq!(said.code, 130, "{}", said.out);
+    assert!(said.out.contains("go on with: keepbest train --resume"), "{}", said.out);
     place.ok("fsck stopped");
 }
