@@ -20,7 +20,7 @@ use crate::cli::measure::Subject;
 use crate::cli::output;
 use crate::cli::painter::Painter;
 use crate::cli::runs::whole_view;
-use crate::cli::signals::stop_on_signals;
+use crate::cli::signals::{end_at_next_signal, stop_on_signals};
 use crate::cli::terminal::Terminal;
 use crate::cli::words::count;
 
@@ -45,6 +45,7 @@ pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut difference = before(args, model, &in_force)?;
     if difference.is_none() {
         difference = again(args, &view, &path, settings, terminal)?;
+        end_at_next_signal();
         if let (Some(found), Some(by_time)) = (&mut difference, by_time) {
             found.told = format!("{}; {by_time}", found.told);
         }

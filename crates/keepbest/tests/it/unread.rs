@@ -130,7 +130,10 @@ fn a_result_waits_for_its_reader_and_a_signal_ends_the_wait() {
 
 /// The program on a terminal of its own, which the test can stop.
 fn on_a_terminal(place: &Place, args: &str) -> Child {
-    let line = format!("echo $$ > pid; exec {} {args}", env!("CARGO_BIN_EXE_keepbest"));
+    let line = format!(
+        "echo $$ > pid; exec {} {args}",
+        env!("CARGO_BIN_EXE_keepbest")
+    );
     let mut script = Command::new("script");
     script
         .current_dir(place.path("."))
@@ -188,6 +191,10 @@ fn training_goes_on_while_the_screen_takes_no_picture() {
     signal(&script, "-CONT");
     let said = Said::of(script.wait_with_output().unwrap());
     assert_eq!(said.code, 130, "{}", said.out);
-    assert!(said.out.contains("go on with: keepbest train --resume"), "{}", said.out);
+    assert!(
+        said.out.contains("go on with: keepbest train --resume"),
+        "{}",
+        said.out
+    );
     place.ok("fsck stopped");
 }
