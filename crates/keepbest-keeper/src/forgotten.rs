@@ -50,25 +50,24 @@ impl Forgotten {
 impl fmt::Display for Forgotten {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (run, reference) = (self.run.display(), &self.reference);
-        write!(f, "{run}/{JOURNAL_FILE} ")?;
-        match self.events {
-            Some((then, now)) if then > now => write!(
-                f,
-                "was cut short: it had {then} events, and has {now}; it does not tell of"
-            )?,
-            _ => write!(f, "does not tell of")?,
-        }
         write!(
             f,
-            " epoch {} (step {}), which {} holds, and has ",
+            "{run}/{JOURNAL_FILE} does not tell of epoch {} (step {}), which {} holds: it has ",
             self.epoch,
             self.step,
             reference.file_name()
         )?;
         match self.known {
-            Some(epoch) => write!(f, "epoch {epoch} as {reference}"),
-            None => write!(f, "no {reference}"),
+            Some(epoch) => write!(f, "epoch {epoch} as {reference}")?,
+            None => write!(f, "no {reference}")?,
         }
+        if let Some((then, now)) = self.events
+            && then > now
+        {
+            let events = if now == 1 { "event" } else { "events" };
+            write!(f, ", and {now} {events} where there were {then}")?;
+        }
+        f.write_str("; it was cut short, or the file is another run's")
     }
 }
 
