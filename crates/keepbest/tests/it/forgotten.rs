@@ -54,7 +54,7 @@ fn what_it_has_forgotten_is_told_and_nothing_is_replaced_or_decided_by_it() {
             "does not tell of epoch 3 (step",
             "best.safetensors holds",
         ];
-        let hint = "keepbest fsck runs/run --repair";
+        let hint = "runs/run --repair takes it back";
         let with_hint = [&told[..], &[hint]].concat();
         for verb in ["show run", "list", "explain run"] {
             let said = place.run(verb);

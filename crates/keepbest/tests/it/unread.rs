@@ -51,10 +51,10 @@ fn signal(child: &Child, name: &str) {
 }
 
 fn status(place: &Place, run: &str) -> Value {
-    match place.path(&format!("runs/{run}/journal.jsonl")).exists() {
-        true => place.json(&format!("show {run} --json"))["status"].clone(),
-        false => Value::Null,
-    }
+    // It may not have begun.
+    let said = place.run(&format!("show {run} --json"));
+    let shown: Value = serde_json::from_str(&said.out).unwrap_or_default();
+    shown["status"].clone()
 }
 
 fn digest(place: &Place, run: &str) -> Value {
