@@ -8,8 +8,8 @@ use keepbest_core::text::shell_word;
 use keepbest_formats::model_file::ModelFile;
 use keepbest_store::{JOURNAL_FILE, RefName};
 
+use crate::open::map_own;
 use crate::stamp;
-use crate::verify::map_own;
 use crate::view::RunView;
 
 /// What the file of a best or of last holds, and the journal does not tell of.

@@ -13,7 +13,8 @@ use crate::config::SaveMode;
 use crate::error::{SelectError, with_causes};
 use crate::forgotten::Forgotten;
 use crate::prune::retention_plan;
-use crate::view::{RunView, Selector, find};
+use crate::select::{Selector, find};
+use crate::view::RunView;
 
 /// What a run keeps, as its journal recorded when it began.
 #[derive(Clone, Debug, Default, PartialEq)]

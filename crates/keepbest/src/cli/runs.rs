@@ -1,56 +1,22 @@
 //! What a run amounts to, for `list` and `show`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keepbest_core::statistics::Interval;
-use keepbest_core::text::shell_word;
-use keepbest_keeper::{BestRecord, Forgotten, RunView};
-use keepbest_store::RunStatus;
-use keepbest_train::{Settings, status_of};
+use keepbest_keeper::{BestRecord, RunView};
+use keepbest_model::{RunSummary, status_of};
+use keepbest_train::Settings;
 use serde_json::{Value, json};
 
-use crate::cli::failure::{Exit, Failure};
+use crate::cli::failure::Failure;
 use crate::cli::terminal::Terminal;
-
-/// Opens a run to read.
-pub fn opened(path: &Path) -> Result<RunView, Failure> {
-    RunView::open(path).map_err(|error| {
-        Failure::of(Exit::Failed, &error)
-            .with_hint(Some(format!("keepbest fsck {}", shell_word(path))))
-    })
-}
-
-/// Opens a run to tell of it, and warns when its journal knows less than its files.
-pub fn view(path: &Path) -> Result<RunView, Failure> {
-    let view = opened(path)?;
-    warn_of_forgotten(&view, &Terminal::detect());
-    Ok(view)
-}
-
-/// Opens a run to make something of it that may replace something better: refused when its journal knows less than its files.
-pub fn whole_view(path: &Path) -> Result<RunView, Failure> {
-    let view = opened(path)?;
-    require_whole(&view)?;
-    Ok(view)
-}
-
-/// Refuses a run whose journal knows less than its files.
-pub fn require_whole(view: &RunView) -> Result<(), Failure> {
-    view.forgotten()
-        .map_or(Ok(()), |found| Err(forgotten(&found)))
-}
 
 /// Warns of a run whose journal knows less than its files.
 pub fn warn_of_forgotten(view: &RunView, terminal: &Terminal) {
     if let Some(found) = view.forgotten() {
-        forgotten(&found).warn(terminal);
+        Failure::from(found).warn(terminal);
     }
-}
-
-fn forgotten(found: &Forgotten) -> Failure {
-    Failure::of(Exit::CheckFailed, found).with_hint(found.hint())
 }
 
 /// A run in a few facts.
@@ -82,14 +48,8 @@ impl Facts {
             .ok()
             .and_then(|text| Settings::from_toml(&text).ok())
             .unwrap_or_default();
-        let summary = match &state.status {
-            RunStatus::Finished(summary) => Some(summary),
-            _ => None,
-        };
-        let planned = summary
-            .and_then(|summary| summary["epochs"].as_u64())
-            .or(settings.epochs)
-            .unwrap_or(0);
+        let summary = RunSummary::of(view).unwrap_or_default();
+        let planned = summary.epochs.or(settings.epochs).unwrap_or(0);
         Self {
             name: view.name(),
             status: status_of(view),
@@ -108,9 +68,9 @@ impl Facts {
                 .best()
                 .map(|best| (best.score.value, best.epoch, best.step)),
             test: summary
-                .map(|summary| summary["test"].clone())
-                .filter(Value::is_object),
-            test_intervals: summary.map(recorded_intervals).unwrap_or_default(),
+                .test
+                .and_then(|test| serde_json::to_value(test).ok()),
+            test_intervals: summary.test_intervals.unwrap_or_default(),
             bytes: view.checkpoint_bytes().unwrap_or(0),
             times: (state.started_ms, state.updated_ms),
         }
@@ -136,11 +96,6 @@ impl Facts {
             "updated_ms": self.times.1,
         })
     }
-}
-
-/// The intervals of the test's metrics that a finished run recorded; runs of earlier versions have none.
-pub fn recorded_intervals(summary: &Value) -> BTreeMap<String, Interval> {
-    serde_json::from_value(summary["test_intervals"].clone()).unwrap_or_default()
 }
 
 /// A best, as every verb tells it.
