@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::config::SaveMode;
 use crate::error::SelectError;
+use crate::forgotten::Forgotten;
 use crate::open::{is_refused, map_own, verify_checkpoint};
 use crate::prune::retention_plan;
 use crate::select::{Selector, find, find_archived};
@@ -29,6 +30,9 @@ pub enum ArchiveRunError {
     /// The run cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Its journal knows less than its files.
+    #[error(transparent)]
+    Forgotten(#[from] Forgotten),
     /// There is no such checkpoint.
     #[error(transparent)]
     Select(#[from] SelectError),
@@ -107,7 +111,14 @@ pub struct Archived {
 /// # Errors
 /// [`ArchiveRunError`]; every checkpoint is still there.
 pub fn archive_run(path: &Path) -> Result<Archived, ArchiveRunError> {
+    require_whole(path)?;
     archive_run_on(RealFileSystem::shared(), path)
+}
+
+/// With more events in it, a journal that was cut short would hide what it lost.
+fn require_whole(path: &Path) -> Result<(), ArchiveRunError> {
+    let forgotten = RunView::open(path)?.forgotten();
+    forgotten.map_or(Ok(()), |found| Err(found.into()))
 }
 
 /// [`archive_run`] on a given file system.
@@ -413,6 +424,7 @@ pub fn read_archived(
 /// # Errors
 /// [`ArchiveRunError`]; the archive keeps it in any case.
 pub fn restore(path: &Path, which: &Selector) -> Result<CheckpointName, ArchiveRunError> {
+    require_whole(path)?;
     restore_on(RealFileSystem::shared(), path, which)
 }
 

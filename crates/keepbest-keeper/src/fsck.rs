@@ -4,8 +4,8 @@ use std::path::Path;
 
 use keepbest_formats::model_file::ModelFile;
 use keepbest_store::{
-    BoxError, CheckpointName, FsckReport, OpenError, SavedEvent, Testimony, Verified, Verifier,
-    VerifyError,
+    BoxError, CheckpointName, FsckReport, OpenError, RunReader, SavedEvent, Testimony, Verified,
+    Verifier, VerifyError,
 };
 
 use crate::archive::{lost_in_archive, members};
@@ -20,7 +20,10 @@ use crate::stamp;
 /// When there is no run, or, with `repair`, another process writes to it; when something cannot be read, and then nothing was changed.
 pub fn fsck(run: &Path, repair: bool) -> Result<FsckReport, OpenError> {
     let mut report = keepbest_store::fsck(run, repair, &ModelFiles)?;
-    best_copy::check(run, repair, &mut report)?;
+    // Without a journal nobody knows what the other form is to follow.
+    if RunReader::open(run).is_ok() {
+        best_copy::check(run, repair, &mut report)?;
+    }
     Ok(report)
 }
 

@@ -20,6 +20,7 @@ mod error;
 mod evaluation;
 mod event;
 mod explain;
+mod forgotten;
 mod front;
 mod fsck;
 mod goal;
@@ -47,6 +48,7 @@ pub use event::{BestRecord, KeeperEvent, KeeperSummary, SaveFailure, UnsavedBest
 pub use explain::{
     BestExplained, CheckpointExplained, Explanation, Fate, RunnerUp, UnsavedExplained, explain,
 };
+pub use forgotten::Forgotten;
 pub use front::{Front, fronts};
 pub use fsck::fsck;
 pub use keeper::{Keeper, Resumed, Saves};

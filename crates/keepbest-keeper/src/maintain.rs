@@ -12,8 +12,10 @@ use thiserror::Error;
 
 use crate::config::SaveMode;
 use crate::error::SelectError;
+use crate::forgotten::Forgotten;
 use crate::prune::retention_plan;
 use crate::select::{Selector, find};
+use crate::view::RunView;
 
 /// What a run keeps, as its journal recorded when it began.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,6 +61,9 @@ pub enum MaintainError {
     /// It cannot be opened for writing.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Its journal knows less than its files.
+    #[error(transparent)]
+    Forgotten(#[from] Forgotten),
     /// Its retention rules are of a kind that this version does not know.
     #[error("the run's retention rules cannot be read")]
     Rules(#[from] serde_json::Error),
@@ -103,6 +108,15 @@ pub fn prunable(state: &RunState) -> Result<Vec<Removal>, MaintainError> {
     Ok(removals.collect())
 }
 
+/// Opens a run to be written to, unless its journal knows less than its files: nothing is to be decided by it before it is mended,
+/// and with more events in it the loss would not show.
+fn open_whole(path: &Path) -> Result<RunWriter, MaintainError> {
+    if let Some(found) = RunView::open(path)?.forgotten() {
+        return Err(found.into());
+    }
+    Ok(RunWriter::open(path)?)
+}
+
 /// Applies a run's retention rules now. The bests, last, pinned checkpoints and the one the run was resumed from stay whatever the
 /// rules say.
 ///
@@ -110,7 +124,7 @@ pub fn prunable(state: &RunState) -> Result<Vec<Removal>, MaintainError> {
 /// When the run cannot be opened for writing, which includes that it is being trained. A file that cannot be removed is
 /// reported in its [`Removal`].
 pub fn prune_run(path: &Path) -> Result<Vec<Removal>, MaintainError> {
-    let mut run = RunWriter::open(path)?;
+    let mut run = open_whole(path)?;
     let mut removals = prunable(run.state())?;
     for removal in &mut removals {
         if let Err(error) = run.prune(&removal.checkpoint, &removal.reason) {
@@ -141,7 +155,7 @@ fn set_pin(
     which: &Selector,
     pinned: bool,
 ) -> Result<(CheckpointName, bool), MaintainError> {
-    let mut run = RunWriter::open(path)?;
+    let mut run = open_whole(path)?;
     let checkpoint = find(run.path(), run.state(), which)?
         .saved
         .checkpoint

@@ -7,15 +7,15 @@ use keepbest_formats::model_file::{ModelFile, OpenError};
 use keepbest_keeper::{Contradiction, audit_file, audit_journal};
 use keepbest_store::{Attestation, LockError, RefName, RunReader};
 
-use crate::run_files::{OpenRunError, open_run};
+use crate::run_files::{OpenWholeRunError, open_whole_run};
 
 /// Why a run cannot be attested.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttestError {
-    /// It cannot be read.
+    /// It cannot be read, or its journal knows less than its files.
     #[error(transparent)]
-    Run(#[from] OpenRunError),
+    Run(#[from] OpenWholeRunError),
     /// Whether it is in training cannot be told.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -62,7 +62,7 @@ impl AttestError {
 /// # Errors
 /// [`AttestError`].
 pub fn attest(run: &Path) -> Result<Attestation, AttestError> {
-    let view = open_run(run)?;
+    let view = open_whole_run(run)?;
     if view.active_writer()?.is_some() {
         return Err(AttestError::Training { run: run.into() });
     }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use keepbest_core::EvaluationRecord;
 use keepbest_core::statistics::Interval;
 use keepbest_core::text::visible;
-use keepbest_keeper::RunView;
+use keepbest_keeper::{Forgotten, RunView};
 use serde_json::Value;
 
 use crate::model::Model;
@@ -23,6 +23,9 @@ pub enum CardError {
     /// The model's run cannot be read.
     #[error(transparent)]
     Run(#[from] OpenRunError),
+    /// Its run's journal knows less than its files: a card without that may replace one with it.
+    #[error(transparent)]
+    Forgotten(#[from] Forgotten),
     /// What is recorded cannot be read.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
@@ -33,6 +36,7 @@ impl CardError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Run(error) => Some(error.hint()),
+            Self::Forgotten(found) => Some(found.hint()),
             Self::Json(_) => None,
         }
     }
@@ -89,6 +93,9 @@ fn results(place: &ModelPlace, model: &Model) -> Result<Vec<Results>, CardError>
             .ok()
             .and_then(|file| RunView::open(file.parent()?).ok()),
     };
+    if let Some(found) = run.as_ref().and_then(RunView::forgotten) {
+        return Err(found.into());
+    }
     if let Some(view) = run
         && view.best().map(|best| best.weights) == Some(model.file.weights_digest())
         && let Some(summary) = RunSummary::of(&view)
@@ -277,7 +284,7 @@ fn evaluation(out: &mut String, results: &[Results], before: &[SeenBefore]) {
     for found in before {
         let _ = writeln!(
             out,
-            "\nA model that it comes from was {found}: the score on them flatters it."
+            "\nIt, or a model that it comes from, was {found}: the score on them flatters it."
         );
     }
 }

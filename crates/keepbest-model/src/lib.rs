@@ -80,7 +80,10 @@ pub use outcomes::{
 pub use place::{NotThere, Place};
 pub use predict::{Guess, decide, top_k};
 pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
-pub use run_files::{FileAtHand, OpenRunError, RunFilesError, model_file_of, open_run, status_of};
+pub use run_files::{
+    FileAtHand, OpenRunError, OpenWholeRunError, RunFilesError, model_file_of, open_run,
+    open_whole_run, status_of,
+};
 pub use run_summary::RunSummary;
 pub use seen::{Seen, SeenBefore};
 pub use thresholds::TunedThresholds;

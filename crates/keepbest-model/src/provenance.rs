@@ -41,7 +41,7 @@ pub struct Provenance {
     /// The images that it and the models it comes from have seen; earlier files do not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Seen>,
-    /// The images that its run measures on, as far as a model it comes from had seen them.
+    /// The images that its run measures on, as far as it was trained on or chosen by them, or a model it comes from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seen_before: Vec<SeenBefore>,
     /// Every setting, as `run.toml` has them.

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use keepbest_core::text::shell_word;
-use keepbest_keeper::{ArchiveRunError, RunView, Selector, read_archived};
+use keepbest_keeper::{ArchiveRunError, Forgotten, RunView, Selector, read_archived};
 use keepbest_store::{Links, NotRegular, RunStatus, open_regular};
 use tempfile::TempDir;
 
@@ -24,6 +24,9 @@ pub enum RunFilesError {
     /// It has no such model.
     #[error(transparent)]
     Select(#[from] keepbest_keeper::SelectError),
+    /// It has none by its journal, and its files know more.
+    #[error(transparent)]
+    Forgotten(#[from] Forgotten),
     /// It is archived and does not come back.
     #[error(transparent)]
     Archive(#[from] ArchiveRunError),
@@ -72,7 +75,12 @@ impl FileAtHand {
                 if view.is_archived(which) {
                     return Self::restored(&view, which);
                 }
-                let path = view.select(which)?;
+                let path = match view.select(which) {
+                    Ok(path) => path,
+                    Err(error) => {
+                        return Err(view.forgotten().map_or(error.into(), Into::into));
+                    }
+                };
                 match open_regular(&path, Links::Refuse) {
                     // What is missing or closed is told by who opens it, with what that is for.
                     Err(source) if source.get_ref().is_some_and(|it| it.is::<NotRegular>()) => {
@@ -175,6 +183,38 @@ impl OpenRunError {
     pub fn hint(&self) -> String {
         format!("keepbest fsck {}", shell_word(&self.run))
     }
+}
+
+/// Why a run is not opened for what may replace something better.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenWholeRunError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Run(#[from] OpenRunError),
+    /// Its journal knows less than its files.
+    #[error(transparent)]
+    Forgotten(#[from] Forgotten),
+}
+
+impl OpenWholeRunError {
+    /// What to try instead.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Run(error) => error.hint(),
+            Self::Forgotten(found) => found.hint(),
+        }
+    }
+}
+
+/// Opens a run to make something of it that may replace something better: one whose journal knows less than its files is refused.
+///
+/// # Errors
+/// [`OpenWholeRunError`].
+pub fn open_whole_run(run: &Path) -> Result<RunView, OpenWholeRunError> {
+    let view = open_run(run)?;
+    view.forgotten().map_or(Ok(view), |found| Err(found.into()))
 }
 
 /// Opens a run to read.

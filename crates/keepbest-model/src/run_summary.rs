@@ -29,7 +29,7 @@ pub struct RunSummary {
     pub epochs: Option<u64>,
     /// The best on the test split.
     pub test: Option<Metrics>,
-    /// The images of val and test that a model it comes from had seen before.
+    /// The images of val and test that it was trained on or chosen by all the same, or a model it comes from.
     pub seen_before: Vec<SeenBefore>,
     /// 95 % intervals of the best's metrics on the test split.
     pub test_intervals: Option<BTreeMap<String, Interval>>,

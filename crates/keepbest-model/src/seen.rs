@@ -1,5 +1,6 @@
 //! Which images a model has seen, through all the models it comes from; and how many of others' test images are among them.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use keepbest_data::{Identity, ImageCount, ImageSet};
@@ -18,7 +19,7 @@ pub struct Seen {
     pub unknown: bool,
 }
 
-/// How many images of a split were seen before.
+/// How many images of a split were seen: by a run in training and in choosing, or by a model that it comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SeenBefore {
@@ -65,6 +66,37 @@ impl Seen {
             val: self.val.with(&of("val")),
             unknown: self.unknown,
         }
+    }
+
+    /// How many images of val and test these models have seen, or are trained on by the run that begins, or, of test, choose there.
+    #[must_use]
+    pub fn in_run(&self, identity: &Identity) -> Vec<SeenBefore> {
+        let of = |split: &str| -> HashSet<u64> {
+            let digests = identity.digests.get(split).into_iter().flatten();
+            digests.copied().collect()
+        };
+        let (train, val) = (of("train"), of("val"));
+        let found = ["val", "test"].into_iter().filter_map(|split| {
+            let digests = identity.digests.get(split)?;
+            let digests = digests.iter().copied();
+            let images = digests.len() as u64;
+            let (trained, others): (Vec<u64>, Vec<u64>) =
+                digests.partition(|digest| train.contains(digest));
+            let is_chosen = |digest: &u64| {
+                split == "test" && val.contains(digest) && self.train.has(*digest) != Some(true)
+            };
+            let (chosen, others): (Vec<u64>, Vec<u64>) = others.into_iter().partition(is_chosen);
+            let mut found = self.among(split, &others);
+            found.images = images;
+            found.trained += trained.len() as u64;
+            found.chosen += chosen.len() as u64;
+            if split == "val" {
+                // To be chosen by is what val is for.
+                found.chosen = 0;
+            }
+            found.any().then_some(found)
+        });
+        found.collect()
     }
 
     /// How many of the images with these digests are among them.

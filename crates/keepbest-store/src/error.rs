@@ -77,6 +77,13 @@ pub enum OpenError {
         /// The file every run has.
         missing: &'static str,
     },
+    /// It is a run, and its journal is not there.
+    #[error("{} has no journal: {} was removed", path.display(), crate::layout::JOURNAL_FILE)]
+    #[non_exhaustive]
+    NoJournal {
+        /// The run directory.
+        path: PathBuf,
+    },
     /// A file or directory of the run is something else: it is neither read nor written.
     #[error("{} is {found}, not {expected}", path.display())]
     #[non_exhaustive]

@@ -123,7 +123,10 @@ pub fn fsck_on(
     verify: &dyn Verifier,
 ) -> Result<FsckReport, OpenError> {
     let mut report = FsckReport::default();
-    let reader = RunReader::open_on(fs, path)?;
+    let (reader, has_journal) = RunReader::open_anyway(patient(fs), path.to_owned())?;
+    if !has_journal {
+        return without_journal(&reader, repair, verify, report);
+    }
     if !repair {
         report.active_writer = active_writer(path)?;
         check::examine(&reader, verify, &mut report)?;
@@ -170,7 +173,7 @@ pub fn restore_config(
     }
     let bytes = fs.read(&journal).map_err(IoError::at("read", &journal))?;
     // What is wrong with the journal is mended afterwards.
-    let (entries, _) = parse_salvaging(&journal, &bytes)?;
+    let entries = parse_salvaging(&journal, &bytes)?.entries;
     let started = RunState::from_entries(&entries).started;
     let Some(text) = started.as_ref().and_then(config) else {
         return Err(missing);
@@ -184,6 +187,35 @@ pub fn restore_config(
         problem: "it is missing".to_owned(),
         action: Some("written anew by what the journal says the run began with".to_owned()),
     }))
+}
+
+/// A run whose journal was removed is one whose journal was cut to nothing: an empty one takes its place, and what the files tell is
+/// taken in.
+fn without_journal(
+    reader: &RunReader,
+    repair: bool,
+    verify: &dyn Verifier,
+    mut report: FsckReport,
+) -> Result<FsckReport, OpenError> {
+    let path = reader.path();
+    let kind = FindingKind::ShortenedJournal;
+    if !repair {
+        report.active_writer = active_writer(path)?;
+        report.add(kind, JOURNAL_FILE, "is missing", None);
+        return Ok(report);
+    }
+    let lock = RunLock::acquire(path)?;
+    let fs = reader.file_system();
+    let facts = check::rehearse(fs, path, RunState::default(), Depth::All, verify)?;
+    let mut writer = RunWriter::open_locked(reader, lock)?;
+    let action = "made anew from what the files tell";
+    writer.append(Event::Repaired(RepairedEvent {
+        finding: format!("{JOURNAL_FILE}: is missing"),
+        action: action.to_owned(),
+    }))?;
+    report.add(kind, JOURNAL_FILE, "is missing", Some(action));
+    writer.recover_into(Depth::All, verify, facts, &mut report)?;
+    Ok(report)
 }
 
 impl RunWriter {

@@ -26,8 +26,8 @@ impl RunReader {
     /// Opens a run.
     ///
     /// # Errors
-    /// [`OpenError::NotFound`] when there is nothing at `path`, [`OpenError::NotARun`] when it is not a run, [`OpenError::Kind`] when
-    /// a file or directory of it is a link or something else.
+    /// [`OpenError::NotFound`] when there is nothing at `path`, [`OpenError::NotARun`] when it is not a run, [`OpenError::NoJournal`]
+    /// when its journal was removed, [`OpenError::Kind`] when a file or directory of it is a link or something else.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         Self::open_on(RealFileSystem::shared(), path)
     }
@@ -41,24 +41,40 @@ impl RunReader {
     }
 
     pub(crate) fn open_patient(fs: SharedFileSystem, path: PathBuf) -> Result<Self, OpenError> {
+        match Self::open_anyway(fs, path)? {
+            (run, true) => Ok(run),
+            (Self { path, .. }, false) => Err(OpenError::NoJournal { path }),
+        }
+    }
+
+    /// Opens a run with its journal or without, and tells which.
+    pub(crate) fn open_anyway(
+        fs: SharedFileSystem,
+        path: PathBuf,
+    ) -> Result<(Self, bool), OpenError> {
         if !is_directory(&*fs, &path)? {
             return Err(OpenError::NotARun {
                 path,
                 missing: "directory",
             });
         }
-        for missing in [CONFIG_FILE, JOURNAL_FILE] {
-            let file = path.join(missing);
-            if fs
-                .stat(&file)
-                .map_err(IoError::at("examine", &file))?
-                .is_none()
-            {
-                return Err(OpenError::NotARun { path, missing });
-            }
+        let is_there = |name: &str| {
+            let file = path.join(name);
+            let stat = fs.stat(&file).map_err(IoError::at("examine", &file));
+            stat.map(|stat| stat.is_some())
+        };
+        let has_journal = is_there(JOURNAL_FILE)?;
+        let missing = match (is_there(CONFIG_FILE)?, has_journal) {
+            (false, _) => Some(CONFIG_FILE),
+            // Settings alone may be anybody's.
+            (true, false) if !is_there(CHECKPOINTS_DIR)? => Some(JOURNAL_FILE),
+            _ => None,
+        };
+        if let Some(missing) = missing {
+            return Err(OpenError::NotARun { path, missing });
         }
         require_own_files(&*fs, &path)?;
-        Ok(Self { fs, path })
+        Ok((Self { fs, path }, has_journal))
     }
 
     /// The run directory.

@@ -149,3 +149,57 @@ fn a_best_that_tells_nothing_stays() {
     let stays = kept.iter().any(|name| name.starts_with("00000020-"));
     assert!(stays, "{kept:?}");
 }
+
+/// Lines gone from the middle: with them goes what hung on them, and the files tell it anew.
+#[test]
+fn with_lines_gone_from_anywhere_the_journal_and_the_files_agree_again() {
+    let lines = cut(&trained(two_bests()), 0);
+    for width in [1, 2, 5, 11] {
+        for from in 1..lines - width {
+            let runs = trained(two_bests());
+            let path = runs.run().join("journal.jsonl");
+            let text = std::fs::read_to_string(&path).unwrap();
+            let kept = text.split_inclusive('\n').enumerate();
+            let kept = kept.filter(|(at, _)| !(from..from + width).contains(at));
+            std::fs::write(&path, kept.map(|(_, line)| line).collect::<String>()).unwrap();
+            let what = format!("{width} lines from {from}");
+            let mended = fsck(&runs.run(), true).unwrap();
+            assert!(mended.is_mended(), "{what}: {:?}", mended.findings);
+            let again = fsck(&runs.run(), false).unwrap();
+            assert!(again.is_clean(), "{what}: {:?}", again.findings);
+            let run = runs.run();
+            assert_eq!(
+                (best_step(&run), best_by_f1(&run), last_step(&run)),
+                (20, 50, 60),
+                "{what}"
+            );
+            let view = runs.view();
+            let wrong = keepbest_keeper::audit_journal(&view);
+            assert!(wrong.is_empty(), "{what}: {wrong:?}");
+            assert_eq!(view.forgotten(), None, "{what}");
+        }
+    }
+}
+
+/// What is read by a journal that was cut short is told, at every length at which a best or last is ahead of it.
+#[test]
+fn what_the_files_know_more_is_told() {
+    let lines = cut(&trained(two_bests()), 0);
+    let mut told = 0;
+    for length in 0..lines {
+        let runs = trained(two_bests());
+        assert_eq!(runs.view().forgotten(), None);
+        let text = std::fs::read_to_string(runs.run().join("journal.jsonl")).unwrap();
+        let moves = |line: &&str| line.contains("\"promoted\"");
+        let ahead = text.lines().skip(length).filter(moves).count() > 0;
+        cut(&runs, length);
+        let found = runs.view().forgotten();
+        assert_eq!(found.is_some(), ahead, "{length} lines: {found:?}");
+        told += usize::from(ahead);
+        if found.is_some_and(|found| found.has_begun) {
+            fsck(&runs.run(), true).unwrap();
+            assert_eq!(runs.view().forgotten(), None, "{length} lines");
+        }
+    }
+    assert!(told > 10, "{told}");
+}

@@ -388,7 +388,8 @@ fn converted(bundle: &DataBundle, recorded: &Preprocessing) -> Option<Converted>
 /// How many of the images the model, or one it comes from, had seen; `None` where that is not recorded or goes without saying.
 fn seen(model: &Model, picked: &Picked, own: bool) -> Result<Option<SeenBefore>, MeasureError> {
     let seen = model.seen();
-    let Some(seen) = seen.filter(|_| !own || matches!(picked.split, Part::Val | Part::Test)) else {
+    // That it was trained on what is called train goes without saying.
+    let Some(seen) = seen.filter(|_| !own || picked.split != Part::Train) else {
         return Ok(None);
     };
     let digests = picked.images.digests()?;

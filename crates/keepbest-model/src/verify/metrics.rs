@@ -92,7 +92,8 @@ fn images<'m>(
     }
 }
 
-/// Whether there is nothing to compare, rather than something else than was recorded.
+/// Whether there is nothing to compare, rather than something else than was recorded. A table whose images are all elsewhere is
+/// nothing.
 fn is_absent(error: &DataError) -> bool {
     matches!(
         error,
@@ -100,7 +101,7 @@ fn is_absent(error: &DataError) -> bool {
             | DataError::UnknownSource { .. }
             | DataError::FashionMnistMissing { .. }
             | DataError::Io { .. }
-    )
+    ) || matches!(error, DataError::MissingImages { missing, listed, .. } if missing == listed)
 }
 
 /// Whether the images of a split are those recorded.

@@ -15,7 +15,7 @@ use crate::model::Model;
 use crate::model_ref::{ModelPlace, find_model};
 use crate::run_files::{FileAtHand, RunFilesError};
 use crate::watch::Watch;
-use crate::words::with_causes;
+use keepbest_core::text::with_causes;
 use record::Record;
 use report::Findings;
 
@@ -48,6 +48,10 @@ pub fn verify(
             error @ JournalError::Damaged { .. },
         ))) => {
             findings.check("journal", false, error.to_string());
+            Ok(findings.report(PathBuf::from(reference), None))
+        }
+        Err(RunFilesError::Forgotten(found)) => {
+            findings.check("journal", false, format!("{found}; {}", found.hint()));
             Ok(findings.report(PathBuf::from(reference), None))
         }
         Err(error) => Err(error.into()),

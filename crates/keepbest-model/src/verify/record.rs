@@ -80,6 +80,10 @@ pub fn journal(record: Option<&Record>, model: &Model, findings: &mut Findings) 
         return;
     };
     let view = &record.view;
+    if let Some(found) = view.forgotten() {
+        findings.check("journal", false, format!("{found}; {}", found.hint()));
+        return;
+    }
     let mut wrong = audit_journal(view);
     let Some(saved) = &record.saved else {
         let told = format!("the journal has no checkpoint that is {}", record.which);

@@ -1,11 +1,11 @@
-//! A journal with a damaged line: what can be read goes on, the damaged one is set aside.
+//! A journal with damaged lines, or with lines gone: what can be read goes on, and the original is set aside.
 
 use std::path::Path;
 
 use super::report::{FindingKind, FsckReport};
-use crate::error::{IoError, JournalError, OpenError};
+use crate::error::{IoError, OpenError};
 use crate::fs::SharedFileSystem;
-use crate::journal::{self, Entry, Event, Journal, RepairedEvent};
+use crate::journal::{self, Entry, Event, RepairedEvent};
 use crate::layout::{JOURNAL_FILE, free_aside};
 use crate::lock::now_ms;
 use crate::reader::RunReader;
@@ -17,8 +17,31 @@ pub(super) fn state(reader: &RunReader) -> Result<RunState, OpenError> {
     let path = reader.path().join(JOURNAL_FILE);
     let bytes = reader.file_system().read(&path);
     let bytes = bytes.map_err(IoError::at("read", &path))?;
-    let (entries, _) = journal::parse_salvaging(&path, &bytes)?;
-    Ok(RunState::from_entries(&entries))
+    let salvaged = journal::parse_salvaging(&path, &bytes)?;
+    Ok(RunState::from_entries(&standing(salvaged.entries)))
+}
+
+/// The events that stand without the lost ones: that a ref moved to what was never saved or measured says nothing, and contradicts
+/// what the files tell of it.
+fn standing(entries: Vec<Entry>) -> Vec<Entry> {
+    let mut state = RunState::default();
+    let stands = |entry: &Entry| {
+        let stands = match &entry.event {
+            Event::Promoted(event) => {
+                let saved = state.checkpoints.get(&event.checkpoint);
+                saved.is_some_and(|saved| {
+                    saved.pruned.is_none()
+                        && (saved.evaluation.is_some() || !event.reference.is_best())
+                })
+            }
+            _ => true,
+        };
+        if stands {
+            state.apply(entry);
+        }
+        stands
+    };
+    entries.into_iter().filter(stands).collect()
 }
 
 pub(super) fn salvage(
@@ -28,25 +51,26 @@ pub(super) fn salvage(
 ) -> Result<(), OpenError> {
     let path = run.join(JOURNAL_FILE);
     let bytes = fs.read(&path).map_err(IoError::at("read", &path))?;
-    let (mut entries, lost) = journal::parse_salvaging(&path, &bytes)?;
-    let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
-    let problem = match Journal::parse(&path, &bytes) {
-        // Each line is whole, and others are missing before it.
-        Err(JournalError::Damaged { line, problem, .. }) if lost.is_empty() => {
-            format!("incomplete before line {line}: {problem}")
-        }
-        _ => format!("damaged in line {}", lost.join(", ")),
-    };
+    let salvaged = journal::parse_salvaging(&path, &bytes)?;
+    let problem = salvaged.problems.join("; ");
+    let whole = salvaged.entries.len();
+    let mut entries = standing(salvaged.entries);
+    let left_out = whole - entries.len();
     let aside = free_aside(&**fs, &path)?;
     let name = aside.file_name().unwrap_or_default().to_string_lossy();
-    let action = format!("the original is kept as {name}, the other lines go on");
+    let mut action = format!("the original is kept as {name}, the other lines go on");
+    if left_out > 0 {
+        action.push_str(&format!(
+            " but for {left_out} that hang on what is lost, and the files tell the rest"
+        ));
+    }
     // The copy is durable before the journal is replaced.
     Staged::create(fs, aside.clone())?.put(&bytes)?;
     entries.push(Entry {
         seq: 0,
         time_ms: now_ms(),
         event: Event::Repaired(RepairedEvent {
-            finding: format!("{JOURNAL_FILE} was {problem}"),
+            finding: format!("{JOURNAL_FILE}: {problem}"),
             action: action.clone(),
         }),
     });

@@ -141,25 +141,63 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Journal, JournalError> 
     Ok(journal)
 }
 
-/// Reads what can be read of a damaged journal: the events of every line that is whole, in file order, and the numbers of the
-/// lines that are not.
-pub(crate) fn parse_salvaging(
-    path: &Path,
-    bytes: &[u8],
-) -> Result<(Vec<Entry>, Vec<usize>), JournalError> {
-    let mut entries = Vec::new();
-    let mut lost = Vec::new();
+/// What can be read of a damaged journal, and what is wrong with it.
+pub(crate) struct Salvaged {
+    /// The events of every line that is whole, in file order.
+    pub(crate) entries: Vec<Entry>,
+    /// In words: which lines are damaged, gone or out of place.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Reads what can be read of a damaged journal.
+pub(crate) fn parse_salvaging(path: &Path, bytes: &[u8]) -> Result<Salvaged, JournalError> {
+    let mut salvaged = Salvaged {
+        entries: Vec::new(),
+        problems: Vec::new(),
+    };
+    let mut damaged = Vec::new();
+    // The place that the latest whole line had, and damaged ones since.
+    let (mut latest, mut since) = (0_u64, 0_u64);
     let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     for (index, text) in body.split(|&byte| byte == b'\n').enumerate() {
+        let number = index + 1;
         match line::open(text) {
-            Ok(entry) => entries.push(entry),
-            Err(LineError::Damaged(_)) => lost.push(index + 1),
+            Ok(entry) => {
+                let next = latest + since + 1;
+                match entry.seq {
+                    seq if seq <= latest => {
+                        let problem = format!("line {number} is out of place: it was line {seq}");
+                        salvaged.problems.push(problem);
+                    }
+                    seq if seq == next + 1 => {
+                        salvaged
+                            .problems
+                            .push(format!("what was line {next} is gone"));
+                    }
+                    seq if seq > next => {
+                        let last = seq - 1;
+                        let problem = format!("what was lines {next} to {last} is gone");
+                        salvaged.problems.push(problem);
+                    }
+                    _ => {}
+                }
+                (latest, since) = (latest.max(entry.seq), 0);
+                salvaged.entries.push(entry);
+            }
+            Err(LineError::Damaged(_)) => {
+                damaged.push(number.to_string());
+                since += 1;
+            }
             Err(LineError::Newer { format, keepbest }) => {
                 return Err(newer(path, format, keepbest));
             }
         }
     }
-    Ok((entries, lost))
+    if !damaged.is_empty() {
+        let problem = format!("damaged in line {}", damaged.join(", "));
+        salvaged.problems.insert(0, problem);
+    }
+    Ok(salvaged)
 }
 
 fn newer(path: &Path, format: u64, keepbest: String) -> JournalError {

@@ -31,7 +31,7 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
     let from = report.provenance.iter();
     told.extend(from.flat_map(|from| &from.seen_before).map(|found| {
         sentence(&format!(
-            "a model that it comes from was {found}: the score on them flatters it"
+            "it, or a model that it comes from, was {found}: the score on them flatters it"
         ))
     }));
     told.extend(report.notes.iter().cloned());
@@ -103,7 +103,7 @@ fn about_split(report: &Report, closeup: &Closeup) -> Option<String> {
     let mut seen = report.provenance.iter().flat_map(|from| &from.seen_before);
     let kind = match closeup.split.as_str() {
         "test" if seen.any(|found| found.split == "test") => {
-            "images of which some were seen in training before"
+            "images of which some were seen in training"
         }
         "test" => "images that nothing was chosen by",
         "val" => "images that the best was chosen by, which flatters it",

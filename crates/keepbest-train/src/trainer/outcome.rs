@@ -97,7 +97,7 @@ pub struct Finished {
     pub recheck: Option<Recheck>,
     /// The best on the test split.
     pub test: Option<Measured>,
-    /// The images of val and test that a model it comes from had seen before.
+    /// The images of val and test that it was trained on or chosen by all the same, or a model it comes from.
     pub seen_before: Vec<SeenBefore>,
     /// Whether it comes from a model that does not record all its images: then more may have been seen.
     pub seen_unknown: bool,

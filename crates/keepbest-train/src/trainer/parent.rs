@@ -54,13 +54,13 @@ pub(super) fn open_parent(
     Ok(parent)
 }
 
-/// The images that val and test have in common with what the parent and the models before it have seen, and what to say of that.
+/// What to say of the images that val and test have in common with what the parent and the models before it have seen.
 pub(super) fn seen_before(
     parent: &Model,
     before: &Seen,
     identity: &Identity,
     split: &SplitRecord,
-) -> (Vec<SeenBefore>, Vec<String>) {
+) -> Vec<String> {
     let measured = ["val", "test"].into_iter().filter_map(|split| {
         let mut found = before.among(split, identity.digests.get(split)?);
         if split == "val" {
@@ -89,7 +89,7 @@ pub(super) fn seen_before(
             "not all images that {path} comes from are recorded: whether val and test are new to it cannot be told"
         ));
     }
-    (measured, notes)
+    notes
 }
 
 /// What `model` must be for the network of a model to start from: a name of the zoo, or its run's model file.

@@ -29,6 +29,7 @@ impl Run {
         given: &Settings,
         heed: &Heed<'_>,
     ) -> Result<Self, TrainError> {
+        keeps_name(path, given)?;
         let toml = path.join("run.toml");
         let written = Settings::from_file(&toml)?;
         if let Ok(view) = RunView::open(path) {
@@ -151,6 +152,19 @@ impl Run {
             lost,
             ..run
         })
+    }
+}
+
+/// A run that goes on is not given another name.
+fn keeps_name(path: &Path, given: &Settings) -> Result<(), TrainError> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.into());
+    let own = path.file_name().unwrap_or_default().to_string_lossy();
+    match &given.name {
+        Some(name) if *name != own => Err(TrainError::Settings(SettingsError::Conflict {
+            message: format!("the run is called {own}, and goes on as that: not as {name}"),
+            hint: Some("its folder may be renamed; a new run from its weights is `--from RUN@last --name NAME`".into()),
+        })),
+        _ => Ok(()),
     }
 }
 

@@ -195,11 +195,8 @@ fn provenance(
     notes.extend(identity.shared.iter().map(ToString::to_string));
     let parent = decided.parent.as_ref();
     let before = Seen::together(parent.map(Model::seen));
-    let mut leaked = Vec::new();
     if let Some(parent) = parent {
-        let (found, told) = seen_before(parent, &before, &identity, &decided.split);
-        leaked = found;
-        notes.extend(told);
+        notes.extend(seen_before(parent, &before, &identity, &decided.split));
     }
     Ok(Provenance {
         keepbest: env!("CARGO_PKG_VERSION").into(),
@@ -219,7 +216,7 @@ fn provenance(
         parent: parent.map(Model::as_parent),
         averaged: Vec::new(),
         seen: Some(before.and(&identity)),
-        seen_before: leaked,
+        seen_before: before.in_run(&identity),
         config: config.to_settings().to_table(),
         environment: Some(Environment::of(&*learner.engine)),
     })

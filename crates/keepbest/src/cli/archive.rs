@@ -9,7 +9,7 @@ use keepbest_store::{LockError, OpenError};
 use serde_json::json;
 
 use crate::cli::args::{RestoreArgs, RunArgs};
-use crate::cli::failure::{Exit, Failure};
+use crate::cli::failure::{Exit, Failure, fsck_hint};
 use crate::cli::output;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::bytes;
@@ -102,13 +102,19 @@ pub fn restored(args: &RestoreArgs) -> Result<Exit, Failure> {
 
 impl From<ArchiveRunError> for Failure {
     fn from(error: ArchiveRunError) -> Self {
-        let hint = match &error {
-            ArchiveRunError::Open(OpenError::Lock(LockError::Held { .. })) => {
-                Some("wait for the training to end".to_owned())
+        let (exit, hint) = match &error {
+            ArchiveRunError::Open(OpenError::Lock(LockError::Held { .. })) => (
+                Exit::Failed,
+                Some("wait for the training to end".to_owned()),
+            ),
+            ArchiveRunError::Open(error) => (Exit::Failed, fsck_hint(error)),
+            ArchiveRunError::Forgotten(found) => (Exit::CheckFailed, Some(found.hint())),
+            ArchiveRunError::Checkpoint { .. } => {
+                let hint = "keepbest fsck RUN --repair".to_owned();
+                (Exit::Failed, Some(hint))
             }
-            ArchiveRunError::Checkpoint { .. } => Some("keepbest fsck RUN --repair".to_owned()),
-            _ => None,
+            _ => (Exit::Failed, None),
         };
-        Self::of(Exit::Failed, &error).with_hint(hint)
+        Self::of(exit, &error).with_hint(hint)
     }
 }

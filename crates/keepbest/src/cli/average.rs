@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use keepbest_core::Metrics;
 use keepbest_model::average::{AverageOptions, AverageReport, average, ranked_checkpoints};
 use keepbest_model::words::value;
-use keepbest_model::{Model, find_run, open_run, write};
+use keepbest_model::{Model, find_run, open_whole_run, write};
 use serde::Serialize;
 
 use crate::cli::args::AverageArgs;
@@ -62,7 +62,7 @@ fn opened(names: &[String], args: &AverageArgs) -> Result<Vec<Model>, Failure> {
 /// The run's best checkpoints on disk, the best first.
 fn candidates(run: &str, args: &AverageArgs) -> Result<Vec<Model>, Failure> {
     let path = find_run(run, &args.runs.runs_dir)?;
-    let found = ranked_checkpoints(&open_run(&path)?, args.top as usize);
+    let found = ranked_checkpoints(&open_whole_run(&path)?, args.top as usize);
     if found.len() < 2 {
         let message = format!(
             "{} has {} checkpoints with a score",

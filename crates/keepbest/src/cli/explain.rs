@@ -7,13 +7,16 @@ use keepbest_model::words::{count, value};
 use crate::cli::args::RunArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
+use crate::cli::runs::warn_of_forgotten;
 use crate::cli::table::Table;
+use crate::cli::terminal::Terminal;
 
 const WIDTH: usize = 80;
 
 pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let path = args.directory()?;
     let view = open_run(&path)?;
+    warn_of_forgotten(&view, &Terminal::detect());
     let told = explain(&view)?;
     if args.json {
         output::json(&told)?;

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use keepbest_core::text::shell_word;
+
 use crate::cli::terminal::{Paint, Terminal};
 
 /// How a command ended.
@@ -107,22 +109,67 @@ impl From<keepbest_model::ModelRefError> for Failure {
 
 impl From<keepbest_keeper::MaintainError> for Failure {
     fn from(error: keepbest_keeper::MaintainError) -> Self {
+        use keepbest_keeper::MaintainError;
         use keepbest_store::{LockError, OpenError};
-        let hint = match &error {
-            keepbest_keeper::MaintainError::Open(OpenError::Lock(LockError::Held { .. })) => {
-                Some("a run in training prunes itself; wait for it to end".to_owned())
-            }
-            _ => None,
+        let (exit, hint) = match &error {
+            MaintainError::Open(OpenError::Lock(LockError::Held { .. })) => (
+                Exit::Failed,
+                Some("a run in training prunes itself; wait for it to end".to_owned()),
+            ),
+            MaintainError::Open(error) => (Exit::Failed, fsck_hint(error)),
+            MaintainError::Forgotten(found) => (Exit::CheckFailed, Some(found.hint())),
+            _ => (Exit::Failed, None),
         };
-        Self::of(Exit::Failed, &error).with_hint(hint)
+        Self::of(exit, &error).with_hint(hint)
     }
+}
+
+/// Of a run whose journal is damaged or gone: who tells more.
+pub fn fsck_hint(error: &keepbest_store::OpenError) -> Option<String> {
+    use keepbest_store::{JournalError, OpenError};
+    let run = match error {
+        OpenError::NoJournal { path, .. } => path,
+        OpenError::Journal(JournalError::Damaged { path, .. }) => path.parent()?,
+        _ => return None,
+    };
+    Some(format!("keepbest fsck {}", shell_word(run)))
 }
 
 impl From<keepbest_model::RunFilesError> for Failure {
     fn from(error: keepbest_model::RunFilesError) -> Self {
+        use keepbest_model::RunFilesError;
         match error {
-            keepbest_model::RunFilesError::Archive(error) => error.into(),
+            RunFilesError::Archive(error) => error.into(),
+            RunFilesError::Forgotten(found) => found.into(),
+            RunFilesError::Open(error) => {
+                Self::of(Exit::Failed, &error).with_hint(fsck_hint(&error))
+            }
             error => Self::of(Exit::Failed, &error),
+        }
+    }
+}
+
+impl From<keepbest_keeper::Forgotten> for Failure {
+    fn from(found: keepbest_keeper::Forgotten) -> Self {
+        Self::of(Exit::CheckFailed, &found).with_hint(found.hint())
+    }
+}
+
+impl From<keepbest_model::OpenWholeRunError> for Failure {
+    fn from(error: keepbest_model::OpenWholeRunError) -> Self {
+        match error {
+            keepbest_model::OpenWholeRunError::Run(error) => error.into(),
+            keepbest_model::OpenWholeRunError::Forgotten(found) => found.into(),
+            error => Self::of(Exit::Failed, &error).with_hint(error.hint()),
+        }
+    }
+}
+
+impl From<keepbest_model::CardError> for Failure {
+    fn from(error: keepbest_model::CardError) -> Self {
+        match error {
+            keepbest_model::CardError::Forgotten(found) => found.into(),
+            error => Self::of(Exit::Failed, &error).with_hint(error.hint()),
         }
     }
 }
@@ -179,11 +226,7 @@ macro_rules! failed {
     )*};
 }
 
-failed!(
-    keepbest_model::AnswerError,
-    keepbest_model::CardError,
-    keepbest_model::OpenRunError,
-);
+failed!(keepbest_model::AnswerError, keepbest_model::OpenRunError,);
 
 impl From<keepbest_model::write::WriteError> for Failure {
     fn from(error: keepbest_model::write::WriteError) -> Self {
@@ -256,6 +299,9 @@ impl From<keepbest_model::VerifyError> for Failure {
 
 impl From<keepbest_model::AttestError> for Failure {
     fn from(error: keepbest_model::AttestError) -> Self {
+        if let keepbest_model::AttestError::Run(error) = error {
+            return error.into();
+        }
         let mut failure = Self::of(Exit::Failed, &error).with_hint(error.hint());
         if let keepbest_model::AttestError::Contradicts { found, .. } = &error {
             failure.exit = Exit::CheckFailed;

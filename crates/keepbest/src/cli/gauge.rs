@@ -2,12 +2,17 @@
 //! done at once.
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use keepbest_model::words::{count, thousands};
 use keepbest_model::{Event, Stage, Watch};
+use ratatui::crossterm::terminal::window_size;
 
+use crate::cli::output;
 use crate::cli::terminal::Terminal;
 
 /// Without a terminal, how often a line is told.
@@ -98,10 +103,80 @@ pub fn watched<T>(terminal: &Terminal, work: impl FnOnce(Watch<'_>) -> T) -> T {
 
 /// A bar at the bottom of the terminal. What it cannot draw is not drawn.
 pub fn bar(length: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(10));
+    let target = ProgressDrawTarget::term_like_with_hz(Box::<Canvas>::default(), 10);
+    let bar = ProgressBar::with_draw_target(Some(length), target);
     // The template is ours and sound; with the default bar nothing is lost.
     if let Ok(style) = ProgressStyle::with_template("{prefix}[{wide_bar}] {msg}") {
         bar.set_style(style.progress_chars("=> "));
     }
     bar
+}
+
+/// The terminal as bars draw on it: each frame goes the way of all that is written to stderr, so that drawing waits for nobody.
+#[derive(Debug, Default)]
+struct Canvas {
+    frame: Mutex<String>,
+}
+
+impl Canvas {
+    fn frame(&self) -> MutexGuard<'_, String> {
+        self.frame.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn code(&self, n: usize, code: char) -> io::Result<()> {
+        if n > 0 {
+            let _ = write!(self.frame(), "\x1b[{n}{code}");
+        }
+        Ok(())
+    }
+}
+
+impl TermLike for Canvas {
+    fn width(&self) -> u16 {
+        let columns = window_size().map_or(0, |size| size.columns);
+        if columns == 0 { 80 } else { columns }
+    }
+
+    fn height(&self) -> u16 {
+        let rows = window_size().map_or(0, |size| size.rows);
+        if rows == 0 { 24 } else { rows }
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        self.code(n, 'A')
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        self.code(n, 'B')
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        self.code(n, 'C')
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        self.code(n, 'D')
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.frame().push_str(text);
+        self.write_str("\n")
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.frame().push_str(text);
+        Ok(())
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.write_str("\r\x1b[2K")
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let frame = std::mem::take(&mut *self.frame());
+        if !frame.is_empty() {
+            output::frame(frame);
+        }
+        Ok(())
+    }
 }

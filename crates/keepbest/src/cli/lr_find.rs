@@ -9,7 +9,7 @@ use crate::cli::args::LrFindArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::painter::Painter;
-use crate::cli::signals::stop_on_signals;
+use crate::cli::signals::{end_at_next_signal, stop_on_signals};
 use crate::cli::terminal::Terminal;
 
 pub fn run(args: &LrFindArgs, terminal: &Terminal) -> Result<Exit, Failure> {
@@ -34,6 +34,7 @@ pub fn run(args: &LrFindArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut painter = Painter::new(*terminal, false, stop.clone());
     let found = lr_find(&settings, range, &stop, &mut painter);
     painter.clear();
+    end_at_next_signal();
     let Some(found) = found? else {
         return Err(Failure::new(Exit::Interrupted, "interrupted"));
     };

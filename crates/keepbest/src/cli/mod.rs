@@ -68,6 +68,7 @@ pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(move |panic| {
         // A damaged image may stop a decoder: that is told as an error of ours.
         if !keepbest::data::is_decoding() {
+            output::settle();
             hook(panic);
         }
     }));
@@ -75,13 +76,12 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(error),
     };
-    match run(&cli, &terminal) {
-        Ok(exit) => ExitCode::from(exit as u8),
-        Err(failure) => {
-            failure.print(&terminal);
-            ExitCode::from(failure.exit as u8)
-        }
-    }
+    let exit = run(&cli, &terminal).unwrap_or_else(|failure| {
+        failure.print(&terminal);
+        failure.exit
+    });
+    output::end();
+    ExitCode::from(exit as u8)
 }
 
 /// Help and version go to stdout, complaints to stderr; clap has worded both.

@@ -2,16 +2,30 @@
 
 use std::path::Path;
 
-use keepbest_model::{EvaluateOptions, FileAtHand, Model, find_model};
+use keepbest_keeper::RunView;
+use keepbest_model::{EvaluateOptions, FileAtHand, Model, ModelPlace, find_model};
 use keepbest_train::check_device;
 
 use crate::cli::args::Compute;
 use crate::cli::failure::Failure;
+use crate::cli::runs::warn_of_forgotten;
 use crate::cli::terminal::Terminal;
 
 /// The file a MODEL means.
 pub fn locate(text: &str, runs_dir: &Path) -> Result<FileAtHand, Failure> {
-    Ok(FileAtHand::of(&find_model(text, runs_dir)?)?)
+    let place = find_model(text, runs_dir)?;
+    let file = FileAtHand::of(&place)?;
+    warn_of_run(&place, &Terminal::detect());
+    Ok(file)
+}
+
+/// Warns when the journal of a model's run knows less than its files.
+fn warn_of_run(place: &ModelPlace, terminal: &Terminal) {
+    if let ModelPlace::Run { run, .. } = place
+        && let Ok(view) = RunView::open(run)
+    {
+        warn_of_forgotten(&view, terminal);
+    }
 }
 
 /// Opens a MODEL, verified, and says what the user should know about it.
@@ -22,7 +36,9 @@ pub fn open(
     terminal: &Terminal,
 ) -> Result<Model, Failure> {
     check_device(&compute.device)?;
-    let model = Model::open_reference(text, runs_dir, compute.network.as_deref())?;
+    let place = find_model(text, runs_dir)?;
+    let model = Model::open_place(&place, compute.network.as_deref())?;
+    warn_of_run(&place, terminal);
     for note in &model.notes {
         terminal.note(note);
     }

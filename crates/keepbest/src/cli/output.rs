@@ -3,18 +3,31 @@
 //! Nothing else in the program writes there (a lint denies it), because output that fails must not end what it tells of: a
 //! run whose terminal is gone, whose pipe nobody reads or whose log is on a full disk goes on, saves and journals.
 //!
+//! Words are written by a thread of their own and wait for nobody: see [`queue`]. Data is waited for, as is usual: a result that
+//! is not read yet is not lost. Training writes none before it is over, and then a signal ends the wait.
+//!
 //! And nothing that is not seen is written, but for JSON's line breaks and colours of ours: names of files, classes, tensors and
 //! runs come from elsewhere, and may hold what a terminal takes as a command. In JSON they are exact, by its own escapes.
+
+mod queue;
 
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use keepbest_core::text::visible_lines;
 use serde::Serialize;
 
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::terminal::rendered;
+use queue::{Piece, Queue};
+
+/// What is on its way to stderr.
+static STDERR: Queue = Queue::new();
+
+/// How long words are waited for that nobody reads, before data that comes after them and at the end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Words on stderr, a line of them: as `eprintln!`, which panics where this goes on.
 macro_rules! say {
@@ -24,8 +37,37 @@ macro_rules! say {
 /// Writes a line of words to stderr, one line whatever is in them; what [`say!`] stands for. Words that cannot be written are lost.
 pub fn words(words: fmt::Arguments<'_>) {
     let line = rendered(&in_bounds(words.to_string()));
-    // In one piece: lines of several threads and programs stay apart.
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+    STDERR.put(Piece::Line(format!("{line}\n").into_bytes()));
+}
+
+/// Draws a bar on stderr, or takes it away.
+pub fn frame(codes: String) {
+    STDERR.put(Piece::Frame(codes.into_bytes()));
+}
+
+/// Sends part of a screen to stderr.
+pub fn screen(codes: Vec<u8>) {
+    STDERR.put(Piece::Screen(codes));
+}
+
+/// Waits until stderr has taken all that was written, but for no longer than this if it takes nothing. Tells whether it has.
+pub fn taken_within(patience: Duration) -> bool {
+    STDERR.wait(Some(Instant::now()), patience)
+}
+
+/// Whether stderr refused what was last written, as a terminal that is gone does.
+pub fn is_refused() -> bool {
+    STDERR.has_failed()
+}
+
+/// Waits for the words so far, as long as they get anywhere: both streams may be one terminal, and what comes next goes another way.
+pub fn settle() {
+    STDERR.wait(None, PATIENCE);
+}
+
+/// Waits for the last words before the program ends, but not for ever.
+pub fn end() {
+    taken_within(PATIENCE);
 }
 
 /// A line without the middle of it where it is longer than any that is read: names come from files, and may be of any length.
@@ -54,6 +96,7 @@ pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     if is_unread() {
         return Ok(());
     }
+    settle();
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {

@@ -1,7 +1,7 @@
 //! `keepbest prune RUN`: retention now.
 
 use keepbest_keeper::{prunable, prune_run};
-use keepbest_model::open_run;
+use keepbest_model::open_whole_run;
 use keepbest_model::words::count;
 use serde_json::json;
 
@@ -15,7 +15,7 @@ use crate::cli::words::bytes;
 pub fn run(args: &PruneArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
     let removals = if args.dry_run {
-        prunable(open_run(&path)?.state())?
+        prunable(open_whole_run(&path)?.state())?
     } else {
         prune_run(&path)?
     };

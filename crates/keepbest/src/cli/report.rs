@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use keepbest_keeper::RunView;
-use keepbest_model::{MeasureOptions, Model, RecordedImages, Watch, open_run, write};
+use keepbest_model::{MeasureOptions, Model, RecordedImages, Watch, open_whole_run, write};
 use keepbest_train::{Closeup, Report, Selection};
 use serde_json::json;
 
@@ -16,7 +16,7 @@ use crate::cli::terminal::Terminal;
 
 pub fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
-    let view = open_run(&path)?;
+    let view = open_whole_run(&path)?;
     let mut report = Report::of(&view);
     let own = path.join(keepbest_train::REPORT_FILE);
     let page = args.to.clone().unwrap_or_else(|| own.clone());
@@ -111,8 +111,12 @@ fn measure(
     let subject = watched(terminal, open)?;
     // Of other images the page would not be this run's.
     if let Some(changed) = subject.changed_split(&["test", "val"])? {
-        let hint = "--data says where they lie now".to_owned();
-        return Err(Failure::new(Exit::CheckFailed, changed.words()).with_hint(hint));
+        let hint = match args.images.data {
+            None => "--data says where they lie now",
+            Some(_) => "the page is of the images that the run was trained with, to the last one",
+        };
+        let failure = Failure::new(Exit::CheckFailed, changed.words());
+        return Err(failure.with_hint(hint.to_owned()));
     }
     for split in ["test", "val"] {
         if let Some(images) = subject.data.split(split) {

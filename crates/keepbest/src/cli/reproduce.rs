@@ -8,7 +8,7 @@ use keepbest_core::{History, Objective};
 use keepbest_keeper::RunView;
 use keepbest_model::words::count;
 use keepbest_model::{
-    LATENCY, MetricDifference, Model, RunSummary, changed_origin, is_timed, open_run,
+    LATENCY, MetricDifference, Model, RunSummary, changed_origin, is_timed, open_whole_run,
 };
 use keepbest_train::{
     Event, Observer, Outcome, PlanChange, ScheduleKind, Settings, TrainError, Wish,
@@ -22,7 +22,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::gauge::watched;
 use crate::cli::output;
 use crate::cli::painter::Painter;
-use crate::cli::signals::stop_on_signals;
+use crate::cli::signals::{end_at_next_signal, stop_on_signals};
 use crate::cli::terminal::Terminal;
 
 /// Where the two runs part.
@@ -34,7 +34,7 @@ struct Difference {
 
 pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
-    let view = open_run(&path)?;
+    let view = open_whole_run(&path)?;
     let best = view.best().ok_or_else(|| {
         let message = format!("{} has no best to reproduce", path.display());
         Failure::new(Exit::Failed, message)
@@ -46,6 +46,7 @@ pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut difference = before(args, &model, &in_force, terminal)?;
     if difference.is_none() {
         difference = again(args, &view, &path, settings, terminal)?;
+        end_at_next_signal();
         if let (Some(found), Some(by_time)) = (&mut difference, by_time) {
             found.told = format!("{}; {by_time}", found.told);
         }

@@ -9,6 +9,16 @@ use keepbest_model::{RunSummary, status_of};
 use keepbest_train::Settings;
 use serde_json::{Value, json};
 
+use crate::cli::failure::Failure;
+use crate::cli::terminal::Terminal;
+
+/// Warns of a run whose journal knows less than its files.
+pub fn warn_of_forgotten(view: &RunView, terminal: &Terminal) {
+    if let Some(found) = view.forgotten() {
+        Failure::from(found).warn(terminal);
+    }
+}
+
 /// A run in a few facts.
 pub struct Facts {
     pub name: String,
@@ -71,6 +81,7 @@ impl Facts {
             "name": self.name,
             "path": view.path(),
             "status": self.status,
+            "warning": view.forgotten().map(|found| found.to_string()),
             "model": self.network,
             "data": self.data,
             "epoch": self.epochs.0,

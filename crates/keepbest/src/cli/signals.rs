@@ -16,12 +16,13 @@ use crate::cli::failure::{Exit, Failure};
 /// Ctrl-C, `kill`, a terminal that is gone (SIGHUP), and the warnings that batch systems send before time is up.
 const STOPPING: [i32; 6] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU];
 
-/// The signals to stop at: all, or under `nohup` all but the one it ignores.
+/// The signals to stop at: all but those that this process was started to ignore, as SIGHUP under `nohup`, and SIGINT of what a
+/// script has in the background.
 pub fn stopping() -> impl Iterator<Item = i32> {
     let ignored = ignored();
     STOPPING
         .into_iter()
-        .filter(move |&signal| signal != SIGHUP || ignored & (1 << (signal - 1)) == 0)
+        .filter(move |&signal| ignored & (1 << (signal - 1)) == 0)
 }
 
 /// The signals that this process was started to ignore, a bit each from the first on. None where the system does not tell.
@@ -53,6 +54,19 @@ pub fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
         });
     }
     Ok(stop)
+}
+
+/// From now on the first signal ends the program: there is nothing left to save, and whoever reads the result may never do so.
+pub fn end_at_next_signal() {
+    let told = Arc::new(AtomicBool::new(true));
+    for signal in stopping() {
+        // Without it, the second signal does.
+        let _ = flag::register_conditional_shutdown(
+            signal,
+            Exit::Interrupted as i32,
+            Arc::clone(&told),
+        );
+    }
 }
 
 /// Raises the limit of processor time that was reached as far as it goes: the system repeats its warning every second, which

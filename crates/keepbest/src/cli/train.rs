@@ -18,7 +18,7 @@ use crate::cli::output;
 use crate::cli::painter::Painter;
 use crate::cli::profile::{self, Profiling};
 use crate::cli::runs::best_json;
-use crate::cli::signals::stop_on_signals;
+use crate::cli::signals::{end_at_next_signal, stop_on_signals};
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::tui::Tui;
@@ -72,6 +72,7 @@ pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         painter.clear();
         outcome
     };
+    end_at_next_signal();
     let profiled = profiled.as_ref();
     match outcome? {
         Outcome::Interrupted {
@@ -242,8 +243,9 @@ fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(
         warn(terminal, &warning);
     }
     for found in finished.seen_before.iter().filter(|_| !args.quiet) {
-        let warning =
-            format!("a model that it comes from was {found}: the score on them flatters it");
+        let warning = format!(
+            "it, or a model that it comes from, was {found}: the score on them flatters it"
+        );
         warn(terminal, &warning);
     }
     if let Some(difference) = finished

@@ -12,12 +12,13 @@ const LONG: &str = "--data data --epochs 12 --batch-size 8 --lr 0.01 --eval-ever
 
 /// Starts the program and waits until training begins.
 fn begin(place: &Place, args: &str) -> Child {
-    let mut child = place
-        .command(args)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = place.command(args);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    begun(command.spawn().unwrap())
+}
+
+/// Waits until training begins.
+fn begun(mut child: Child) -> Child {
     let mut err = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     while !line.starts_with("files ") {
@@ -278,4 +279,39 @@ fn an_image_that_fails_in_the_middle_ends_the_run_as_ctrl_c_does() {
         assert_eq!(resumed["best"]["digest"], whole["best"]["digest"], "{name}");
         assert_eq!(resumed["test"], whole["test"], "{name}");
     }
+}
+
+#[test]
+fn signals_that_it_was_started_to_ignore_are_ignored() {
+    let place = Place::with_data();
+    let args = format!("train {LONG} --name run");
+    // As what a script has in the background, and under nohup.
+    let line = format!(
+        "trap '' INT TERM HUP; exec {} {args}",
+        env!("CARGO_BIN_EXE_keepbest")
+    );
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-c", &line]).current_dir(place.path("."));
+    bash.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = begun(bash.spawn().unwrap());
+    for name in ["-INT", "-TERM", "-INT", "-HUP"] {
+        signal(&child, name);
+    }
+    let said = Said::of(child.wait_with_output().unwrap());
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(place.json("show run --json")["status"], "completed");
+
+    // The others are heeded.
+    let line = format!(
+        "trap '' INT; exec {} {args}2 --epochs 400",
+        env!("CARGO_BIN_EXE_keepbest")
+    );
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-c", &line]).current_dir(place.path("."));
+    bash.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = begun(bash.spawn().unwrap());
+    signal(&child, "-TERM");
+    let said = Said::of(child.wait_with_output().unwrap());
+    assert_eq!(said.code, 130, "{}", said.err);
+    assert_eq!(place.json("show run2 --json")["status"], "interrupted");
 }

@@ -130,7 +130,43 @@ fn other_images_in_the_place_of_the_runs_are_told_from_them() {
         3,
         &["report.html stays as it is", "not those recorded", "--data"],
     );
+    // Where they lie was said: that is not said again.
+    let said = place.run("report run --data data");
+    said.fails(
+        3,
+        &["not those recorded", "hint: the page is of the images"],
+    );
+    assert!(!said.err.contains("--data says"), "{}", said.err);
     place.ok("train --resume run --epochs 3 --data pictures --quiet");
+}
+
+#[test]
+fn a_table_whose_images_moved_is_nothing_to_compare_with() {
+    let place = Place::new();
+    crate::support::photos(&place.path("images"), &[("cat", 20), ("dog", 20)], 0);
+    let mut table = "path,label\n".to_owned();
+    for class in ["cat", "dog"] {
+        for number in 0..20 {
+            table.push_str(&format!("images/{class}/{number:02}.png,{class}\n"));
+        }
+    }
+    fs::write(place.path("table.csv"), table).unwrap();
+    place.ok("train --data table.csv --epochs 1 --batch-size 8 --name run --quiet");
+    place.ok("verify run");
+    fs::rename(place.path("images"), place.path("pictures")).unwrap();
+    let said = place.run("verify run");
+    said.fails(1, &["40 of its 40 images are missing"]);
+    assert!(said.out.contains("journal  ok"), "{}", said.out);
+    // Some of them are other images than those recorded.
+    fs::rename(place.path("pictures"), place.path("images")).unwrap();
+    fs::remove_file(place.path("images/cat/00.png")).unwrap();
+    let said = place.run("verify run");
+    assert_eq!(said.code, 3, "{said:?}");
+    assert!(
+        said.out.contains("1 of its 40 images is missing"),
+        "{}",
+        said.out
+    );
 }
 
 #[test]

@@ -226,3 +226,22 @@ fn a_run_of_a_newer_format_is_refused_by_every_verb_and_left_alone() {
 fn keepbest_hash(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
+
+#[test]
+fn a_run_that_goes_on_keeps_its_name() {
+    let place = Place::with_data();
+    place.trained("run", "");
+    let before = std::fs::read(journal(&place)).unwrap();
+    let words = [
+        "the run is called run",
+        "not as other",
+        "--from RUN@last --name",
+    ];
+    for run in ["run", "runs/run", "runs/run/"] {
+        let verb = format!("train --resume {run} --epochs 3 --name other");
+        place.run(&verb).fails(2, &words);
+    }
+    assert!(std::fs::read(journal(&place)).unwrap() == before);
+    assert!(!place.path("runs/other").exists());
+    place.ok("train --resume runs/run/ --epochs 3 --name run --quiet");
+}

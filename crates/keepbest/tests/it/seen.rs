@@ -58,7 +58,7 @@ fn test_images_that_a_parent_has_seen_are_not_called_unseen() {
         format!("or a model it comes from, was trained on {trained} of 6 test images"),
         "to split these images as it did: --seed 1 --val-fraction 0.1 --test-fraction 0.1"
             .to_owned(),
-        "warning: a model that it comes from was trained on".to_owned(),
+        "warning: it, or a model that it comes from, was trained on".to_owned(),
     ] {
         assert!(said.err.contains(&words), "{words}\n{}", said.err);
     }
@@ -69,7 +69,7 @@ fn test_images_that_a_parent_has_seen_are_not_called_unseen() {
     let words = format!("was trained on {trained} of 6 test images");
     let page = || std::fs::read_to_string(place.path("runs/two/report.html")).unwrap();
     assert!(page().contains(&words));
-    assert!(page().contains("images of which some were seen in training before"));
+    assert!(page().contains("images of which some were seen in training"));
     place.ok("report two");
     assert!(page().contains(&words));
     let card = place.ok("card two").out;
@@ -186,4 +186,97 @@ fn what_it_takes_in_the_file_is_little() {
     // 48 images of train and 6 of val.
     assert!(size < 100 + 54 * 6, "{size}: {seen}");
     assert_eq!(seen["train"]["one_in"], 1);
+}
+
+#[test]
+fn test_images_that_the_run_itself_trains_on_are_not_called_unseen() {
+    let place = Place::new();
+    photos(&place.path("photos/train"), &[("cat", 30), ("dog", 30)], 0);
+    // Two of train and one of val under other names, and three that are nowhere else.
+    photos(&place.path("photos/val"), &[("cat", 6), ("dog", 6)], 1000);
+    photos(&place.path("photos/test"), &[("cat", 3), ("dog", 3)], 2000);
+    for (of, from, to) in [
+        ("train", "cat/07.png", "cat/a.png"),
+        ("train", "dog/11.png", "dog/b.png"),
+        ("val", "dog/02.png", "dog/c.png"),
+        // And one of val is in train.
+        ("train", "cat/01.png", "../val/cat/d.png"),
+    ] {
+        let (from, to) = (format!("photos/{of}/{from}"), format!("photos/test/{to}"));
+        std::fs::copy(place.path(&from), place.path(&to)).unwrap();
+    }
+    let said = place.ok(&format!("{TRAIN} --name run"));
+    for words in [
+        "2 images of test are in train too",
+        "warning: it, or a model that it comes from, was trained on 2 of 9 test images and chosen by 1 more",
+        "warning: it, or a model that it comes from, was trained on 1 of 13 val images",
+    ] {
+        assert!(
+            said.err.replace("\n         ", " ").contains(words),
+            "{words}\n{}",
+            said.err
+        );
+    }
+    let words = "on 9 images, not unseen: 2 were trained on before";
+    assert!(said.out.contains(words), "{}", said.out);
+    let words = "was trained on 2 of 9 test images and chosen by 1 more";
+    let page = || std::fs::read_to_string(place.path("runs/run/report.html")).unwrap();
+    assert!(page().contains(words));
+    place.ok("report run");
+    assert!(page().contains(words));
+    let card = place.ok("card run").out;
+    assert!(
+        card.contains(words) && !card.contains("nothing was chosen by test"),
+        "{card}"
+    );
+    let said = place.ok("evaluate run");
+    assert!(said.err.contains(words), "{}", said.err);
+
+    // All of its own images: most of them it knows.
+    let said = place.ok("evaluate run --split all");
+    let words = "was trained on 63 of 82 images and chosen by 13 more";
+    assert!(said.err.contains(words), "{}", said.err);
+    let found = place.json("evaluate run --split all --json");
+    assert_eq!(found["images_of"]["seen_before"]["trained"], 63);
+    let said = place.ok("evaluate run --split train");
+    assert!(!said.err.contains("trained on"), "{}", said.err);
+}
+
+#[test]
+fn pictures_in_grey_and_in_grey_colours_are_the_same() {
+    let place = Place::new();
+    let grey = |number: u32| {
+        image::GrayImage::from_fn(12, 12, |x, y| {
+            let noise = ((number * 12 + x) * 12 + y).wrapping_mul(2_654_435_761) >> 27;
+            image::Luma([(60 + 100 * (number % 2) + noise) as u8])
+        })
+    };
+    for number in 0..60 {
+        let picture = image::DynamicImage::from(grey(number));
+        let class = ["cat", "dog"][number as usize % 2];
+        for (set, picture) in [
+            ("grey", picture.clone()),
+            ("colour", picture.to_rgb8().into()),
+        ] {
+            std::fs::create_dir_all(place.path(&format!("{set}/{class}"))).unwrap();
+            picture
+                .save(place.path(&format!("{set}/{class}/{number:02}.png")))
+                .unwrap();
+        }
+    }
+    for (own, other) in [("grey", "colour"), ("colour", "grey")] {
+        let train =
+            |data: &str| format!("train --data {data} --epochs 1 --batch-size 8 --quiet --json");
+        place.json(&format!("{} --name {own}", train(own)));
+        let told = place.json(&format!(
+            "{} --from {own} --seed 2 --name {own}-on",
+            train(other)
+        ));
+        let again = place.json(&format!(
+            "{} --from {own} --seed 2 --name {own}-again",
+            train(own)
+        ));
+        assert!(of_test(&told)[0].as_u64().unwrap() > 0, "{told}");
+        assert_eq!(told["seen_before"], again["seen_before"], "{own}");
+    }
 }

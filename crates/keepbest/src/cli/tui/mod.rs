@@ -1,7 +1,8 @@
 //! `train --tui`: the run on a whole screen, with keys.
 //!
 //! A thread of its own draws ten times a second and reads the keys, so that both go on while a long step or an evaluation does.
-//! Another waits for signals: reading keys may never come back from a terminal that is gone, and is not waited for then.
+//! Another waits for signals: reading keys may never come back from a terminal that is gone, and is not waited for then. Pictures
+//! go the way of all that is written to stderr: a terminal that takes none at the moment holds up nothing but the next picture.
 //! However the program ends, the screen is given back first: when this is dropped, from the hook of a panic, and before a second
 //! Ctrl-C or other signal to stop ends it at once. After a panic, of whatever thread, nothing more is drawn over what it said.
 
@@ -12,7 +13,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-use std::io::{IsTerminal as _, Stderr, stderr, stdin};
+use std::io::{IsTerminal as _, Write, stderr, stdin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -30,7 +31,7 @@ use signal_hook::consts::SIGXCPU;
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::signals;
+use crate::cli::{output, signals};
 use resources::Meter;
 use watch::Watch;
 
@@ -40,7 +41,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// The name of the thread that draws.
 const THREAD: &str = "keepbest-screen";
 
-/// How long the thread that draws is waited for at the end.
+/// How long the thread that draws is waited for at the end, and a terminal that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The screen of a run.
@@ -54,7 +55,7 @@ struct Shared {
     watch: Mutex<Watch>,
     stop: Arc<AtomicBool>,
     over: AtomicBool,
-    /// Whether a thread has panicked, and the screen is given back. Held while a picture is drawn.
+    /// Whether a thread has panicked, and the screen is given back. Held until a picture that is drawn is sent.
     panicked: Mutex<bool>,
 }
 
@@ -205,18 +206,49 @@ impl Observer for Tui {
     }
 }
 
-type Screen = Terminal<CrosstermBackend<Stderr>>;
+/// What is drawn, until it is sent as a whole.
+#[derive(Clone, Default)]
+struct Picture(Arc<Mutex<Vec<u8>>>);
+
+impl Picture {
+    fn take(&self) -> Vec<u8> {
+        let mut codes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *codes)
+    }
+}
+
+impl Write for Picture {
+    fn write(&mut self, codes: &[u8]) -> std::io::Result<usize> {
+        let mut picture = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        picture.write(codes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Screen {
+    terminal: Terminal<CrosstermBackend<Picture>>,
+    picture: Picture,
+}
 
 fn take_screen() -> std::io::Result<Screen> {
     enable_raw_mode()?;
-    execute!(stderr(), EnterAlternateScreen, cursor::Hide)?;
-    Terminal::new(CrosstermBackend::new(stderr()))
+    let mut picture = Picture::default();
+    execute!(picture, EnterAlternateScreen, cursor::Hide)?;
+    output::screen(picture.take());
+    let terminal = Terminal::new(CrosstermBackend::new(picture.clone()))?;
+    Ok(Screen { terminal, picture })
 }
 
 /// Brings the terminal back to what it was. Twice is once.
 fn give_back() {
+    let mut picture = Picture::default();
     // There is nobody left to tell.
-    let _ = execute!(stderr(), LeaveAlternateScreen, cursor::Show);
+    let _ = execute!(picture, LeaveAlternateScreen, cursor::Show);
+    output::screen(picture.take());
+    output::taken_within(PATIENCE);
     let _ = disable_raw_mode();
 }
 
@@ -254,10 +286,15 @@ fn show(shared: &Shared, mut screen: Screen) {
                 std::thread::sleep(TICK);
                 continue;
             }
-            screen.draw(|frame| draw::draw(frame, &watch)).is_ok()
+            let drawn = screen.terminal.draw(|frame| draw::draw(frame, &watch));
+            let drawn = drawn.is_ok();
+            output::screen(screen.picture.take());
+            drawn
         };
+        // Without the locks: nobody else waits for the terminal.
+        while !output::taken_within(TICK) && !shared.over.load(Ordering::Relaxed) {}
         // A terminal that is gone sends SIGHUP; one that only fails is tried again. Of neither there is anything to read.
-        if !drawn {
+        if !drawn || output::is_refused() {
             std::thread::sleep(TICK);
             continue;
         }
