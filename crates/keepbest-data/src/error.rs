@@ -70,7 +70,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// None of the images of a set can be read, where such are left out.
-    #[error("none of the {count} images of {} can be read; the first: {first}", path.display())]
+    #[error("none of the {count} image{} of {} can be read; the first: {first}", plural(*count), path.display())]
     NoneReadable {
         /// The folder that they are in, or the table that lists them.
         path: PathBuf,

@@ -12,6 +12,7 @@ use ::image::{ColorType, DynamicImage, ImageDecoder, ImageReader, Limits};
 
 use crate::guard::{BoxError, guarded};
 use crate::image::MAX_DECODED_BYTES;
+use crate::readers::folder::kinds;
 use crate::readers::tree::Tree;
 use crate::readers::{idx, io_error, limits, open_file, read_file};
 use crate::{DataError, Image, ImageShape};
@@ -236,6 +237,26 @@ fn check_png_palette(mut chunks: &[u8]) -> Result<(), BoxError> {
 pub fn list_images(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let tree = Tree::scan(folder)?;
     Ok(tree.root.images().into_iter().map(Path::to_owned).collect())
+}
+
+/// What [`list_images`] leaves out of a folder, in words, a line each: files that are no images by their kind, links to a folder
+/// above, and what systems leave behind.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn left_out_of(folder: &Path) -> Result<Vec<String>, DataError> {
+    let tree = Tree::scan(folder)?;
+    let others = tree.root.others();
+    let plural = if others.len() == 1 { "" } else { "s" };
+    let first = (!others.is_empty()).then(|| {
+        format!(
+            "left out {} file{plural} in {} that are no images by their names: {}",
+            others.len(),
+            folder.display(),
+            kinds(others.iter().copied())
+        )
+    });
+    Ok(first.into_iter().chain(tree.notes()).collect())
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ pub use guard::is_decoding;
 pub use identity::{Identity, SharedImages};
 pub use image::{Image, ImageShape};
 pub use image_set::{ImageCount, ImageSet, ImageSetError};
-pub use input::{decode_image, list_images, load_image, read_image_from};
+pub use input::{decode_image, left_out_of, list_images, load_image, read_image_from};
 pub use joined::Joined;
 pub use loader::{Batch, Epoch, Loader, LoaderConfig, batch_ranges};
 pub use mirror::Mirrored;

@@ -80,6 +80,11 @@ fn file(model: &str) -> Option<&Path> {
         .then_some(path)
 }
 
+/// Whether `model` is a model file rather than a name.
+pub(crate) fn is_model_file(model: &str) -> bool {
+    file(model).is_some()
+}
+
 /// The copy that a run keeps of its model file, since what lay outside may change, or go: for the run itself or a model in it.
 pub(crate) fn own_model_file(run_or_model: &Path) -> Option<PathBuf> {
     let mut folders = run_or_model.ancestors().take(3);

@@ -20,6 +20,9 @@ impl Part {
     }
 }
 
+/// The names that need no explanation.
+pub(crate) const USUAL: [&str; 5] = ["train", "val", "valid", "validation", "test"];
+
 /// What a name alone says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Meaning {

@@ -106,7 +106,7 @@ fn what_is_no_data_set_says_what_was_found() {
     );
     let error = open_error(&folder.path().join("a.txt"));
     assert!(
-        error.ends_with("not a data set: found a file of another kind"),
+        error.ends_with("not a data set: found a file of another kind (.txt)"),
         "{error}"
     );
 }

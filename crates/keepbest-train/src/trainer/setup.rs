@@ -11,8 +11,8 @@ use keepbest_data::{
 };
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
-    Averaging, CpuEngine, Engine as _, EngineConfig, LossConfig, ModelSpec, OptimizerConfig,
-    Precision, Predictor, Tuning,
+    Averaging, CpuEngine, Engine as _, EngineConfig, EngineError, LossConfig, ModelSpec,
+    OptimizerConfig, Precision, Predictor, Tuning,
 };
 
 use super::aims::{check_metrics, check_names, named, objective, others, retention};
@@ -22,7 +22,7 @@ use super::error::TrainError;
 use super::heed::Heed;
 use super::parent::{better_network, network_of, open_parent, seen_before, start_from, told};
 use super::position::Timetable;
-use crate::architecture::{architecture, check_architecture};
+use crate::architecture::{architecture, check_architecture, is_model_file};
 use crate::config::{Config, DataDefaults};
 use crate::costs::Costs;
 use crate::environment::Environment;
@@ -197,7 +197,21 @@ impl Setup {
         let class_weights = class_weights(&config.class_weights, &data.train);
         let engine_config = engine_config(&config, class_weights.as_deref());
         let optimizer = engine_config.optimizer.clone();
-        let mut engine = CpuEngine::new(&spec, engine_config.clone())?;
+        let mut engine =
+            CpuEngine::new(&spec, engine_config.clone()).map_err(|error| match error {
+                // The networks of the zoo are right but for the size; a model file may be wrong in itself.
+                source @ (EngineError::Layer(_) | EngineError::Shape(_))
+                    if !is_model_file(&config.model) =>
+                {
+                    TrainError::ImageSize {
+                        height: input.height,
+                        width: input.width,
+                        given: given.image_size.is_some(),
+                        source,
+                    }
+                }
+                error => error.into(),
+            })?;
         if let Some(asked) = config.threads.filter(|asked| *asked > engine.threads()) {
             notes.push(format!(
                 "{asked} threads were asked for, {} compute: this machine has no use for more, or starts no more",

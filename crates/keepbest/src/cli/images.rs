@@ -122,6 +122,9 @@ impl Chosen {
             }
             None => Picked::new(self.split, self.raw.clone(), &how)?,
         };
+        // What the reader of the data has to say was said of the first model.
+        let mut bundle = self.bundle.clone();
+        bundle.notes.clear();
         Ok(Self {
             seen: seen(&model, &picked, own)?,
             converted: converted(&self.bundle, &model.preprocessing),
@@ -131,7 +134,7 @@ impl Chosen {
             images: picked.images,
             missing: self.missing.clone(),
             left_out: self.left_out.clone(),
-            bundle: self.bundle.clone(),
+            bundle,
             model,
         })
     }
@@ -197,7 +200,7 @@ impl Chosen {
 
     /// What the reader of the figures has to know, a line each.
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut notes = self.bundle.notes.clone();
         let of: usize = sets(&self.bundle).map(|set| set.len()).sum();
         if !self.own && self.split != Part::All && self.len() < of {
             notes.push(format!(
@@ -256,6 +259,7 @@ impl Chosen {
             .collect();
         json!({
             "own_data": self.own,
+            "notes": self.bundle.notes,
             "missing_classes": self.missing,
             "left_out": left_out,
             "converted": self.converted.as_ref().map_or(0, |found| found.count),
@@ -435,7 +439,8 @@ fn converted(bundle: &DataBundle, recorded: &Preprocessing) -> Option<Converted>
 /// How many of the images the model, or one it comes from, had seen; `None` where that is not recorded or goes without saying.
 fn seen(model: &Model, picked: &Picked, own: bool) -> Result<Option<SeenBefore>, Failure> {
     let seen = model.provenance.as_ref().and_then(|of| of.seen.as_ref());
-    let Some(seen) = seen.filter(|_| !own || matches!(picked.split, Part::Val | Part::Test)) else {
+    // That a model was trained on its own train split goes without saying.
+    let Some(seen) = seen.filter(|_| !own || picked.split != Part::Train) else {
         return Ok(None);
     };
     let digests = picked

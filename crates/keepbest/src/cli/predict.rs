@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use keepbest_data::{
-    DataError, Image, ImageShape, Normaliser, Preprocessing, Unrecorded, list_images, load_image,
-    read_image_from,
+    DataError, Image, ImageShape, Normaliser, Preprocessing, Unrecorded, left_out_of, list_images,
+    load_image, read_image_from,
 };
 use keepbest_train::{Guess, Model, decide, top_k};
 use serde::Serialize;
@@ -44,7 +44,7 @@ struct Reader<'a> {
 
 pub fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let model = model::open(&args.model, &args.runs.runs_dir, &args.compute, terminal)?;
-    let inputs = expand(&args.inputs)?;
+    let inputs = expand(&args.inputs, terminal)?;
     let batch_size = usize::from(args.compute.batch_size);
     let mut predictor = model.predictor(batch_size, args.compute.threads.count())?;
     let mut reader = Reader::new(&model, args.strict, terminal)?;
@@ -153,15 +153,21 @@ fn tell(
 }
 
 /// Files as they are, folders as the images in them, `-` as it is.
-fn expand(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+fn expand(inputs: &[PathBuf], terminal: &Terminal) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for input in inputs {
         if input.is_dir() {
             let found = list_images(input).map_err(|error| read_failure(&error))?;
+            let left_out = left_out_of(input).map_err(|error| read_failure(&error))?;
+            for note in left_out {
+                terminal.note(&note);
+            }
             if found.is_empty() {
-                let message = format!("{}: the folder holds no images", input.display());
-                return Err(Failure::new(Exit::Failed, message)
-                    .with_hint(Some("PNG and JPEG are read".to_owned())));
+                let error = DataError::Empty {
+                    path: input.clone(),
+                };
+                return Err(Failure::of(Exit::Failed, &error)
+                    .with_hint("PNG, JPEG, WebP, BMP, TIFF, GIF and PNM are read".to_owned()));
             }
             files.extend(found);
         } else {
