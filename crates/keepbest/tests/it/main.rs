@@ -17,6 +17,7 @@ mod images;
 mod inputs;
 mod interrupt;
 mod kill;
+mod layouts;
 mod limits;
 mod listing;
 mod log;
