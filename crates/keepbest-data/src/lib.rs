@@ -72,7 +72,7 @@ pub use image::{Image, ImageShape};
 pub use image_set::{ImageCount, ImageSet, ImageSetError};
 pub use input::{decode_image, left_out_of, list_images, load_image, read_image_from};
 pub use joined::Joined;
-pub use loader::{Batch, Epoch, Loader, LoaderConfig, batch_ranges};
+pub use loader::{Batch, Epoch, Loader, LoaderConfig, Shard, batch_ranges};
 pub use mirror::Mirrored;
 pub use normalise::Normaliser;
 pub use open::{

@@ -11,6 +11,31 @@ use std::time::Duration;
 use crate::augment::Draw;
 use crate::{Augmentation, LoadError, Mixed, Normaliser, Order, Preprocessing, Subset};
 
+/// The part of every batch that a loader makes, where several ranks train together: neighbouring images, by place. All ranks' parts
+/// together are the batch, whatever their number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// Which part, from 0.
+    pub rank: usize,
+    /// Parts there are, at least 1.
+    pub of: usize,
+}
+
+impl Default for Shard {
+    /// All of every batch.
+    fn default() -> Self {
+        Self { rank: 0, of: 1 }
+    }
+}
+
+impl Shard {
+    /// The places of the part in a batch of so many images; none, where there are more parts than images.
+    fn places(self, images: usize) -> Range<usize> {
+        let of = self.of.max(1);
+        images * self.rank / of..images * (self.rank + 1).min(of) / of
+    }
+}
+
 /// How to make batches.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -25,6 +50,8 @@ pub struct LoaderConfig {
     pub prefetch: usize,
     /// Threads that make batches, 1 or more. They are idle while enough batches wait. Changes no bit.
     pub threads: usize,
+    /// The part of each batch to make.
+    pub shard: Shard,
 }
 
 impl LoaderConfig {
@@ -44,6 +71,7 @@ impl LoaderConfig {
             augmentation: Augmentation::default(),
             prefetch: 4,
             threads: 1,
+            shard: Shard::default(),
         }
     }
 
@@ -68,6 +96,12 @@ impl LoaderConfig {
     /// The same on another number of threads.
     pub fn with_threads(mut self, threads: usize) -> Self {
         self.threads = threads;
+        self
+    }
+
+    /// The same for a part of each batch.
+    pub fn with_shard(mut self, shard: Shard) -> Self {
+        self.shard = shard;
         self
     }
 }
@@ -265,11 +299,16 @@ impl Worker {
     }
 
     fn make(&self, order: &[usize], range: Range<usize>) -> Result<Batch, LoadError> {
-        let (first, positions) = (range.start, &order[range]);
+        let first = range.start;
+        let own = self.config.shard.places(range.len());
+        let augmentation = &self.config.augmentation;
+        // An image is mixed with another of the whole batch.
+        let whole = augmentation.mixes();
+        let made = if whole { 0..range.len() } else { own.clone() };
+        let positions = &order[first + made.start..first + made.end];
         let shape = self.normaliser.preprocessing().input;
         let seed = self.config.order.seed();
         let dataset = self.subset.dataset();
-        let augmentation = &self.config.augmentation;
         let mut buffers = self.pool.take();
         buffers.images.resize(positions.len() * shape.size(), 0.0);
         for (&position, out) in positions
@@ -298,10 +337,22 @@ impl Worker {
         }
         let Buffers {
             mut images,
-            labels,
-            indices,
+            mut labels,
+            mut indices,
         } = buffers;
-        let mixed = augmentation.mix(&mut images, &labels, shape, (seed, self.epoch, first));
+        let mut mixed = augmentation.mix(&mut images, &labels, shape, (seed, self.epoch, first));
+        if own.len() < labels.len() {
+            keep(
+                &mut images,
+                own.start * shape.size()..own.end * shape.size(),
+            );
+            keep(&mut labels, own.clone());
+            keep(&mut indices, own.clone());
+            if let Some(mixed) = &mut mixed {
+                keep(&mut mixed.others, own.clone());
+                keep(&mut mixed.shares, own);
+            }
+        }
         Ok(Batch {
             images,
             labels,
@@ -310,6 +361,12 @@ impl Worker {
             pool: self.pool.clone(),
         })
     }
+}
+
+/// Keeps a range of a vector.
+fn keep<T>(values: &mut Vec<T>, range: Range<usize>) {
+    values.truncate(range.end);
+    values.drain(..range.start);
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
@@ -338,7 +395,7 @@ impl Batch {
         self.labels.len()
     }
 
-    /// Whether there are no images; never so for what a loader delivers.
+    /// Whether there are no images: only where a batch has fewer of them than [`Shard`]s.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }

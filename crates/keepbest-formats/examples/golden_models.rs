@@ -10,7 +10,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use keepbest_formats::model_file::{ModelImage, ModelMetadata, encode};
+use keepbest_formats::model_file::{Attachments, ModelImage, ModelMetadata, encode};
 use keepbest_formats::{Dtype, StateDict, Tensor};
 use serde_json::json;
 
@@ -33,31 +33,37 @@ fn main() -> Result<(), Box<dyn Error>> {
     let metadata = ModelMetadata {
         step: 1200,
         epoch: 7,
-        model: Some(json!({
-            "version": 1,
-            "name": "golden",
-            "input": {"channels": 1, "height": 28, "width": 28},
-            "classes": 3,
-            "layers": [{"conv2d": {"name": "conv", "out": 2, "kernel": 3}}],
-        })),
-        classes: vec!["T-shirt/top".into(), "\"quoted\"".into(), "été ☀".into()],
-        preprocessing: Some(json!({"mean": [0.2860], "std": [0.3530]})),
-        training: Some(json!({"seed": u64::MAX, "learning_rate": 0.1, "patience_left": 3})),
-        evaluation: Some(json!({"val/accuracy": 0.8912, "val/loss": "NaN"})),
-        history: Some(json!([{"epoch": 6, "val/accuracy": 0.8875}])),
-        provenance: Some(json!({"data": "fashion-mnist"})),
+        attachments: Attachments {
+            model: Some(json!({
+                "version": 1,
+                "name": "golden",
+                "input": {"channels": 1, "height": 28, "width": 28},
+                "classes": 3,
+                "layers": [{"conv2d": {"name": "conv", "out": 2, "kernel": 3}}],
+            })),
+            classes: vec!["T-shirt/top".into(), "\"quoted\"".into(), "été ☀".into()],
+            preprocessing: Some(json!({"mean": [0.2860], "std": [0.3530]})),
+            training: Some(json!({"seed": u64::MAX, "learning_rate": 0.1, "patience_left": 3})),
+            evaluation: Some(json!({"val/accuracy": 0.8912, "val/loss": "NaN"})),
+            history: Some(json!([{"epoch": 6, "val/accuracy": 0.8875}])),
+            provenance: Some(json!({"data": "fashion-mnist"})),
+            ..Attachments::default()
+        },
         ..ModelMetadata::default()
     };
 
     let decided = ModelMetadata {
-        thresholds: Some(json!({
-            "values": [0.25, 0.5, 0.25],
-            "metric": "f1_macro",
-            "split": "val",
-            "before": 0.75,
-            "after": 0.875,
-        })),
-        ..metadata.clone()
+        attachments: Attachments {
+            thresholds: Some(json!({
+                "values": [0.25, 0.5, 0.25],
+                "metric": "f1_macro",
+                "split": "val",
+                "before": 0.75,
+                "after": 0.875,
+            })),
+            ..metadata.attachments.clone()
+        },
+        ..metadata
     };
     let nothing = StateDict::new();
     for (name, image) in [

@@ -1,6 +1,7 @@
 //! State dicts to bytes and back: safetensors and keepbest's full-model schema, hostile input first.
 //!
 //! - [`StateDict`], [`Tensor`], [`Dtype`]: weights as data, sharing bytes rather than owning them.
+//! - [`Snapshot`]: the weights at one step, whatever holds them.
 //! - [`weights_digest`]: the identity of a state dict.
 //! - [`safetensors`]: the container, read strictly and without a copy.
 //! - [`model_file`]: keepbest's files, full and params-only, with every byte under a digest.
@@ -27,6 +28,7 @@ pub mod onnx;
 pub mod pth;
 pub mod safetensors;
 pub mod sharded;
+mod snapshot;
 pub mod sniff;
 mod state_dict;
 mod tensor;
@@ -37,6 +39,7 @@ pub use digest::{ParseDigestError, TensorDigest, weights_digest};
 pub use dtype::Dtype;
 pub use keepbest_core::WeightsDigest;
 pub use map::{map_file, map_open_file, open_regular, read_text};
+pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle};
 pub use state_dict::{DuplicateTensor, StateDict};
 pub use tensor::{Tensor, TensorError};
 pub use zip::ZipError;

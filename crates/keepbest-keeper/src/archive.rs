@@ -14,11 +14,12 @@ use keepbest_store::{
 };
 use thiserror::Error;
 
+use crate::config::SaveMode;
 use crate::error::{SelectError, with_causes};
+use crate::open::{is_refused, map_own, verify_checkpoint};
 use crate::prune::retention_plan;
-use crate::verify::{is_refused, map_own};
-use crate::view::{RunView, Selector, find_archived};
-use crate::{SaveMode, verify_checkpoint};
+use crate::select::{Selector, find, find_archived};
+use crate::view::RunView;
 
 /// Why a run's checkpoints were not archived or restored. No checkpoint is lost by any of these.
 #[derive(Debug, Error)]
@@ -390,7 +391,7 @@ pub fn read_archived(
         Some(found) => found.saved.checkpoint.clone(),
         None => {
             // Says what there is, or why it was removed.
-            let found = crate::view::find(view.path(), view.state(), which)?;
+            let found = find(view.path(), view.state(), which)?;
             let checkpoint = found.saved.checkpoint.clone();
             let path = checkpoint.path(view.path());
             let refused = |source| ArchiveRunError::Checkpoint {
@@ -425,7 +426,7 @@ pub fn restore_on(
 ) -> Result<CheckpointName, ArchiveRunError> {
     let mut run = RunWriter::open_on(fs, path)?;
     let Some(found) = find_archived(run.state(), which).cloned() else {
-        return Ok(crate::view::find(run.path(), run.state(), which)?
+        return Ok(find(run.path(), run.state(), which)?
             .saved
             .checkpoint
             .clone());

@@ -8,7 +8,8 @@ use keepbest_store::{
 };
 use serde_json::Value;
 
-use crate::view::{RunView, Selector, find, find_archived};
+use crate::select::{Selector, find, find_archived};
+use crate::view::RunView;
 
 /// Two records of a run that cannot both be right.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -59,7 +60,7 @@ pub enum Contradiction {
         epoch: u64,
         /// Step and score there.
         recorded: String,
-        /// Those of the evaluation.
+        /// Step and score of the evaluation.
         found: String,
     },
     /// A best that was not judged to be one, or is worse than the one before.

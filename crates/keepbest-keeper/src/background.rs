@@ -1,27 +1,29 @@
 //! The writer thread: journals, saves, promotes, prunes, in the order of the offers.
 
+mod retry;
+
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use keepbest_core::{History, WeightsDigest};
-use keepbest_formats::weights_digest;
+use keepbest_core::{EvaluationRecord, History, WeightsDigest};
+use keepbest_formats::model_file::{Attachments, Kind, ModelMetadata};
+use keepbest_formats::{SnapshotHandle, weights_digest};
 use keepbest_store::{
     Committed, Event, FinishedEvent, InterruptedEvent, PromoteError, PromotedEvent, RefName,
     RejectedEvent, RepairedEvent, RunWriter, SaveFailedEvent, SupersededEvent,
 };
 use serde_json::Value;
 
-use crate::also::Follower;
+use crate::best_copy::BestCopy;
 use crate::config::{KeeperConfig, SaveMode};
 use crate::error::with_causes;
-use crate::event::{KeeperEvent, SaveFailure};
-use crate::prune::{prune, would_keep};
+use crate::event::{KeeperEvent, SaveFailure, best_record};
+use crate::prune::prune;
 use crate::queue::{EvaluatedJob, Job, LastJob, Queue};
-use crate::save::{Begun, Content, begin};
-use crate::snapshot::SnapshotHandle;
-use crate::view::best_record;
+use crate::save::{Begun, Tensors, WriteError, begin};
+use crate::stamp;
 
 /// Starts the thread, which owns the run from now on.
 pub(crate) fn start(
@@ -72,7 +74,7 @@ struct Background<'a> {
     // What the journal has, for the metadata of the files.
     history: History,
     // Trainer state in what last points at.
-    last_training: Option<Value>,
+    last_training: Option<Option<Value>>,
     // What the journal did not take yet, in order: written first when it takes something again.
     backlog: VecDeque<Event>,
     // Best may have moved since its other form was brought in step.
@@ -126,100 +128,6 @@ impl Background<'_> {
         }
     }
 
-    /// The saves that failed and that nothing made good for.
-    fn unresolved(&self) -> Vec<SaveFailure> {
-        let mut state = self.queue.lock();
-        let failures = state.failures.clone();
-        let run = self.run.state();
-        let mut matters = |failure: &SaveFailure| {
-            let best = failure.refs.iter().any(|reference| {
-                let track = state.track(reference);
-                track.is_some_and(|(_, track)| track.unsaved.is_some())
-            });
-            let last = failure.refs.contains(&RefName::LAST)
-                && run.last().is_none_or(|last| last.step < failure.step);
-            let saved = run.present().any(|it| it.saved.step == failure.step);
-            let record = self.history.iter().find(|it| it.step == failure.step);
-            let kept = record.is_some_and(|record| would_keep(run, &self.config, record));
-            best || last || (failure.candidate && !saved && kept)
-        };
-        failures
-            .into_iter()
-            .filter(|failure| matters(failure))
-            .collect()
-    }
-
-    /// Tries again to save the bests that could not be, but for those that `next` is better than.
-    fn retry(&mut self, next: Option<&EvaluatedJob>) {
-        self.forget_beaten();
-        for mut job in std::mem::take(&mut self.unsaved) {
-            let (later, now) = std::mem::take(&mut job.refs)
-                .into_iter()
-                .partition(|reference| next.is_some_and(|next| self.improves(next, reference)));
-            job.refs = now;
-            if !job.refs.is_empty() {
-                self.save_again(&job);
-            }
-            job.refs.extend::<Vec<_>>(later);
-            self.unsaved.push(job);
-        }
-        self.forget_beaten();
-    }
-
-    /// That it fails again is no news.
-    fn save_again(&mut self, job: &EvaluatedJob) {
-        let Some(snapshot) = &job.snapshot else {
-            return;
-        };
-        let history = self.history.iter().take(job.index).cloned().collect();
-        let begun = catch_unwind(AssertUnwindSafe(|| self.begin(job, snapshot, &history)));
-        if let (Ok(outcome), Ok(())) = (begun, self.journal_backlog()) {
-            for file in outcome.begun {
-                self.commit(file, job);
-            }
-        }
-    }
-
-    /// Lets go of the snapshots that are no longer the best of what could not be saved.
-    fn forget_beaten(&mut self) {
-        let mut state = self.queue.lock();
-        for job in &mut self.unsaved {
-            let record = &job.record;
-            job.refs.retain(|reference| {
-                let track = state.track(reference);
-                track.is_some_and(|(_, track)| track.misses(record))
-            });
-        }
-        self.unsaved.retain(|job| !job.refs.is_empty());
-    }
-
-    /// Whether an evaluation was judged better than all before by the objective of a ref.
-    fn improves(&self, job: &EvaluatedJob, reference: &RefName) -> bool {
-        let place = self.queue.lock().track(reference).map(|(place, _)| place);
-        let judgement = place.and_then(|place| job.record.judgement(place));
-        job.refs.contains(reference) && judgement.is_some_and(|it| it.verdict.is_improved())
-    }
-
-    /// What was only to stand in for a best that is on disk by now is not needed.
-    fn stand_back(&self, job: &mut EvaluatedJob) {
-        for reference in std::mem::take(&mut job.refs) {
-            let mut state = self.queue.lock();
-            let better = state.track(&reference).and_then(|(place, track)| {
-                let judgement = job.record.judgement(place)?;
-                let stands_in = !judgement.verdict.is_improved() && track.has(&judgement.score?);
-                stands_in.then(|| track.best.as_ref().map_or(0, |best| best.step))
-            });
-            drop(state);
-            match better {
-                Some(step) => {
-                    let reason = format!("that of step {step}, saved meanwhile, is better");
-                    job.superseded.push((reference, reason));
-                }
-                None => job.refs.push(reference),
-            }
-        }
-    }
-
     fn evaluated(&mut self, mut job: EvaluatedJob) {
         self.settled = false;
         if !self.unsaved.is_empty() {
@@ -266,11 +174,11 @@ impl Background<'_> {
             for reference in &refs {
                 let mut state = self.queue.lock();
                 let on_disk = self.run.state().refs.get(reference);
-                if let Some((place, track)) = state.track(reference)
+                if let Some((place, best)) = state.progress(reference)
                     && on_disk.is_none_or(|best| best.step != job.record.step)
                     && let Some(score) = job.record.judgement(place).and_then(|it| it.score)
                 {
-                    track.failed(&job.record, score, snapshot.is_some());
+                    best.failed(&job.record, score, snapshot.is_some());
                     missed.push(reference.clone());
                 }
             }
@@ -327,32 +235,27 @@ impl Background<'_> {
     }
 
     fn begin(&self, job: &EvaluatedJob, snapshot: &SnapshotHandle, history: &History) -> Outcome {
-        let weights = snapshot.weights();
         let targets = self.targets(job);
         let mut begun: Vec<Begun> = Vec::new();
         let mut failures = Vec::new();
         if !targets.is_empty() {
-            let training_state = snapshot.training_state();
-            let content = Content {
-                step: job.record.step,
-                epoch: job.record.epoch,
-                weights: &weights,
-                training_state: &training_state,
-                record: Some(&job.record),
-                history,
-                training: &job.training,
-                thresholds: job.thresholds.as_ref(),
-            };
+            let tensors = Tensors::of(snapshot);
+            let metadata = self
+                .metadata(
+                    (job.record.step, job.record.epoch),
+                    &job.attachments,
+                    Some(&job.record),
+                    history,
+                )
+                .map_err(|error| with_causes(&error));
             for Target { mode, refs } in targets {
-                match begin(
-                    &self.run,
-                    &self.config.constants,
-                    mode,
-                    &content,
-                    refs.clone(),
-                ) {
+                let file = metadata.clone().and_then(|metadata| {
+                    begin(&self.run, mode, &tensors, metadata, refs.clone())
+                        .map_err(|error| with_causes(&error))
+                });
+                match file {
                     Ok(file) => begun.push(file),
-                    Err(error) => failures.push((refs, with_causes(&error))),
+                    Err(error) => failures.push((refs, error)),
                 }
             }
         }
@@ -360,10 +263,33 @@ impl Background<'_> {
             // The evaluation is recorded with its identity even when there is nothing to write.
             digest: begun
                 .first()
-                .map_or_else(|| weights_digest(&weights), Begun::weights),
+                .map_or_else(|| weights_digest(&snapshot.weights()), Begun::weights),
             begun,
             failures,
         }
+    }
+
+    /// What the full model of a step says: what every file of the run does, what this one does, and what is known of it so far.
+    fn metadata(
+        &self,
+        (step, epoch): (u64, u64),
+        attachments: &Attachments,
+        record: Option<&EvaluationRecord>,
+        history: &History,
+    ) -> Result<ModelMetadata, WriteError> {
+        let constants = self.config.constants.clone();
+        let provenance = stamp::add(constants.provenance.clone(), self.run.events());
+        Ok(ModelMetadata {
+            kind: Kind::Full,
+            step,
+            epoch,
+            attachments: Attachments {
+                evaluation: record.map(serde_json::to_value).transpose()?,
+                history: Some(serde_json::to_value(history)?),
+                provenance,
+                ..constants.overlaid(attachments.clone())
+            },
+        })
     }
 
     /// Appends an event, after those that could not be appended before.
@@ -420,7 +346,11 @@ impl Background<'_> {
         };
         let mut failures = Vec::new();
         for reference in refs {
-            let place = self.queue.lock().track(&reference).map(|(place, _)| place);
+            let place = self
+                .queue
+                .lock()
+                .progress(&reference)
+                .map(|(place, _)| place);
             let judgement = place.and_then(|place| record.judgement(place));
             let reason = judgement.as_ref().map(|judgement| {
                 let verdict = &judgement.verdict;
@@ -442,7 +372,7 @@ impl Background<'_> {
             if let Err(error) = self.promote(&committed, event, reason) {
                 failures.push((vec![reference], error));
             } else if reference == RefName::LAST {
-                self.last_training = Some(job.training.clone());
+                self.last_training = Some(job.attachments.training.clone());
             }
         }
         failures
@@ -483,9 +413,9 @@ impl Background<'_> {
         if !matches!(result, Err(PromoteError::Journal(_))) {
             // The journal is what counts, even where the ref could not be moved yet.
             self.also_behind |= reference == RefName::BEST;
-            if let Some((_, track)) = self.queue.lock().track(&reference) {
+            if let Some((_, best)) = self.queue.lock().progress(&reference) {
                 let state = self.run.state();
-                track.promoted(best_record(self.run.path(), state, reference));
+                best.promoted(best_record(self.run.path(), state, reference));
             }
         }
         match result {
@@ -501,7 +431,7 @@ impl Background<'_> {
         let LastJob {
             snapshot,
             epoch,
-            training,
+            attachments,
         } = job;
         let step = snapshot.step();
         let is_there = self
@@ -509,31 +439,15 @@ impl Background<'_> {
             .state()
             .last()
             .is_some_and(|last| last.step == step)
-            && self.last_training.as_ref() == Some(&training);
+            && self.last_training.as_ref() == Some(&attachments.training);
         if is_there {
             return;
         }
         let begin_last = || {
-            let weights = snapshot.weights();
-            let training_state = snapshot.training_state();
-            let content = Content {
-                step,
-                epoch,
-                weights: &weights,
-                training_state: &training_state,
-                record: None,
-                history: &self.history,
-                training: &training,
-                thresholds: None,
-            };
+            let tensors = Tensors::of(&snapshot);
+            let metadata = self.metadata((step, epoch), &attachments, None, &self.history)?;
             let refs = vec![RefName::LAST];
-            begin(
-                &self.run,
-                &self.config.constants,
-                SaveMode::Full,
-                &content,
-                refs,
-            )
+            begin(&self.run, SaveMode::Full, &tensors, metadata, refs)
         };
         let begun = match catch_unwind(AssertUnwindSafe(begin_last)) {
             Ok(begun) => begun.map_err(|error| with_causes(&error)),
@@ -549,7 +463,7 @@ impl Background<'_> {
                 self.promote(&committed, event, None)
             });
         match result {
-            Ok(()) => self.last_training = Some(training),
+            Ok(()) => self.last_training = Some(attachments.training),
             Err(error) => self.failed(SaveFailure {
                 refs: vec![RefName::LAST],
                 step,
@@ -581,8 +495,8 @@ impl Background<'_> {
             return;
         };
         let (fs, run) = (self.run.file_system(), self.run.path());
-        let followed = Follower::new(also, fs, run, self.run.state())
-            .and_then(|follower| follower.map_or(Ok(None), |follower| follower.follow()));
+        let followed = BestCopy::new(also, fs, run, self.run.state())
+            .and_then(|copy| copy.map_or(Ok(None), |copy| copy.follow()));
         let path = also.path(run);
         if let Ok(Some(aside)) = &followed {
             let event = KeeperEvent::SetAside {

@@ -5,11 +5,12 @@ use std::str::FromStr;
 
 use keepbest_core::retention::Policy;
 use keepbest_core::{EarlyStoppingConfig, Objective};
+use keepbest_formats::model_file::Attachments;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::also::Also;
+use crate::copy_format::CopyFormat;
 
 /// What best holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,19 +55,6 @@ impl FromStr for SaveMode {
     }
 }
 
-/// What is the same in every file of a run.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ModelConstants {
-    /// The architecture as data.
-    pub model: Option<Value>,
-    /// Class names, by label.
-    pub classes: Vec<String>,
-    /// How images become input.
-    pub preprocessing: Option<Value>,
-    /// Where the model comes from.
-    pub provenance: Option<Value>,
-}
-
 /// The keeper's settings.
 #[derive(Clone, Debug)]
 pub struct KeeperConfig {
@@ -79,11 +67,11 @@ pub struct KeeperConfig {
     /// What best holds.
     pub save: SaveMode,
     /// The form that best is kept in as well.
-    pub also: Option<Also>,
+    pub also: Option<CopyFormat>,
     /// Which checkpoints stay beside best and last. None by default, so that a run's disk space is bounded.
     pub retention: Vec<Policy>,
-    /// What is the same in every file.
-    pub constants: ModelConstants,
+    /// What is the same in every file: architecture, classes, preprocessing, provenance.
+    pub constants: Attachments,
     /// Whether every evaluation saves the resume point. On by default.
     pub keep_last: bool,
     /// What the journal shall say of this session beside: program, machine, command line.
@@ -101,7 +89,7 @@ impl KeeperConfig {
             save: SaveMode::default(),
             also: None,
             retention: Vec::new(),
-            constants: ModelConstants::default(),
+            constants: Attachments::default(),
             keep_last: true,
             session: None,
         }

@@ -1,9 +1,8 @@
 //! Metrics of a snapshot.
 
 use keepbest_core::{EvaluationRecord, Judgement, Metrics};
-use serde_json::Value;
-
-use crate::snapshot::SnapshotHandle;
+use keepbest_formats::SnapshotHandle;
+use keepbest_formats::model_file::Attachments;
 
 /// Metrics measured on one snapshot. It carries the snapshot, so metrics of one and weights of another cannot be saved together.
 #[derive(Clone, Debug)]
@@ -14,7 +13,7 @@ pub struct Evaluation {
     withheld: Option<String>,
     weights: Option<String>,
     unscheduled: bool,
-    thresholds: Option<Value>,
+    attachments: Attachments,
 }
 
 impl Evaluation {
@@ -28,7 +27,7 @@ impl Evaluation {
             withheld: None,
             weights: None,
             unscheduled: false,
-            thresholds: None,
+            attachments: Attachments::default(),
         }
     }
 
@@ -53,10 +52,18 @@ impl Evaluation {
         self
     }
 
-    /// The same, with the thresholds that decided when it was measured: they go into full models.
+    /// The same, with what its file is to hold beside what every file of the run holds, such as the thresholds that decided when it was
+    /// measured.
     #[must_use]
-    pub fn with_thresholds(mut self, thresholds: Option<Value>) -> Self {
-        self.thresholds = thresholds;
+    pub fn with_attachments(mut self, attachments: Attachments) -> Self {
+        self.attachments = attachments;
+        self
+    }
+
+    /// The same, with further metrics.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: impl IntoIterator<Item = (String, f64)>) -> Self {
+        self.metrics.extend(metrics);
         self
     }
 
@@ -84,21 +91,27 @@ impl Evaluation {
         &self.metrics
     }
 
+    /// Which weights of the step were measured, where there are several.
+    #[must_use]
+    pub fn weights(&self) -> Option<&str> {
+        self.weights.as_deref()
+    }
+
     pub(crate) fn why_withheld(&self) -> Option<&str> {
         self.withheld.as_deref()
     }
 
-    /// The snapshot, the record of it once it is judged, and the thresholds.
+    /// The snapshot, the record of it once it is judged, and what its file is to hold.
     pub(crate) fn judged(
         self,
         judgement: Judgement,
-    ) -> (SnapshotHandle, EvaluationRecord, Option<Value>) {
+    ) -> (SnapshotHandle, EvaluationRecord, Attachments) {
         let step = self.step();
         let record = EvaluationRecord {
             weights: self.weights,
             unscheduled: self.unscheduled,
             ..EvaluationRecord::new(step, self.epoch, self.metrics, judgement)
         };
-        (self.snapshot, record, self.thresholds)
+        (self.snapshot, record, self.attachments)
     }
 }

@@ -1,10 +1,10 @@
 //! What the keeper reports to the training loop.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use keepbest_core::{Metrics, Score, WeightsDigest};
-use keepbest_store::{CheckpointName, RefName};
+use keepbest_store::{CheckpointName, RefName, RunState};
 
 /// Something the keeper did, or failed to do, in the background. Delivered by [`Keeper::events`](crate::Keeper::events).
 #[derive(Clone, Debug)]
@@ -51,14 +51,14 @@ pub enum KeeperEvent {
     },
     /// A save failed. What was best or last before still is, and the next evaluation saves anew; a best is tried again, too.
     SaveFailed(SaveFailure),
-    /// The [other form](crate::Also) of best could not be brought in step with it. Best is as it is; the next save tries again.
+    /// The [other form](crate::CopyFormat) of best could not be brought in step with it. Best is as it is; the next save tries again.
     AlsoFailed {
         /// Its path.
         path: PathBuf,
         /// The error with its causes.
         error: String,
     },
-    /// The [other form](crate::Also) of a best that was lost is kept under another name.
+    /// The [other form](crate::CopyFormat) of a best that was lost is kept under another name.
     SetAside {
         /// Where it is now.
         path: PathBuf,
@@ -195,6 +195,26 @@ pub struct BestRecord {
     pub weights: WeightsDigest,
 }
 
+/// A best, as the journal has it.
+pub(crate) fn best_record(run: &Path, state: &RunState, reference: RefName) -> Option<BestRecord> {
+    let best = state.refs.get(&reference)?;
+    let checkpoint = state.checkpoints.get(&best.checkpoint)?;
+    Some(BestRecord {
+        path: reference.path(run),
+        reference,
+        checkpoint: best.checkpoint.clone(),
+        step: best.step,
+        epoch: best.epoch,
+        score: best.score?,
+        metrics: checkpoint
+            .evaluation
+            .as_ref()
+            .map(|record| record.metrics.clone())
+            .unwrap_or_default(),
+        weights: checkpoint.saved.weights,
+    })
+}
+
 /// How a run ended, from the keeper's view.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -207,13 +227,13 @@ pub struct KeeperSummary {
     pub last: Option<PathBuf>,
     /// Every save that failed in this session, also where a later one made good for it.
     pub failures: Vec<SaveFailure>,
-    /// Those of them that nothing made good for: a best or last that is not on disk, a checkpoint that the run's rules would keep.
+    /// Failures among them that nothing made good for: a best or last that is not on disk, a checkpoint that the run's rules would keep.
     pub unresolved: Vec<SaveFailure>,
     /// Whether the best ever measured is the best on disk, by every objective.
     pub best_is_saved: bool,
     /// The best ever measured by each objective by which it is not.
     pub unsaved: Vec<UnsavedBest>,
-    /// Best in its [other form](crate::Also), when one is kept.
+    /// Best in its [other form](crate::CopyFormat), when one is kept.
     pub also: Option<PathBuf>,
     /// Why that is not in step with best, if it is not.
     pub also_error: Option<String>,

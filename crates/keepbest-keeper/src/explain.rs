@@ -8,8 +8,9 @@ use keepbest_store::{CheckpointKind, CheckpointName, Event, RefName, RunState};
 use serde::Serialize;
 
 use crate::config::SaveMode;
+use crate::event::best_record;
 use crate::maintain::{MaintainError, RetentionRules};
-use crate::view::{RunView, best_record};
+use crate::view::RunView;
 
 /// A run's decisions with their reasons.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -23,7 +24,7 @@ pub struct Explanation {
     pub others: Vec<BestExplained>,
     /// Evaluations that count.
     pub evaluations: usize,
-    /// Those of them that were better than all before.
+    /// Evaluations among them that were better than all before.
     pub improvements: usize,
     /// Those that could not be best, however good.
     pub rejected: usize,

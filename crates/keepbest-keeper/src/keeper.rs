@@ -1,4 +1,4 @@
-//! The front: what the training loop calls.
+//! What the training loop calls.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,26 +6,28 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use keepbest_core::{
-    EarlyStopping, EvaluationRecord, History, Judgement, Objective, ObjectiveError, Score,
-    StopReason, Verdict,
+    EarlyStopping, EvaluationRecord, History, Objective, Score, StopReason, Verdict,
 };
-use keepbest_formats::model_file::ModelFile;
+use keepbest_formats::SnapshotHandle;
+use keepbest_formats::model_file::Attachments;
 use keepbest_store::{
-    CommitError, Depth, Event, FsckReport, Guarantee, OpenError, RUN_FORMAT, RealFileSystem,
-    RefName, ResumedEvent, RunDir, RunWriter, SharedFileSystem, StartedEvent,
+    Depth, Event, FsckReport, Guarantee, OpenError, RUN_FORMAT, RealFileSystem, RefName,
+    ResumedEvent, RunDir, RunWriter, SharedFileSystem, StartedEvent,
 };
 use serde_json::Value;
 
-use crate::also::Also;
 use crate::background;
-use crate::config::{KeeperConfig, SaveMode};
+use crate::best_progress::BestProgress;
+use crate::config::KeeperConfig;
+use crate::copy_format::CopyFormat;
 use crate::error::{CreateError, FinishError, OfferError, ResumeError};
 use crate::evaluation::Evaluation;
-use crate::event::{BestRecord, KeeperEvent, KeeperSummary};
-use crate::queue::{EvaluatedJob, Job, LastJob, Queue, Track};
-use crate::snapshot::SnapshotHandle;
-use crate::verify::ModelFiles;
-use crate::view::{RunView, best_record, resume_point};
+use crate::event::{BestRecord, KeeperEvent, KeeperSummary, best_record};
+use crate::fsck::ModelFiles;
+use crate::goal::{Goal, Replay};
+use crate::queue::{EvaluatedJob, Job, LastJob, Queue};
+use crate::resume_point::{ResumePoint, resume_point};
+use crate::view::RunView;
 
 /// Keeps the best model of a run, and the point to resume it from.
 ///
@@ -67,82 +69,17 @@ use crate::view::{RunView, best_record, resume_point};
 /// ```
 #[derive(Debug)]
 pub struct Keeper {
-    fs: SharedFileSystem,
     run: PathBuf,
     guarantee: Guarantee,
     queue: Arc<Queue>,
     thread: Option<JoinHandle<()>>,
-    aims: Vec<Aim>,
-    save: SaveMode,
-    also: Option<Also>,
+    goals: Vec<Goal>,
+    also: Option<CopyFormat>,
     keep_last: bool,
     keep_candidates: bool,
     stopping: EarlyStopping,
     stop: Option<StopReason>,
     history: History,
-}
-
-/// One objective of the run, and the ref of the best by it. The first is there always.
-#[derive(Clone, Debug)]
-struct Aim {
-    reference: RefName,
-    objective: Objective,
-    replay: Option<Replay>,
-}
-
-/// After a resume, until the step of a best that was found on disk beyond the resume point.
-///
-/// Those evaluations are repeated. They are judged as they were the first time, so that early stopping goes the same way as
-/// without the interruption; but only what is not worse than the best on disk is saved as best.
-#[derive(Clone, Copy, Debug)]
-struct Replay {
-    on_disk: Score,
-    on_disk_step: u64,
-    best: Option<Score>,
-}
-
-impl Aim {
-    fn replay_at(&self, step: u64) -> Option<&Replay> {
-        let replay = self.replay.as_ref();
-        replay.filter(|replay| step <= replay.on_disk_step)
-    }
-
-    /// Judges an evaluation; `withheld` is why it must not replace a best.
-    fn judge(
-        &self,
-        evaluation: &Evaluation,
-        to_beat: Option<Score>,
-        withheld: Option<&str>,
-    ) -> Result<Judgement, ObjectiveError> {
-        let to_beat = match self.replay_at(evaluation.step()) {
-            Some(replay) => replay.best,
-            None => to_beat,
-        };
-        let mut judgement = self
-            .objective
-            .judge(to_beat.as_ref(), evaluation.metrics())?;
-        if let (true, Some(_), Some(reason)) = (judgement.verdict.is_improved(), to_beat, withheld)
-        {
-            judgement.verdict = Verdict::NotImproved {
-                reason: reason.to_owned(),
-            };
-        }
-        Ok(judgement)
-    }
-
-    /// Takes note of an improvement, and says why it must not be saved as best nevertheless, if so.
-    fn improved(&mut self, step: u64, score: Score) -> Option<String> {
-        self.replay_at(step)?;
-        let replay = self.replay.as_mut()?;
-        replay.best = Some(score);
-        let order = self.objective.compare_total(&score, &replay.on_disk);
-        order.is_lt().then(|| {
-            format!(
-                "the best on disk, of step {}, is better",
-                replay.on_disk_step
-            )
-        })
-    }
 }
 
 /// A keeper that goes on where an earlier one stopped.
@@ -159,20 +96,6 @@ pub struct Resumed {
     pub point: Option<ResumePoint>,
     /// What the interruption left behind, and what was done about it.
     pub repairs: FsckReport,
-}
-
-/// Where training goes on.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct ResumePoint {
-    /// The checkpoint; it is not removed while this run goes on.
-    pub path: PathBuf,
-    /// Optimizer steps behind it.
-    pub step: u64,
-    /// Epochs behind it.
-    pub epoch: u64,
-    /// The model, verified: weights, optimizer state, trainer state.
-    pub model: ModelFile,
 }
 
 impl Keeper {
@@ -287,13 +210,12 @@ impl Keeper {
         history: History,
         step: u64,
     ) -> std::io::Result<Self> {
-        let fs = SharedFileSystem::clone(writer.file_system());
         let run = writer.path().to_owned();
-        let (mut aims, mut tracks) = (Vec::new(), Vec::new());
+        let (mut goals, mut progress) = (Vec::new(), Vec::new());
         for (place, (reference, objective)) in writer.state().objectives().into_iter().enumerate() {
             let best = best_record(&run, writer.state(), reference.clone());
             let ahead = best.as_ref().filter(|best| best.step > step);
-            aims.push(Aim {
+            goals.push(Goal {
                 reference: reference.clone(),
                 objective: objective.clone(),
                 replay: ahead.map(|best| Replay {
@@ -304,9 +226,9 @@ impl Keeper {
                         .and_then(|record| record.judgement(place)?.score),
                 }),
             });
-            tracks.push(Track::new(reference, objective.clone(), best));
+            progress.push(BestProgress::new(reference, objective.clone(), best));
         }
-        let queue = Arc::new(Queue::new(tracks));
+        let queue = Arc::new(Queue::new(progress));
         let mut stopping = EarlyStopping::new(config.early_stopping.clone());
         let mut stop = None;
         for record in &history {
@@ -314,18 +236,16 @@ impl Keeper {
                 stopping.observe(&config.objective, &judgement, record.epoch)
             });
         }
-        let (save, also) = (config.save, config.also);
+        let also = config.also;
         let keep_last = config.keep_last;
         let keep_candidates = !config.retention.is_empty();
         let thread = background::start(&queue, writer, config, history.clone())?;
         Ok(Self {
-            fs,
             run,
             guarantee,
             queue,
             thread: Some(thread),
-            aims,
-            save,
+            goals,
             also,
             keep_last,
             keep_candidates,
@@ -361,36 +281,35 @@ impl Keeper {
             if state.ended {
                 return Err(OfferError::WriterGone);
             }
-            let tracks = state.bests.iter();
-            tracks
-                .map(|track| (track.reached(), track.to_beat()))
-                .collect()
+            let bests = state.bests.iter();
+            bests.map(|best| (best.reached(), best.to_beat())).collect()
         };
         // Luck was weighed by the first objective.
         let withheld = |place| evaluation.why_withheld().filter(|_| place == 0);
-        let judged = self.aims.iter().zip(&to_beat).enumerate();
-        let judgements = judged
-            .map(|(place, (aim, (reached, _)))| aim.judge(&evaluation, *reached, withheld(place)));
+        let judged = self.goals.iter().zip(&to_beat).enumerate();
+        let judgements = judged.map(|(place, (goal, (reached, _)))| {
+            goal.judge(&evaluation, *reached, withheld(place))
+        });
         let mut judgements = judgements.collect::<Result<Vec<_>, _>>()?;
 
         let (mut refs, mut superseded) = (Vec::new(), Vec::new());
-        let aims = self.aims.iter_mut().zip(&judgements).zip(to_beat);
-        for (place, ((aim, judgement), (reached, on_disk))) in aims.enumerate() {
+        let goals = self.goals.iter_mut().zip(&judgements).zip(to_beat);
+        for (place, ((goal, judgement), (reached, on_disk))) in goals.enumerate() {
             let Some(score) = judgement.score.filter(|_| judgement.verdict.is_improved()) else {
                 // Better than what is on disk, it stands in for a best that could not be saved so far.
                 if reached != on_disk
-                    && aim
+                    && goal
                         .judge(&evaluation, on_disk, withheld(place))?
                         .verdict
                         .is_improved()
                 {
-                    refs.push(aim.reference.clone());
+                    refs.push(goal.reference.clone());
                 }
                 continue;
             };
-            match aim.improved(step, score) {
-                None => refs.push(aim.reference.clone()),
-                Some(reason) => superseded.push((aim.reference.clone(), reason)),
+            match goal.improved(step, score) {
+                None => refs.push(goal.reference.clone()),
+                Some(reason) => superseded.push((goal.reference.clone(), reason)),
             }
         }
         if self.keep_last {
@@ -401,9 +320,9 @@ impl Keeper {
         let first = judgements.remove(0);
         self.stop = self
             .stopping
-            .observe(&self.aims[0].objective, &first, epoch);
+            .observe(&self.goals[0].objective, &first, epoch);
         let verdict = first.verdict.clone();
-        let (snapshot, record, thresholds) = evaluation.judged(first);
+        let (snapshot, record, attachments) = evaluation.judged(first);
         let record = record.with_others(judgements);
         let index = self.history.len();
         self.history.push(record.clone());
@@ -414,8 +333,7 @@ impl Keeper {
             refs,
             candidate: self.keep_candidates,
             superseded,
-            training,
-            thresholds,
+            attachments: with_training(attachments, training),
         });
         Ok(verdict)
     }
@@ -426,7 +344,7 @@ impl Keeper {
         self.queue.push_when_free(Job::Last(Box::new(LastJob {
             snapshot: snapshot.clone(),
             epoch,
-            training,
+            attachments: with_training(Attachments::default(), training),
         })));
     }
 
@@ -476,7 +394,7 @@ impl Keeper {
     pub fn others(&self) -> Vec<BestRecord> {
         let state = self.queue.lock();
         let others = state.bests.iter().skip(1);
-        others.filter_map(|track| track.best.clone()).collect()
+        others.filter_map(|other| other.best.clone()).collect()
     }
 
     /// The evaluations so far. Digests are there for those whose snapshot has been read.
@@ -513,27 +431,7 @@ impl Keeper {
     /// The first objective.
     #[must_use]
     pub fn objective(&self) -> &Objective {
-        &self.aims[0].objective
-    }
-
-    /// Checks that the files which this run holds at once, for snapshots of this size, fit on the disk: to be called before
-    /// training.
-    ///
-    /// # Errors
-    /// [`CommitError::NoSpace`].
-    pub fn ensure_space(&self, snapshot: &SnapshotHandle) -> Result<(), CommitError> {
-        let params = snapshot.weights().total_bytes();
-        let full = params + snapshot.training_state().total_bytes();
-        // Each best, last, and the new one before an old one goes.
-        let bests = self.aims.len() as u64;
-        let needed = match (self.save, self.keep_last) {
-            (SaveMode::Full, true) => (bests + 2) * full,
-            (SaveMode::Full, false) => (bests + 1) * full,
-            (SaveMode::Params, true) => (bests + 1) * params + 2 * full,
-            (SaveMode::Params, false) => (bests + 1) * params,
-        };
-        let also = if self.also.is_some() { 2 * params } else { 0 };
-        keepbest_store::ensure_space(&*self.fs, &self.run, needed + also)
+        &self.goals[0].objective
     }
 
     /// Waits for the saves under way and journals the end of the run with `summary`.
@@ -567,7 +465,7 @@ impl Keeper {
             last: RunView::open(&self.run).ok().and_then(|view| view.last()),
             failures: std::mem::take(&mut state.failures),
             unresolved: std::mem::take(&mut state.unresolved),
-            best_is_saved: state.bests.iter().all(|track| track.unsaved.is_none()),
+            best_is_saved: state.bests.iter().all(|best| best.unsaved.is_none()),
             unsaved: state
                 .bests
                 .iter()
@@ -621,6 +519,14 @@ fn started(config: &KeeperConfig, guarantee: Guarantee) -> StartedEvent {
         settings: config.settings(),
         guarantee: Some(guarantee),
         session: config.session.clone(),
+    }
+}
+
+/// The state of the trainer, if it has one, beside what goes into a file already.
+fn with_training(attachments: Attachments, training: Value) -> Attachments {
+    Attachments {
+        training: Some(training).filter(|training| !training.is_null()),
+        ..attachments
     }
 }
 

@@ -9,32 +9,37 @@
 // Libraries never print.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-mod also;
 mod archive;
 mod audit;
 mod background;
+mod best_copy;
+mod best_progress;
 mod config;
+mod copy_format;
 mod error;
 mod evaluation;
 mod event;
 mod explain;
 mod front;
+mod fsck;
+mod goal;
 mod keeper;
 mod maintain;
+mod open;
 mod prune;
 mod queue;
+mod resume_point;
 mod save;
-mod snapshot;
+mod select;
 mod stamp;
-mod verify;
 mod view;
 
-pub use also::Also;
 pub use archive::{
     ArchiveRunError, Archived, archive_run, archive_run_on, read_archived, restore, restore_on,
 };
 pub use audit::{Contradiction, audit_file, audit_journal};
-pub use config::{KeeperConfig, ModelConstants, ParseSaveModeError, SaveMode};
+pub use config::{KeeperConfig, ParseSaveModeError, SaveMode};
+pub use copy_format::CopyFormat;
 pub use error::{CreateError, FinishError, OfferError, ResumeError, SelectError};
 pub use evaluation::Evaluation;
 pub use event::{BestRecord, KeeperEvent, KeeperSummary, SaveFailure, UnsavedBest};
@@ -42,15 +47,17 @@ pub use explain::{
     BestExplained, CheckpointExplained, Explanation, Fate, RunnerUp, UnsavedExplained, explain,
 };
 pub use front::{Front, fronts};
-pub use keeper::{Keeper, ResumePoint, Resumed};
+pub use fsck::fsck;
+pub use keeper::{Keeper, Resumed};
 pub use maintain::{MaintainError, Removal, RetentionRules, pin, prunable, prune_run, unpin};
+pub use open::verify_checkpoint;
 pub use prune::retention_plan;
-pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle};
+pub use resume_point::ResumePoint;
+pub use select::Selector;
 pub use stamp::provenance_of;
-pub use verify::{fsck, verify_checkpoint};
-pub use view::{RunView, Selector};
+pub use view::RunView;
 
 // For training loops that depend on this crate alone.
 pub use keepbest_core;
-pub use keepbest_formats;
+pub use keepbest_formats::{self, OwnedSnapshot, Snapshot, SnapshotHandle};
 pub use keepbest_store as store;

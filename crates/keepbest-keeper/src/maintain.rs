@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::config::SaveMode;
 use crate::error::{SelectError, with_causes};
 use crate::prune::retention_plan;
-use crate::view::{Selector, find};
+use crate::select::{Selector, find};
 
 /// What a run keeps, as its journal recorded when it began.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -6,12 +6,14 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use keepbest_core::{EvaluationRecord, Objective, Score, WeightsDigest};
+use keepbest_core::{EvaluationRecord, WeightsDigest};
+use keepbest_formats::SnapshotHandle;
+use keepbest_formats::model_file::Attachments;
 use keepbest_store::RefName;
 use serde_json::Value;
 
-use crate::event::{BestRecord, KeeperEvent, SaveFailure, UnsavedBest};
-use crate::snapshot::SnapshotHandle;
+use crate::best_progress::BestProgress;
+use crate::event::{BestRecord, KeeperEvent, SaveFailure};
 
 /// Work for the writer thread, in the order of the offers.
 #[derive(Debug)]
@@ -41,17 +43,16 @@ pub(crate) struct EvaluatedJob {
     pub candidate: bool,
     /// What it will not become, and why.
     pub superseded: Vec<(RefName, String)>,
-    /// Trainer state.
-    pub training: Value,
-    /// What decided when it was measured, where that is not the likeliest class.
-    pub thresholds: Option<Value>,
+    /// What its file holds that no other of the run does.
+    pub attachments: Attachments,
 }
 
 #[derive(Debug)]
 pub(crate) struct LastJob {
     pub snapshot: SnapshotHandle,
     pub epoch: u64,
-    pub training: Value,
+    /// What its file holds that no other of the run does.
+    pub attachments: Attachments,
 }
 
 impl Job {
@@ -100,98 +101,6 @@ impl EvaluatedJob {
     }
 }
 
-/// A best that was judged so and is not on disk yet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pending {
-    pub index: usize,
-    pub score: Score,
-}
-
-/// The best by one objective: on disk, on its way there, or kept from it.
-#[derive(Debug)]
-pub(crate) struct Track {
-    pub reference: RefName,
-    objective: Objective,
-    /// Judged best, in flight or waiting: each better than the one before.
-    pending: Vec<Pending>,
-    /// Best on disk.
-    pub best: Option<BestRecord>,
-    /// The best that could not be saved and is better than what is on disk.
-    pub unsaved: Option<UnsavedBest>,
-    /// Its snapshot is held, to be tried again.
-    held: bool,
-}
-
-impl Track {
-    pub fn new(reference: RefName, objective: Objective, best: Option<BestRecord>) -> Self {
-        Self {
-            reference,
-            objective,
-            pending: Vec::new(),
-            best,
-            unsaved: None,
-            held: false,
-        }
-    }
-
-    /// The score to beat, as far as the disk and what is on its way to it are concerned.
-    pub fn to_beat(&self) -> Option<Score> {
-        self.pending
-            .last()
-            .map(|pending| pending.score)
-            .or_else(|| self.best.as_ref().map(|best| best.score))
-    }
-
-    /// The best score that is on disk or can still come there.
-    pub fn reached(&self) -> Option<Score> {
-        let unsaved = self.unsaved.as_ref().filter(|_| self.held);
-        let unsaved = unsaved.map(|unsaved| unsaved.score);
-        match (self.to_beat(), unsaved) {
-            (Some(a), Some(b)) if self.objective.compare_total(&a, &b).is_lt() => Some(b),
-            (a, b) => a.or(b),
-        }
-    }
-
-    /// Takes note that an evaluation was to be best and could not be saved, and whether it can be tried again.
-    pub fn failed(&mut self, record: &EvaluationRecord, score: Score, held: bool) {
-        let worse =
-            |other: &UnsavedBest| self.objective.compare_total(&other.score, &score).is_lt();
-        if !self.has(&score) && self.unsaved.as_ref().is_none_or(worse) {
-            self.unsaved = Some(UnsavedBest {
-                reference: self.reference.clone(),
-                step: record.step,
-                epoch: record.epoch,
-                score,
-            });
-            self.held = held;
-        }
-    }
-
-    /// Whether an evaluation is the best that could not be saved.
-    pub fn misses(&self, record: &EvaluationRecord) -> bool {
-        self.unsaved
-            .as_ref()
-            .is_some_and(|unsaved| unsaved.step == record.step)
-    }
-
-    /// Whether what is on disk is as good as a score.
-    pub fn has(&self, score: &Score) -> bool {
-        self.best
-            .as_ref()
-            .is_some_and(|best| self.objective.compare_total(&best.score, score).is_ge())
-    }
-
-    /// Takes note of a new best on disk.
-    pub fn promoted(&mut self, best: Option<BestRecord>) {
-        if let Some(best) = &best {
-            let objective = &self.objective;
-            self.unsaved
-                .take_if(|unsaved| objective.compare_total(&unsaved.score, &best.score).is_le());
-        }
-        self.best = best;
-    }
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub queue: VecDeque<Job>,
@@ -200,7 +109,7 @@ pub(crate) struct State {
     /// The writer thread has ended.
     pub ended: bool,
     /// The bests, the first objective's first.
-    pub bests: Vec<Track>,
+    pub bests: Vec<BestProgress>,
     /// Digests of evaluations, as they become known.
     pub digests: Vec<(usize, WeightsDigest)>,
     pub events: Vec<KeeperEvent>,
@@ -220,15 +129,15 @@ impl State {
     }
 
     /// What is known of the best of a name, with the place of its objective.
-    pub fn track(&mut self, reference: &RefName) -> Option<(usize, &mut Track)> {
-        let mut tracks = self.bests.iter_mut().enumerate();
-        tracks.find(|(_, track)| track.reference == *reference)
+    pub fn progress(&mut self, reference: &RefName) -> Option<(usize, &mut BestProgress)> {
+        let mut bests = self.bests.iter_mut().enumerate();
+        bests.find(|(_, best)| best.reference == *reference)
     }
 
     /// Takes note that an evaluation is on disk as the best of each objective that it still was to be of, or will never be.
     pub fn settled(&mut self, index: usize) {
-        for track in &mut self.bests {
-            track.pending.retain(|pending| pending.index != index);
+        for best in &mut self.bests {
+            best.expect_no_more(index);
         }
     }
 }
@@ -243,7 +152,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub fn new(bests: Vec<Track>) -> Self {
+    pub fn new(bests: Vec<BestProgress>) -> Self {
         Self {
             state: Mutex::new(State {
                 bests,
@@ -281,24 +190,19 @@ impl Queue {
                 && waiting.snapshot.is_some()
             {
                 waiting.yield_to(&job);
-                for track in bests.iter_mut() {
-                    if job.refs.contains(&track.reference) {
-                        track
-                            .pending
-                            .retain(|pending| pending.index != waiting.index);
+                for best in bests.iter_mut() {
+                    if job.refs.contains(&best.reference) {
+                        best.expect_no_more(waiting.index);
                     }
                 }
             }
         }
-        for (place, track) in bests.iter_mut().enumerate() {
+        for (place, best) in bests.iter_mut().enumerate() {
             let judgement = job.record.judgement(place);
             if let Some(score) = judgement.and_then(|judgement| judgement.score)
-                && job.refs.contains(&track.reference)
+                && job.refs.contains(&best.reference)
             {
-                track.pending.push(Pending {
-                    index: job.index,
-                    score,
-                });
+                best.expect(job.index, score);
             }
         }
         state.queue.push_back(Job::Evaluated(Box::new(job)));

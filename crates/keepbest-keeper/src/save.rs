@@ -2,17 +2,15 @@
 
 use std::io::Write;
 
-use keepbest_core::{EvaluationRecord, History, WeightsDigest};
-use keepbest_formats::StateDict;
-use keepbest_formats::model_file::{self, EncodeError, Kind, ModelFile, ModelImage, ModelMetadata};
+use keepbest_core::WeightsDigest;
+use keepbest_formats::model_file::{self, EncodeError, ModelFile, ModelImage, ModelMetadata};
+use keepbest_formats::{SnapshotHandle, StateDict};
 use keepbest_store::{
     BoxError, CheckpointKind, CommitError, Committed, RefName, RunWriter, StagedCheckpoint,
 };
-use serde_json::Value;
 use thiserror::Error;
 
-use crate::config::{ModelConstants, SaveMode};
-use crate::stamp;
+use crate::config::SaveMode;
 
 /// Why a file could not be written.
 #[derive(Debug, Error)]
@@ -30,20 +28,6 @@ pub(crate) enum WriteError {
     },
 }
 
-/// What goes into a file.
-pub(crate) struct Content<'a> {
-    pub step: u64,
-    pub epoch: u64,
-    pub weights: &'a StateDict,
-    pub training_state: &'a StateDict,
-    pub record: Option<&'a EvaluationRecord>,
-    /// The evaluations before this one.
-    pub history: &'a History,
-    pub training: &'a Value,
-    /// What decided in the evaluation.
-    pub thresholds: Option<&'a Value>,
-}
-
 /// A file under a hidden name of which nothing is written yet. It shares the memory of the snapshot.
 pub(crate) struct Begun {
     staged: StagedCheckpoint,
@@ -51,27 +35,42 @@ pub(crate) struct Begun {
     pub refs: Vec<RefName>,
 }
 
-/// Digests the tensors, makes the header, and opens the file if there is room for it.
+/// The tensors of a snapshot.
+pub(crate) struct Tensors {
+    pub weights: StateDict,
+    pub training: StateDict,
+}
+
+impl Tensors {
+    pub fn of(snapshot: &SnapshotHandle) -> Self {
+        Self {
+            weights: snapshot.weights(),
+            training: snapshot.training_state(),
+        }
+    }
+}
+
+/// Digests the tensors, makes the header, and opens the file if there is room for it. `metadata` is that of a full model.
 pub(crate) fn begin(
     run: &RunWriter,
-    constants: &ModelConstants,
     mode: SaveMode,
-    content: &Content<'_>,
+    tensors: &Tensors,
+    metadata: ModelMetadata,
     refs: Vec<RefName>,
 ) -> Result<Begun, WriteError> {
-    let metadata = metadata(run, constants, mode, content)?;
+    let step = metadata.step;
     let (kind, image) = match mode {
         SaveMode::Full => (
             CheckpointKind::Full,
-            model_file::encode(content.weights, content.training_state, &metadata)?,
+            model_file::encode(&tensors.weights, &tensors.training, &metadata)?,
         ),
         SaveMode::Params => (
             CheckpointKind::Params,
-            model_file::encode(content.weights, &StateDict::new(), &metadata.into_params())?,
+            model_file::encode(&tensors.weights, &StateDict::new(), &metadata.into_params())?,
         ),
     };
     let name = run
-        .free_name(content.step, &image.weights_digest(), kind)
+        .free_name(step, &image.weights_digest(), kind)
         .map_err(CommitError::Io)?;
     Ok(Begun {
         staged: run.stage(name, image.total_len())?,
@@ -107,32 +106,4 @@ impl Begun {
         })?;
         Ok(committed.with_file(Some(image.seal().file_digest)))
     }
-}
-
-fn metadata(
-    run: &RunWriter,
-    constants: &ModelConstants,
-    mode: SaveMode,
-    content: &Content<'_>,
-) -> Result<ModelMetadata, serde_json::Error> {
-    let training = match content.training {
-        Value::Null => None,
-        training => Some(training.clone()),
-    };
-    Ok(ModelMetadata {
-        kind: match mode {
-            SaveMode::Full => Kind::Full,
-            SaveMode::Params => Kind::Params,
-        },
-        step: content.step,
-        epoch: content.epoch,
-        model: constants.model.clone(),
-        classes: constants.classes.clone(),
-        preprocessing: constants.preprocessing.clone(),
-        thresholds: content.thresholds.cloned(),
-        training,
-        evaluation: content.record.map(serde_json::to_value).transpose()?,
-        history: Some(serde_json::to_value(content.history)?),
-        provenance: stamp::add(constants.provenance.clone(), run.events()),
-    })
 }

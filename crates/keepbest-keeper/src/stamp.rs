@@ -37,12 +37,16 @@ pub fn provenance_of(metadata: &ModelMetadata) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keepbest_formats::model_file::Attachments;
 
     #[test]
     fn what_is_put_in_comes_out_and_the_rest_stays() {
         for own in [None, Some(json!({"data": "photos"})), Some(json!("words"))] {
             let metadata = ModelMetadata {
-                provenance: add(own.clone(), 7),
+                attachments: Attachments {
+                    provenance: add(own.clone(), 7),
+                    ..Attachments::default()
+                },
                 ..ModelMetadata::default()
             };
             let room = own.as_ref().is_none_or(Value::is_object);

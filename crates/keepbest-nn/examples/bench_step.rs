@@ -2,7 +2,7 @@
 //!
 //! `bench_step --model simple-cnn|resnet18|resnet50 [--batch 64] [--steps 20] [--threads N] [--infer] [--precision f32|bf16] [--snapshots] [--profile]`
 
-use keepbest_nn::{CpuEngine, Engine, EngineConfig, OptimizerConfig, Precision, zoo};
+use keepbest_nn::{Batch, CpuEngine, Engine, EngineConfig, OptimizerConfig, Precision, zoo};
 use std::error::Error;
 use std::time::Instant;
 
@@ -45,8 +45,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0)
         .collect();
     let labels: Vec<u32> = (0..batch as u32).map(|i| i % 10).collect();
-    let mut predictor = engine.predictor(batch)?;
-    predictor.load_snapshot(&engine.snapshot())?;
+    let mut scorer = engine.scorer(batch)?;
+    scorer.load_snapshot(&engine.snapshot())?;
     let mut logits = vec![];
     let mut held = None;
     let mut times = Vec::with_capacity(steps);
@@ -57,9 +57,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let start = Instant::now();
         if infer {
-            predictor.logits(&images, &mut logits)?;
+            scorer.logits(&images, &mut logits)?;
         } else {
-            engine.step(&images, &labels, 1e-3)?;
+            engine.step(Batch::new(&images, &labels), 1e-3)?;
         }
         if snapshots {
             let begun = Instant::now();

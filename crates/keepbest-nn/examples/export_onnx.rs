@@ -11,7 +11,7 @@ use std::path::Path;
 use keepbest_formats::safetensors::Layout;
 use keepbest_formats::{Dtype, Tensor};
 use keepbest_nn::onnx::{OnnxInput, OnnxOptions, PixelOrder, export};
-use keepbest_nn::{CpuEngine, Engine, EngineConfig, ModelSpec, Network, zoo};
+use keepbest_nn::{Batch, CpuEngine, Engine, EngineConfig, ModelSpec, Network, zoo};
 
 const CLASSES: usize = 10;
 const IMAGES: usize = 5;
@@ -95,13 +95,13 @@ fn write_model(out: &Path, name: &str, spec: &ModelSpec) -> Result<(), Box<dyn E
     // Two steps, so that running statistics, scales and biases are not what they start as.
     let mut engine = CpuEngine::new(spec, config)?;
     for _ in 0..2 {
-        engine.step(&images, &labels, 0.01)?;
+        engine.step(Batch::new(&images, &labels), 0.01)?;
     }
-    let weights = engine.snapshot().state_dict();
-    let mut predictor = engine.predictor(IMAGES)?;
-    predictor.load(&weights)?;
+    let weights = engine.snapshot().weights();
+    let mut scorer = engine.scorer(IMAGES)?;
+    scorer.load(&weights)?;
     let mut logits = Vec::new();
-    predictor.logits(&images, &mut logits)?;
+    scorer.logits(&images, &mut logits)?;
 
     let network = Network::new(spec)?;
     let pixels_in = |order| OnnxInput::Pixels {

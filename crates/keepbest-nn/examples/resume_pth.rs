@@ -13,7 +13,7 @@ use std::path::Path;
 use keepbest_formats::Tensor;
 use keepbest_formats::pth::{Checkpoint, OptimizerSettings, OptimizerState, PthFile};
 use keepbest_formats::safetensors::Layout;
-use keepbest_nn::{CpuEngine, Engine, EngineConfig, ModelSpec, OptimizerConfig, Role, zoo};
+use keepbest_nn::{Batch, CpuEngine, Engine, EngineConfig, ModelSpec, OptimizerConfig, Role, zoo};
 use serde_json::json;
 
 const BEFORE: usize = 5;
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 type Step = fn(&Path, &str, &str, (usize, usize), OptimizerConfig) -> Result<(), Box<dyn Error>>;
 
 /// Images and labels of one step.
-type Batch = (Vec<f32>, Vec<u32>);
+type Pair = (Vec<f32>, Vec<u32>);
 
 fn resume(
     out: &Path,
@@ -72,7 +72,7 @@ fn resume(
     let settings: OptimizerSettings = serde_json::from_value(serde_json::to_value(&optimizer)?)?;
     let after = losses(&mut engine, &batches[BEFORE..])?;
     let checkpoint = Checkpoint {
-        weights: snapshot.state_dict(),
+        weights: snapshot.weights(),
         optimizer: Some(OptimizerState {
             settings,
             learning_rate: RATE,
@@ -150,16 +150,16 @@ fn restored(
     Ok(engine)
 }
 
-fn losses(engine: &mut CpuEngine, batches: &[Batch]) -> Result<Vec<f64>, Box<dyn Error>> {
+fn losses(engine: &mut CpuEngine, batches: &[Pair]) -> Result<Vec<f64>, Box<dyn Error>> {
     let mut losses = Vec::new();
     for (images, labels) in batches {
-        losses.push(engine.step(images, labels, RATE)?.loss);
+        losses.push(engine.step(Batch::new(images, labels), RATE)?.loss);
     }
     Ok(losses)
 }
 
 /// Images of noise around a level that depends on the class.
-fn batches(batch: usize, image: usize) -> Vec<Batch> {
+fn batches(batch: usize, image: usize) -> Vec<Pair> {
     let mut state = 11u64;
     let mut random = || {
         state = state
@@ -180,7 +180,7 @@ fn batches(batch: usize, image: usize) -> Vec<Batch> {
         .collect()
 }
 
-fn write_batches(path: &Path, batches: &[Batch], shape: [usize; 4]) -> Result<(), Box<dyn Error>> {
+fn write_batches(path: &Path, batches: &[Pair], shape: [usize; 4]) -> Result<(), Box<dyn Error>> {
     let mut images = vec![];
     let mut labels = vec![];
     for (own_images, own_labels) in batches {

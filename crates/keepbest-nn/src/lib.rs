@@ -1,8 +1,8 @@
 //! Model specs, zoo, shape inference, plan, forward and backward, optimizers, snapshots.
 //!
 //! A [`ModelSpec`] is an architecture as data; [`zoo::spec`] has some by name. [`Network::new`] checks it.
-//! [`CpuEngine`] trains it, [`Predictor`] scores images with it, and a [`Snapshot`] holds its weights at one
-//! step without copying them.
+//! An [`Engine`] trains it, a [`Scorer`] scores images with it, and a snapshot holds its weights at one step; [`build_engine`] makes
+//! the engine of a device, of which [`CpuEngine`] is ours.
 //!
 //! Images are dense `[n, height, width, channels]` f32, normalised; parameters have PyTorch's names, shapes
 //! and layouts. In f32 the results depend on the seed and the data alone, not on the number of threads or the
@@ -11,6 +11,7 @@
 // Libraries never print.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+mod cpu;
 mod engine;
 mod memory;
 mod network;
@@ -19,24 +20,24 @@ mod ops;
 pub mod optimizer;
 mod params;
 mod plan;
-mod predictor;
 mod profile;
 mod random;
 pub mod schedule;
 mod spec;
 pub mod zoo;
 
+pub use cpu::{CpuEngine, CpuScorer};
 pub use engine::{
-    Averaging, CpuEngine, Engine, EngineConfig, EngineError, LossConfig, StepError, StepOutput,
-    Tuning,
+    Alone, Averaging, Batch, Collective, CollectiveError, DEVICES, Determinism, Engine,
+    EngineConfig, EngineError, LossConfig, ScoreError, Scorer, StepError, StepOutput, Tuning,
+    WhichWeights, build_engine, build_scorer,
 };
 pub use keepbest_kernels::loss::{Labels, Mixed};
 pub use keepbest_kernels::{Isa, Precision};
 pub use network::{LayerError, LayerSummary, Network};
 pub use optimizer::{OptimizerConfig, SettingError};
 pub use params::{
-    Mismatch, ParamLayout, ParamTensor, Role, Snapshot, WeightsError, optimizer_state,
+    Mismatch, ParamLayout, ParamTensor, RNG_PREFIX, Role, WeightsError, optimizer_state,
 };
-pub use predictor::{PredictError, Predictor};
 pub use profile::{Phase, Profile, ProfileEntry};
 pub use spec::*;

@@ -90,7 +90,7 @@ pub enum ExportError {
 /// ```
 /// use keepbest_nn::{CpuEngine, Engine, EngineConfig, Network, onnx, zoo};
 /// let spec = zoo::spec("lenet5", &zoo::ZooOptions::new(1, 28, 28, 10))?;
-/// let weights = CpuEngine::new(&spec, EngineConfig::default())?.snapshot().state_dict();
+/// let weights = CpuEngine::new(&spec, EngineConfig::default())?.snapshot().weights();
 /// let model = onnx::export(&Network::new(&spec)?, &weights, &onnx::OnnxOptions::default())?;
 /// let mut file = Vec::new();
 /// model.encode()?.write_to(&mut file)?;

@@ -1,13 +1,15 @@
 //! Parameters and buffers: names, shapes, places in the contiguous arenas, and how they start.
 
 pub(crate) mod average;
+mod load;
+mod names;
 mod start;
 mod state;
 
-pub use average::optimizer_state;
+pub(crate) use load::{copy_f32, copy_weights, start};
+pub use names::{RNG_PREFIX, optimizer_state};
 pub(crate) use start::Start;
-pub use state::Snapshot;
-pub(crate) use state::{StateCell, StateNames, TrainState};
+pub(crate) use state::{CpuSnapshot, StateCell, StateNames, TrainState};
 
 use keepbest_formats::{Dtype, StateDict};
 use std::collections::{BTreeMap, BTreeSet};
@@ -189,7 +191,7 @@ impl ParamLayout {
 }
 
 /// The tensors of a state dict, as [`WeightsError::compare`] takes them.
-pub(crate) fn described(dict: &StateDict) -> Vec<Described<'_>> {
+fn described(dict: &StateDict) -> Vec<Described<'_>> {
     dict.iter()
         .map(|(name, t)| (name, t.dtype(), t.shape()))
         .collect()
@@ -223,6 +225,14 @@ pub struct Mismatch {
 }
 
 impl WeightsError {
+    /// Compares the tensors of a state dict with those that are expected: names, types and shapes.
+    ///
+    /// # Errors
+    /// [`WeightsError`] listing every missing, unexpected and mis-shaped tensor.
+    pub fn check(expected: &StateDict, found: &StateDict) -> Result<(), WeightsError> {
+        Self::compare(&described(expected), &described(found), |_| false)
+    }
+
     /// Compares tensors by name; those that are `optional` may be missing.
     pub(crate) fn compare(
         expected: &[Described],

@@ -3,16 +3,17 @@
 
 use keepbest_core::WeightsDigest;
 use keepbest_keeper::RunView;
-use keepbest_keeper::store::{Event, ResumedEvent, RunState};
+use keepbest_model::{SettingDiffers, SettingsFound};
+use keepbest_store::{Event, ResumedEvent, RunState};
 use serde::{Deserialize, Serialize};
 
-use crate::settings::{ChangedSetting, Settings, changed_settings};
+use crate::settings::{ChangedSetting, Settings, SettingsError, changed_settings};
 
 /// The keys of a session in the journal.
 pub(crate) const CONFIG: &str = "config";
 pub(crate) const CHANGED: &str = "changed";
 /// The one change that lasts, and on which the model depends.
-const EPOCHS: &str = "epochs";
+pub(crate) const EPOCHS: &str = Settings::known("epochs").name;
 
 /// A setting that a resumed session has otherwise than the run had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +117,29 @@ pub fn settings_when_saved(
         }
     }
     settings
+}
+
+/// Compares the settings of a run, as they were when these weights were saved, with those that a model records: what
+/// [`VerifyOptions`](keepbest_model::VerifyOptions) asks for.
+///
+/// # Errors
+/// When `run.toml` cannot be read.
+pub fn compare_settings(
+    view: &RunView,
+    weights: &WeightsDigest,
+    recorded: &toml::Table,
+) -> Result<SettingsFound, SettingsError> {
+    let written = Settings::from_file(&view.path().join("run.toml"))?;
+    let in_force = settings_when_saved(view, &written, weights);
+    let mut changed = changed_settings(&in_force, recorded).into_iter();
+    Ok(SettingsFound {
+        differs: changed.next().map(|change| SettingDiffers {
+            key: change.key,
+            found: change.found,
+            recorded: change.recorded,
+        }),
+        resumed: in_force != written,
+    })
 }
 
 /// What a run's `run.toml` has otherwise than its journal says the run began with. Nothing for runs of earlier versions, whose

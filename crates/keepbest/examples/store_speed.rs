@@ -17,25 +17,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use keepbest::core::{Metrics, Objective};
-use keepbest::formats::StateDict;
 use keepbest::formats::model_file::ModelFile;
-use keepbest::keeper::{Evaluation, Keeper, KeeperConfig, KeeperEvent, Snapshot, SnapshotHandle};
-use keepbest::nn::{self, CpuEngine, Engine as _, EngineConfig, OptimizerConfig, zoo};
+use keepbest::keeper::{Evaluation, Keeper, KeeperConfig, KeeperEvent};
+use keepbest::nn::{Batch, Engine, EngineConfig, OptimizerConfig, build_engine, zoo};
 use serde_json::{Value, json};
-
-struct Held(nn::Snapshot);
-
-impl Snapshot for Held {
-    fn step(&self) -> u64 {
-        self.0.step()
-    }
-    fn weights(&self) -> StateDict {
-        self.0.state_dict()
-    }
-    fn training_state(&self) -> StateDict {
-        self.0.training_state()
-    }
-}
 
 /// When the keeper told that the best is saved, if it has.
 fn best_saved(keeper: &mut Keeper) -> Result<Option<Instant>, Box<dyn Error>> {
@@ -60,7 +45,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = KeeperConfig::new(Objective::new("val/accuracy")?);
     config.constants.model = Some(serde_json::to_value(&spec)?);
     let mut keeper = Keeper::create(&dir.join("run"), "", config)?;
-    let mut engine = CpuEngine::new(
+    let mut engine = build_engine(
+        "cpu",
         &spec,
         EngineConfig {
             batch_size: batch,
@@ -75,21 +61,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let best = dir.join("run/best.safetensors");
     let mut saves = 0.0;
     // Each better than all before.
-    let mut offer = |keeper: &mut Keeper, engine: &CpuEngine| {
+    let mut offer = |keeper: &mut Keeper, engine: &dyn Engine| {
         saves += 1e-3;
         let mut metrics = Metrics::new();
         metrics.insert("val/accuracy", saves);
-        let handle = SnapshotHandle::new(Held(engine.snapshot()));
-        keeper.offer(Evaluation::of(&handle, 1, metrics), Value::Null)
+        let snapshot = engine.snapshot();
+        keeper.offer(Evaluation::of(&snapshot, 1, metrics), Value::Null)
     };
     for command in std::io::stdin().lock().lines() {
         let command = command?;
         let (command, steps) = command.split_once(' ').unwrap_or((&command, "1"));
         let answer = match command {
             "save" => {
-                engine.step(&images, &labels, 1e-3)?;
+                engine.step(Batch::new(&images, &labels), 1e-3)?;
                 let begun = Instant::now();
-                offer(&mut keeper, &engine)?;
+                offer(&mut keeper, &*engine)?;
                 let blocked = begun.elapsed().as_secs_f64();
                 let durable = loop {
                     if let Some(told) = best_saved(&mut keeper)? {
@@ -122,10 +108,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let steps: u32 = steps.parse()?;
                 let begun = Instant::now();
                 if command == "train-saving" {
-                    offer(&mut keeper, &engine)?;
+                    offer(&mut keeper, &*engine)?;
                 }
                 for _ in 0..steps {
-                    engine.step(&images, &labels, 1e-3)?;
+                    engine.step(Batch::new(&images, &labels), 1e-3)?;
                 }
                 let seconds = begun.elapsed().as_secs_f64();
                 keeper.wait();

@@ -10,8 +10,9 @@
 //! | [`store`] | run directories |
 //! | [`keeper`] | takes an evaluation of a snapshot, decides, saves, promotes, prunes; for any training loop |
 //! | [`kernels`] | SIMD kernels and their thread pool |
-//! | [`nn`] | model specs, training engine, predictor |
+//! | [`nn`] | model specs, training engines, scorers |
 //! | [`data`] | data sets, preprocessing, splits, loader |
+//! | [`model`] | a model put to use: opened by reference, measured, asked, verified, compared |
 //! | [`train`] | the whole flow from data to the best model |
 //!
 //! ```
@@ -47,6 +48,8 @@ pub use keepbest_formats as formats;
 pub use keepbest_keeper as keeper;
 #[doc(inline)]
 pub use keepbest_kernels as kernels;
+#[doc(inline)]
+pub use keepbest_model as model;
 #[doc(inline)]
 pub use keepbest_nn as nn;
 #[doc(inline)]

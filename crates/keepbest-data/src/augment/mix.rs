@@ -15,6 +15,11 @@ pub struct Mixed {
 }
 
 impl Augmentation {
+    /// Whether the images of a batch are mixed.
+    pub(crate) fn mixes(&self) -> bool {
+        self.mixup > 0.0 || self.cutmix > 0.0
+    }
+
     /// Mixes the images of a batch: `inputs` is `[n, height, width, channels]`, `first` the position of the batch's first
     /// image in the epoch. `None` without mixup and cutmix.
     pub(crate) fn mix(

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use keepbest_data::{
     Augmentation, DataError, Dataset, Image, ImageShape, LoadError, Loader, LoaderConfig,
-    MemoryDataset, PrepareOptions, Preprocessing, ResizeRule, Subset,
+    MemoryDataset, PrepareOptions, Preprocessing, ResizeRule, Shard, Subset,
 };
 use proptest::prelude::*;
 
@@ -73,6 +73,37 @@ proptest! {
         prop_assert_eq!(&deliver(&other, epoch, skip)[..], &all[skip.min(all.len())..]);
         // Recycled buffers hold nothing of the epoch before.
         prop_assert_eq!(deliver(&other, epoch, 0), all);
+    }
+}
+
+#[test]
+fn the_shards_of_a_batch_are_the_batch() {
+    for augmentation in ["none", ALL] {
+        // The last batch has fewer images than there are shards.
+        let config = LoaderConfig::training(8, 3)
+            .with_augmentation(augmentation.parse().unwrap())
+            .with_threads(2);
+        let whole = deliver(&loader(26, config), 1, 0);
+        for of in [1, 2, 3, 4] {
+            let shards: Vec<_> = (0..of)
+                .map(|rank| {
+                    let config = config.with_shard(Shard { rank, of });
+                    deliver(&loader(26, config), 1, 0)
+                })
+                .collect();
+            for (batch, whole) in whole.iter().enumerate() {
+                let parts = || shards.iter().map(|shard| &shard[batch]);
+                let joined = (
+                    parts().flat_map(|part| part.0.clone()).collect(),
+                    parts().flat_map(|part| part.1.clone()).collect(),
+                    parts().flat_map(|part| part.2.clone()).collect(),
+                );
+                assert_eq!(
+                    &joined, whole,
+                    "{augmentation}, batch {batch} of {of} shards"
+                );
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 
 use keepbest_core::{FileDigest, WeightsDigest};
 
+use super::attachments::Written;
 use super::{HEADER_DIGEST_KEY, Kind, METADATA_KEY, ModelFileError, ModelMetadata};
 use super::{Seal, TRAINING_PREFIX};
 use super::{metadata, seal};
@@ -197,7 +198,8 @@ pub fn encode(
         // Known once the header is made of the others.
         file_digest: FileDigest([0; 32]),
     };
-    let json = metadata::to_json(metadata, &seal).map_err(EncodeError::Metadata)?;
+    let json =
+        serde_json::to_string(&Written::of(metadata, &seal)).map_err(EncodeError::Metadata)?;
     metadata::from_json(&json, seal.file_digest)
         .map_err(|error| EncodeError::Unreadable(Box::new(error)))?;
     let mut layout = Layout::new(

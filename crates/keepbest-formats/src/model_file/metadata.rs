@@ -1,15 +1,14 @@
-//! What a model file says about its model: schemas 1 and 2.
+//! What a model file says about its model.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
-use keepbest_core::{FileDigest, WeightsDigest};
+use keepbest_core::FileDigest;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use super::attachments::{Attachments, KEY_COUNT, Written, has_key};
 use super::{ModelFileError, SCHEMA, Seal};
-use crate::TensorDigest;
 
 /// Whether a file can be used without being told its architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -31,8 +30,8 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What keepbest records beside the tensors. JSON values belong to the crates that make them
-/// (architecture: `keepbest-nn`; preprocessing: `keepbest-data`; ...) and carry their own versions.
+/// What keepbest records beside the tensors: whose weights they are, and what is [attached](Attachments) to them, which is read and
+/// written as if it were its own.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ModelMetadata {
     /// Full or params-only.
@@ -41,149 +40,34 @@ pub struct ModelMetadata {
     pub step: u64,
     /// Epochs behind these weights.
     pub epoch: u64,
-    /// The model spec: the architecture as data. Never in a params-only file.
-    pub model: Option<Value>,
-    /// Class names by label.
-    pub classes: Vec<String>,
-    /// How images become input.
-    pub preprocessing: Option<Value>,
-    /// Which class is decided for, where it is not the likeliest. Never in a params-only file.
-    pub thresholds: Option<Value>,
-    /// Trainer state beside the optimizer's tensors. Never in a params-only file.
-    pub training: Option<Value>,
-    /// The evaluation of these weights.
-    pub evaluation: Option<Value>,
-    /// The evaluations before it.
-    pub history: Option<Value>,
-    /// Where the model comes from: data, seed, host, versions.
-    pub provenance: Option<Value>,
+    /// Everything else.
+    pub attachments: Attachments,
+}
+
+impl Deref for ModelMetadata {
+    type Target = Attachments;
+
+    fn deref(&self) -> &Attachments {
+        &self.attachments
+    }
+}
+
+impl DerefMut for ModelMetadata {
+    fn deref_mut(&mut self) -> &mut Attachments {
+        &mut self.attachments
+    }
 }
 
 impl ModelMetadata {
-    /// The same for a params-only file: without model spec, training state and thresholds, nor what was measured by them.
+    /// The same for a params-only file: without what only a full model holds.
     #[must_use]
     pub fn into_params(self) -> Self {
         Self {
             kind: Kind::Params,
-            model: None,
-            training: None,
-            evaluation: self.evaluation.filter(|_| self.thresholds.is_none()),
-            thresholds: None,
+            attachments: self.attachments.into_params(),
             ..self
         }
     }
-
-    /// The oldest schema that can say this: readers that know no newer one can read it.
-    pub(super) fn schema(&self) -> u32 {
-        if self.thresholds.is_some() { 2 } else { 1 }
-    }
-}
-
-/// Schema 2 as it stands in the file, in this order of keys; schema 1 is the same without thresholds.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    schema: u32,
-    producer: String,
-    kind: Kind,
-    weights_digest: WeightsDigest,
-    step: u64,
-    epoch: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    model: Option<Value>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    classes: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    preprocessing: Option<Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    thresholds: Option<Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    training: Option<Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    evaluation: Option<Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    history: Option<Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    provenance: Option<Value>,
-    #[serde(deserialize_with = "unique")]
-    tensors: BTreeMap<String, TensorDigest>,
-}
-
-/// A map whose keys must not stand twice.
-fn unique<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<String, TensorDigest>, D::Error> {
-    struct UniqueVisitor;
-    impl<'de> Visitor<'de> for UniqueVisitor {
-        type Value = BTreeMap<String, TensorDigest>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a JSON object of digests")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut unique = BTreeMap::new();
-            while let Some((name, digest)) = map.next_entry::<String, TensorDigest>()? {
-                if unique.contains_key(&name) {
-                    return Err(serde::de::Error::custom(format_args!(
-                        "tensor `{name}` has two digests"
-                    )));
-                }
-                unique.insert(name, digest);
-            }
-            Ok(unique)
-        }
-    }
-    deserializer.deserialize_map(UniqueVisitor)
-}
-
-/// The keys of [`Written`].
-const KEYS: [&str; 15] = [
-    "schema",
-    "producer",
-    "kind",
-    "weights_digest",
-    "step",
-    "epoch",
-    "model",
-    "classes",
-    "preprocessing",
-    THRESHOLDS,
-    "training",
-    "evaluation",
-    "history",
-    "provenance",
-    "tensors",
-];
-
-/// The key that schema 1 does not have.
-const THRESHOLDS: &str = "thresholds";
-
-fn has_key(schema: u64, key: &str) -> bool {
-    KEYS.contains(&key) && (schema > 1 || key != THRESHOLDS)
-}
-
-/// Metadata and seal to the JSON of the file.
-pub(super) fn to_json(metadata: &ModelMetadata, seal: &Seal) -> Result<String, serde_json::Error> {
-    let metadata = metadata.clone();
-    let seal = seal.clone();
-    serde_json::to_string(&Written {
-        schema: seal.schema,
-        producer: seal.producer,
-        kind: metadata.kind,
-        weights_digest: seal.weights_digest,
-        step: metadata.step,
-        epoch: metadata.epoch,
-        model: metadata.model,
-        classes: metadata.classes,
-        preprocessing: metadata.preprocessing,
-        thresholds: metadata.thresholds,
-        training: metadata.training,
-        evaluation: metadata.evaluation,
-        history: metadata.history,
-        provenance: metadata.provenance,
-        tensors: seal.tensors,
-    })
 }
 
 /// Values in the metadata at most: what a value takes in memory is many times what it takes in the file.
@@ -230,28 +114,7 @@ pub(super) fn from_json(
             return Err(ModelFileError::DuplicateKey { key: key.clone() });
         }
     }
-    let written: Written = serde_json::from_str(json).map_err(ModelFileError::Metadata)?;
-    let metadata = ModelMetadata {
-        kind: written.kind,
-        step: written.step,
-        epoch: written.epoch,
-        model: written.model,
-        classes: written.classes,
-        preprocessing: written.preprocessing,
-        thresholds: written.thresholds,
-        training: written.training,
-        evaluation: written.evaluation,
-        history: written.history,
-        provenance: written.provenance,
-    };
-    let seal = Seal {
-        schema: written.schema,
-        producer: written.producer,
-        weights_digest: written.weights_digest,
-        tensors: written.tensors,
-        file_digest,
-    };
-    Ok((metadata, seal))
+    Written::read(json, file_digest).map_err(ModelFileError::Metadata)
 }
 
 /// Top-level keys in order (at most a few more than the schema has), schema and producer, whatever
@@ -284,7 +147,7 @@ impl<'de> Deserialize<'de> for Outline {
                         }
                     }
                     // One more than there are in the schema is enough to find what is wrong.
-                    if outline.keys.len() <= KEYS.len() {
+                    if outline.keys.len() <= KEY_COUNT {
                         outline.keys.push(key);
                     }
                 }
@@ -292,20 +155,5 @@ impl<'de> Deserialize<'de> for Outline {
             }
         }
         deserializer.deserialize_map(OutlineVisitor)
-    }
-}
-
-impl ModelMetadata {
-    /// What of this and of `training` (tensors) a params-only file cannot hold.
-    pub(super) fn beyond_params(&self, training: &crate::StateDict) -> Option<&'static str> {
-        if self.model.is_some() {
-            Some("a model spec")
-        } else if self.training.is_some() || !training.is_empty() {
-            Some("training state")
-        } else if self.thresholds.is_some() {
-            Some("thresholds")
-        } else {
-            None
-        }
     }
 }

@@ -6,13 +6,17 @@
 //! `docs/format.md` describes the file byte by byte.
 //!
 //! ```
-//! use keepbest_formats::{StateDict, Tensor, model_file::{self, ModelFile, ModelMetadata}};
+//! use keepbest_formats::model_file::{self, Attachments, ModelFile, ModelMetadata};
+//! use keepbest_formats::{StateDict, Tensor};
 //!
 //! let mut weights = StateDict::new();
 //! weights.insert("fc.bias", Tensor::from_f32(&[2], &[0.25, -1.0])?)?;
 //! let metadata = ModelMetadata {
-//!     classes: vec!["cat".into(), "dog".into()],
 //!     step: 1200,
+//!     attachments: Attachments {
+//!         classes: vec!["cat".into(), "dog".into()],
+//!         ..Attachments::default()
+//!     },
 //!     ..ModelMetadata::default()
 //! };
 //! let image = model_file::encode(&weights, &StateDict::new(), &metadata)?;
@@ -26,6 +30,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod attachments;
 mod encode;
 mod error;
 mod metadata;
@@ -36,6 +41,7 @@ use std::collections::BTreeMap;
 
 use keepbest_core::WeightsDigest;
 
+pub use attachments::Attachments;
 pub use encode::{CompareError, EncodeError, ModelImage, encode};
 pub use error::{ModelFileError, OpenError};
 pub use metadata::{Kind, ModelMetadata};

@@ -1,6 +1,6 @@
 //! Model files of every schema ever released open forever and hold what was put into them.
 
-use keepbest_formats::model_file::{Kind, ModelFile, ModelMetadata, encode};
+use keepbest_formats::model_file::{Attachments, Kind, ModelFile, ModelMetadata, encode};
 use keepbest_formats::{Dtype, StateDict, Tensor, weights_digest};
 use serde_json::json;
 
@@ -94,7 +94,7 @@ fn schema_one_params() {
     assert!(file.training.is_empty());
     let metadata = file.metadata.unwrap();
     assert_eq!(metadata.kind, Kind::Params);
-    assert_eq!((metadata.model, metadata.training), (None, None));
+    assert_eq!((&metadata.model, &metadata.training), (&None, &None));
     assert_eq!(metadata.classes.len(), 3);
     assert_eq!((metadata.step, metadata.epoch), (1200, 7));
 }
@@ -130,8 +130,11 @@ fn schema_two_adds_thresholds() {
     );
     // All else is schema 1's, and a model without thresholds is written as that.
     let without = ModelMetadata {
-        thresholds: None,
-        ..of_two.clone()
+        attachments: Attachments {
+            thresholds: None,
+            ..of_two.attachments.clone()
+        },
+        ..of_two
     };
     assert_eq!(without, of_one);
     let schema = |metadata| {

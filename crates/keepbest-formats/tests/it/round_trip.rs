@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 
 use bytes::Bytes;
-use keepbest_formats::model_file::{EncodeError, Kind, ModelFile, ModelMetadata, encode};
+use keepbest_formats::model_file::{
+    Attachments, EncodeError, Kind, ModelFile, ModelMetadata, encode,
+};
 use keepbest_formats::safetensors::{self, Layout, LayoutError};
 use keepbest_formats::{Dtype, StateDict, Tensor, weights_digest};
 use proptest::prelude::*;
@@ -41,14 +43,7 @@ proptest! {
     #[test]
     fn any_model(weights in any_dict(1), training in any_dict(0), step: u64, epoch: u64,
                  classes in proptest::collection::vec(any::<String>(), 0..4), text: String) {
-        let metadata = ModelMetadata {
-            step,
-            epoch,
-            classes,
-            model: Some(serde_json::json!({ text.clone(): [text, step, 0.1, null] })),
-            thresholds: step.is_multiple_of(2).then(|| serde_json::json!({"values": [0.5]})),
-            ..ModelMetadata::default()
-        };
+        let metadata = ModelMetadata { step, epoch, attachments: Attachments { classes, model: Some(serde_json::json!({ text.clone(): [text, step, 0.1, null] })), thresholds: step.is_multiple_of(2).then(|| serde_json::json!({"values": [0.5]})), ..Attachments::default() }, ..ModelMetadata::default() };
         let file = encoded(&weights, &training, &metadata);
         let read = read(file.clone()).unwrap();
         prop_assert_eq!(&read.weights, &weights);
@@ -122,7 +117,10 @@ fn params_only_holds_no_more_than_that() {
         "a params-only file cannot hold a model spec"
     );
     let decided = ModelMetadata {
-        thresholds: Some(serde_json::json!({"values": [0.5]})),
+        attachments: Attachments {
+            thresholds: Some(serde_json::json!({"values": [0.5]})),
+            ..params.attachments
+        },
         ..params
     };
     let error = encode(&weights, &StateDict::new(), &decided).unwrap_err();
@@ -159,7 +157,10 @@ fn what_cannot_be_written_is_said() {
     ));
     let deep = (0..200).fold(serde_json::json!([]), |inner, _| serde_json::json!([inner]));
     let too_deep = ModelMetadata {
-        model: Some(deep),
+        attachments: Attachments {
+            model: Some(deep),
+            ..metadata.attachments
+        },
         ..metadata
     };
     assert!(matches!(

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use keepbest_formats::model_file::{self, ModelFile, ModelFileError, ModelMetadata};
+use keepbest_formats::model_file::{self, Attachments, ModelFile, ModelFileError, ModelMetadata};
 use keepbest_formats::{StateDict, Tensor};
 use serde_json::json;
 
@@ -54,13 +54,16 @@ pub fn small_model() -> (StateDict, StateDict, ModelMetadata) {
     let metadata = ModelMetadata {
         step: 40,
         epoch: 2,
-        model: Some(json!({"version": 1, "name": "tiny", "layers": []})),
-        classes: vec!["cat".into(), "dog".into(), "été ☀".into()],
-        preprocessing: Some(json!({"mean": [0.5], "std": [0.25]})),
-        training: Some(json!({"learning_rate": 0.1, "seed": u64::MAX})),
-        evaluation: Some(json!({"val/accuracy": 0.875})),
-        history: Some(json!([{"epoch": 1, "val/accuracy": 0.5}])),
-        provenance: Some(json!({"data": "made by hand"})),
+        attachments: Attachments {
+            model: Some(json!({"version": 1, "name": "tiny", "layers": []})),
+            classes: vec!["cat".into(), "dog".into(), "été ☀".into()],
+            preprocessing: Some(json!({"mean": [0.5], "std": [0.25]})),
+            training: Some(json!({"learning_rate": 0.1, "seed": u64::MAX})),
+            evaluation: Some(json!({"val/accuracy": 0.875})),
+            history: Some(json!([{"epoch": 1, "val/accuracy": 0.5}])),
+            provenance: Some(json!({"data": "made by hand"})),
+            ..Attachments::default()
+        },
         ..ModelMetadata::default()
     };
     (weights, training, metadata)

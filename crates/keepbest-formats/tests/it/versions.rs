@@ -129,7 +129,7 @@ fn thresholds_take_schema_two() {
     });
     let file = read(file).unwrap();
     assert_eq!(
-        file.metadata.unwrap().thresholds.unwrap()["values"],
+        file.metadata.unwrap().attachments.thresholds.unwrap()["values"],
         json!([0.5, 0.5])
     );
     assert_eq!(file.seal.unwrap().schema, 2);

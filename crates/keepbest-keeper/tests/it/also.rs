@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keepbest_formats::pth::PthFile;
-use keepbest_keeper::{Also, Keeper, KeeperConfig, KeeperEvent, fsck};
+use keepbest_keeper::{CopyFormat, Keeper, KeeperConfig, KeeperEvent, fsck};
 use keepbest_store::faulty::{Call, FaultyFileSystem};
 use serde_json::json;
 
@@ -13,14 +13,14 @@ use crate::support::{Runs, best_step, config, offer_and_wait, snapshot};
 
 fn with_pth() -> KeeperConfig {
     KeeperConfig {
-        also: Some(Also::Pth),
+        also: Some(CopyFormat::Pth),
         ..config()
     }
 }
 
 /// Whether `best.pth` is whole and holds the weights of `step`.
 fn holds_step(run: &Path, step: u64) -> bool {
-    let file = PthFile::open(Also::Pth.path(run)).unwrap();
+    let file = PthFile::open(CopyFormat::Pth.path(run)).unwrap();
     file.weights(None).unwrap().weights == snapshot(step).weights()
 }
 
@@ -44,7 +44,7 @@ fn without_the_setting_there_is_none() {
     let mut keeper = runs.create(config());
     offer_and_wait(&mut keeper, 1, 0.5);
     assert_eq!(keeper.finish(json!(null)).unwrap().also, None);
-    assert!(!Also::Pth.path(&runs.run()).exists());
+    assert!(!CopyFormat::Pth.path(&runs.run()).exists());
 }
 
 /// Each call for `best.pth` fails in turn: best has moved, `best.pth` is the one before, whole, and comes in step with the next save.
@@ -96,7 +96,7 @@ fn its_failure_is_loud_harms_nothing_and_is_made_good() {
 fn what_is_missing_stale_or_damaged_is_found_and_made_anew() {
     let runs = Runs::new();
     let run = runs.run();
-    let pth = Also::Pth.path(&run);
+    let pth = CopyFormat::Pth.path(&run);
     let mut keeper = runs.create(with_pth());
     offer_and_wait(&mut keeper, 1, 0.5);
     let old = std::fs::read(&pth).unwrap();
@@ -145,7 +145,7 @@ fn the_only_copy_of_a_lost_best_is_set_aside() {
     offer_and_wait(&mut keeper, 1, 0.5);
     offer_and_wait(&mut keeper, 2, 0.7);
     keeper.finish(json!(null)).unwrap();
-    let best = std::fs::read(Also::Pth.path(&run)).unwrap();
+    let best = std::fs::read(CopyFormat::Pth.path(&run)).unwrap();
     let path = run.join("best.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let end = bytes.len() - 1;
@@ -175,7 +175,7 @@ fn a_lost_best_is_kept_also_when_what_is_left_is_later() {
             offer_and_wait(&mut keeper, epoch, value);
         }
         keeper.finish(json!(null)).unwrap();
-        let best = std::fs::read(Also::Pth.path(&run)).unwrap();
+        let best = std::fs::read(CopyFormat::Pth.path(&run)).unwrap();
         let path = run.join("best.safetensors");
         let mut bytes = std::fs::read(&path).unwrap();
         let end = bytes.len() - 1;
@@ -202,7 +202,7 @@ fn a_lost_best_is_kept_also_when_what_is_left_is_later() {
         assert_eq!(std::fs::read(run.join("best.lost.pth")).unwrap(), best);
         // A second one does not take the first one's place.
         std::fs::write(&path, b"rotten").unwrap();
-        std::fs::write(Also::Pth.path(&run), &best).unwrap();
+        std::fs::write(CopyFormat::Pth.path(&run), &best).unwrap();
         fsck(&run, true).unwrap();
         assert_eq!(std::fs::read(run.join("best.lost.pth")).unwrap(), best);
         assert!(fsck(&run, false).unwrap().is_clean());

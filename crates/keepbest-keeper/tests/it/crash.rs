@@ -9,7 +9,7 @@ use std::sync::Arc;
 use keepbest_core::EvaluationRecord;
 use keepbest_formats::model_file::ModelFile;
 use keepbest_formats::pth::PthFile;
-use keepbest_keeper::{Also, Keeper, KeeperConfig, RunView, SaveMode, fsck};
+use keepbest_keeper::{CopyFormat, Keeper, KeeperConfig, RunView, SaveMode, fsck};
 use keepbest_store::faulty::{Change, Crash, DiskState, FaultyFileSystem, Recording};
 use keepbest_store::{OpenError, RefName};
 use serde_json::json;
@@ -33,7 +33,7 @@ struct Session {
 fn kept(save: SaveMode) -> KeeperConfig {
     KeeperConfig {
         save,
-        also: Some(Also::Pth),
+        also: Some(CopyFormat::Pth),
         ..two_bests()
     }
 }
@@ -144,7 +144,7 @@ fn target_of(run: &Path, name: &RefName) -> Result<Option<u64>, String> {
 
 /// The step of what `best.pth` holds, whole.
 fn best_pth_of(run: &Path) -> Result<Option<u64>, String> {
-    let path = Also::Pth.path(run);
+    let path = CopyFormat::Pth.path(run);
     if !path.exists() {
         return Ok(None);
     }

@@ -52,7 +52,7 @@ fn a_full_disk_keeps_the_old_best_and_the_new_one_is_saved_when_there_is_room() 
     assert!(summary.best_is_saved && summary.unresolved.is_empty());
     // What it carries is what was known when it was measured.
     let best = open(&runs.run().join("best.safetensors")).metadata.unwrap();
-    assert_eq!(best.history.unwrap().as_array().unwrap().len(), 1);
+    assert_eq!(best.history.as_ref().unwrap().as_array().unwrap().len(), 1);
     assert_eq!(best.training, Some(json!({"epoch": 2})));
     let report = keepbest_keeper::fsck(&runs.run(), false).unwrap();
     assert!(report.is_clean(), "{:?}", report.findings);

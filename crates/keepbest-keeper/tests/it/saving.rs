@@ -3,9 +3,9 @@
 use std::os::unix::fs::MetadataExt;
 
 use keepbest_core::{History, Metrics};
-use keepbest_formats::model_file::Kind;
+use keepbest_formats::model_file::{Attachments, Kind};
 use keepbest_formats::weights_digest;
-use keepbest_keeper::{Evaluation, KeeperEvent, ModelConstants, OfferError, RunView, SaveMode};
+use keepbest_keeper::{Evaluation, KeeperEvent, OfferError, RunView, SaveMode};
 use keepbest_store::{Event, RefName};
 use serde_json::json;
 
@@ -18,11 +18,12 @@ use crate::support::{
 fn full_models_hold_everything_and_best_and_last_are_one_file() {
     let runs = Runs::new();
     let mut config = config();
-    config.constants = ModelConstants {
+    config.constants = Attachments {
         model: Some(json!({"layers": ["linear"]})),
         classes: vec!["cat".into(), "dog".into()],
         preprocessing: Some(json!({"mean": [0.5]})),
         provenance: Some(json!({"seed": 1})),
+        ..Attachments::default()
     };
     let mut keeper = runs.create(config);
     assert!(offer_and_wait(&mut keeper, 1, 0.5));
@@ -43,10 +44,10 @@ fn full_models_hold_everything_and_best_and_last_are_one_file() {
     assert_eq!(file.weights, snapshot(20).weights());
     assert_eq!(file.training, snapshot(20).training_state());
     assert_eq!(best.weights, weights_digest(&snapshot(20).weights()));
-    let evaluation = metadata.evaluation.unwrap();
+    let evaluation = metadata.attachments.evaluation.unwrap();
     assert_eq!(evaluation["step"], 20);
     assert_eq!(evaluation["metrics"]["val/accuracy"], 0.75);
-    let history: History = serde_json::from_value(metadata.history.unwrap()).unwrap();
+    let history: History = serde_json::from_value(metadata.attachments.history.unwrap()).unwrap();
     assert_eq!(history.len(), 1);
     assert_eq!(
         history.records()[0].digest,
@@ -66,12 +67,21 @@ fn thresholds_go_with_the_evaluation_that_they_decided_in() {
     let mut keeper = runs.create(config());
     for (epoch, value) in [(1, 0.5), (2, 0.4)] {
         let evaluation = Evaluation::of(&snapshot(epoch * 10), epoch, accuracy(value))
-            .with_thresholds(Some(json!({"values": [value]})));
+            .with_attachments(Attachments {
+                thresholds: Some(json!({"values": [value]})),
+                ..Attachments::default()
+            });
         keeper.offer(evaluation, json!({ "epoch": epoch })).unwrap();
         keeper.wait();
     }
     let run = runs.run();
-    let of = |reference: RefName| open(&reference.path(&run)).metadata.unwrap().thresholds;
+    let of = |reference: RefName| {
+        open(&reference.path(&run))
+            .metadata
+            .unwrap()
+            .attachments
+            .thresholds
+    };
     assert_eq!(of(RefName::BEST), Some(json!({"values": [0.5]})));
     assert_eq!(of(RefName::LAST), Some(json!({"values": [0.4]})));
     // Of a resume point that nothing was measured of there are none.
@@ -95,7 +105,7 @@ fn params_only_best_holds_the_state_dict_alone() {
     let best = open(&RefName::BEST.path(&run));
     let metadata = best.metadata.unwrap();
     assert_eq!((metadata.kind, metadata.step), (Kind::Params, 10));
-    assert_eq!((metadata.model, metadata.training), (None, None));
+    assert_eq!((&metadata.model, &metadata.training), (&None, &None));
     assert!(best.training.is_empty());
     let last = open(&RefName::LAST.path(&run));
     let metadata = last.metadata.unwrap();

@@ -121,9 +121,12 @@ fn a_best_that_tells_nothing_stays() {
     let best = RefName::BEST.path(&runs.run());
     let file = crate::support::open(&best);
     let metadata = keepbest_formats::model_file::ModelMetadata {
-        evaluation: None,
-        history: None,
-        provenance: None,
+        attachments: keepbest_formats::model_file::Attachments {
+            evaluation: None,
+            history: None,
+            provenance: None,
+            ..file.metadata.clone().unwrap().attachments
+        },
         ..file.metadata.clone().unwrap()
     };
     let image = keepbest_formats::model_file::encode(&file.weights, &file.training, &metadata);

@@ -1,12 +1,16 @@
 //! What an engine is told.
 
-use super::{EngineError, Tuning};
+use super::collective::{Alone, Collective};
+use super::error::EngineError;
+use super::tuning::Tuning;
+use crate::network::Network;
 use crate::optimizer::{OptimizerConfig, check};
 use keepbest_kernels::{Isa, Precision};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What an engine is to do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct EngineConfig {
     /// Most images in a step; memory is planned for this many.
     pub batch_size: usize,
@@ -29,6 +33,8 @@ pub struct EngineConfig {
     pub clip_grad_norm: Option<f64>,
     /// An average of the weights, kept beside them; `None` keeps none.
     pub averaging: Option<Averaging>,
+    /// The ranks that train together, of which this engine is one.
+    pub collective: Arc<dyn Collective>,
 }
 
 /// How the weights are averaged over the steps.
@@ -37,7 +43,7 @@ pub enum Averaging {
     /// A moving average with this decay, in `[0, 1)`, updated after each step.
     Ema(f64),
     /// The mean of the weights of some steps, those at which
-    /// [`average_weights`](crate::CpuEngine::average_weights) is called: stochastic weight averaging (Izmailov et al.,
+    /// [`average_weights`](crate::Engine::average_weights) is called: stochastic weight averaging (Izmailov et al.,
     /// arXiv 1803.05407).
     Swa,
 }
@@ -55,7 +61,45 @@ impl Default for EngineConfig {
             tuning: Tuning::default(),
             clip_grad_norm: None,
             averaging: None,
+            collective: Arc::new(Alone),
         }
+    }
+}
+
+impl EngineConfig {
+    /// Checks every setting against its range and the network; what only an engine's own device can say is left to it.
+    ///
+    /// # Errors
+    /// [`EngineError`] naming the first that does not hold.
+    pub fn validate(&self, network: &Network) -> Result<(), EngineError> {
+        let batch = self.batch_size;
+        check("batch size", batch as f64, batch > 0, "at least 1")?;
+        self.optimizer.validate()?;
+        self.loss.validate(network.classes())?;
+        if let Some(norm) = self.clip_grad_norm {
+            check(
+                "clip-grad-norm",
+                norm,
+                norm > 0.0 && norm.is_finite(),
+                "above 0",
+            )?;
+        }
+        if batch == 1
+            && let Some(layer) = network.needs_two_images()
+        {
+            return Err(EngineError::SingleValue {
+                layer: layer.to_owned(),
+            });
+        }
+        if let Some(Averaging::Ema(decay)) = self.averaging {
+            check(
+                "ema",
+                decay,
+                (0.0..1.0).contains(&decay),
+                "at least 0 and below 1",
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -72,7 +116,7 @@ pub struct LossConfig {
 }
 
 impl LossConfig {
-    pub(crate) fn validate(&self, classes: usize) -> Result<(), EngineError> {
+    fn validate(&self, classes: usize) -> Result<(), EngineError> {
         let smoothing = self.label_smoothing;
         check(
             "label smoothing",

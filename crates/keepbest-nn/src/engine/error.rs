@@ -1,10 +1,11 @@
 //! Why an engine cannot be made, or a step not taken.
 
+use super::collective::CollectiveError;
 use crate::network::LayerError;
 use crate::optimizer::SettingError;
 use keepbest_kernels::{IsaError, ShapeError};
 
-/// Why an engine or a predictor could not be made.
+/// Why an engine or a scorer could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
@@ -64,6 +65,21 @@ pub enum EngineError {
         /// Images in a batch.
         batch: usize,
     },
+    /// This build has no engine of such a device.
+    #[error("no engine of this build computes on {device}")]
+    NoDevice {
+        /// The device.
+        device: String,
+    },
+    /// The engine cannot train together with others.
+    #[error("the engine trains alone, not as one of {ranks} ranks")]
+    Ranks {
+        /// Ranks that were to train together.
+        ranks: usize,
+    },
+    /// The device failed.
+    #[error("the device failed")]
+    Device(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Batch norm over one value has no variance.
     #[error("batch size 1 leaves batch norm `{layer}` with one value a channel; use 2 or more")]
     SingleValue {
@@ -122,6 +138,12 @@ pub enum StepError {
         /// The rate.
         found: f64,
     },
+    /// The other ranks are lost.
+    #[error(transparent)]
+    Collective(#[from] CollectiveError),
+    /// The device failed.
+    #[error("the device failed")]
+    Device(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The loss is no finite number any more: training has diverged.
     #[error("loss became {loss} at step {step}")]
     NonFiniteLoss {
@@ -138,4 +160,24 @@ pub enum StepError {
         /// The step, counted from 1.
         step: u64,
     },
+}
+
+/// Why images could not be scored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScoreError {
+    /// No weights have been loaded.
+    #[error("the scorer has no weights yet")]
+    NoWeights,
+    /// The floats are no whole number of images.
+    #[error("{found} floats are no whole number of images of {image_len} floats")]
+    ImagesLength {
+        /// Floats given.
+        found: usize,
+        /// Floats of one image.
+        image_len: usize,
+    },
+    /// The device failed.
+    #[error("the device failed")]
+    Device(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

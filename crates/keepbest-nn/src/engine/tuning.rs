@@ -1,6 +1,6 @@
 //! Which parts of a network learn, and how fast: fine-tuning.
 
-use crate::engine::EngineError;
+use super::error::EngineError;
 use crate::network::Network;
 use crate::ops::operation::LearningRates;
 use crate::optimizer::check;
@@ -28,7 +28,17 @@ impl Default for Tuning {
     }
 }
 
-/// A factor on the learning rate for each tensor of a network; what has 0 never changes.
+impl Tuning {
+    /// The factor on the learning rate of each of the network's tensors, in their order; what has 0 never changes.
+    ///
+    /// # Errors
+    /// [`EngineError`] for a factor outside its range, a pattern that fits no parameter, or a network of which nothing learns.
+    pub fn rates(&self, network: &Network) -> Result<Vec<f64>, EngineError> {
+        Ok(Rates::new(network, self)?.0)
+    }
+}
+
+/// A factor on the learning rate for each tensor of a network.
 #[derive(Clone, Debug)]
 pub(crate) struct Rates(Vec<f64>);
 
@@ -96,7 +106,7 @@ impl Rates {
         self.0[tensor]
     }
 
-    /// Those of all tensors.
+    /// Factors of all tensors.
     pub(crate) fn all(&self) -> LearningRates<'_> {
         LearningRates(&self.0)
     }

@@ -3,14 +3,12 @@
 //! A snapshot of a run that keeps one has two faces: the weights with the average among the training state (`average.*`),
 //! or the average with the weights there (`raw.*`). Either file brings both back.
 
-use super::{ParamLayout, Role, TrainState};
+use super::load::copy_f32;
+use super::names::{AVERAGE, RAW};
+use super::state::TrainState;
+use super::{ParamLayout, Role};
 use keepbest_formats::StateDict;
 use keepbest_kernels::{Context, optim};
-
-/// Names of the averages in the training state of the weights.
-pub(crate) const AVERAGE: &str = "average.";
-/// Names of the weights in the training state of the averages.
-pub(crate) const RAW: &str = "raw.";
 
 /// What the average takes over of the weights after step `step` (from 1): `1 - decay`, but `9 / (10 + step)` in the first
 /// steps, so that it is not held back by where it started (as TensorFlow's `ExponentialMovingAverage` with `num_updates`).
@@ -87,16 +85,6 @@ pub(crate) fn raw_first(weights: &StateDict, training: &StateDict) -> (StateDict
     (raw, rest)
 }
 
-/// The optimizer's own tensors of a training state, without averages and what they stand for.
-pub fn optimizer_state(training: &StateDict) -> StateDict {
-    let mut own = StateDict::new();
-    let of_average = |name: &str| name.starts_with(AVERAGE) || name.starts_with(RAW);
-    for (name, tensor) in training.iter().filter(|(name, _)| !of_average(name)) {
-        insert(&mut own, name, tensor);
-    }
-    own
-}
-
 fn insert(dict: &mut StateDict, name: &str, tensor: &keepbest_formats::Tensor) {
     // A name of the other face as well would be a tensor too many, which the check of the engine's state names.
     let _ = dict.insert(name, tensor.clone());
@@ -106,7 +94,7 @@ fn insert(dict: &mut StateDict, name: &str, tensor: &keepbest_formats::Tensor) {
 pub(crate) fn read(layout: &ParamLayout, training: &StateDict, average: &mut [f32]) {
     for tensor in layout.tensors().iter().filter(|t| t.role != Role::Counter) {
         let found = training.get(&format!("{AVERAGE}{}", tensor.name));
-        crate::engine::copy_f32(found, &mut average[tensor.range()]);
+        copy_f32(found, &mut average[tensor.range()]);
     }
 }
 

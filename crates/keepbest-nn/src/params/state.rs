@@ -3,10 +3,10 @@
 //! A snapshot is a reference count on the block. The next optimizer step sees that the block is shared and
 //! writes its results to another one, so a snapshot costs nothing and never changes.
 
-use super::average::{AVERAGE, RAW};
+use super::names::{AVERAGE, RAW};
 use super::{ParamLayout, Role};
 use bytes::Bytes;
-use keepbest_formats::{Dtype, StateDict, Tensor};
+use keepbest_formats::{Dtype, Snapshot, StateDict, Tensor};
 use keepbest_kernels::Buffer;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -159,8 +159,8 @@ impl StateCell {
         });
     }
 
-    pub(crate) fn snapshot(&self, names: &Arc<StateNames>) -> Snapshot {
-        Snapshot {
+    pub(crate) fn snapshot(&self, names: &Arc<StateNames>) -> CpuSnapshot {
+        CpuSnapshot {
             leased: Arc::clone(&self.current),
             names: Arc::clone(names),
             averaged: false,
@@ -175,20 +175,20 @@ pub(crate) struct StateNames {
     pub slots: &'static [&'static str],
 }
 
-/// An immutable handle on all weights and training state at one step.
+/// All weights and training state of the CPU engine at one step.
 ///
 /// Taking and cloning one copies nothing; it keeps the memory alive until it is dropped.
 #[derive(Clone)]
-pub struct Snapshot {
+pub(crate) struct CpuSnapshot {
     leased: Arc<Leased>,
     names: Arc<StateNames>,
     /// Whether it shows the average rather than the weights.
     averaged: bool,
 }
 
-impl std::fmt::Debug for Snapshot {
+impl std::fmt::Debug for CpuSnapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Snapshot")
+        f.debug_struct("CpuSnapshot")
             .field("step", &self.step())
             .finish_non_exhaustive()
     }
@@ -220,15 +220,10 @@ impl AsRef<[u8]> for Arena {
 
 const F32_BYTES: usize = size_of::<f32>();
 
-impl Snapshot {
-    /// Optimizer steps taken when the snapshot was made.
-    pub fn step(&self) -> u64 {
-        self.leased.state().step
-    }
-
+impl CpuSnapshot {
     /// The same step with the moving average of the weights for weights; `None` when none is kept.
-    pub fn averaged(&self) -> Option<Snapshot> {
-        self.leased.state().average.is_some().then(|| Snapshot {
+    pub(crate) fn averaged(&self) -> Option<CpuSnapshot> {
+        self.leased.state().average.is_some().then(|| CpuSnapshot {
             averaged: true,
             ..self.clone()
         })
@@ -247,8 +242,27 @@ impl Snapshot {
         Bytes::from_owner(Arena(Arc::clone(&self.leased), part))
     }
 
-    /// The state dict: views of the snapshot's memory, in PyTorch's order.
-    pub fn state_dict(&self) -> StateDict {
+    /// What it shows as weights, as one arena in file order.
+    pub(crate) fn floats(&self) -> &[f32] {
+        let state = self.leased.state();
+        match &state.average {
+            Some(average) if self.averaged => average,
+            _ => &state.weights,
+        }
+    }
+
+    pub(crate) fn layout(&self) -> &ParamLayout {
+        &self.names.layout
+    }
+}
+
+impl Snapshot for CpuSnapshot {
+    fn step(&self) -> u64 {
+        self.leased.state().step
+    }
+
+    /// Views of the snapshot's memory, in PyTorch's order.
+    fn weights(&self) -> StateDict {
         let state = self.leased.state();
         let weights = self.arena(self.faces().0);
         let mut dict = StateDict::new();
@@ -273,7 +287,7 @@ impl Snapshot {
     /// The optimizer's state: views named `momentum_buffer.conv1.weight` and so on; and `average.conv1.weight` and so on
     /// where a moving average is kept (`raw.` for the weights, where the average is shown). Empty for an optimizer without
     /// state.
-    pub fn training_state(&self) -> StateDict {
+    fn training_state(&self) -> StateDict {
         let mut dict = StateDict::new();
         for (slot, slot_name) in self.names.slots.iter().enumerate() {
             let arena = self.arena(Part::Slot(slot));
@@ -301,18 +315,6 @@ impl Snapshot {
             }
         }
         dict
-    }
-
-    pub(crate) fn weights(&self) -> &[f32] {
-        let state = self.leased.state();
-        match &state.average {
-            Some(average) if self.averaged => average,
-            _ => &state.weights,
-        }
-    }
-
-    pub(crate) fn layout(&self) -> &ParamLayout {
-        &self.names.layout
     }
 }
 

@@ -1,8 +1,10 @@
 //! The moving average of the weights.
 
 use crate::engine::{batch, config, every_layer};
-use keepbest_formats::{Dtype, StateDict};
-use keepbest_nn::{Averaging, CpuEngine, Engine, EngineConfig, Isa, Snapshot, optimizer_state};
+use keepbest_formats::{Dtype, SnapshotHandle, StateDict};
+use keepbest_nn::{
+    Averaging, Batch, CpuEngine, Engine, EngineConfig, Isa, WhichWeights, optimizer_state,
+};
 
 fn engine(ema: Option<f64>, threads: usize) -> CpuEngine {
     averaging(ema.map(Averaging::Ema), threads)
@@ -28,15 +30,15 @@ fn same(a: &StateDict, b: &StateDict) -> bool {
 fn it_follows_the_weights_and_leaves_them_alone() {
     let (images, labels) = batch(&every_layer(), 5, 0);
     let (mut with, mut without) = (engine(Some(0.5), 2), engine(None, 1));
-    let mut expected = with.snapshot().state_dict();
+    let mut expected = with.snapshot().weights();
     // A snapshot held over some of the steps: the state moves to another block.
-    let mut held: Option<Snapshot> = None;
+    let mut held: Option<SnapshotHandle> = None;
     for step in 1..=20u32 {
         for engine in [&mut with, &mut without] {
-            engine.step(&images, &labels, 0.02).unwrap();
+            engine.step(Batch::new(&images, &labels), 0.02).unwrap();
         }
-        let weights = with.snapshot().state_dict();
-        assert!(same(&weights, &without.snapshot().state_dict()));
+        let weights = with.snapshot().weights();
+        assert!(same(&weights, &without.snapshot().weights()));
         let share = 0.5f64.max(9.0 / (10.0 + f64::from(step))) as f32;
         let mut next = StateDict::new();
         for (name, tensor) in weights.iter() {
@@ -54,12 +56,12 @@ fn it_follows_the_weights_and_leaves_them_alone() {
             next.insert(name, tensor).unwrap();
         }
         expected = next;
-        let averaged = with.snapshot().averaged().unwrap();
-        assert!(same(&averaged.state_dict(), &expected), "step {step}");
+        let averaged = with.averaged().unwrap();
+        assert!(same(&averaged.weights(), &expected), "step {step}");
         held = step.is_multiple_of(3).then_some(averaged);
     }
     drop(held);
-    assert!(without.snapshot().averaged().is_none());
+    assert!(without.averaged().is_none());
 }
 
 #[test]
@@ -67,29 +69,29 @@ fn a_file_of_either_face_goes_on_the_same() {
     let (images, labels) = batch(&every_layer(), 5, 0);
     let mut whole = engine(Some(0.9), 1);
     for _ in 0..3 {
-        whole.step(&images, &labels, 0.02).unwrap();
+        whole.step(Batch::new(&images, &labels), 0.02).unwrap();
     }
     let raw = whole.snapshot();
-    let averaged = raw.averaged().unwrap();
-    assert!(!same(&raw.state_dict(), &averaged.state_dict()));
+    let averaged = whole.averaged().unwrap();
+    assert!(!same(&raw.weights(), &averaged.weights()));
     assert!(same(
         &optimizer_state(&raw.training_state()),
         &optimizer_state(&averaged.training_state())
     ));
-    whole.step(&images, &labels, 0.02).unwrap();
+    whole.step(Batch::new(&images, &labels), 0.02).unwrap();
     let end = whole.snapshot();
     for face in [raw, averaged] {
         let mut again = engine(Some(0.9), 2);
         again
-            .restore(&face.state_dict(), &face.training_state(), face.step())
+            .restore(&face.weights(), &face.training_state(), face.step())
             .unwrap();
-        again.step(&images, &labels, 0.02).unwrap();
+        again.step(Batch::new(&images, &labels), 0.02).unwrap();
         let found = again.snapshot();
-        assert!(same(&found.state_dict(), &end.state_dict()));
+        assert!(same(&found.weights(), &end.weights()));
         assert!(same(&found.training_state(), &end.training_state()));
         // Without an average, what is there of one is too much.
         let error = engine(None, 1)
-            .restore(&face.state_dict(), &face.training_state(), face.step())
+            .restore(&face.weights(), &face.training_state(), face.step())
             .unwrap_err();
         assert!(error.to_string().contains("unexpected"), "{error}");
     }
@@ -99,11 +101,11 @@ fn a_file_of_either_face_goes_on_the_same() {
 fn loaded_weights_are_the_average_at_first() {
     let mut engine = engine(Some(0.9), 1);
     let (images, labels) = batch(&every_layer(), 5, 0);
-    let start = engine.snapshot().state_dict();
-    engine.step(&images, &labels, 0.1).unwrap();
+    let start = engine.snapshot().weights();
+    engine.step(Batch::new(&images, &labels), 0.1).unwrap();
     engine.load_weights(&start).unwrap();
-    let averaged = engine.snapshot().averaged().unwrap();
-    assert!(same(&averaged.state_dict(), &start));
+    let averaged = engine.averaged().unwrap();
+    assert!(same(&averaged.weights(), &start));
 }
 
 #[test]
@@ -123,24 +125,21 @@ fn weights_of_some_steps_are_averaged_with_statistics_of_their_own() {
     let (images, labels) = batch(&every_layer(), 5, 0);
     let (mut swa, mut plain) = (averaging(Some(Averaging::Swa), 2), engine(None, 1));
     let mut taken: Vec<StateDict> = Vec::new();
-    let mut held: Option<Snapshot> = None;
+    let mut held: Option<SnapshotHandle> = None;
     for step in 1..=9u64 {
         for engine in [&mut swa, &mut plain] {
-            engine.step(&images, &labels, 0.02).unwrap();
+            engine.step(Batch::new(&images, &labels), 0.02).unwrap();
         }
         if step.is_multiple_of(3) {
             // In place, and with the state shared.
             held = (step == 6).then(|| swa.snapshot());
             swa.average_weights(taken.len() as u64);
-            taken.push(plain.snapshot().state_dict());
+            taken.push(plain.snapshot().weights());
         }
-        assert!(same(
-            &swa.snapshot().state_dict(),
-            &plain.snapshot().state_dict()
-        ));
+        assert!(same(&swa.snapshot().weights(), &plain.snapshot().weights()));
     }
     drop(held);
-    let found = swa.snapshot().averaged().unwrap().state_dict();
+    let found = swa.averaged().unwrap().weights();
     let mut mean = StateDict::new();
     for (name, tensor) in found.iter() {
         let values = |of: &StateDict| match tensor.dtype() {
@@ -162,20 +161,23 @@ fn weights_of_some_steps_are_averaged_with_statistics_of_their_own() {
     // Its statistics are those that an engine with the mean for weights measures; the weights keep theirs.
     let before = swa.snapshot();
     for seen in 0..2 {
-        swa.measure_average_statistics(&images, seen).unwrap();
+        swa.measure_statistics(WhichWeights::Average, &images, seen)
+            .unwrap();
     }
     let after = swa.snapshot();
-    assert!(same(&before.state_dict(), &after.state_dict()));
+    assert!(same(&before.weights(), &after.weights()));
     let mut other = engine(None, 1);
     other.load_weights(&mean).unwrap();
     for seen in 0..2 {
-        other.measure_statistics(&images, seen).unwrap();
+        other
+            .measure_statistics(WhichWeights::Trained, &images, seen)
+            .unwrap();
     }
     assert!(same(
-        &after.averaged().unwrap().state_dict(),
-        &other.snapshot().state_dict()
+        &swa.averaged().unwrap().weights(),
+        &other.snapshot().weights()
     ));
-    assert!(!same(&mean, &other.snapshot().state_dict()));
+    assert!(!same(&mean, &other.snapshot().weights()));
 }
 
 #[test]
@@ -186,12 +188,14 @@ fn measured_statistics_are_the_mean_over_the_batches() {
         let mut engine = engine(Some(0.9), 2);
         let before = engine.snapshot();
         for (seen, batch) in batches.iter().enumerate() {
-            engine.measure_statistics(batch, seen as u64).unwrap();
+            engine
+                .measure_statistics(WhichWeights::Trained, batch, seen as u64)
+                .unwrap();
         }
         let after = engine.snapshot();
         assert_eq!(after.step(), 0);
         assert!(same(&before.training_state(), &after.training_state()));
-        (before.state_dict(), after.state_dict())
+        (before.weights(), after.weights())
     };
     let (before, first) = measured(&[&images]);
     let (_, second) = measured(&[&others]);

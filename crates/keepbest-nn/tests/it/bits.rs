@@ -1,7 +1,7 @@
 //! 20 steps give the same bits on any number of threads and any instructions.
 
 use keepbest_formats::{WeightsDigest, weights_digest};
-use keepbest_nn::{CpuEngine, Engine, EngineConfig, Isa, ModelSpec, zoo};
+use keepbest_nn::{Batch, CpuEngine, Engine, EngineConfig, Isa, ModelSpec, zoo};
 
 use crate::engine::{batch, config, every_layer, modern_layers};
 
@@ -18,11 +18,11 @@ pub(crate) fn train(
     for step in 0..steps {
         // Some batches are smaller than planned for.
         let (images, labels) = batch(spec, if step % 3 == 2 { n - 1 } else { n }, step);
-        engine.step(&images, &labels, 0.05).unwrap();
+        engine.step(Batch::new(&images, &labels), 0.05).unwrap();
     }
     let snapshot = engine.snapshot();
     (
-        weights_digest(&snapshot.state_dict()),
+        weights_digest(&snapshot.weights()),
         weights_digest(&snapshot.training_state()),
     )
 }

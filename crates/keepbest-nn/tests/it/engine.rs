@@ -2,8 +2,8 @@
 
 use keepbest_formats::{StateDict, Tensor};
 use keepbest_nn::{
-    CpuEngine, Engine, EngineConfig, Isa, LossConfig, ModelSpec, OptimizerConfig, Predictor,
-    StepError, zoo,
+    Batch, CpuEngine, CpuScorer, Engine, EngineConfig, Isa, LossConfig, ModelSpec, OptimizerConfig,
+    Scorer, StepError, zoo,
 };
 use serde_json::json;
 
@@ -124,24 +124,21 @@ fn a_snapshot_never_changes_and_training_goes_on_as_without_it() {
     let mut held = Vec::new();
     for step in 0..12 {
         let (images, labels) = batch(&spec, 5, step);
-        with.step(&images, &labels, 0.05).unwrap();
-        without.step(&images, &labels, 0.05).unwrap();
+        with.step(Batch::new(&images, &labels), 0.05).unwrap();
+        without.step(Batch::new(&images, &labels), 0.05).unwrap();
         let snapshot = with.snapshot();
-        let state = (
-            copy(&snapshot.state_dict()),
-            copy(&snapshot.training_state()),
-        );
+        let state = (copy(&snapshot.weights()), copy(&snapshot.training_state()));
         held.push((snapshot, state));
         // None held, one held, two held, in turn.
         if step % 3 == 0 {
             held.clear();
         }
         for (snapshot, (weights, training)) in &held {
-            assert_eq!(&copy(&snapshot.state_dict()), weights);
+            assert_eq!(&copy(&snapshot.weights()), weights);
             assert_eq!(&copy(&snapshot.training_state()), training);
         }
         let (a, b) = (with.snapshot(), without.snapshot());
-        assert_eq!(copy(&a.state_dict()), copy(&b.state_dict()), "step {step}");
+        assert_eq!(copy(&a.weights()), copy(&b.weights()), "step {step}");
         assert_eq!(
             copy(&a.training_state()),
             copy(&b.training_state()),
@@ -170,14 +167,14 @@ fn training_resumes_bit_for_bit_from_a_snapshot() {
         let mut through = CpuEngine::new(&spec, config.clone()).unwrap();
         let step = |engine: &mut CpuEngine, step| {
             let (images, labels) = batch(&spec, 5, step);
-            engine.step(&images, &labels, 0.01).unwrap()
+            engine.step(Batch::new(&images, &labels), 0.01).unwrap()
         };
         for i in 0..4 {
             step(&mut through, i);
         }
         let point = through.snapshot();
         let mut resumed = CpuEngine::new(&spec, EngineConfig { seed: 3, ..config }).unwrap();
-        resumed.load_weights(&point.state_dict()).unwrap();
+        resumed.load_weights(&point.weights()).unwrap();
         resumed
             .load_training_state(&point.training_state(), point.step())
             .unwrap();
@@ -185,7 +182,7 @@ fn training_resumes_bit_for_bit_from_a_snapshot() {
             assert_eq!(step(&mut through, i), step(&mut resumed, i));
         }
         let (a, b) = (through.snapshot(), resumed.snapshot());
-        assert_eq!(copy(&a.state_dict()), copy(&b.state_dict()));
+        assert_eq!(copy(&a.weights()), copy(&b.weights()));
         assert_eq!(copy(&a.training_state()), copy(&b.training_state()));
     }
 }
@@ -196,18 +193,18 @@ fn scores_do_not_depend_on_the_batch() {
     let mut engine = CpuEngine::new(&spec, config(5, 2, Isa::fastest())).unwrap();
     for step in 0..5 {
         let (images, labels) = batch(&spec, 5, step);
-        engine.step(&images, &labels, 0.05).unwrap();
+        engine.step(Batch::new(&images, &labels), 0.05).unwrap();
     }
     let (images, _) = batch(&spec, 9, 1);
-    let mut all = engine.predictor(9).unwrap();
+    let mut all = engine.scorer(9).unwrap();
     all.load_snapshot(&engine.snapshot()).unwrap();
     let mut expected = vec![];
     all.logits(&images, &mut expected).unwrap();
     for size in [1, 2, 4] {
-        let mut predictor = Predictor::new(&spec, size, Some(1)).unwrap();
-        predictor.load(&engine.snapshot().state_dict()).unwrap();
+        let mut scorer = CpuScorer::new(&spec, size, Some(1)).unwrap();
+        scorer.load(&engine.snapshot().weights()).unwrap();
         let mut found = vec![];
-        predictor.logits(&images, &mut found).unwrap();
+        scorer.logits(&images, &mut found).unwrap();
         assert_eq!(found, expected, "batches of {size}");
     }
 }
@@ -216,10 +213,12 @@ fn scores_do_not_depend_on_the_batch() {
 fn bad_batches_are_refused_and_change_nothing() {
     let spec = every_layer();
     let mut engine = CpuEngine::new(&spec, config(4, 1, Isa::fastest())).unwrap();
-    let before = copy(&engine.snapshot().state_dict());
+    let before = copy(&engine.snapshot().weights());
     let (images, labels) = batch(&spec, 4, 0);
     let (more, more_labels) = batch(&spec, 5, 0);
-    let error = engine.step(&more, &more_labels, 0.1).unwrap_err();
+    let error = engine
+        .step(Batch::new(&more, &more_labels), 0.1)
+        .unwrap_err();
     assert!(
         matches!(
             error,
@@ -231,14 +230,18 @@ fn bad_batches_are_refused_and_change_nothing() {
         ),
         "{error}"
     );
-    let error = engine.step(&[], &[], 0.1).unwrap_err();
+    let error = engine.step(Batch::new(&[], &[]), 0.1).unwrap_err();
     assert!(
         matches!(error, StepError::BatchSize { found: 0, .. }),
         "{error}"
     );
-    let error = engine.step(&images[1..], &labels, 0.1).unwrap_err();
+    let error = engine
+        .step(Batch::new(&images[1..], &labels), 0.1)
+        .unwrap_err();
     assert!(matches!(error, StepError::ImagesLength { .. }), "{error}");
-    let error = engine.step(&images, &[0, 1, 5, 0], 0.1).unwrap_err();
+    let error = engine
+        .step(Batch::new(&images, &[0, 1, 5, 0]), 0.1)
+        .unwrap_err();
     assert!(
         matches!(
             error,
@@ -252,27 +255,27 @@ fn bad_batches_are_refused_and_change_nothing() {
         "{error}"
     );
     for rate in [f64::NAN, -0.1, f64::INFINITY] {
-        let error = engine.step(&images, &labels, rate).unwrap_err();
+        let error = engine.step(Batch::new(&images, &labels), rate).unwrap_err();
         assert!(matches!(error, StepError::LearningRate { .. }), "{error}");
     }
     let mut broken = images.clone();
     broken[17] = f32::NAN;
-    let error = engine.step(&broken, &labels, 0.1).unwrap_err();
+    let error = engine.step(Batch::new(&broken, &labels), 0.1).unwrap_err();
     assert!(
         matches!(error, StepError::NonFiniteLoss { step: 1, .. }),
         "{error}"
     );
-    assert_eq!(copy(&engine.snapshot().state_dict()), before);
-    engine.step(&images, &labels, 0.1).unwrap();
+    assert_eq!(copy(&engine.snapshot().weights()), before);
+    engine.step(Batch::new(&images, &labels), 0.1).unwrap();
 }
 
 #[test]
 fn weights_of_another_network_are_refused_by_name() {
     let spec = every_layer();
     let mut engine = CpuEngine::new(&spec, config(4, 1, Isa::fastest())).unwrap();
-    let before = copy(&engine.snapshot().state_dict());
+    let before = copy(&engine.snapshot().weights());
     let mut dict = StateDict::new();
-    for (name, tensor) in engine.snapshot().state_dict().iter() {
+    for (name, tensor) in engine.snapshot().weights().iter() {
         match name {
             "stem.weight" => {}
             "head.bias" => {
@@ -293,7 +296,7 @@ fn weights_of_another_network_are_refused_by_name() {
         text.contains("stem.weight") && text.contains("F32 [7]"),
         "{text}"
     );
-    assert_eq!(copy(&engine.snapshot().state_dict()), before);
+    assert_eq!(copy(&engine.snapshot().weights()), before);
 }
 
 #[test]

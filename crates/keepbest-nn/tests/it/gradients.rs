@@ -3,14 +3,15 @@
 use crate::engine::{batch, every_layer, modern_layers};
 use keepbest_formats::{StateDict, Tensor};
 use keepbest_nn::{
-    CpuEngine, Engine, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, StepOutput, Tuning,
+    Batch, CpuEngine, Engine, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, StepOutput,
+    Tuning,
 };
 
 /// The loss at given weights, always with the dropout of the first step.
 fn loss_at(engine: &mut CpuEngine, weights: &StateDict, images: &[f32], labels: &[u32]) -> f64 {
     engine.load_weights(weights).unwrap();
     engine.load_training_state(&StateDict::new(), 0).unwrap();
-    let StepOutput { loss, .. } = engine.step(images, labels, 0.0).unwrap();
+    let StepOutput { loss, .. } = engine.step(Batch::new(images, labels), 0.0).unwrap();
     loss
 }
 
@@ -61,7 +62,7 @@ fn check_slopes(spec: &ModelSpec, parameters: usize, tuning: Tuning) {
     };
     let mut engine = CpuEngine::new(spec, config).unwrap();
     let (images, labels) = batch(spec, 6, 2);
-    let weights = engine.snapshot().state_dict();
+    let weights = engine.snapshot().weights();
     loss_at(&mut engine, &weights, &images, &labels);
     let gradients = engine.gradients();
     assert_eq!(gradients.len(), parameters);

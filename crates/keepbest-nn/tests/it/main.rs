@@ -3,6 +3,7 @@
 mod allocations;
 mod average;
 mod bits;
+mod contract;
 mod engine;
 mod gradients;
 mod onnx;

@@ -1,6 +1,6 @@
 //! The profile of training steps.
 
-use keepbest_nn::{CpuEngine, Engine, Isa, Phase};
+use keepbest_nn::{Batch, CpuEngine, Engine, Isa, Phase};
 
 use crate::engine::{batch, config, every_layer};
 
@@ -9,12 +9,12 @@ fn every_layer_is_timed_in_both_directions() {
     let spec = every_layer();
     let mut engine = CpuEngine::new(&spec, config(5, 2, Isa::fastest())).unwrap();
     let (images, labels) = batch(&spec, 5, 0);
-    engine.step(&images, &labels, 0.05).unwrap();
+    engine.step(Batch::new(&images, &labels), 0.05).unwrap();
     assert!(engine.profile().is_none());
     engine.start_profile();
     for n in [5, 5, 3] {
         let pixels = &images[..n * images.len() / 5];
-        engine.step(pixels, &labels[..n], 0.05).unwrap();
+        engine.step(Batch::new(pixels, &labels[..n]), 0.05).unwrap();
     }
     let profile = engine.profile().unwrap();
     assert_eq!((profile.steps, profile.images, profile.threads), (3, 13, 2));

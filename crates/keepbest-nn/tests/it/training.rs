@@ -2,7 +2,7 @@
 
 use flate2::read::GzDecoder;
 use keepbest_formats::{StateDict, Tensor};
-use keepbest_nn::{CpuEngine, Engine, EngineConfig, OptimizerConfig, Precision, zoo};
+use keepbest_nn::{Batch, CpuEngine, Engine, EngineConfig, OptimizerConfig, Precision, zoo};
 use serde::Deserialize;
 use std::io::Read;
 use std::path::Path;
@@ -109,7 +109,7 @@ fn follow_curve(golden: &Golden, curve: &Curve, precision: Precision, tolerance:
         ..Default::default()
     };
     let mut engine = CpuEngine::new(&spec, config).unwrap();
-    let (weights, filled) = starting_weights(&engine.snapshot().state_dict(), golden.seed);
+    let (weights, filled) = starting_weights(&engine.snapshot().weights(), golden.seed);
     assert_eq!(filled, curve.filled_elements);
     engine.load_weights(&weights).unwrap();
     let pixels = idx("train-images-idx3-ubyte.gz", 16);
@@ -121,7 +121,7 @@ fn follow_curve(golden: &Golden, curve: &Curve, precision: Precision, tolerance:
             .iter()
             .map(|l| u32::from(*l))
             .collect();
-        let found = engine.step(&x, &y, curve.lr).unwrap().loss;
+        let found = engine.step(Batch::new(&x, &y), curve.lr).unwrap().loss;
         let error = (found - expected).abs() / expected;
         assert!(
             error < tolerance,

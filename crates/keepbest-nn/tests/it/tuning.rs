@@ -2,7 +2,9 @@
 
 use crate::engine::{batch, config, every_layer};
 use keepbest_formats::StateDict;
-use keepbest_nn::{CpuEngine, Engine, EngineConfig, EngineError, Isa, OptimizerConfig, Tuning};
+use keepbest_nn::{
+    Batch, CpuEngine, Engine, EngineConfig, EngineError, Isa, OptimizerConfig, Tuning,
+};
 
 fn engine(tuning: Tuning) -> Result<CpuEngine, EngineError> {
     let config = EngineConfig {
@@ -32,7 +34,7 @@ fn frozen_parts_never_change_and_cost_no_backward_pass() {
     // Convolutions alone: the forward pass, and so every other gradient, is the same.
     let mut part = engine(freeze(&["stem.*", "block.conv*"])).unwrap();
     for engine in [&mut whole, &mut part] {
-        engine.step(&images, &labels, 0.05).unwrap();
+        engine.step(Batch::new(&images, &labels), 0.05).unwrap();
     }
     let (expected, found) = (whole.gradients(), part.gradients());
     for (name, gradient) in found.iter() {
@@ -51,8 +53,8 @@ fn frozen_parts_never_change_and_cost_no_backward_pass() {
     let start = tail.snapshot();
     for step in 0..3 {
         // The snapshot is alive in the first step: the state moves to another block.
-        tail.step(&images, &labels, 0.05).unwrap();
-        let (before, after) = (start.state_dict(), tail.snapshot().state_dict());
+        tail.step(Batch::new(&images, &labels), 0.05).unwrap();
+        let (before, after) = (start.weights(), tail.snapshot().weights());
         for (name, tensor) in after.iter() {
             let learns = name.starts_with("hidden.") || name.starts_with("head.");
             let same = tensor.bytes() == bytes(&before, name);
@@ -69,10 +71,10 @@ fn the_body_learns_at_its_own_rate() {
         ..Default::default()
     };
     let (mut slow, mut fast) = (engine(tuning).unwrap(), engine(Tuning::default()).unwrap());
-    slow.step(&images, &labels, 0.5).unwrap();
+    slow.step(Batch::new(&images, &labels), 0.5).unwrap();
     // A quarter is exact in f32.
-    fast.step(&images, &labels, 0.125).unwrap();
-    let (slow, fast) = (slow.snapshot().state_dict(), fast.snapshot().state_dict());
+    fast.step(Batch::new(&images, &labels), 0.125).unwrap();
+    let (slow, fast) = (slow.snapshot().weights(), fast.snapshot().weights());
     for (name, tensor) in slow.iter() {
         let head = name.starts_with("head.");
         assert_eq!(tensor.bytes() == bytes(&fast, name), !head, "{name}");

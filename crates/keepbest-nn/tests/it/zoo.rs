@@ -2,7 +2,8 @@
 
 use keepbest_formats::{StateDict, Tensor};
 use keepbest_nn::{
-    CpuEngine, Engine, EngineConfig, ModelSpec, Network, OptimizerConfig, Predictor, Role, zoo,
+    Batch, CpuEngine, CpuScorer, Engine, EngineConfig, ModelSpec, Network, OptimizerConfig, Role,
+    Scorer, zoo,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -132,13 +133,13 @@ fn check(expected: &Expected) {
     assert_eq!(network.layout().tensors().len(), expected.tensors.count);
 
     let weights = weights(&network);
-    let mut predictor = Predictor::new(&spec, 2, None).unwrap();
-    predictor.load(&weights).unwrap();
+    let mut scorer = CpuScorer::new(&spec, 2, None).unwrap();
+    scorer.load(&weights).unwrap();
     let mut logits = vec![];
-    predictor
+    scorer
         .logits(&images("images/evaluate", 2), &mut logits)
         .unwrap();
-    drop(predictor);
+    drop(scorer);
     let truth = expected.logits.concat();
     let largest = truth.iter().fold(1.0f64, |a, b| a.max(b.abs()));
     for (found, expected) in logits.iter().zip(&truth) {
@@ -161,7 +162,7 @@ fn check(expected: &Expected) {
         .map(|i| (splitmix64(fnv1a("labels/train").wrapping_add(i)) >> 33) as u32 % CLASSES as u32)
         .collect();
     let step = engine
-        .step(&images("images/train", 4), &labels, 0.0)
+        .step(Batch::new(&images("images/train", 4), &labels), 0.0)
         .unwrap();
     let error = (step.loss - expected.loss).abs() / expected.loss;
     assert!(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// How long a request may take, its answer included; large ones may take longer.
+/// The time that a request may take, its answer included; large ones may take longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes a second that a large request must reach.
 const SLOWEST: u64 = 1 << 20;
@@ -48,7 +48,7 @@ impl FromStr for Url {
     }
 }
 
-/// What a server answered.
+/// A server's answer.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub status: u16,
@@ -112,7 +112,7 @@ impl Url {
     }
 }
 
-/// When a request is given up, with its answer: a server that sends a byte a second is as bad as one that is silent.
+/// The time when a request is given up, with its answer: a server that sends a byte a second is as bad as one that is silent.
 struct Deadline {
     end: Instant,
     whole: Duration,
@@ -126,7 +126,7 @@ impl Deadline {
         }
     }
 
-    /// What is left of the time, more than nothing.
+    /// The time left, more than nothing.
     fn left(&self) -> io::Result<Duration> {
         let left = self.end.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -137,7 +137,7 @@ impl Deadline {
         Ok(left)
     }
 
-    /// Where a call ran into its own time limit, the deadline's words say what that means.
+    /// Nothing where a call ran into its own time limit: the deadline's words say what that means.
     fn or_late<T>(&self, done: io::Result<T>) -> io::Result<Option<T>> {
         match done {
             Ok(done) => Ok(Some(done)),

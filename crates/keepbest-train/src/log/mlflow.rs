@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use keepbest_keeper::store::{Links, read_regular, replace_unsynced};
+use keepbest_store::{Links, read_regular, replace_unsynced};
 use serde_json::{Value, json};
 
 use super::http::Url;
@@ -10,7 +10,7 @@ use super::{About, Ended, Logged, Logger, about_file, now_ms};
 
 /// The experiment that runs are filed under.
 const EXPERIMENT: &str = "keepbest";
-/// Where a run remembers what it is called on the server, to go on there when it is resumed.
+/// The file in which a run remembers its name on the server, to go on there when it is resumed.
 const FILE: &str = "mlflow.json";
 /// As many parameters as one request may carry.
 const PARAMS_A_REQUEST: usize = 100;
@@ -19,7 +19,7 @@ const PARAMS_A_REQUEST: usize = 100;
 pub(super) struct MlFlow {
     url: Url,
     run_id: String,
-    /// Where its files go, below the server's artifact root; `None` where the server takes none.
+    /// The place of its files, below the server's artifact root; `None` where the server takes none.
     artifacts: Option<String>,
 }
 

@@ -24,7 +24,7 @@ use mlflow::MlFlow;
 use table::{Table, TableKind};
 use tensorboard::TensorBoard;
 
-/// Where to log to.
+/// A tool to log to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LogTo {
     /// Event files in `tensorboard/` of the run.
@@ -79,7 +79,7 @@ impl Logged {
     }
 }
 
-/// How a session of training ended.
+/// The end of a session of training.
 #[derive(Debug, Clone)]
 pub(crate) struct Ended {
     /// Whether the run is over, or was interrupted and may go on.
@@ -89,7 +89,7 @@ pub(crate) struct Ended {
     pub time_ms: u64,
 }
 
-/// What a logger is told about the run at its beginning.
+/// The run, as a logger is told of it at its beginning.
 #[derive(Debug, Clone)]
 pub(crate) struct About {
     pub run: PathBuf,
@@ -114,44 +114,45 @@ enum Message {
 
 /// Evaluations that may wait for a logger. One that is further behind gets no more until it has caught up.
 const QUEUE: usize = 64;
-/// How long the end of a finished run waits for a logger that does not come to its end; the time to hand over the best is added.
+/// The time that the end of a finished run waits for a logger that does not come to its end; that to hand over the best is added.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The same when a run is interrupted: whoever interrupts it may not wait.
 const PATIENCE_INTERRUPTED: Duration = Duration::from_secs(10);
-/// How often it is looked whether to wait on.
-const LOOK: Duration = Duration::from_millis(50);
+/// The time between two looks whether to wait on.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The loggers of a session, each on a thread of its own: none can keep training or another waiting.
 #[derive(Default)]
 pub(crate) struct Loggers {
-    lanes: Vec<Lane>,
+    threads: Vec<LoggerThread>,
 }
 
-struct Lane {
+/// A logger at work, seen from the training.
+struct LoggerThread {
     name: String,
-    /// None when it could not be started, or is over.
+    /// `None` when it could not be started, or is over.
     sender: Option<SyncSender<Message>>,
     problems: Receiver<String>,
     /// Evaluations that it did not get, not yet told of.
     missed: usize,
-    /// Problems of the lane itself, in words.
-    own: Vec<String>,
+    /// Problems that are not the logger's own to tell, in words.
+    own_problems: Vec<String>,
 }
 
 impl Loggers {
     /// Starts them.
     pub fn start(to: &[LogTo], about: About) -> Self {
-        let lanes = to.iter().map(|to| Lane::start(to, about.clone()));
+        let threads = to.iter().map(|to| LoggerThread::start(to, about.clone()));
         Self {
-            lanes: lanes.collect(),
+            threads: threads.collect(),
         }
     }
 
     /// Hands on an evaluation.
     pub fn evaluated(&mut self, logged: Logged) {
         let logged = Arc::new(logged);
-        for lane in &mut self.lanes {
-            lane.evaluated(&logged);
+        for thread in &mut self.threads {
+            thread.evaluated(&logged);
         }
     }
 
@@ -164,19 +165,19 @@ impl Loggers {
             PATIENCE_INTERRUPTED
         };
         let deadline = Instant::now() + patience;
-        for lane in &mut self.lanes {
-            lane.end(ended, deadline, go_on);
+        for thread in &mut self.threads {
+            thread.end(ended, deadline, go_on);
         }
     }
 
-    /// What went wrong since the last call.
+    /// The problems since the last call.
     pub fn problems(&mut self) -> Vec<String> {
-        let lanes = self.lanes.iter_mut();
-        lanes.flat_map(Lane::problems).collect()
+        let threads = self.threads.iter_mut();
+        threads.flat_map(LoggerThread::problems).collect()
     }
 }
 
-impl Lane {
+impl LoggerThread {
     fn start(to: &LogTo, about: About) -> Self {
         let name = to.to_string();
         let logger = logger(to);
@@ -195,7 +196,7 @@ impl Lane {
                 }
             });
         // It is never joined: it may hang for good.
-        let (sender, own) = match thread {
+        let (sender, own_problems) = match thread {
             Ok(_) => (Some(sender), Vec::new()),
             Err(error) => (
                 None,
@@ -207,7 +208,7 @@ impl Lane {
             sender,
             problems,
             missed: 0,
-            own,
+            own_problems,
         }
     }
 
@@ -218,7 +219,7 @@ impl Lane {
             Err(TrySendError::Full(_)) => {
                 if self.missed == 0 {
                     let name = &self.name;
-                    self.own.push(format!(
+                    self.own_problems.push(format!(
                         "{name} falls behind: it does not get every evaluation"
                     ));
                 }
@@ -240,13 +241,13 @@ impl Lane {
                 return self.given_up();
             }
             message = back;
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
         drop(sender);
         // Its thread ends, and with it the channel.
         loop {
-            match self.problems.recv_timeout(LOOK) {
-                Ok(problem) => self.own.push(problem),
+            match self.problems.recv_timeout(POLL_INTERVAL) {
+                Ok(problem) => self.own_problems.push(problem),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) if waits() => {}
                 Err(RecvTimeoutError::Timeout) => return self.given_up(),
@@ -256,13 +257,13 @@ impl Lane {
 
     fn given_up(&mut self) {
         let name = &self.name;
-        self.own.push(format!(
+        self.own_problems.push(format!(
             "{name} is not waited for any longer: it may lack the end of this run"
         ));
     }
 
     fn problems(&mut self) -> Vec<String> {
-        let mut problems = std::mem::take(&mut self.own);
+        let mut problems = std::mem::take(&mut self.own_problems);
         problems.extend(self.problems.try_iter());
         problems
     }

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use keepbest_core::History;
-use keepbest_keeper::store::replace_unsynced;
+use keepbest_store::replace_unsynced;
 use serde_json::json;
 
 use super::{About, Ended, Logged, Logger, about_file};
 
-/// What it is written as.
+/// The format of a table.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum TableKind {
     Csv,

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use keepbest_keeper::store::{FileSystem as _, RealFileSystem, WritableFile};
+use keepbest_store::{FileSystem as _, RealFileSystem, WritableFile};
 
 use super::{About, Ended, Logged, Logger, about_file, now_ms};
 

@@ -1,4 +1,4 @@
-//! How sure the choice of a best is: how each val image came out, for every evaluation, and what follows from it.
+//! The certainty of a choice of best: the outcome of each val image in every evaluation, and what follows from it.
 
 mod paired_test;
 mod selection;
@@ -7,7 +7,7 @@ mod trace;
 
 pub use paired_test::PairedTest;
 pub use selection::{Compared, Selection};
-pub(crate) use smoothing::{SUFFIX, Smoothing};
+pub(crate) use smoothing::Smoothing;
 pub use trace::{Trace, TraceError};
 
 /// Replicates of the bootstraps here: standard errors of a p-value near 0.05 are 0.007 then.

@@ -1,4 +1,4 @@
-//! How two evaluations of a run are told apart, image by image.
+//! The test that tells two evaluations of a run apart, image by image.
 
 use std::fmt;
 
@@ -6,12 +6,14 @@ use keepbest_core::classification::DecisionMetric;
 use keepbest_core::statistics::{Bootstrap, Replicates, StatisticsError, mcnemar_exact};
 use keepbest_core::{Direction, Expression, Metrics, Objective};
 
-use super::{REPLICATES, Trace, smoothing};
+use keepbest_model::SMOOTHED_SUFFIX;
+
+use super::{REPLICATES, Trace};
 
 /// A paired test of what is monitored: McNemar's exact test of the accuracy, or the paired bootstrap of a metric of decisions
 /// (F1, recall, Matthews, ...), of the mean log loss, or of an expression over these.
 ///
-/// Of all else a [`Trace`] does not know enough (rankings, calibration, costs): then the test is that of the accuracy.
+/// A [`Trace`] does not know enough of all else (rankings, calibration, costs): then the test is that of the accuracy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairedTest {
     scored: Scored,
@@ -69,12 +71,12 @@ impl fmt::Display for PairedTest {
 }
 
 impl PairedTest {
-    /// That of an objective. What is smoothed is tested as it was measured.
+    /// The test for an objective. A smoothed value is tested as it was measured.
     #[must_use]
     pub fn of(objective: &Objective) -> Self {
         let monitor = objective.monitor();
         let scored = match monitor.as_metric() {
-            Some(name) => match name.strip_suffix(smoothing::SUFFIX).unwrap_or(name) {
+            Some(name) => match name.strip_suffix(SMOOTHED_SUFFIX).unwrap_or(name) {
                 "val/accuracy" => None,
                 raw => Term::of(raw).map(Scored::Metric),
             },
@@ -98,7 +100,7 @@ impl PairedTest {
         }
     }
 
-    /// What is compared: a metric without its split, such as `accuracy` and `f1_macro`, or an expression.
+    /// The compared score: a metric without its split, such as `accuracy` and `f1_macro`, or an expression.
     #[must_use]
     pub fn scored(&self) -> String {
         match &self.scored {

@@ -1,4 +1,4 @@
-//! Which evaluations cannot be told from the best, and how much choosing among them flatters it.
+//! The evaluations that cannot be told from the best, and how much choosing among them flatters it.
 
 use keepbest_core::statistics::SelectionOptimism;
 use keepbest_keeper::RunView;
@@ -21,7 +21,7 @@ pub struct Compared {
     pub step: u64,
     /// Its epoch.
     pub epoch: u64,
-    /// How likely such a difference is between two that are equally good.
+    /// The probability of such a difference between two that are equally good.
     pub p_value: f64,
 }
 
@@ -31,18 +31,18 @@ pub struct Compared {
 pub struct Selection {
     /// The paired test, in words.
     pub test: String,
-    /// What it is of, and the optimism: a metric without its split, or an expression.
+    /// The score that the test and the optimism are of: a metric without its split, or an expression.
     pub scored: String,
     /// Images of the val split.
     pub images: usize,
     /// Evaluations that were compared with the best, by step.
     pub compared: Vec<Compared>,
-    /// How much the best's score owes to its being chosen, positive where less is better, too.
+    /// The part of the best's score that it owes to being chosen, positive where less is better, too.
     pub optimism: Option<SelectionOptimism>,
 }
 
 impl Selection {
-    /// From the traces of a run; `None` when it has no best, or no trace of it.
+    /// The selection that the traces of a run tell; `None` when it has no best, or no trace of it.
     #[must_use]
     pub fn of(view: &RunView) -> Option<Self> {
         let best = view.best()?;
@@ -97,7 +97,7 @@ impl Selection {
             .filter(|compared| compared.p_value >= SIGNIFICANT)
     }
 
-    /// What to say of them; `None` when the best stands apart.
+    /// These evaluations in words; `None` when the best stands apart.
     #[must_use]
     pub fn words(&self) -> Option<String> {
         let epochs: Vec<u64> = self.alike().map(|compared| compared.epoch).collect();

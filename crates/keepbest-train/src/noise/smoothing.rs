@@ -2,10 +2,7 @@
 
 use keepbest_core::{Expression, History, Metrics};
 
-use crate::costs::{LATENCY, is_timed};
-
-/// What the name of a smoothed metric ends with.
-pub(crate) const SUFFIX: &str = "_ema";
+use keepbest_model::{LATENCY, SMOOTHED_SUFFIX, is_timed};
 
 /// The exponential moving average of what is monitored: `s = factor * s_before + (1 - factor) * value`, from the first finite
 /// value on. A value that is not finite is left out of it, and its own evaluation is never best.
@@ -20,12 +17,12 @@ impl Smoothing {
     pub fn new(raw: Expression, factor: f64) -> Self {
         // An expression has no name that could end so.
         let name = match raw.as_metric() {
-            Some(metric) => format!("{metric}{SUFFIX}"),
+            Some(metric) => format!("{metric}{SMOOTHED_SUFFIX}"),
             // An average of a time is one, and tells it by its name.
             None if raw.metric_names().into_iter().any(is_timed) => {
-                format!("{LATENCY}_monitor{SUFFIX}")
+                format!("{LATENCY}_monitor{SMOOTHED_SUFFIX}")
             }
-            None => format!("monitor{SUFFIX}"),
+            None => format!("monitor{SMOOTHED_SUFFIX}"),
         };
         Self { raw, factor, name }
     }

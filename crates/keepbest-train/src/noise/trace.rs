@@ -1,13 +1,12 @@
-//! How each image of the val split came out in one evaluation: its label, the class decided for and a loss, in a small file of the
-//! run.
+//! The outcome of every image of the val split in one evaluation: its label, the class decided for and a loss, in a small file of
+//! the run.
 
 use std::path::{Path, PathBuf};
 
-use keepbest_keeper::store::{Links, OUTCOMES_DIR, read_regular, replace_unsynced};
+use keepbest_model::Outcomes;
+use keepbest_store::{Links, OUTCOMES_DIR, read_regular, replace_unsynced};
 
-use crate::outcomes::Outcomes;
-
-/// How a file begins: the format and its version.
+/// The beginning of a file: the format and its version.
 const MAGIC: &[u8; 8] = b"kbtrace2";
 /// As many traces as a run keeps: those of its latest evaluations, and that of the best.
 pub(super) const KEPT: usize = 200;
@@ -16,7 +15,7 @@ const HEADER: usize = 8 + 8 + 32 + 4;
 /// BLAKE3 of everything before it.
 const CHECK: usize = 32;
 
-/// How each image came out. `docs/format.md` has the file.
+/// The outcome of every image. `docs/format.md` has the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace {
     images: [u8; 32],
@@ -30,7 +29,7 @@ pub struct Trace {
 /// No class.
 const UNDECIDED: u32 = u32::MAX;
 
-/// Why a trace cannot be had.
+/// An error of reading or writing a trace.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceError {
@@ -51,7 +50,7 @@ pub enum TraceError {
 }
 
 impl Trace {
-    /// Of what was measured on the images with this fingerprint (64 hex digits).
+    /// The trace of outcomes on the images with this fingerprint (64 hex digits).
     pub(crate) fn new(outcomes: &Outcomes, fingerprint: &str) -> Self {
         Self {
             images: *blake3::hash(fingerprint.as_bytes()).as_bytes(),
@@ -69,7 +68,7 @@ impl Trace {
         }
     }
 
-    /// How many images there are.
+    /// The number of images.
     #[must_use]
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -81,7 +80,7 @@ impl Trace {
         self.labels.is_empty()
     }
 
-    /// How many classes there are.
+    /// The number of classes.
     #[must_use]
     pub fn classes(&self) -> usize {
         self.classes as usize
@@ -268,7 +267,7 @@ mod tests {
     use super::*;
 
     impl Trace {
-        /// Of images of any split.
+        /// A trace of images of any split.
         pub(crate) fn from_parts(
             classes: u32,
             labels: Vec<u32>,

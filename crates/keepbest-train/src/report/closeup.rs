@@ -6,17 +6,16 @@ use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder as _};
 use keepbest_core::{ClassificationReport, Metrics};
 use keepbest_data::{DataError, Dataset as _, Image, Subset};
+use keepbest_model::{Intervals, Measured, OutcomesError};
 
 use super::svg::{Axis, escape, grid, plot, shorten};
-use crate::evaluate::Measured;
-use crate::outcomes::{Intervals, OutcomesError};
 
-/// How many wrong answers are shown.
+/// The number of wrong answers shown.
 const MISTAKES: usize = 24;
 /// Classes up to which the whole matrix is drawn.
 const WHOLE_UP_TO: usize = 24;
 
-/// What measuring a model on one split gave, as far as a report shows it.
+/// The results of a model on one split, as far as a report shows them.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Closeup {
@@ -38,20 +37,20 @@ pub struct Closeup {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Mistake {
-    /// Where the image comes from.
+    /// The file or data set that the image comes from.
     pub source: String,
     /// Its label.
     pub label: String,
-    /// What the model took it for.
+    /// The class that the model took it for.
     pub predicted: String,
-    /// How sure the model was, 0 to 1.
+    /// The model's confidence, 0 to 1.
     pub probability: f64,
     /// The image, as PNG.
     pub png: Vec<u8>,
 }
 
 impl Closeup {
-    /// Of what was measured on `images`; the wrong answers are there if the outcomes were kept.
+    /// A look at what was measured on `images`; the wrong answers are there if the outcomes were kept.
     ///
     /// # Errors
     /// [`DataError`] when an image cannot be read again.
@@ -104,7 +103,7 @@ impl Closeup {
         Ok(self)
     }
 
-    /// Which class is taken for which: counts, or the share of each label's images.
+    /// The confusion matrix: counts, or the share of each label's images.
     pub(super) fn confusion(&self, rates: bool) -> Option<String> {
         let n = self.classes.len();
         if n > WHOLE_UP_TO {
@@ -184,7 +183,7 @@ impl Closeup {
         Some(plot(width, height, title, &body))
     }
 
-    /// How often the model is right beside how sure it is.
+    /// The reliability diagram: the share of right answers by the model's confidence.
     pub(super) fn reliability(&self) -> String {
         let (width, height) = (460.0, 300.0);
         let x = Axis::round(0.0, 1.0, 48.0, width - 14.0);

@@ -1,4 +1,4 @@
-//! How a metric went over the run, with the best, the last and the end marked.
+//! The curve of a metric over the run, with the best, the last and the end marked.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ pub(super) const STAR: &str =
 pub(super) struct Curve<'a> {
     pub history: &'a History,
     pub title: &'a str,
-    /// What is drawn as a whole line: a metric, or what is monitored.
+    /// The metric drawn as a whole line, or the monitored expression.
     pub main: &'a str,
     /// The place of the objective that monitors it, if one does.
     pub monitored: Option<usize>,
@@ -27,7 +27,7 @@ pub(super) struct Curve<'a> {
     pub best: Option<u64>,
     /// Step of the best by this metric, where one is kept.
     pub own_best: Option<u64>,
-    /// Why training ended before its planned end.
+    /// The reason why training ended before its planned end.
     pub stopped: Option<&'a str>,
     /// The last epoch planned.
     pub planned: u64,
@@ -156,7 +156,7 @@ impl Curve<'_> {
     }
 }
 
-/// Where on the axis of epochs each evaluation stands: several of one epoch share it out.
+/// The place of each evaluation on the axis of epochs: several of one epoch share it out.
 pub(super) fn places(records: &[EvaluationRecord]) -> Vec<f64> {
     let mut places = Vec::with_capacity(records.len());
     for group in records.chunk_by(|a, b| a.epoch == b.epoch) {

@@ -6,63 +6,62 @@ mod overlay;
 mod page;
 mod rates;
 mod scatter;
+mod summary;
 mod svg;
 
 use std::path::Path;
 
 use keepbest_core::{History, Objective, Pareto};
-use keepbest_keeper::store::{Event, RunStatus, replace_unsynced};
 use keepbest_keeper::{RunView, fronts};
+use keepbest_model::{Provenance, RunSummary, TunedThresholds, status_of};
+use keepbest_store::{Event, replace_unsynced};
 
 pub use closeup::{Closeup, Mistake};
 use curves::Curve;
 pub use overlay::{Overlaid, overlay_page};
 
 use crate::noise::Selection;
-use crate::provenance::Provenance;
-use crate::run_files::status_of;
-use crate::thresholds::TunedThresholds;
 
 /// The page's name in a run directory.
 pub const REPORT_FILE: &str = "report.html";
 
-/// What the report of a run shows: everything comes from the journal, the model file, and measurements.
+/// The contents of a run's report: everything comes from the journal, the model file, and measurements.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Report {
     /// The run's name.
     pub name: String,
-    /// Where it stands: `training`, `completed`, ...
+    /// Its status: `training`, `completed`, ...
     pub status: String,
-    /// Why it ended before its plan, if it did.
+    /// The reason why it ended before its plan, if it did.
     pub stopped: Option<String>,
-    /// What best means.
+    /// The meaning of best.
     pub objective: Option<Objective>,
     /// Epochs planned.
     pub planned: u64,
-    /// What was measured.
+    /// Its evaluations.
     pub history: History,
     /// Step of the best.
     pub best: Option<u64>,
-    /// What a best is kept of as well.
+    /// The bests by further objectives.
     pub others: Vec<OtherBest>,
     /// The Pareto fronts that are kept.
     pub fronts: Vec<KeptFront>,
     /// `run.toml`.
     pub settings: String,
-    /// How it came about.
+    /// The origin of the best model.
     pub provenance: Option<Provenance>,
     /// The best on each split that it was measured on; the first matters most.
     pub closeups: Vec<Closeup>,
-    /// By what the best decides, where that is not the likeliest class.
+    /// The thresholds that the best decides by, where it is not for the likeliest class.
     pub thresholds: Option<TunedThresholds>,
     /// Training images a second from one evaluation to the next, evaluations included.
     pub pace: Vec<f64>,
-    /// From the first event of the journal to the last, in seconds.
+    /// Time from the first event of the journal to the last, in seconds.
     pub seconds: f64,
-    /// Which evaluations cannot be told from the best, and how much choosing it flatters it.
+    /// The evaluations that cannot be told from the best, and how much choosing it flatters it.
     pub selection: Option<Selection>,
-    /// What the reader should know.
+    /// Further sentences for the reader.
     pub notes: Vec<String>,
 }
 
@@ -70,7 +69,7 @@ pub struct Report {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct OtherBest {
-    /// What it is the best by.
+    /// The objective that it is the best by.
     pub objective: Objective,
     /// Its step, once there is one.
     pub step: Option<u64>,
@@ -80,30 +79,26 @@ pub struct OtherBest {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct KeptFront {
-    /// What counts.
+    /// The metrics that it is the front of.
     pub pareto: Pareto,
     /// Steps of the checkpoints on it.
     pub steps: Vec<u64>,
 }
 
 impl Report {
-    /// What a run's journal says.
+    /// The report of a run as its journal has it.
     #[must_use]
     pub fn of(view: &RunView) -> Self {
         let state = view.state();
         let settings = view.config().unwrap_or_default();
         let given = crate::Settings::from_toml(&settings).unwrap_or_default();
-        let summary = match &state.status {
-            RunStatus::Finished(summary) => Some(summary),
-            _ => None,
-        };
-        let planned = summary.and_then(|summary| summary["epochs"].as_u64());
+        let summary = RunSummary::of(view).unwrap_or_default();
         Self {
             name: view.name(),
             status: status_of(view),
-            stopped: summary.and_then(|summary| summary["reason"].as_str().map(Into::into)),
+            stopped: summary.reason,
             objective: state.started.as_ref().map(|begun| begun.objective.clone()),
-            planned: planned.or(given.epochs).unwrap_or(0),
+            planned: summary.epochs.or(given.epochs).unwrap_or(0),
             history: view.history().clone(),
             best: view.best().map(|best| best.step),
             others: state

@@ -14,9 +14,9 @@ const KINDS: usize = 6;
 /// A run among others.
 #[derive(Debug, Clone)]
 pub struct Overlaid {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// What was measured.
+    /// Its evaluations.
     pub history: History,
     /// Step of its best.
     pub best: Option<u64>,

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use keepbest_core::format_value;
-use keepbest_core::statistics::{Interval, wilson};
+use keepbest_core::statistics::Interval;
 use keepbest_data::base64;
 
+use super::summary::{count, summary};
 use super::svg::{STYLE, escape, escape_lines, shorten};
 use super::{Closeup, Report};
-use crate::overfitting::Overfitting;
 
 pub(super) const PAGE_STYLE: &str = "\
 *{box-sizing:border-box}body{margin:0 auto;max-width:72rem;padding:1rem;background:var(--ground);color:var(--ink);\
@@ -85,145 +85,6 @@ pub(super) fn page(report: &Report) -> String {
     history(&mut out, report);
     out.push_str("</body>\n</html>\n");
     out
-}
-
-/// What there is to say, in sentences.
-fn summary(report: &Report) -> Vec<String> {
-    let mut told = Vec::new();
-    let evaluations = report.history.len();
-    let state = match (report.status.as_str(), &report.stopped) {
-        (status, Some(reason)) => format!("The run {}: {reason}.", ended(status)),
-        ("training", None) => format!(
-            "The run is in training: {} of {} epochs are measured.",
-            report.history.last().map_or(0, |record| record.epoch),
-            report.planned
-        ),
-        (status, None) => format!("The run {}.", ended(status)),
-    };
-    told.push(state);
-    let Some(best) = report
-        .history
-        .iter()
-        .find(|record| Some(record.step) == report.best)
-    else {
-        told.push("It has no best yet: no evaluation could be one.".into());
-        return told;
-    };
-    let what = report
-        .objective
-        .as_ref()
-        .map(|objective| (objective.to_string(), objective.monitor().to_string()));
-    if let Some((objective, monitor)) = what {
-        told.push(format!(
-            "The best of {evaluations} evaluations is that of epoch {} (step {}): {monitor} {}. Best means {objective}.",
-            best.epoch,
-            best.step,
-            format_value(best.value)
-        ));
-    }
-    for (place, other) in report.others.iter().enumerate() {
-        let record = report
-            .history
-            .iter()
-            .find(|record| Some(record.step) == other.step);
-        let judged = record.and_then(|record| Some((record, record.judgement(place + 1)?)));
-        told.push(match judged {
-            Some((record, judged)) => format!(
-                "A best by {} is kept as well: that of epoch {} (step {}), {}. It means {}.",
-                other.objective.monitor(),
-                record.epoch,
-                record.step,
-                format_value(judged.value),
-                other.objective
-            ),
-            None => format!("There is no best by {} yet.", other.objective.monitor()),
-        });
-    }
-    for front in &report.fronts {
-        let steps: Vec<String> = front.steps.iter().map(ToString::to_string).collect();
-        told.push(match steps.as_slice() {
-            [] => format!("Nothing is on the Pareto front of {}.", front.pareto),
-            steps => format!(
-                "Kept on the Pareto front of {}: what was saved at step {}.",
-                front.pareto,
-                steps.join(", ")
-            ),
-        });
-    }
-    for closeup in &report.closeups {
-        let matrix = closeup.report.confusion();
-        let Ok(interval) = wilson(matrix.correct(), matrix.total(), 0.95) else {
-            continue;
-        };
-        let seen = report.provenance.iter().flat_map(|from| &from.seen_before);
-        let kind = match closeup.split.as_str() {
-            "test" if seen.clone().any(|found| found.split == "test") => {
-                "images of which some were seen in training before"
-            }
-            "test" => "images that nothing was chosen by",
-            "val" => "images that the best was chosen by, which flatters it",
-            _ => "images it was trained on",
-        };
-        told.push(format!(
-            "On {} of the {} split, {kind}, it is right in {:.1} % (95 % interval {:.1} to {:.1} %).",
-            count(matrix.total(), "image"),
-            closeup.split,
-            100.0 * matrix.correct() as f64 / matrix.total() as f64,
-            100.0 * interval.low,
-            100.0 * interval.high
-        ));
-    }
-    if let Some(own) = &report.thresholds {
-        let classes = report
-            .closeups
-            .first()
-            .map_or(&[][..], |closeup| &closeup.classes);
-        told.push(format!(
-            "It decides by {} ({}).",
-            own.words(),
-            own.by_class(classes).join(", ")
-        ));
-    }
-    if let Some(selection) = &report.selection {
-        let test = report
-            .closeups
-            .iter()
-            .find(|closeup| closeup.split == "test")
-            .and_then(|closeup| closeup.report.metric(&selection.scored));
-        let words = [selection.words(), selection.warning(test)];
-        told.extend(words.into_iter().flatten().map(|words| sentence(&words)));
-    }
-    if let Some(found) = Overfitting::of(&report.history) {
-        told.push(format!("Signs of overfitting: {}.", found.words()));
-    }
-    let from = report.provenance.iter();
-    told.extend(from.flat_map(|from| &from.seen_before).map(|found| {
-        sentence(&format!(
-            "a model that it comes from was {found}: the score on them flatters it"
-        ))
-    }));
-    told.extend(report.notes.iter().cloned());
-    told
-}
-
-fn sentence(words: &str) -> String {
-    let mut letters = words.chars();
-    let first = letters.next().map(|first| first.to_uppercase().to_string());
-    format!("{}{}.", first.unwrap_or_default(), letters.as_str())
-}
-
-fn ended(status: &str) -> String {
-    match status {
-        "completed" => "is complete".into(),
-        "killed" => "was killed and can be resumed".into(),
-        "interrupted" => "was interrupted and can be resumed".into(),
-        status => status.into(),
-    }
-}
-
-fn count(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
 }
 
 fn metrics(out: &mut String, closeups: &[Closeup]) {
@@ -353,7 +214,7 @@ fn throughput(out: &mut String, report: &Report) {
         "<h2>Throughput</h2>\n<p>{:.0} training images a second (median of {}; {:.0} to {:.0}), evaluations and saving included. \
          The journal spans {}.</p>",
         pace[pace.len() / 2],
-        count(pace.len() as u64, "stretch").replace("stretchs", "stretches"),
+        count(pace.len() as u64, "stretch"),
         pace[0],
         pace[pace.len() - 1],
         duration(report.seconds)

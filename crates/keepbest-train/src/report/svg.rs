@@ -123,7 +123,7 @@ impl Axis {
         }
     }
 
-    /// Where a value stands.
+    /// The place of a value, in pixels.
     pub fn at(&self, value: f64) -> f64 {
         self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
     }

@@ -20,7 +20,7 @@ choice! {
 }
 
 choice! {
-    /// How the learning rate changes over a run.
+    /// The course of the learning rate over a run.
     ScheduleKind {
         /// Always the same.
         Constant = "constant",
@@ -36,7 +36,7 @@ choice! {
 }
 
 choice! {
-    /// What a better value of the monitored metric is.
+    /// The better direction of the monitored metric.
     Mode {
         /// As the metric itself says.
         Auto = "auto",
@@ -48,7 +48,7 @@ choice! {
 }
 
 choice! {
-    /// What training steps multiply in. Evaluation is `f32` in both.
+    /// The numbers that training steps multiply in. Evaluation is `f32` in both.
     PrecisionKind {
         /// Single precision: the same model on every machine.
         F32 = "f32",
@@ -58,7 +58,7 @@ choice! {
 }
 
 choice! {
-    /// What a checkpoint holds.
+    /// The contents of a checkpoint.
     SaveKind {
         /// All it takes to predict or to go on training.
         Full = "full",
@@ -68,7 +68,7 @@ choice! {
 }
 
 choice! {
-    /// What best is kept as beside `best.safetensors`.
+    /// The form that best is kept in beside `best.safetensors`.
     AlsoKind {
         /// `best.pth`, for PyTorch.
         Pth = "pth",
@@ -76,7 +76,7 @@ choice! {
 }
 
 choice! {
-    /// How an image of another size comes to the network's.
+    /// The way an image of another size is brought to the network's.
     Resize {
         /// Not needed: all images have that size.
         None = "none",
@@ -87,12 +87,22 @@ choice! {
     }
 }
 
-/// What is monitored. In `run.toml` a list where it is more than one.
+choice! {
+    /// Settings that go together.
+    Recipe {
+        /// A good model soon.
+        Quick = "quick",
+        /// A better one, with time.
+        Strong = "strong",
+    }
+}
+
+/// The monitored metrics or expressions. In `run.toml` a list where there is more than one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Monitors {
-    /// What decides which model is best.
+    /// The one that decides which model is best.
     pub first: String,
-    /// What a best of its own is kept of.
+    /// Further ones, of each of which a best of its own is kept.
     pub others: Vec<String>,
 }
 
@@ -118,9 +128,21 @@ impl Value for Monitors {
             }
         }
     }
+
+    const REPEATS: bool = true;
+
+    fn put(self, place: &mut Option<Self>) {
+        match place {
+            Some(before) => {
+                before.others.push(self.first);
+                before.others.extend(self.others);
+            }
+            None => *place = Some(self),
+        }
+    }
 }
 
-/// How the monitored value is smoothed over the evaluations: `none` or `ema:FACTOR`.
+/// Smoothing of the monitored value over the evaluations: `none` or `ema:FACTOR`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Smooth {
     /// Not at all.
@@ -152,7 +174,7 @@ impl Value for Smooth {
     }
 }
 
-/// When to evaluate: after every epoch, or every so many steps.
+/// The rhythm of evaluations: one after every epoch, or every so many steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EvalEvery {
     /// At the end of every epoch.
@@ -188,7 +210,7 @@ impl Value for Augmentation {
 }
 
 choice! {
-    /// Which training images an epoch goes through.
+    /// The training images that an epoch goes through.
     Sampling {
         /// Each once.
         Shuffled = "shuffled",
@@ -266,7 +288,7 @@ impl Value for TimeBudget {
     }
 }
 
-/// How much each class counts in the loss.
+/// The weight of each class in the loss.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClassWeights {
     /// All the same.

@@ -1,31 +1,16 @@
 //! Settings that follow from others, in a file that records every one of a run.
 
-use super::Settings;
-use crate::config::{Config, DataDefaults};
-
-/// Settings whose default is made from others, each with those.
-const FOLLOWING: &[(&str, &[&str])] = &[
-    ("warmup", &["epochs", "time-budget", "schedule"]),
-    ("lr-step", &["epochs", "time-budget", "schedule"]),
-    ("lr-gamma", &["schedule"]),
-    ("lr-patience", &["schedule"]),
-    ("momentum", &["optimizer"]),
-    ("nesterov", &["optimizer"]),
-    ("lr", &["optimizer", "batch-size"]),
-    ("weight-decay", &["optimizer"]),
-    ("ema", &["swa"]),
-    ("tie-break", &["monitor"]),
-];
+use super::{Config, DataDefaults, Key, Settings};
 
 /// A recorded setting that was left out, and is another now, because it follows from one that changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Following {
+pub struct Rederived {
     /// Its name.
     pub name: &'static str,
-    /// What was recorded, as text.
+    /// The recorded value, as text.
     pub recorded: String,
-    /// What changed.
+    /// The setting that changed.
     pub from: &'static str,
 }
 
@@ -44,21 +29,21 @@ impl Settings {
     /// # Ok::<(), keepbest_train::SettingsError>(())
     /// ```
     #[must_use]
-    pub fn over_recorded(self, mut recorded: Self) -> (Self, Vec<Following>) {
+    pub fn over_recorded(self, mut recorded: Self) -> (Self, Vec<Rederived>) {
         let mut following = Vec::new();
         let whole = recorded.clone();
-        for (name, sources) in FOLLOWING {
-            let changed = sources.iter().find(|source| {
+        for key in Self::KEYS {
+            let changed = key.follows.iter().find(|source| {
                 let given = self.written(source);
                 given.is_some() && given != whole.written(source)
             });
-            if let (Some(from), Some(text)) = (changed, whole.text_of(name))
-                && self.written(name).is_none()
-                && whole.follows(name)
+            if let (Some(from), Some(text)) = (changed, whole.text_of(key.name))
+                && self.written(key.name).is_none()
+                && whole.has_derived(key)
             {
-                recorded.forget(name);
-                following.push(Following {
-                    name,
+                (key.access.forget)(&mut recorded);
+                following.push(Rederived {
+                    name: key.name,
                     recorded: text,
                     from,
                 });
@@ -74,11 +59,12 @@ impl Settings {
     }
 
     /// Whether a setting has the value that it would have if it were not given.
-    fn follows(&self, name: &str) -> bool {
+    fn has_derived(&self, key: &Key) -> bool {
         let mut without = self.clone();
-        without.forget(name);
-        Config::resolve(without, &DataDefaults::default())
-            .is_ok_and(|config| config.to_settings().written(name) == self.written(name))
+        (key.access.forget)(&mut without);
+        Config::resolve(without, &DataDefaults::default()).is_ok_and(|config| {
+            (key.access.written)(&config.to_settings()) == (key.access.written)(self)
+        })
     }
 }
 
@@ -105,7 +91,7 @@ mod tests {
         let (names, config) = changed("", "epochs = 2");
         assert_eq!((names, config.warmup), (vec!["warmup"], 0.5));
         let (names, config) = changed("", "optimizer = \"adamw\"");
-        assert_eq!(names, ["momentum", "nesterov", "lr", "weight-decay"]);
+        assert_eq!(names, ["lr", "momentum", "nesterov", "weight-decay"]);
         assert_eq!((config.lr, config.weight_decay), (0.002, 0.01));
         let (names, config) = changed("", "batch-size = 16");
         assert_eq!((names, config.lr), (vec!["lr"], 0.0125));
@@ -126,14 +112,5 @@ mod tests {
         assert!(changed("", "seed = 3").0.is_empty());
         let (names, config) = changed("", "epochs = 2\nwarmup = 2");
         assert_eq!((names, config.warmup), (vec![], 2.0));
-    }
-
-    #[test]
-    fn names_are_settings() {
-        for (name, sources) in FOLLOWING {
-            for name in sources.iter().chain([name]) {
-                assert!(Settings::KEYS.iter().any(|key| key.name == *name), "{name}");
-            }
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{Origin, Settings, SettingsError};
+use super::{Key, Origin, Settings, SettingsError};
 
 /// Longest `run.toml` read, in bytes.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -35,13 +35,13 @@ impl Settings {
             };
             let name = key.get_ref().as_ref();
             // Checked before its value: a mistyped key with a table below it is still a mistyped key.
-            let Some(known) = Self::KEYS.iter().find(|known| known.name == name) else {
+            let Some(known) = Self::find(name) else {
                 settings.set(name, "", origin)?;
                 continue;
             };
             match value.get_ref() {
                 DeValue::Array(items) if known.repeats && items.is_empty() => {
-                    settings.set_empty(known.name, origin)?;
+                    settings.set_empty(known, origin)?;
                 }
                 DeValue::Array(items) if known.repeats => {
                     for item in items {
@@ -80,20 +80,16 @@ impl Settings {
 
     /// The settings that are given, as TOML by name.
     pub fn to_table(&self) -> toml::Table {
-        let written = |key: &super::Key| Some((key.name.to_owned(), self.written(key.name)?));
+        let written = |key: &Key| Some((key.name.to_owned(), (key.access.written)(self)?));
         Self::KEYS.iter().filter_map(written).collect()
     }
 
-    fn set_empty(&mut self, name: &'static str, origin: Origin) -> Result<(), SettingsError> {
-        match name {
-            "constraint" => self.constraint = Some(Vec::new()),
-            "keep" => self.keep = Some(Vec::new()),
-            "log" => self.log = Some(Vec::new()),
-            "freeze" => self.freeze = Some(Vec::new()),
-            // Something must be monitored.
-            _ => self.set(name, "", origin)?,
+    /// Sets a list to one without items. A setting that needs one refuses, as it refuses no text.
+    fn set_empty(&mut self, key: &Key, origin: Origin) -> Result<(), SettingsError> {
+        if (key.access.put_empty)(self) {
+            return Ok(());
         }
-        Ok(())
+        self.set(key.name, "", origin)
     }
 }
 
@@ -103,9 +99,9 @@ impl Settings {
 pub struct ChangedSetting {
     /// Its name.
     pub key: String,
-    /// What it was, as TOML; `absent` when it was not there.
+    /// The recorded value, as TOML; `absent` when there was none.
     pub recorded: String,
-    /// What it is, likewise.
+    /// The present value, likewise.
     pub found: String,
 }
 
@@ -137,7 +133,7 @@ pub fn to_toml(settings: &Settings, preface: &str) -> String {
     }
     let mut group = None;
     for key in Settings::KEYS {
-        let Some(value) = settings.written(key.name) else {
+        let Some(value) = (key.access.written)(settings) else {
             continue;
         };
         if group != Some(key.group) {

@@ -1,20 +1,8 @@
 //! Recipes: settings that go together, as defaults for those that are not given.
 
-use super::value::choice;
-use super::{OptimizerKind, ScheduleKind, Settings};
-use crate::config::DataDefaults;
+use super::{DataDefaults, OptimizerKind, Recipe, ScheduleKind, Settings};
 
-choice! {
-    /// Settings that go together.
-    Recipe {
-        /// A good model soon.
-        Quick = "quick",
-        /// A better one, with time.
-        Strong = "strong",
-    }
-}
-
-/// How long to train: so many images seen in all, within bounds on the number of epochs.
+/// The length of a training: so many images seen in all, within bounds on the number of epochs.
 struct Length {
     images: usize,
     epochs: (u64, u64),
@@ -31,7 +19,7 @@ impl Length {
 const FEW_EPOCHS: u64 = 10;
 
 impl Recipe {
-    /// What to know of so many epochs by this recipe, where they are not what it is made for.
+    /// A warning about a number of epochs that this recipe is not made for.
     pub(crate) fn advice(self, epochs: u64) -> Option<String> {
         let few = self == Self::Strong && epochs < FEW_EPOCHS;
         few.then(|| {
@@ -42,7 +30,7 @@ impl Recipe {
         })
     }
 
-    /// What it says for this data. Rate and weight decay follow from the optimizer and the batch, as without a recipe.
+    /// Its settings for this data. Rate and weight decay follow from the optimizer and the batch, as without a recipe.
     pub(crate) fn settings(self, given: &Settings, data: &DataDefaults) -> Settings {
         let (model, length, augment) = match self {
             Self::Quick => (

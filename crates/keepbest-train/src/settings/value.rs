@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use keepbest_core::classification::DecisionMetric;
-
-use crate::suggest::nearest;
+use keepbest_model::nearest;
 
 /// A value that a flag or a key of `run.toml` can hold.
 ///
@@ -14,6 +13,20 @@ pub(crate) trait Value: Sized {
     fn read(text: &str) -> Result<Self, String>;
     /// The value as TOML, read back by [`Value::read`].
     fn write(&self) -> toml::Value;
+
+    /// Whether it may be given several times.
+    const REPEATS: bool = false;
+    /// Whether a flag without a value means `true`.
+    const SWITCH: bool = false;
+
+    /// Puts the value in its place: what repeats grows, all else is replaced.
+    fn put(self, place: &mut Option<Self>) {
+        *place = Some(self);
+    }
+    /// A list of nothing, of what can be one.
+    fn empty() -> Option<Self> {
+        None
+    }
 }
 
 impl Value for String {
@@ -53,6 +66,8 @@ impl Value for bool {
     fn write(&self) -> toml::Value {
         (*self).into()
     }
+
+    const SWITCH: bool = true;
 }
 
 macro_rules! whole_number {
@@ -102,6 +117,15 @@ impl Value for Vec<String> {
     }
     fn write(&self) -> toml::Value {
         self.clone().into()
+    }
+
+    const REPEATS: bool = true;
+
+    fn put(self, place: &mut Option<Self>) {
+        place.get_or_insert_default().extend(self);
+    }
+    fn empty() -> Option<Self> {
+        Some(Vec::new())
     }
 }
 

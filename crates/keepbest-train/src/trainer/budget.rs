@@ -4,15 +4,13 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use keepbest_data::{Loader, Prepared};
-use keepbest_nn::{CpuEngine, Engine as _, EngineConfig, ModelSpec, Predictor};
+use keepbest_model::{Criterion, Evaluator};
+use keepbest_nn::{EngineConfig, ModelSpec, Scorer, build_engine};
 use serde::Serialize;
 
+use super::batch::as_taken;
 use super::error::TrainError;
 use super::heed::Heed;
-use super::run::labels;
-use super::setup::UNKNOWN_EPOCHS;
-use crate::criterion::Criterion;
-use crate::evaluate::Evaluator;
 use crate::settings::TimeBudget;
 
 /// Steps before the first that counts: they touch memory that later ones find.
@@ -29,10 +27,13 @@ const EVALUATION: Duration = Duration::from_millis(500);
 /// 11 % slower than its first second said.
 const PLANNED: f64 = 0.9;
 
-/// A length that fits.
+/// Stands for the number of epochs while it is not known: the most that may be asked for. No warm-up is longer.
+pub(super) const UNKNOWN_EPOCHS: u64 = 1_000_000_000;
+
+/// The number of epochs that fit into a time, and the speed that says so.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct Fitted {
+pub struct EpochsFitted {
     /// Seconds for all of it.
     pub budget_seconds: u64,
     /// Training images a second, as measured.
@@ -43,7 +44,7 @@ pub struct Fitted {
     pub epochs: u64,
 }
 
-impl fmt::Display for Fitted {
+impl fmt::Display for EpochsFitted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -61,8 +62,9 @@ impl fmt::Display for Fitted {
     }
 }
 
-/// What a run of unknown length is made of.
-pub(super) struct Course<'a> {
+/// What the speed of a run is measured with, while its length is not known.
+pub(super) struct SpeedTrial<'a> {
+    pub device: &'a str,
     pub spec: &'a ModelSpec,
     pub engine: EngineConfig,
     pub loader: &'a Loader,
@@ -78,20 +80,20 @@ pub(super) struct Course<'a> {
 pub(super) fn fit(
     budget: TimeBudget,
     begun: Instant,
-    course: &Course<'_>,
-    predictor: &mut Predictor,
+    trial: &SpeedTrial<'_>,
+    scorer: &mut dyn Scorer,
     heed: &Heed<'_>,
-) -> Result<Fitted, TrainError> {
-    let image = image_seconds(course, heed)?;
-    let measured = measured_seconds(course, predictor, heed)?;
-    let val = course.data.val.len() as f64;
-    let test = course
+) -> Result<EpochsFitted, TrainError> {
+    let image = image_seconds(trial, heed)?;
+    let measured = measured_seconds(trial, scorer, heed)?;
+    let val = trial.data.val.len() as f64;
+    let test = trial
         .data
         .test
         .as_ref()
         .map_or(0.0, |test| test.len() as f64);
-    let train = course.data.train.len() as f64;
-    let epoch = train * image + (course.evaluations * val + course.statistics * train) * measured;
+    let train = trial.data.train.len() as f64;
+    let epoch = train * image + (trial.evaluations * val + trial.statistics * train) * measured;
     // The best is measured again at the end, and tested.
     let end = (val + test) * measured;
     let left = PLANNED * (budget.seconds() - begun.elapsed().as_secs_f64()) - end;
@@ -103,7 +105,7 @@ pub(super) fn fit(
             least: Duration::from_secs_f64((epoch + end) / PLANNED + begun.elapsed().as_secs_f64()),
         });
     }
-    Ok(Fitted {
+    Ok(EpochsFitted {
         budget_seconds: budget.0,
         images_per_second: 1.0 / image,
         epoch_seconds: epoch,
@@ -112,10 +114,10 @@ pub(super) fn fit(
 }
 
 /// Seconds of a training image, loading included where it is what takes longest.
-fn image_seconds(course: &Course<'_>, heed: &Heed<'_>) -> Result<f64, TrainError> {
-    let mut engine = CpuEngine::new(course.spec, course.engine.clone())?;
+fn image_seconds(trial: &SpeedTrial<'_>, heed: &Heed<'_>) -> Result<f64, TrainError> {
+    let mut engine = build_engine(trial.device, trial.spec, trial.engine.clone())?;
     let mut epoch = 1;
-    let mut batches = course.loader.epoch(epoch, 0);
+    let mut batches = trial.loader.epoch(epoch, 0);
     let mut steps = 0;
     let (mut begun, mut since, mut images) = (Instant::now(), Instant::now(), 0);
     let mut found = Vec::new();
@@ -123,13 +125,13 @@ fn image_seconds(course: &Course<'_>, heed: &Heed<'_>) -> Result<f64, TrainError
         heed.check()?;
         let Some(batch) = batches.next_while(&mut || heed.goes_on()) else {
             epoch += 1;
-            batches = course.loader.epoch(epoch, 0);
+            batches = trial.loader.epoch(epoch, 0);
             continue;
         };
         let batch = batch?;
         // Whether it learns does not matter, that the numbers stay in range does.
         engine
-            .step(&batch.images, labels(&batch), 0.0)
+            .step(as_taken(&batch), 0.0)
             .map_err(TrainError::Step)?;
         steps += 1;
         if steps <= WARM_UP {
@@ -151,14 +153,14 @@ fn image_seconds(course: &Course<'_>, heed: &Heed<'_>) -> Result<f64, TrainError
 
 /// Seconds of an image that is measured.
 fn measured_seconds(
-    course: &Course<'_>,
-    predictor: &mut Predictor,
+    trial: &SpeedTrial<'_>,
+    scorer: &mut dyn Scorer,
     heed: &Heed<'_>,
 ) -> Result<f64, TrainError> {
-    let evaluator = Evaluator::new(&course.criterion, &course.data.preprocessing);
+    let evaluator = Evaluator::new(&trial.criterion, &trial.data.preprocessing);
     let since = Instant::now();
     let mut images = 0;
-    evaluator.measure(predictor, &course.data.val, |done| {
+    evaluator.measure(scorer, &trial.data.val, |done| {
         images = done;
         heed.goes_on() && (done == 0 || since.elapsed() < EVALUATION)
     })?;

@@ -3,21 +3,21 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keepbest_core::{Metrics, ObjectiveError};
-use keepbest_nn::{Engine as _, Role};
+use keepbest_formats::SnapshotHandle;
+use keepbest_keeper::Evaluation;
+use keepbest_model::average::{better, statistics_batches};
+use keepbest_model::{Evaluator, Measured};
+use keepbest_nn::{Role, WhichWeights};
 
 use super::error::TrainError;
 use super::events::{Event, Observer};
 use super::run::Run;
-use crate::average::{better, statistics_batches};
-use crate::evaluate::{Evaluator, Measured};
 
 /// Weights of a step, measured on val.
 pub(super) struct Candidate {
-    pub snapshot: keepbest_nn::Snapshot,
+    /// What is offered to the keeper.
+    pub evaluation: Evaluation,
     pub measured: Measured,
-    pub metrics: Metrics,
-    /// Which weights these are, where there are several.
-    pub which: Option<&'static str>,
 }
 
 impl Run {
@@ -39,7 +39,7 @@ impl Run {
             None => Some("ema"),
         };
         let snapshot = self.setup.engine.snapshot();
-        let averaged = averages.and_then(|which| Some((which, snapshot.averaged()?)));
+        let averaged = averages.and_then(|which| Some((which, self.setup.engine.averaged()?)));
         let Some(mut raw) = self.measured(snapshot, observer, stop)? else {
             return Ok(None);
         };
@@ -49,16 +49,13 @@ impl Run {
         let Some(mut averaged) = self.measured(averaged, observer, stop)? else {
             return Ok(None);
         };
-        let better = better(&self.setup.objective, &averaged.metrics, &raw.metrics)?;
-        (raw.which, averaged.which) = (Some("raw"), Some(which));
-        let both: Vec<_> = [&raw, &averaged]
-            .into_iter()
-            .flat_map(Candidate::beside)
-            .collect();
+        raw.evaluation = raw.evaluation.of_weights("raw");
+        averaged.evaluation = averaged.evaluation.of_weights(which);
+        let metrics = [&raw, &averaged].map(|of| of.evaluation.metrics());
+        let better = better(&self.setup.goals.objective, metrics[1], metrics[0])?;
+        let both = [beside("raw", metrics[0]), beside(which, metrics[1])].concat();
         let mut chosen = if better { averaged } else { raw };
-        for (name, value) in both {
-            chosen.metrics.insert(name, value);
-        }
+        chosen.evaluation = chosen.evaluation.with_metrics(both);
         Ok(Some(chosen))
     }
 
@@ -82,7 +79,7 @@ impl Run {
                 return Ok(false);
             }
             engine
-                .measure_average_statistics(&batch?.images, seen as u64)
+                .measure_statistics(WhichWeights::Average, &batch?.images, seen as u64)
                 .map_err(TrainError::Step)?;
         }
         Ok(true)
@@ -90,18 +87,18 @@ impl Run {
 
     fn measured(
         &mut self,
-        snapshot: keepbest_nn::Snapshot,
+        snapshot: SnapshotHandle,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Option<Candidate>, TrainError> {
         let setup = &mut self.setup;
-        let predictor = &mut setup.predictor;
-        predictor
+        let scorer = &mut *setup.scorer;
+        scorer
             .load_snapshot(&snapshot)
-            .map_err(|source| crate::ModelError::Weights {
+            .map_err(|source| keepbest_model::ModelError::Weights {
                 path: self.path.clone(),
                 network: setup.spec.name.clone(),
-                source,
+                source: Box::new(source),
             })?;
         let criterion = setup.provenance.criterion.criterion();
         let evaluator = Evaluator {
@@ -110,7 +107,7 @@ impl Run {
             ..Evaluator::new(&criterion, &setup.data.preprocessing)
         };
         let of = setup.data.val.len();
-        let measured = evaluator.measure(predictor, &setup.data.val, |done| {
+        let measured = evaluator.measure(scorer, &setup.data.val, |done| {
             observer.on(Event::Measuring {
                 split: "val",
                 done,
@@ -124,32 +121,27 @@ impl Run {
         let mut metrics: Metrics = measured.metrics("val");
         metrics.insert("train/loss", self.state.running.loss());
         metrics.insert("train/accuracy", self.state.running.accuracy());
-        setup.costs.add(&mut metrics, predictor)?;
-        if let Some(smoothing) = &setup.smoothing {
+        setup.costs.add(&mut metrics, scorer)?;
+        if let Some(smoothing) = &setup.goals.smoothing {
             smoothing
                 .add(&mut metrics, self.keeper.evaluations())
                 .map_err(ObjectiveError::from)?;
         }
         Ok(Some(Candidate {
-            snapshot,
+            evaluation: Evaluation::of(&snapshot, self.state.epoch, metrics),
             measured,
-            metrics,
-            which: None,
         }))
     }
 }
 
-impl Candidate {
-    /// What is recorded of it beside the one that is chosen: `ema/accuracy`, `raw/loss`.
-    fn beside(&self) -> Vec<(String, f64)> {
-        let which = self.which.unwrap_or_default();
-        let metric = |name| {
-            let value = self.metrics.get(&format!("val/{name}"))?;
-            Some((format!("{which}/{name}"), value))
-        };
-        ["accuracy", "loss"]
-            .into_iter()
-            .filter_map(metric)
-            .collect()
-    }
+/// What is recorded of weights beside those that are chosen: `ema/accuracy`, `raw/loss`.
+fn beside(which: &str, metrics: &Metrics) -> Vec<(String, f64)> {
+    let metric = |name| {
+        let value = metrics.get(&format!("val/{name}"))?;
+        Some((format!("{which}/{name}"), value))
+    };
+    ["accuracy", "loss"]
+        .into_iter()
+        .filter_map(metric)
+        .collect()
 }

@@ -1,37 +1,11 @@
-//! What a session's time is spent on.
+//! The time of a session: what it is spent on, and how fast the steps go.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use keepbest_nn::{CpuEngine, Profile};
-use serde::Serialize;
+use keepbest_nn::Engine;
 
 use super::events::{Event, Observer};
-
-/// Seconds of a session since training began; together they are all of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct TimeSpent {
-    /// Training steps of the engine.
-    pub steps: f64,
-    /// Waiting for the next images.
-    pub loading: f64,
-    /// Measuring snapshots.
-    pub evaluating: f64,
-    /// Offering snapshots to the keeper, writing the report, telling what happened. Saving goes on in the background.
-    pub keeping: f64,
-    /// The end: waiting for the last save, reading the best back, measuring and testing it.
-    pub ending: f64,
-}
-
-/// A run with its layers timed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Profiled {
-    /// What the session's time was spent on.
-    pub session: TimeSpent,
-    /// The steps, by layer and phase.
-    pub engine: Profile,
-}
+use super::time_spent::{Profiled, TimeSpent};
 
 /// Parts a session's time.
 pub(super) struct Clock {
@@ -55,11 +29,31 @@ impl Clock {
     }
 
     /// The session is over: tells where its time went, if it was to be profiled.
-    pub fn end(&mut self, engine: &CpuEngine, observer: &mut dyn Observer) {
+    pub fn end(&mut self, engine: &dyn Engine, observer: &mut dyn Observer) {
         self.lap(|spent| &mut spent.ending);
         if let Some(engine) = engine.profile().filter(|profile| profile.steps > 0) {
             let session = self.spent;
             observer.on(Event::Profiled(&Profiled { session, engine }));
         }
+    }
+}
+
+/// How fast the steps go.
+#[derive(Default)]
+pub(super) struct Throughput {
+    images: usize,
+    time: Duration,
+}
+
+impl Throughput {
+    pub fn add(&mut self, images: usize, time: Duration) {
+        self.images += images;
+        self.time += time;
+    }
+
+    /// Images a second since the last call.
+    pub fn take(&mut self) -> Option<f64> {
+        let Self { images, time } = std::mem::take(self);
+        (images > 0).then(|| images as f64 / time.as_secs_f64())
     }
 }

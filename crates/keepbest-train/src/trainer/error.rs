@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use keepbest_core::text::shell_word;
 use keepbest_data::{DataError, PrepareError};
+use keepbest_model::{EvaluateError, ModelError, ModelRefError};
 
-use crate::evaluate::EvaluateError;
-use crate::model::ModelError;
-use crate::model_ref::ModelRefError;
 use crate::settings::SettingsError;
 
 /// Why a run could not start, or ended before its end.
@@ -66,7 +64,7 @@ pub enum TrainError {
     },
     /// There is no such network.
     #[error(transparent)]
-    Architecture(#[from] crate::ArchitectureError),
+    Architecture(#[from] keepbest_model::ArchitectureError),
     /// The images cannot be read.
     #[error(transparent)]
     Data(#[from] keepbest_data::DataError),
@@ -132,14 +130,14 @@ pub enum TrainError {
     #[error("cannot keep a copy of the model file in the run")]
     KeepModel {
         /// Why.
-        source: keepbest_keeper::store::CommitError,
+        source: keepbest_store::CommitError,
     },
     /// The run cannot be taken up.
     #[error(transparent)]
     Resume(#[from] keepbest_keeper::ResumeError),
     /// A run's model cannot be found.
     #[error(transparent)]
-    RunFiles(#[from] crate::RunFilesError),
+    RunFiles(#[from] keepbest_model::RunFilesError),
     /// The keeper takes no more evaluations.
     #[error(transparent)]
     Offer(#[from] keepbest_keeper::OfferError),
@@ -148,14 +146,14 @@ pub enum TrainError {
     Finish(#[from] keepbest_keeper::FinishError),
     /// The disk has too little room to begin.
     #[error("there is too little room to train")]
-    Space(#[from] keepbest_keeper::store::CommitError),
+    Space(#[from] keepbest_store::CommitError),
     /// What an interruption left in the run cannot be mended.
     #[error("the run {path} cannot be taken up", path = path.display())]
     Unmended {
         /// The run.
         path: PathBuf,
         /// Why.
-        source: keepbest_keeper::store::OpenError,
+        source: keepbest_store::OpenError,
     },
     /// The run's settings are no longer those that it began with.
     #[error("{path} is not what the run began with: {}", in_words(changes), path = path.display())]
@@ -175,7 +173,7 @@ pub enum TrainError {
     },
     /// The images are nowhere.
     #[error(transparent)]
-    NotThere(#[from] crate::NotThere),
+    NotThere(#[from] keepbest_model::NotThere),
     /// The images are not those that the run was trained on.
     #[error(
         "the {split} images of {place} are not those the run began with: {found}, recorded were {recorded}"
@@ -224,7 +222,7 @@ impl TrainError {
                 pattern,
                 parameters,
             }) => {
-                let near = crate::nearest(pattern, parameters.iter().map(String::as_str));
+                let near = keepbest_model::nearest(pattern, parameters.iter().map(String::as_str));
                 let near = near.or(parameters.first().map(String::as_str))?;
                 Some(format!(
                     "it has {near}, for one; `*` stands for any characters"

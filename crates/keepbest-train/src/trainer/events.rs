@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use keepbest_core::{Metrics, Verdict};
 use keepbest_data::Reading;
 use keepbest_keeper::KeeperEvent;
-use keepbest_keeper::store::Finding;
+use keepbest_store::Finding;
 
 use super::carry::Carried;
-use super::clock::Profiled;
-use super::resume::ResumedFrom;
+use super::position::ResumedFrom;
+use super::time_spent::Profiled;
 
 /// Takes in what a run tells. The run waits for it.
 pub trait Observer {
@@ -77,7 +77,7 @@ pub enum Event<'a> {
         /// Its file.
         path: &'a std::path::Path,
         /// The metric that came out differently.
-        difference: Option<&'a crate::MetricDifference>,
+        difference: Option<&'a keepbest_model::MetricDifference>,
     },
     /// Where the time went, at the end of a session of at least one step; for an observer that wants it.
     Profiled(&'a Profiled),
@@ -112,7 +112,7 @@ pub struct Overview {
     /// What a best is kept of as well, in words.
     pub others: Vec<String>,
     /// What the run's files are safe against.
-    pub guarantee: keepbest_keeper::store::Guarantee,
+    pub guarantee: keepbest_store::Guarantee,
     /// What was taken over from the model it starts from.
     pub carried: Option<Carried>,
     /// Where it goes on from.
@@ -156,7 +156,7 @@ pub struct Judged {
     /// The answer.
     pub verdict: Verdict,
     /// Which weights these are, where an average is kept: `raw`, or `ema` or `swa`, whichever was better.
-    pub weights: Option<&'static str>,
+    pub weights: Option<String>,
     /// Training images a second since the latest evaluation, evaluations left out; absent without steps.
     pub images_per_second: Option<f64>,
 }

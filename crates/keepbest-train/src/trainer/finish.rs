@@ -1,128 +1,21 @@
 //! The end of a run: the best read back from disk, measured again, and tested.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use keepbest_core::Metrics;
 use keepbest_core::classification::ClassificationOptions;
 use keepbest_data::Dataset as _;
-use keepbest_keeper::{BestRecord, RunView, UnsavedBest, store};
-use keepbest_nn::{Predictor, StepError};
-use serde_json::json;
+use keepbest_keeper::{BestRecord, RunView, store};
+use keepbest_model::{
+    EvaluateError, Evaluator, Measured, MetricDifference, Model, RunSummary, decide,
+};
+use keepbest_nn::{Scorer, StepError};
 
-use super::Outcome;
 use super::error::TrainError;
 use super::events::{Event, Observer};
-use super::run::{Run, in_words};
-use crate::difference::MetricDifference;
-use crate::evaluate::{EvaluateError, Evaluator, Measured};
-use crate::model::Model;
+use super::keeping::in_words;
+use super::outcome::{Ending, Example, Finished, Outcome, Recheck};
+use super::run::Run;
 use crate::noise::Selection;
-use crate::outcomes::Intervals;
-use crate::predict::{Guess, decide};
-use crate::seen::SeenBefore;
-
-/// Why a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Ending {
-    /// All epochs are done.
-    Completed,
-    /// Before that, by a rule that holds at the same step whenever the run is repeated, for this reason.
-    StoppedEarly(String),
-    /// Before that, by hand or because its time was up, for this reason: repeated, it would go on.
-    CutShort(String),
-}
-
-impl Ending {
-    /// What it is called in the journal and in JSON.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::StoppedEarly(_) | Self::CutShort(_) => "stopped early",
-        }
-    }
-
-    /// Why it ended before all epochs were done.
-    #[must_use]
-    pub fn reason(&self) -> Option<&str> {
-        match self {
-            Self::Completed => None,
-            Self::StoppedEarly(reason) | Self::CutShort(reason) => Some(reason),
-        }
-    }
-}
-
-/// A run that came to its end.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Finished {
-    /// The run's directory.
-    pub run: PathBuf,
-    /// What it was trained on: a set's name, or a folder.
-    pub data: String,
-    /// Why it ended.
-    pub ending: Ending,
-    /// Steps taken.
-    pub step: u64,
-    /// The last epoch.
-    pub epoch: u64,
-    /// The best model on disk; `None` when no evaluation could be the best.
-    pub best: Option<BestRecord>,
-    /// The bests by what else is monitored.
-    pub others: Vec<BestRecord>,
-    /// Whether the best ever measured is the best on disk, by all that is monitored.
-    pub best_is_saved: bool,
-    /// The other form of best, when one is kept.
-    pub also: Option<PathBuf>,
-    /// Whether it is in step with best.
-    pub also_is_saved: bool,
-    /// Saves that failed, in words.
-    pub failures: Vec<String>,
-    /// Those of them that nothing made good for.
-    pub unresolved: Vec<String>,
-    /// The best ever measured, where it could not be saved.
-    pub unsaved: Vec<UnsavedBest>,
-    /// The bests that were found lost when the run was taken up, in words.
-    pub lost: Vec<String>,
-    /// What measuring the reloaded best again gave.
-    pub recheck: Option<Recheck>,
-    /// The best on the test split.
-    pub test: Option<Measured>,
-    /// The images of val and test that a model it comes from had seen before.
-    pub seen_before: Vec<SeenBefore>,
-    /// Whether it comes from a model that does not record all its images: then more may have been seen.
-    pub seen_unknown: bool,
-    /// 95 % intervals of its metrics there.
-    pub test_intervals: Option<Intervals>,
-    /// Which evaluations cannot be told from the best, and how much choosing it flatters it.
-    pub selection: Option<Selection>,
-    /// A few images of the test split (of val, when there is none) with the best's answers.
-    pub examples: Vec<Example>,
-}
-
-/// The reloaded best against what was recorded.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Recheck {
-    /// Its metrics on val, measured again.
-    pub metrics: Metrics,
-    /// The first metric that differs. `None` when all are equal to the last bit.
-    pub difference: Option<MetricDifference>,
-}
-
-/// An image with its label and the model's answer.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Example {
-    /// Where it comes from.
-    pub source: String,
-    /// Its label.
-    pub label: String,
-    /// The class that is decided for.
-    pub guess: Guess,
-}
 
 /// What a run has come to.
 struct Tested {
@@ -152,18 +45,19 @@ impl Run {
             Ok(None) => return self.interrupted(observer),
             Err(error) => return Err(self.failed(error, observer)),
         };
-        let summary = json!({
-            "ended": ending.name(),
-            "reason": ending.reason(),
-            "cut_short": matches!(ending, Ending::CutShort(_)),
-            "step": self.state.step,
-            "epoch": self.state.epoch,
-            "epochs": self.state.epochs,
-            "test": test.as_ref().map(|test| test.metrics("test")),
-            "seen_before": self.setup.provenance.seen_before,
-            "test_intervals": self.reporting.intervals("test").map(|of| &of.metrics),
-        });
-        let kept = self.keeper.finish(summary)?;
+        let intervals = self.reporting.intervals("test");
+        let summary = RunSummary {
+            ended: Some(ending.name().into()),
+            reason: ending.reason().map(Into::into),
+            cut_short: matches!(ending, Ending::CutShort(_)),
+            step: self.state.step,
+            epoch: self.state.epoch,
+            epochs: Some(self.state.epochs),
+            test: test.as_ref().map(|test| test.metrics("test")),
+            seen_before: self.setup.provenance.seen_before.clone(),
+            test_intervals: intervals.map(|of| of.metrics.clone()),
+        };
+        let kept = self.keeper.finish(summary.to_json())?;
         for event in &kept.events {
             observer.on(Event::Keeper(event));
         }
@@ -176,7 +70,7 @@ impl Run {
             .and_then(|view| Selection::of(&view));
         self.reporting
             .write(&self.path, &self.setup.provenance, None, observer);
-        self.clock.end(&self.setup.engine, observer);
+        self.clock.end(&*self.setup.engine, observer);
         let test_intervals = self.reporting.intervals("test").cloned();
         let provenance = self.setup.provenance;
         Ok(Outcome::Finished(Box::new(Finished {
@@ -215,9 +109,8 @@ impl Run {
         if let Some(best) = &best {
             // From disk, every byte verified: what is tested is what the user has.
             let model = Model::open_trained(&best.path)?;
-            let mut predictor = model.predictor(64, self.setup.config.threads)?;
-            let Some(measured) =
-                measure_again(self, &model, &mut predictor, "val", observer, stop)?
+            let mut scorer = model.predictor(64, self.setup.config.threads)?;
+            let Some(measured) = measure_again(self, &model, &mut *scorer, "val", observer, stop)?
             else {
                 return Ok(None);
             };
@@ -237,7 +130,7 @@ impl Run {
             });
             recheck = Some(again);
             if self.setup.data.test.is_some() {
-                test = measure_again(self, &model, &mut predictor, "test", observer, stop)?;
+                test = measure_again(self, &model, &mut *scorer, "test", observer, stop)?;
                 if test.is_none() {
                     return Ok(None);
                 }
@@ -246,7 +139,7 @@ impl Run {
                 self.reporting
                     .finished(measured, "test", images, observer, stop);
             }
-            examples = show(self, &model, &mut predictor)?;
+            examples = show(self, &model, &mut *scorer)?;
         }
         // The intervals, which take a moment, were cut short then.
         if stop.load(Ordering::Relaxed) {
@@ -269,17 +162,18 @@ impl Run {
         self.keeper.settle();
         self.tell(observer);
         let best = self.keeper.best();
-        let monitor = self.setup.objective.monitor().to_string();
+        let monitor = self.setup.goals.objective.monitor().to_string();
         let epoch = self.state.epoch;
-        let summary = json!({
-            "ended": "diverged",
-            "reason": problem.to_string(),
-            "step": self.state.step,
-            "epoch": epoch,
-            "epochs": self.state.epochs,
-        });
+        let summary = RunSummary {
+            ended: Some("diverged".into()),
+            reason: Some(problem.to_string()),
+            step: self.state.step,
+            epoch,
+            epochs: Some(self.state.epochs),
+            ..RunSummary::default()
+        };
         // The divergence is the news, and the best is on disk already.
-        if let Ok(kept) = self.keeper.finish(summary) {
+        if let Ok(kept) = self.keeper.finish(summary.to_json()) {
             for event in &kept.events {
                 observer.on(Event::Keeper(event));
             }
@@ -312,13 +206,13 @@ impl Run {
         };
         let mut measure = || -> Result<(), TrainError> {
             let model = Model::open_trained(&best.path)?;
-            let mut predictor = model.predictor(64, self.setup.config.threads)?;
+            let mut scorer = model.predictor(64, self.setup.config.threads)?;
             let tested = RunView::open(&self.path)
                 .is_ok_and(|view| was_tested(&view))
                 .then_some("test")
                 .filter(|_| self.setup.data.test.is_some());
             for split in std::iter::once("val").chain(tested) {
-                let measured = measure_again(self, &model, &mut predictor, split, observer, stop)?;
+                let measured = measure_again(self, &model, &mut *scorer, split, observer, stop)?;
                 let images = self.setup.data.split(split);
                 let (Some(measured), Some(images)) = (measured, images) else {
                     continue;
@@ -346,7 +240,7 @@ fn was_tested(view: &RunView) -> bool {
         .iter()
         .rev()
         .find(|entry| match &entry.event {
-            store::Event::Finished(event) => event.summary["test"].is_object(),
+            store::Event::Finished(event) => RunSummary::read(&event.summary).test.is_some(),
             store::Event::Promoted(event) => event.reference == store::RefName::BEST,
             _ => false,
         });
@@ -357,7 +251,7 @@ fn was_tested(view: &RunView) -> bool {
 fn measure_again(
     run: &Run,
     model: &Model,
-    predictor: &mut Predictor,
+    scorer: &mut dyn Scorer,
     split: &'static str,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
@@ -371,7 +265,7 @@ fn measure_again(
         options: ClassificationOptions::default().with_thresholds(model.decision().cloned()),
         ..Evaluator::new(&criterion, &data.preprocessing)
     };
-    let measured = evaluator.measure(predictor, images, |done| {
+    let measured = evaluator.measure(scorer, images, |done| {
         observer.on(Event::Measuring { split, done, of });
         !stop.load(Ordering::Relaxed)
     })?;
@@ -379,7 +273,7 @@ fn measure_again(
 }
 
 /// Answers for a few images, spread over the split.
-fn show(run: &Run, model: &Model, predictor: &mut Predictor) -> Result<Vec<Example>, TrainError> {
+fn show(run: &Run, model: &Model, scorer: &mut dyn Scorer) -> Result<Vec<Example>, TrainError> {
     const COUNT: usize = 6;
     let data = &run.setup.data;
     let split = data.test.as_ref().unwrap_or(&data.val);
@@ -400,7 +294,7 @@ fn show(run: &Run, model: &Model, predictor: &mut Predictor) -> Result<Vec<Examp
                     source: error,
                 })
             })?;
-        predictor
+        scorer
             .logits(&pixels, &mut logits)
             .map_err(EvaluateError::from)?;
         let Some(guess) = decide(&logits, &model.classes, model.decision()) else {

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use keepbest_nn::{Engine as _, StepError};
+use keepbest_nn::StepError;
 use serde::Serialize;
 
+use super::batch::as_taken;
 use super::error::TrainError;
 use super::events::Observer;
 use super::heed::Heed;
-use super::run::labels;
 use super::setup::Setup;
 use crate::settings::Settings;
 
@@ -67,7 +67,7 @@ pub fn lr_find(
     let runs_dir = given
         .runs_dir
         .clone()
-        .unwrap_or_else(|| crate::DEFAULT_RUNS_DIR.into());
+        .unwrap_or_else(|| keepbest_model::DEFAULT_RUNS_DIR.into());
     let heed = Heed::new(observer, stop);
     let Setup {
         mut engine, loader, ..
@@ -94,7 +94,7 @@ pub fn lr_find(
         };
         let part = f64::from(step) / f64::from(range.steps.saturating_sub(1).max(1));
         let learning_rate = range.from * libm::pow(range.to / range.from, part);
-        let loss = match engine.step(&batch.images, labels(&batch), learning_rate) {
+        let loss = match engine.step(as_taken(&batch), learning_rate) {
             Ok(out) => out.loss,
             Err(StepError::NonFiniteLoss { .. } | StepError::NonFiniteGradient { .. }) => {
                 diverged = true;

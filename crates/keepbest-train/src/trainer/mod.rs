@@ -3,17 +3,22 @@
 //! Data, split, loader; then steps, and at every evaluation a snapshot that is measured and offered to the keeper with its
 //! metrics; then the best is read back from disk, measured again, and tested.
 
-mod aims;
+mod batch;
 mod budget;
 mod candidate;
 mod carry;
 mod clock;
+mod create;
 mod error;
 mod events;
 mod finish;
-mod gate;
+mod goals;
 mod heed;
+mod interrupt;
+mod keeping;
 mod lr_find;
+mod measure;
+mod outcome;
 mod parent;
 mod position;
 mod rate;
@@ -21,47 +26,28 @@ mod reporting;
 mod resume;
 mod run;
 mod setup;
+mod significance;
+mod steps;
+mod time_spent;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-pub use budget::Fitted;
+pub use budget::EpochsFitted;
 pub use carry::Carried;
-pub use clock::{Profiled, TimeSpent};
 pub use error::TrainError;
 pub use events::{Event, Judged, Observer, Overview, Progress, Wish};
-pub use finish::{Ending, Example, Finished, Recheck};
 pub use lr_find::{RangeTest, RatePoint, RateRange, lr_find};
-pub use position::{Running, TrainerState};
-pub use resume::ResumedFrom;
+pub use outcome::{Ending, Example, Finished, Outcome, Recheck};
+pub use position::{ResumedFrom, Running, TrainerState};
 pub use setup::default_augmentation;
+pub use time_spent::{Profiled, TimeSpent};
 
-use crate::model_ref::DEFAULT_RUNS_DIR;
 use crate::settings::Settings;
 use heed::Heed;
+use keepbest_model::DEFAULT_RUNS_DIR;
 use run::Run;
 use setup::Setup;
-
-/// How a run ended.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// It came to its end, or stopped early.
-    Finished(Box<Finished>),
-    /// It was told to stop; its resume point is saved.
-    Interrupted {
-        /// The run's directory.
-        run: PathBuf,
-        /// Steps taken.
-        step: u64,
-        /// The epoch under way.
-        epoch: u64,
-        /// Saves that failed and that nothing made good for, in words.
-        failures: Vec<String>,
-        /// The bests that were found lost when the run was taken up, in words.
-        lost: Vec<String>,
-    },
-}
 
 /// Trains a new run.
 ///

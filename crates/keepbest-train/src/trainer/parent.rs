@@ -4,17 +4,14 @@ use std::path::Path;
 
 use keepbest_core::text::shell_word;
 use keepbest_data::Identity;
+use keepbest_model::{
+    FileAtHand, Model, Seen, SeenBefore, SplitRecord, find_model, own_model_file,
+};
 use keepbest_nn::zoo::{self, ZooOptions};
-use keepbest_nn::{CpuEngine, Engine as _, Network, ParamTensor, Role};
+use keepbest_nn::{Engine, Network, ParamTensor, Role};
 
 use super::carry::{Carried, carry};
 use super::error::TrainError;
-use crate::architecture::own_model_file;
-use crate::model::Model;
-use crate::model_ref::find_model;
-use crate::provenance::SplitRecord;
-use crate::run_files::FileAtHand;
-use crate::seen::{Seen, SeenBefore};
 use crate::settings::SettingsError;
 
 /// The model that `from` names. `network` is that of a file with weights alone which does not say.
@@ -27,7 +24,7 @@ pub(super) fn open_parent(
     let path = file.path();
     // Weights alone will do to start from: the network is named by `model`.
     let parent = match Model::open(path, None) {
-        Err(crate::ModelError::NeedsNetwork {
+        Err(keepbest_model::ModelError::NeedsNetwork {
             path: _,
             trained_as,
             guess,
@@ -35,7 +32,7 @@ pub(super) fn open_parent(
             let named = trained_as.as_deref().or(network);
             // What is neither recorded, named nor to be told by the tensors is asked for.
             let Some(network) = named.or(guess) else {
-                return Err(crate::ModelError::NeedsNetwork {
+                return Err(keepbest_model::ModelError::NeedsNetwork {
                     path: path.into(),
                     trained_as,
                     guess,
@@ -115,11 +112,11 @@ pub(super) fn network_of(parent: &Model) -> Result<String, TrainError> {
 /// Takes over what fits; an error when nothing that learns does. The head starts anew when the parent is known to tell other
 /// classes apart: that they are as many says nothing.
 pub(super) fn start_from(
-    engine: &mut CpuEngine,
+    engine: &mut dyn Engine,
     parent: &Model,
     classes: &[String],
 ) -> Result<Carried, TrainError> {
-    let fresh = engine.snapshot().state_dict();
+    let fresh = engine.snapshot().weights();
     let network = engine.network();
     let tensor = |name: &str| {
         let mut tensors = network.layout().tensors().iter();
@@ -138,10 +135,10 @@ pub(super) fn start_from(
     }
     engine
         .load_weights(&weights)
-        .map_err(|source| crate::ModelError::Weights {
+        .map_err(|source| keepbest_model::ModelError::Weights {
             path: parent.path.clone(),
             network: engine.network().spec().name.clone(),
-            source,
+            source: Box::new(source),
         })?;
     Ok(carried)
 }

@@ -82,6 +82,20 @@ pub struct Averaged {
     pub step: u64,
 }
 
+/// Where a resumed run goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ResumedFrom {
+    /// Steps taken before.
+    pub step: u64,
+    /// The epoch it goes on in.
+    pub epoch: u64,
+    /// Batches of it that are done.
+    pub batch: u64,
+    /// Batches of an epoch.
+    pub batches: u64,
+}
+
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {

@@ -5,8 +5,7 @@ use keepbest_nn::schedule::{
     Anneal, Curve, Mode, Plateau, PlateauState, Schedule, ThresholdMode, WarmUp,
 };
 
-use crate::config::Config;
-use crate::settings::ScheduleKind;
+use crate::settings::{Config, ScheduleKind};
 
 /// A run's learning rates: a pure function of the step, and of what a plateau has seen.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,8 +91,7 @@ impl Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::DataDefaults;
-    use crate::settings::Settings;
+    use crate::settings::{DataDefaults, Settings};
 
     fn rates(text: &str) -> Rates {
         let given = Settings::from_toml(&format!("epochs = 4\nlr = 1.0\n{text}")).unwrap();

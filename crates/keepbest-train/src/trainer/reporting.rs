@@ -6,14 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use keepbest_core::History;
 use keepbest_data::Subset;
 use keepbest_keeper::RunView;
+use keepbest_model::{Intervals, Measured, Provenance, TunedThresholds};
 
 use super::events::{Event, Observer};
-use crate::evaluate::Measured;
 use crate::noise::Selection;
-use crate::outcomes::Intervals;
-use crate::provenance::Provenance;
 use crate::report::{Closeup, REPORT_FILE, Report};
-use crate::thresholds::TunedThresholds;
 
 /// The page of a run that goes on.
 #[derive(Default)]

@@ -4,49 +4,23 @@ use std::path::Path;
 
 use keepbest_data::Fingerprint;
 use keepbest_formats::model_file::ModelFile;
-use keepbest_keeper::store::{FsckReport, RefName, RunStatus};
 use keepbest_keeper::{Keeper, KeeperConfig, RunView};
+use keepbest_model::{DataRecord, Provenance};
+use keepbest_store::{FsckReport, RefName, RunStatus};
 
 use super::error::TrainError;
 use super::events::Event;
 use super::heed::Heed;
-use super::position::{Next, TrainerState};
+use super::keeping::{beginning, keeper_config, to_json};
+use super::position::{Next, ResumedFrom, TrainerState};
 use super::rate::Rates;
-use super::run::{Run, beginning, keeper_config, to_json};
+use super::run::Run;
 use super::setup::Setup;
-use crate::architecture::use_own_model;
-use crate::changes::{CHANGED, Change, differing_from_journal, differing_from_model, epochs_now};
-use crate::place::settle_places;
-use crate::provenance::{DataRecord, Provenance};
-use crate::settings::{Settings, SettingsError};
-
-/// Where a resumed run goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ResumedFrom {
-    /// Steps taken before.
-    pub step: u64,
-    /// The epoch it goes on in.
-    pub epoch: u64,
-    /// Batches of it that are done.
-    pub batch: u64,
-    /// Batches of an epoch.
-    pub batches: u64,
-}
-
-/// Settings that may be given anew, because the model does not depend on them or because they make the run longer.
-const MAY_CHANGE: [&str; 9] = [
-    "threads",
-    "cache",
-    "epochs",
-    "max-minutes",
-    "log",
-    // Their fingerprints prove the images, wherever they lie.
-    "data",
-    "data-dir",
-    "runs-dir",
-    "name",
-];
+use crate::changes::{
+    CHANGED, Change, EPOCHS, differing_from_journal, differing_from_model, epochs_now,
+};
+use crate::settings::{Key, Settings, SettingsError};
+use crate::settle::{settle_places, use_own_model};
 
 impl Run {
     /// Takes up the run at `path`.
@@ -70,7 +44,7 @@ impl Run {
             source,
         })?;
         tell(&mended, &mut lost, heed);
-        let view = RunView::open(path).map_err(crate::RunFilesError::from)?;
+        let view = RunView::open(path).map_err(keepbest_model::RunFilesError::from)?;
         let over = matches!(view.state().status, RunStatus::Finished(_));
         let mut settings = given_over(given, &written)?;
         use_own_model(&mut settings, path);
@@ -79,7 +53,9 @@ impl Run {
             settle_places(&mut settings, &toml)?;
         }
         // The keeper's own rule: a kill may have come between a saved checkpoint and the move of `last`.
-        let point = view.resume_point().map_err(crate::RunFilesError::from)?;
+        let point = view
+            .resume_point()
+            .map_err(keepbest_model::RunFilesError::from)?;
         let Some(point) = point else {
             check_settings(&view, &written, None)?;
             let changes = changes(given, &written, None);
@@ -111,24 +87,8 @@ impl Run {
         take_over(&mut setup, provenance, epochs);
         setup.provenance.data.settle(&setup.config.data, path);
 
-        let unfit = |what: String| TrainError::ResumePoint {
-            path: last.clone(),
-            what,
-        };
         state.epochs = epochs;
-        if !state.fits(&setup.timetable) {
-            let TrainerState {
-                step, epoch, batch, ..
-            } = state;
-            let batches = setup.timetable.batches;
-            return Err(unfit(format!(
-                "step {step} is not at batch {batch} of {batches} in epoch {epoch}"
-            )));
-        }
-        let restored = setup
-            .engine
-            .restore(&file.weights, &file.training, state.step);
-        restored.map_err(|error| unfit(error.to_string()))?;
+        restore(&mut setup, &state, &last, &file)?;
 
         let changes = changes(given, &written, Some(planned));
         let notes = explained(&changes, &setup, &state, planned);
@@ -148,14 +108,18 @@ impl Run {
             .as_ref()
             .is_none_or(|point| point.step != state.step)
         {
-            return Err(unfit("it changed while it was read".into()));
+            return Err(unfit(&last, "it changed while it was read".into()));
         }
         if over {
             setup.notes.extend(is_over(&resumed.keeper, &setup, &state));
         }
-        let mut run = Self::taken_up(setup, path.into(), resumed.keeper, state, from)?;
-        run.lost = lost;
-        Ok(run)
+        let rates = setup.rates(state.epochs)?;
+        let run = Self::begun(setup, path.into(), resumed.keeper, state, rates);
+        Ok(Self {
+            resumed: Some(from),
+            lost,
+            ..run
+        })
     }
 
     /// Begins a run again that ended before anything was saved.
@@ -180,9 +144,13 @@ impl Run {
         journalled(&mut config, &changes);
         let resumed = Keeper::resume(path, config)?;
         tell(&resumed.repairs, &mut lost, heed);
-        let mut run = Self::taken_up(setup, path.into(), resumed.keeper, state, from)?;
-        run.lost = lost;
-        Ok(run)
+        let rates = setup.rates(state.epochs)?;
+        let run = Self::begun(setup, path.into(), resumed.keeper, state, rates);
+        Ok(Self {
+            resumed: Some(from),
+            lost,
+            ..run
+        })
     }
 }
 
@@ -216,6 +184,34 @@ fn check_settings(
     })
 }
 
+/// Puts the engine where the resume point was.
+fn restore(
+    setup: &mut Setup,
+    state: &TrainerState,
+    path: &Path,
+    file: &ModelFile,
+) -> Result<(), TrainError> {
+    if !state.fits(&setup.timetable) {
+        let TrainerState {
+            step, epoch, batch, ..
+        } = state;
+        let batches = setup.timetable.batches;
+        let what = format!("step {step} is not at batch {batch} of {batches} in epoch {epoch}");
+        return Err(unfit(path, what));
+    }
+    setup
+        .engine
+        .restore(&file.weights, &file.training, state.step)
+        .map_err(|error| unfit(path, error.to_string()))
+}
+
+fn unfit(path: &Path, what: String) -> TrainError {
+    TrainError::ResumePoint {
+        path: path.into(),
+        what,
+    }
+}
+
 /// A resumed run's model comes about as it did before, but for the place of its images and the length of the plan.
 fn take_over(setup: &mut Setup, provenance: Provenance, epochs: u64) {
     let dir = setup.config.data_dir.clone();
@@ -227,7 +223,7 @@ fn take_over(setup: &mut Setup, provenance: Provenance, epochs: u64) {
         },
         ..provenance
     };
-    if let Some(planned) = setup.provenance.config.get_mut("epochs")
+    if let Some(planned) = setup.provenance.config.get_mut(EPOCHS)
         && planned.as_integer() != i64::try_from(epochs).ok()
     {
         *planned = toml::Value::Integer(i64::try_from(epochs).unwrap_or(i64::MAX));
@@ -238,19 +234,19 @@ fn take_over(setup: &mut Setup, provenance: Provenance, epochs: u64) {
 /// What of `given` is otherwise than the run has it; `planned` are its epochs by now.
 fn changes(given: &Settings, written: &Settings, planned: Option<u64>) -> Vec<Change> {
     // Where a run is found is none of its settings.
-    let names = given.given().into_iter();
-    let names = names.filter(|name| MAY_CHANGE.contains(name));
-    let names = names.filter(|name| !["runs-dir", "name"].contains(name));
-    let change = |name: &'static str| {
+    let keys = given
+        .given_keys()
+        .filter(|key| key.may_change_on_resume && key.decided);
+    let change = |key: &Key| {
         let planned =
             planned.and_then(|planned| Some(toml::Value::Integer(planned.try_into().ok()?)));
         let was = planned
-            .filter(|_| name == "epochs")
-            .or_else(|| written.written(name));
-        let is = given.written(name);
-        (was != is).then(|| Change::new(name, was, is))
+            .filter(|_| key.name == EPOCHS)
+            .or_else(|| written.written(key.name));
+        let is = given.written(key.name);
+        (was != is).then(|| Change::new(key.name, was, is))
     };
-    names.filter_map(change).collect()
+    keys.filter_map(change).collect()
 }
 
 fn journalled(config: &mut KeeperConfig, changes: &[Change]) {
@@ -273,7 +269,14 @@ fn explained(changes: &[Change], setup: &Setup, state: &TrainerState, planned: u
         return notes;
     }
     let batches = setup.timetable.batches;
-    let rates = |epochs| Rates::new(&setup.config, epochs, batches, setup.objective.direction());
+    let rates = |epochs| {
+        Rates::new(
+            &setup.config,
+            epochs,
+            batches,
+            setup.goals.objective.direction(),
+        )
+    };
     let plateau = state.plateau.as_ref();
     let before = rates(planned).at(state.step.saturating_sub(1), plateau);
     let now = rates(state.epochs);
@@ -308,8 +311,8 @@ fn is_over(keeper: &Keeper, setup: &Setup, state: &TrainerState) -> Option<Strin
 
 /// The recorded settings with those of `given` that may change.
 fn given_over(given: &Settings, recorded: &Settings) -> Result<Settings, TrainError> {
-    for name in given.given() {
-        if !MAY_CHANGE.contains(&name) && given.written(name) != recorded.written(name) {
+    for Key { name, .. } in given.given_keys().filter(|key| !key.may_change_on_resume) {
+        if given.written(name) != recorded.written(name) {
             return Err(TrainError::Settings(SettingsError::Conflict {
                 message: format!(
                     "{name} is settled by the run and cannot change when it is resumed"
@@ -325,10 +328,7 @@ fn given_over(given: &Settings, recorded: &Settings) -> Result<Settings, TrainEr
 
 /// Reads what the trainer put into its resume point.
 fn resume_point(path: &Path, file: &ModelFile) -> Result<(TrainerState, Provenance), TrainError> {
-    let unfit = |what: String| TrainError::ResumePoint {
-        path: path.into(),
-        what,
-    };
+    let unfit = |what| unfit(path, what);
     let metadata = file.metadata.as_ref();
     let (Some(state), Some(provenance)) = (
         metadata.and_then(|metadata| metadata.training.clone()),
@@ -347,10 +347,7 @@ fn preprocessing_of(
     path: &Path,
     file: &ModelFile,
 ) -> Result<keepbest_data::Preprocessing, TrainError> {
-    let unfit = |what: String| TrainError::ResumePoint {
-        path: path.into(),
-        what,
-    };
+    let unfit = |what| unfit(path, what);
     let json = file
         .metadata
         .as_ref()

@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keepbest_core::Metrics;
 use keepbest_keeper::{KeeperEvent, RunView, Selector};
-use keepbest_train::{
-    Config, DataDefaults, Ending, Event, Model, Outcome, Settings, model_file_of, train,
-};
+use keepbest_model::{Model, model_file_of};
+use keepbest_train::{Config, DataDefaults, Ending, Event, Outcome, Settings, train};
 
 use crate::support::{Place, digest, finished};
 

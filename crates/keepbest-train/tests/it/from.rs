@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use keepbest_train::{Carried, Event, Finished, Model, Settings, TrainError, resume, train};
+use keepbest_model::Model;
+use keepbest_train::{Carried, Event, Finished, Settings, TrainError, resume, train};
 
 use crate::support::{Place, digest, finished, write_idx};
 

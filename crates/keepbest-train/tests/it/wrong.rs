@@ -1,6 +1,7 @@
 //! Runs that cannot begin, or end badly: each with a clear error, and nothing lost.
 
-use keepbest_train::{Model, TrainError};
+use keepbest_model::Model;
+use keepbest_train::TrainError;
 
 use crate::support::Place;
 

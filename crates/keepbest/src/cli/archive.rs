@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use keepbest_keeper::{ArchiveRunError, archive_run, read_archived, restore};
+use keepbest_model::words::count;
+use keepbest_model::{ModelPlace, find_model, open_run, write};
 use keepbest_store::OpenError;
-use keepbest_train::{ModelPlace, find_model};
 use serde_json::json;
 
 use crate::cli::args::{RestoreArgs, RunArgs};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::runs::view;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{bytes, count};
+use crate::cli::words::bytes;
 
 pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.directory()?;
@@ -82,13 +82,13 @@ pub fn restored(args: &RestoreArgs) -> Result<Exit, Failure> {
             (checkpoint, path)
         }
         Some(to) => {
-            let (checkpoint, file) = read_archived(&view(&run)?, &which)?;
+            let (checkpoint, file) = read_archived(&open_run(&run)?, &which)?;
             let write = |out: &mut dyn std::io::Write| out.write_all(&file);
             let verify = |staged: &Path| match std::fs::read(staged)? == file {
                 true => Ok(()),
                 false => Err("it does not read back as written".into()),
             };
-            crate::cli::export::write(to, args.force, file.len() as u64, write, verify)?;
+            write::write(to, args.force, file.len() as u64, write, verify)?;
             (checkpoint, to.clone())
         }
     };

@@ -16,7 +16,7 @@ pub use model::{
 };
 pub use network::{Input, ModelsArgs, ModelsVerb, NetworkArgs};
 pub use run::{FsckArgs, ListArgs, PinArgs, PruneArgs, ReportArgs, RestoreArgs, RunArgs};
-pub use shared::{Compute, DataDir, Images, Part, Split, Threads, Unlike};
+pub use shared::{Compute, Split};
 pub use training::{LrFindArgs, ReproduceArgs, TrainArgs};
 
 const ABOUT: &str =

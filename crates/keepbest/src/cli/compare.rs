@@ -3,24 +3,22 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use keepbest_core::statistics::{Interval, PairedDifference};
+use keepbest_core::Direction;
 use keepbest_core::text::visible;
-use keepbest_core::{Direction, Metrics, WeightsDigest};
-use keepbest_keeper::RunView;
-use keepbest_train::{
-    Comparison, ModelPlace, Outcomes, OutcomesError, Overlaid, Resampled, find_model, overlay_page,
+use keepbest_model::words::{count, value};
+use keepbest_model::{
+    CompareReport, Contender, EvaluateOptions, ModelPlace, Pair, Side, find_model, open_run, write,
 };
-use serde_json::{Value, json};
+use keepbest_train::{Overlaid, check_device, overlay_page};
+use serde::Serialize;
 
 use crate::cli::args::CompareArgs;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::images::{Chosen, leave_out_meaningless};
-use crate::cli::measure::{How, resample};
-use crate::cli::runs::view;
+use crate::cli::gauge::watched;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{count, tail, value};
-use crate::cli::{export, model, output};
+use crate::cli::words::tail;
+use crate::cli::{model, output};
 
 /// p-values below it are called a difference.
 const SIGNIFICANT: f64 = 0.05;
@@ -35,146 +33,57 @@ const SHOWN: [&str; 6] = [
     "ece",
 ];
 
-/// A model, measured.
-struct Side {
-    name: String,
-    path: PathBuf,
-    digest: WeightsDigest,
-    images: Value,
-    metrics: Metrics,
-    intervals: BTreeMap<String, Interval>,
-    outcomes: Outcomes,
-    resampled: Resampled,
-}
-
-/// The first model against another.
-struct Pair {
-    counts: Comparison,
-    /// First minus second.
-    differences: BTreeMap<String, PairedDifference>,
-}
-
-impl Side {
-    fn measured(name: &str, chosen: &Chosen, args: &CompareArgs) -> Result<Self, Failure> {
-        let split = chosen.split.name();
-        let measured = chosen.measure(How::from(&args.compute))?;
-        let mut metrics = measured.metrics(split);
-        let Some(outcomes) = &measured.outcomes else {
-            return Err(Failure::new(Exit::Failed, "no outcomes were kept"));
-        };
-        let resampled = resample(outcomes, split)?;
-        let mut intervals = resampled.intervals().metrics;
-        leave_out_meaningless(&measured, &mut metrics, &mut intervals);
-        Ok(Self {
-            name: name.to_owned(),
-            path: chosen.model.path.clone(),
-            digest: chosen.model.file.weights_digest(),
-            images: chosen.json(),
-            metrics,
-            intervals,
-            outcomes: outcomes.clone(),
-            resampled,
-        })
-    }
-
-    /// By how much each metric that both have is above that of another model.
-    fn differences(
-        &self,
-        other: &Self,
-    ) -> Result<BTreeMap<String, PairedDifference>, OutcomesError> {
-        let mut differences = self.resampled.minus(&other.resampled)?;
-        differences.retain(|name, _| self.metrics.contains(name) && other.metrics.contains(name));
-        Ok(differences)
-    }
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    report: &'a CompareReport,
+    html: &'a Option<PathBuf>,
 }
 
 pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     // Before anything is measured, which may take a while.
     if let Some(file) = &args.html {
-        export::refuse_existing(file, args.force)?;
+        write::refuse_existing(file, args.force)?;
     }
     let curves = args.html.as_ref().map(|_| curves(args)).transpose()?;
-    let mut sides = Vec::new();
-    let mut first: Option<Chosen> = None;
-    for name in &args.models {
-        let model = model::open(name, &args.runs.runs_dir, &args.compute, terminal)?;
-        // Each model has its own preprocessing; the images are those of the first.
-        let chosen = match &first {
-            None => Chosen::new(model, &args.images, &args.unlike, args.split, terminal)?,
-            Some(first) => first.with(model, &args.unlike, terminal)?,
-        };
-        say!(
-            "measuring {name} on {}",
-            count(chosen.len() as u64, "image")
-        );
-        for note in chosen.notes() {
-            terminal.note(&note);
-        }
-        sides.push(Side::measured(name, &chosen, args)?);
-        first.get_or_insert(chosen);
-    }
-    let split = first.as_ref().map_or("all", |first| first.split.name());
-    let (first, others) = sides
-        .split_first()
-        .ok_or_else(|| Failure::new(Exit::Usage, "there is nothing to compare"))?;
-    let comparisons = others
-        .iter()
-        .map(|other| {
-            Ok(Pair {
-                counts: first.outcomes.compare(&other.outcomes)?,
-                differences: first.differences(other)?,
-            })
-        })
-        .collect::<Result<Vec<Pair>, OutcomesError>>()
-        .map_err(|error| Failure::of(Exit::Failed, &error))?;
-    let settings = different_settings(args)?;
-    let mut told = metrics_table(&sides, split);
-    for (other, found) in others.iter().zip(&comparisons) {
+    check_device(&args.compute.device)?;
+    let open = |name: &String| -> Result<Contender, Failure> {
+        let network = args.compute.network.as_deref();
+        let contender = Contender::open(name, &args.runs.runs_dir, network)?;
+        let notes = contender.model.notes.iter();
+        notes.for_each(|note| terminal.note(note));
+        Ok(contender)
+    };
+    let models = args.models.iter().map(open);
+    let models = models.collect::<Result<Vec<_>, _>>()?;
+    let options = EvaluateOptions {
+        images: args.images.choice(args.split, &args.unlike),
+        ..model::measuring(&args.compute)
+    };
+    let found = watched(terminal, |watch| {
+        keepbest_model::compare(&models, &options, watch)
+    })?;
+    let mut told = metrics_table(&found.models, found.split);
+    for pair in &found.pairs {
         told.push(String::new());
-        told.extend(words(&first.name, &other.name, found, split));
+        told.extend(words(pair, found.split));
     }
-    if !settings.is_empty() {
+    if !found.settings.is_empty() {
         told.push(String::new());
-        told.extend(settings_table(args, &settings));
+        told.extend(settings_table(args, &found.settings));
     }
     if let (Some(file), Some((runs, metrics))) = (&args.html, &curves) {
         let lines: Vec<_> = told.iter().map(|line| visible(line)).collect();
         let page = overlay_page(runs, metrics, &lines.join("\n"));
-        export::write_bytes(file, args.force, page.as_bytes())?;
+        write::write_bytes(file, args.force, page.as_bytes())?;
         say!("wrote {}", file.display());
     }
-
     if args.json {
-        let models = sides.iter().map(|side| {
-            json!({
-                "model": side.name,
-                "path": side.path,
-                "digest": side.digest,
-                "metrics": side.metrics,
-                "intervals": side.intervals,
-                "images_of": side.images,
-            })
-        });
-        let pairs = others.iter().zip(&comparisons).map(|(other, found)| {
-            json!({
-                "first": first.name,
-                "second": other.name,
-                "both_right": found.counts.both_right,
-                "only_first_right": found.counts.only_first,
-                "only_second_right": found.counts.only_second,
-                "both_wrong": found.counts.both_wrong,
-                "mcnemar_p": found.counts.mcnemar_p,
-                "differences": found.differences,
-            })
-        });
-        output::json(&json!({
-            "split": split,
-            "images": first.outcomes.len(),
-            "models": models.collect::<Vec<_>>(),
-            "pairs": pairs.collect::<Vec<_>>(),
-            "settings": settings,
-            "html": args.html,
-        }))?;
+        output::json(&Printed {
+            report: &found,
+            html: &args.html,
+        })?;
         return Ok(Exit::Done);
     }
     output::lines(&told)?;
@@ -191,7 +100,7 @@ fn curves(args: &CompareArgs) -> Result<(Vec<Overlaid>, Vec<String>), Failure> {
         let ModelPlace::Run { run, .. } = find_model(name, &args.runs.runs_dir)? else {
             continue;
         };
-        let view = view(&run)?;
+        let view = open_run(&run)?;
         for (_, objective) in view.state().objectives() {
             let names = objective.monitor().metric_names().into_iter();
             metrics.extend(names.map(Into::into));
@@ -244,15 +153,16 @@ fn metrics_table(sides: &[Side], split: &str) -> Vec<String> {
 }
 
 /// The pair in words.
-fn words(first: &str, second: &str, found: &Pair, split: &str) -> Vec<String> {
+fn words(found: &Pair, split: &str) -> Vec<String> {
+    let (first, second) = (&*found.first, &*found.second);
     let alone =
         |name: &str, images: u64| format!("{name} alone is right on {}", count(images, "image"));
     let mut lines = vec![
         format!("{first} against {second}"),
         format!(
             "  {}, {}",
-            alone(first, found.counts.only_first),
-            alone(second, found.counts.only_second)
+            alone(first, found.only_first_right),
+            alone(second, found.only_second_right)
         ),
     ];
     for metric in SHOWN {
@@ -260,7 +170,7 @@ fn words(first: &str, second: &str, found: &Pair, split: &str) -> Vec<String> {
             continue;
         };
         let (p, test) = match metric {
-            "accuracy" => (found.counts.mcnemar_p, "McNemar exact"),
+            "accuracy" => (found.mcnemar_p, "McNemar exact"),
             _ => (paired.p_value, "paired bootstrap"),
         };
         let less_is_better = Direction::of_metric(metric) == Some(Direction::Minimise);
@@ -279,53 +189,6 @@ fn words(first: &str, second: &str, found: &Pair, split: &str) -> Vec<String> {
         lines.push(format!("  {metric}: {verdict} ({p}, {test})"));
     }
     lines
-}
-
-/// The keys of `run.toml` in which the runs differ, with each run's value; empty unless all models are runs.
-fn different_settings(args: &CompareArgs) -> Result<BTreeMap<String, Vec<String>>, Failure> {
-    let mut all: Vec<BTreeMap<String, String>> = Vec::new();
-    for name in &args.models {
-        let ModelPlace::Run { run, .. } = find_model(name, &args.runs.runs_dir)? else {
-            return Ok(BTreeMap::new());
-        };
-        let view = RunView::open(&run).map_err(|error| Failure::of(Exit::Failed, &error))?;
-        let text = view
-            .config()
-            .map_err(|error| Failure::of(Exit::Failed, &error))?;
-        let table: toml::Table = toml::from_str(&text).map_err(|error| {
-            let message = format!(
-                "{} is not TOML: {}",
-                run.join("run.toml").display(),
-                error.message().trim().replace('\n', ", ")
-            );
-            Failure::new(Exit::Failed, message)
-        })?;
-        let mut keys = BTreeMap::new();
-        flatten("", &table, &mut keys);
-        all.push(keys);
-    }
-    let names: std::collections::BTreeSet<&String> = all.iter().flat_map(BTreeMap::keys).collect();
-    Ok(names
-        .into_iter()
-        .map(|name| {
-            let values: Vec<String> = all
-                .iter()
-                .map(|keys| keys.get(name).cloned().unwrap_or_else(|| "-".into()))
-                .collect();
-            (name.clone(), values)
-        })
-        .filter(|(_, values)| values.iter().any(|value| *value != values[0]))
-        .collect())
-}
-
-fn flatten(prefix: &str, table: &toml::Table, out: &mut BTreeMap<String, String>) {
-    for (key, value) in table {
-        match value {
-            toml::Value::Table(inner) => flatten(&format!("{prefix}{key}."), inner, out),
-            toml::Value::String(text) => drop(out.insert(format!("{prefix}{key}"), text.clone())),
-            other => drop(out.insert(format!("{prefix}{key}"), other.to_string())),
-        }
-    }
 }
 
 fn settings_table(args: &CompareArgs, settings: &BTreeMap<String, Vec<String>>) -> Vec<String> {

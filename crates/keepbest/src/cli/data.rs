@@ -7,6 +7,7 @@ mod sample;
 use std::path::Path;
 
 use keepbest_data::{Dataset, Fingerprint, ImageShape, Subset};
+use keepbest_model::words::{count, thousands};
 use serde_json::{Value, json};
 
 use crate::cli::args::{DataArgs, DataVerb};
@@ -14,7 +15,6 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{count, thousands};
 
 pub fn run(args: &DataArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     match &args.verb {

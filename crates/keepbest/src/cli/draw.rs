@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use keepbest_core::text::visible;
+use keepbest_model::words::thousands;
 use keepbest_nn::{Layer, Network};
 use serde_json::Value;
-
-use crate::cli::words::thousands;
 
 /// What stands in the picture, one below the other.
 enum Item {

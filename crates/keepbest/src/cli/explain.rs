@@ -1,19 +1,19 @@
 //! `keepbest explain RUN`: why this one is best, why each other is there or not.
 
 use keepbest_keeper::{Explanation, Fate, explain};
+use keepbest_model::open_run;
+use keepbest_model::words::{count, value};
 
 use crate::cli::args::RunArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::runs::view;
 use crate::cli::table::Table;
-use crate::cli::words::{count, value};
 
 const WIDTH: usize = 80;
 
 pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let path = args.directory()?;
-    let view = view(&path)?;
+    let view = open_run(&path)?;
     let told = explain(&view)?;
     if args.json {
         output::json(&told)?;

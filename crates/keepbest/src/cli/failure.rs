@@ -95,10 +95,10 @@ impl From<keepbest_train::SettingsError> for Failure {
     }
 }
 
-impl From<keepbest_train::ModelRefError> for Failure {
-    fn from(error: keepbest_train::ModelRefError) -> Self {
+impl From<keepbest_model::ModelRefError> for Failure {
+    fn from(error: keepbest_model::ModelRefError) -> Self {
         let exit = match error {
-            keepbest_train::ModelRefError::Which { .. } => Exit::Usage,
+            keepbest_model::ModelRefError::Which { .. } => Exit::Usage,
             _ => Exit::Failed,
         };
         Self::of(exit, &error).with_hint(error.hint())
@@ -118,24 +118,24 @@ impl From<keepbest_keeper::MaintainError> for Failure {
     }
 }
 
-impl From<keepbest_train::RunFilesError> for Failure {
-    fn from(error: keepbest_train::RunFilesError) -> Self {
+impl From<keepbest_model::RunFilesError> for Failure {
+    fn from(error: keepbest_model::RunFilesError) -> Self {
         match error {
-            keepbest_train::RunFilesError::Archive(error) => error.into(),
+            keepbest_model::RunFilesError::Archive(error) => error.into(),
             error => Self::of(Exit::Failed, &error),
         }
     }
 }
 
-impl From<keepbest_train::ModelError> for Failure {
-    fn from(error: keepbest_train::ModelError) -> Self {
+impl From<keepbest_model::ModelError> for Failure {
+    fn from(error: keepbest_model::ModelError) -> Self {
         let exit = match &error {
-            keepbest_train::ModelError::NeedsNetwork { .. }
-            | keepbest_train::ModelError::OtherNetwork { .. }
-            | keepbest_train::ModelError::NoKeys { .. }
-            | keepbest_train::ModelError::Architecture(_) => Exit::Usage,
+            keepbest_model::ModelError::NeedsNetwork { .. }
+            | keepbest_model::ModelError::OtherNetwork { .. }
+            | keepbest_model::ModelError::NoKeys { .. }
+            | keepbest_model::ModelError::Architecture(_) => Exit::Usage,
             // A file that was made to attack: the check that every file goes through does not hold.
-            keepbest_train::ModelError::Pth { source, .. }
+            keepbest_model::ModelError::Pth { source, .. }
                 if matches!(
                     **source,
                     keepbest_formats::pth::PthError::Dangerous { .. }
@@ -150,9 +150,145 @@ impl From<keepbest_train::ModelError> for Failure {
     }
 }
 
-impl From<keepbest_train::EvaluateError> for Failure {
-    fn from(error: keepbest_train::EvaluateError) -> Self {
+impl From<keepbest_model::OpenReferenceError> for Failure {
+    fn from(error: keepbest_model::OpenReferenceError) -> Self {
+        use keepbest_model::OpenReferenceError;
+        match error {
+            OpenReferenceError::Reference(error) => error.into(),
+            OpenReferenceError::Run(error) => error.into(),
+            OpenReferenceError::Model(error) => error.into(),
+            error => Self::of(Exit::Failed, &error),
+        }
+    }
+}
+
+impl From<keepbest_model::EvaluateError> for Failure {
+    fn from(error: keepbest_model::EvaluateError) -> Self {
         Self::of(Exit::Failed, &error)
+    }
+}
+
+/// Errors that mean a failure, each with a hint of its own.
+macro_rules! failed {
+    ($($error:ty),* $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::of(Exit::Failed, &error).with_hint(error.hint())
+            }
+        }
+    )*};
+}
+
+failed!(
+    keepbest_model::AnswerError,
+    keepbest_model::CardError,
+    keepbest_model::OpenRunError,
+    keepbest_model::write::WriteError,
+);
+
+impl From<keepbest_model::MeasureError> for Failure {
+    fn from(error: keepbest_model::MeasureError) -> Self {
+        match error {
+            keepbest_model::MeasureError::Model(error) => error.into(),
+            error if error.is_interrupted() => Self::of(Exit::Interrupted, &error),
+            error => Self::of(Exit::Failed, &error).with_hint(error.hint()),
+        }
+    }
+}
+
+impl From<keepbest_model::CompareError> for Failure {
+    fn from(error: keepbest_model::CompareError) -> Self {
+        use keepbest_model::{CompareError, SameImagesError};
+        match error {
+            CompareError::Measure(error)
+            | CompareError::Images(SameImagesError::Measure(error)) => error.into(),
+            CompareError::Nothing => Self::of(Exit::Usage, &error),
+            error => Self::of(Exit::Failed, &error).with_hint(error.hint()),
+        }
+    }
+}
+
+impl From<keepbest_model::TuneError> for Failure {
+    fn from(error: keepbest_model::TuneError) -> Self {
+        match error {
+            keepbest_model::TuneError::Measure(error) => error.into(),
+            error => Self::of(Exit::Failed, &error).with_hint(error.hint()),
+        }
+    }
+}
+
+impl From<keepbest_model::average::AverageModelsError> for Failure {
+    fn from(error: keepbest_model::average::AverageModelsError) -> Self {
+        use keepbest_model::average::AverageModelsError;
+        match error {
+            AverageModelsError::Measure(error) => error.into(),
+            AverageModelsError::Model(error) => error.into(),
+            error => Self::of(Exit::Failed, &error).with_hint(error.hint()),
+        }
+    }
+}
+
+impl From<keepbest_model::VerifyError> for Failure {
+    fn from(error: keepbest_model::VerifyError) -> Self {
+        use keepbest_model::VerifyError;
+        match error {
+            VerifyError::Reference(error) => error.into(),
+            VerifyError::RunFiles(error) => error.into(),
+            VerifyError::Model(error) => error.into(),
+            VerifyError::Measure(error) => error.into(),
+            VerifyError::Settings(source) => match source.downcast() {
+                Ok(error) => keepbest_train::SettingsError::into(*error),
+                Err(source) => Self::of(Exit::Failed, &*source),
+            },
+            error => Self::of(Exit::Failed, &error).with_hint(error.hint()),
+        }
+    }
+}
+
+impl From<keepbest_model::AttestError> for Failure {
+    fn from(error: keepbest_model::AttestError) -> Self {
+        let mut failure = Self::of(Exit::Failed, &error).with_hint(error.hint());
+        if let keepbest_model::AttestError::Contradicts { found, .. } = &error {
+            failure.exit = Exit::CheckFailed;
+            failure.causes = found.iter().map(ToString::to_string).collect();
+        }
+        failure
+    }
+}
+
+impl From<keepbest_model::OriginError> for Failure {
+    fn from(error: keepbest_model::OriginError) -> Self {
+        use keepbest_model::OriginError;
+        match error {
+            OriginError::Parent(error) => error.into(),
+            OriginError::Measure(error) => error.into(),
+            error => Self::of(Exit::Failed, &error).with_hint(error.hint()),
+        }
+    }
+}
+
+impl From<keepbest_model::ClassifyError> for Failure {
+    fn from(error: keepbest_model::ClassifyError) -> Self {
+        match error {
+            keepbest_model::ClassifyError::Model(error) => error.into(),
+            error => Self::of(Exit::Failed, &error),
+        }
+    }
+}
+
+impl From<keepbest_model::ImportError> for Failure {
+    fn from(error: keepbest_model::ImportError) -> Self {
+        use keepbest_model::ImportError;
+        let exit = match error {
+            ImportError::Model(error) => return error.into(),
+            ImportError::Rules(_) => Exit::Usage,
+            ImportError::Preprocess(ref error) if error.is_usage() => Exit::Usage,
+            ImportError::NotFinite { .. } => Exit::CheckFailed,
+            _ => Exit::Failed,
+        };
+        let mut failure = Self::of(exit, &error).with_hint(error.hint());
+        failure.causes.extend(error.differences());
+        failure
     }
 }
 

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use keepbest_core::{Direction, Metrics};
 use keepbest_keeper::RunView;
-use keepbest_train::{Settings, nearest};
+use keepbest_model::nearest;
+use keepbest_train::Settings;
 
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::runs::Facts;

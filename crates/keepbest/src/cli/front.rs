@@ -6,14 +6,15 @@ use keepbest_core::pareto::Point;
 use keepbest_core::{Metrics, Pareto};
 use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::{BestRecord, Front, RunView, fronts};
+use keepbest_model::fixed_costs;
+use keepbest_model::words::{count, value};
 use keepbest_nn::{ModelSpec, Network};
 use keepbest_store::CheckpointState;
-use keepbest_train::fixed_costs;
 use serde_json::{Value, json};
 
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::table::Table;
-use crate::cli::words::{count, shorten, tail, value};
+use crate::cli::words::{shorten, tail};
 
 const WIDTH: usize = 80;
 

@@ -1,13 +1,13 @@
 //! `keepbest fsck RUN`: what a crash left behind, and mending it.
 
 use keepbest_core::text::shell_word;
+use keepbest_model::words::count;
 use keepbest_store::{FsckReport, OpenError};
 use serde_json::json;
 
 use crate::cli::args::FsckArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::words::count;
 
 pub fn run(args: &FsckArgs) -> Result<Exit, Failure> {
     let path = args.of.directory()?;

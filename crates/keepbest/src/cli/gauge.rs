@@ -1,12 +1,14 @@
 //! How far something is that is done image by image: a bar on a terminal, a line now and then elsewhere, and nothing of what is
 //! done at once.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use keepbest_model::words::{count, thousands};
+use keepbest_model::{Event, Stage, Watch};
 
 use crate::cli::terminal::Terminal;
-use crate::cli::words::thousands;
 
 /// Without a terminal, how often a line is told.
 pub const PLAIN_EVERY: Duration = Duration::from_secs(30);
@@ -62,6 +64,36 @@ impl Drop for Gauge {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Does something with models and images, and tells how far it is. It is stopped by signals alone.
+pub fn watched<T>(terminal: &Terminal, work: impl FnOnce(Watch<'_>) -> T) -> T {
+    let current: RefCell<Option<(Stage, Gauge)>> = RefCell::new(None);
+    let told = |event: Event<'_>| {
+        let mut current = current.borrow_mut();
+        match event {
+            Event::Images { stage, done, of } => {
+                if current.as_ref().is_none_or(|(known, _)| *known != stage) {
+                    *current = Some((stage, Gauge::new(terminal)));
+                }
+                if let Some((_, gauge)) = current.as_mut() {
+                    gauge.tell(&stage.to_string(), done, of);
+                }
+            }
+            Event::Begun {
+                model,
+                images,
+                notes,
+            } => {
+                *current = None;
+                say!("measuring {model} on {}", count(images as u64, "image"));
+                notes.iter().for_each(|note| terminal.note(note));
+            }
+            _ => *current = None,
+        }
+        true
+    };
+    work(Watch::new(&told))
 }
 
 /// A bar at the bottom of the terminal. What it cannot draw is not drawn.

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use keepbest_core::Pareto;
 use keepbest_core::text::shell_word;
 use keepbest_keeper::RunView;
+use keepbest_model::words::value;
 use keepbest_store::OpenError;
 use serde_json::json;
 
@@ -16,7 +17,7 @@ use crate::cli::output;
 use crate::cli::runs::{Facts, ago};
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{bytes, shorten, tail, value};
+use crate::cli::words::{bytes, shorten, tail};
 
 pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let runs_dir = &args.runs.runs_dir;

@@ -1,16 +1,16 @@
 //! `keepbest lr-find`: the learning rate range test.
 
+use keepbest_model::words::{count, value};
+use keepbest_model::write;
 use keepbest_train::{RateRange, lr_find};
 use serde_json::json;
 
 use crate::cli::args::LrFindArgs;
-use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::painter::Painter;
 use crate::cli::signals::stop_on_signals;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{count, value};
 
 pub fn run(args: &LrFindArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let range = RateRange {
@@ -27,7 +27,7 @@ pub fn run(args: &LrFindArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, message).with_hint(hint));
     }
     if let Some(file) = &args.to {
-        export::refuse_existing(file, args.force)?;
+        write::refuse_existing(file, args.force)?;
     }
     let settings = args.settings.settings()?;
     let stop = stop_on_signals()?;
@@ -38,7 +38,7 @@ pub fn run(args: &LrFindArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Interrupted, "interrupted"));
     };
     if let Some(file) = &args.to {
-        export::write_bytes(file, args.force, found.svg().as_bytes())?;
+        write::write_bytes(file, args.force, found.svg().as_bytes())?;
     }
     if args.json {
         output::json(&json!({

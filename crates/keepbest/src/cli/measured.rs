@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use keepbest_core::statistics::Interval;
 use keepbest_core::{ClassificationReport, ConfusionMatrix, Metrics};
-use keepbest_train::ClassIntervals;
+use keepbest_model::ClassIntervals;
+use keepbest_model::words::{thousands, value};
 
 use crate::cli::table::Table;
-use crate::cli::words::{shorten, thousands, value};
+use crate::cli::words::shorten;
 
 /// The names that stand first, best known to users.
 const FIRST: [&str; 4] = ["accuracy", "top5_accuracy", "balanced_accuracy", "loss"];

@@ -22,12 +22,10 @@ mod filter;
 mod front;
 mod fsck;
 mod gauge;
-mod images;
 mod import;
 mod inspect;
 mod list;
 mod lr_find;
-mod measure;
 mod measured;
 mod model;
 mod models;
@@ -114,7 +112,7 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Evaluate(args) => evaluate::run(args, terminal),
         Verb::Predict(args) => predict::run(args, terminal),
         Verb::LrFind(args) => lr_find::run(args, terminal),
-        Verb::Thresholds(args) => thresholds::run(args),
+        Verb::Thresholds(args) => thresholds::run(args, terminal),
         Verb::Average(args) => average::run(args, terminal),
         Verb::Inspect(args) => inspect::run(args, terminal),
         Verb::Import(args) => import::run(args, terminal),

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use keepbest_core::{Direction, Objective};
-use keepbest_train::{FileAtHand, Model, Provenance, check_device, find_model};
+use keepbest_model::{EvaluateOptions, FileAtHand, Model, find_model};
+use keepbest_train::check_device;
 
 use crate::cli::args::Compute;
-use crate::cli::failure::{Exit, Failure};
+use crate::cli::failure::Failure;
 use crate::cli::terminal::Terminal;
 
 /// The file a MODEL means.
@@ -22,43 +22,18 @@ pub fn open(
     terminal: &Terminal,
 ) -> Result<Model, Failure> {
     check_device(&compute.device)?;
-    let file = locate(text, runs_dir)?;
-    let model = Model::open(file.path(), compute.network.as_deref())?;
-    model.check_finite()?;
+    let model = Model::open_reference(text, runs_dir, compute.network.as_deref())?;
     for note in &model.notes {
         terminal.note(note);
     }
     Ok(model)
 }
 
-/// What was recorded about the model's making.
-pub fn provenance(model: &Model) -> Result<&Provenance, Failure> {
-    model.provenance.as_ref().ok_or_else(|| {
-        let message = format!(
-            "{} does not record which images it was trained on",
-            model.path.display()
-        );
-        Failure::new(Exit::Failed, message).with_hint(Some("name them: --data".to_owned()))
-    })
-}
-
-/// What better meant when the model was chosen.
-pub fn objective(recorded: &Provenance) -> Result<Objective, Failure> {
-    let text = |key: &str| recorded.config.get(key).and_then(toml::Value::as_str);
-    let direction = match text("mode") {
-        Some("max") => Some(Direction::Maximise),
-        Some("min") => Some(Direction::Minimise),
-        _ => None,
-    };
-    // Of several the first decided.
-    let monitor = match recorded.config.get("monitor") {
-        Some(toml::Value::Array(all)) => all.first().and_then(toml::Value::as_str),
-        other => other.and_then(toml::Value::as_str),
-    };
-    Objective::build(monitor.unwrap_or("val/accuracy"), direction)
-        .and_then(|objective| match text("tie-break") {
-            Some(metric) if metric != "none" => objective.with_tie_break(metric, None),
-            _ => Ok(objective),
-        })
-        .map_err(|error| Failure::of(Exit::Failed, &error))
+/// How to measure with these flags.
+pub fn measuring(compute: &Compute) -> EvaluateOptions {
+    EvaluateOptions {
+        batch_size: Some(compute.batch_size.into()),
+        threads: compute.threads.count(),
+        ..EvaluateOptions::default()
+    }
 }

@@ -1,17 +1,17 @@
 //! `keepbest models`: the networks there are.
 
+use keepbest_model::words::{count, thousands};
+use keepbest_model::{read_model_file, write};
 use keepbest_nn::zoo::{self, ZooOptions};
 use keepbest_nn::{InputSize, ModelSpec, Network};
-use keepbest_train::read_model_file;
 use serde_json::json;
 
 use crate::cli::args::{Input, ModelsArgs, ModelsVerb, NetworkArgs};
 use crate::cli::draw;
-use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::table::Table;
-use crate::cli::words::{bytes, count, shorten, tail, thousands};
+use crate::cli::words::{bytes, shorten, tail};
 
 pub fn run(args: &ModelsArgs) -> Result<Exit, Failure> {
     match &args.verb {
@@ -19,7 +19,7 @@ pub fn run(args: &ModelsArgs) -> Result<Exit, Failure> {
         Some(ModelsVerb::Show { what, table }) => show(&network(what)?, *table, args.json),
         Some(ModelsVerb::Draw { what, to, force }) => {
             let network = network(what)?;
-            export::write_bytes(to, *force, draw::svg(&network).as_bytes())?;
+            write::write_bytes(to, *force, draw::svg(&network).as_bytes())?;
             if args.json {
                 output::json(&json!({"path": to, "network": network.spec().name}))?;
             } else {
@@ -84,7 +84,7 @@ fn show(network: &Network, table: bool, json: bool) -> Result<Exit, Failure> {
         format!(
             "{} for {channels}x{height}x{width} images of {}:",
             spec.name,
-            count(spec.classes as u64, "class").replace("classs", "classes"),
+            count(spec.classes as u64, "class"),
         ),
         format!(
             "{}, {} MFLOP and {} of activations an image",
@@ -129,7 +129,7 @@ fn network(what: &NetworkArgs) -> Result<Network, Failure> {
     {
         say!("note: the input is {height} high, {width} wide, and has {channels} channels");
     }
-    let failure = |error: keepbest_train::ArchitectureError| {
+    let failure = |error: keepbest_model::ArchitectureError| {
         Failure::of(Exit::Usage, &error).with_hint(error.hint())
     };
     let spec = match read_model_file(&what.name).map_err(failure)? {

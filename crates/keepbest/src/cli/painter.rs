@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use keepbest_keeper::KeeperEvent;
+use keepbest_model::words::{count, thousands, value};
 use keepbest_store::{Finding, FindingKind};
 use keepbest_train::{Event, Judged, Observer, Overview, Progress};
 
 use crate::cli::gauge::{Gauge, PLAIN_EVERY, bar};
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{count, duration, shorten, thousands, value};
+use crate::cli::words::{duration, shorten};
 
 /// Tells on stderr what a run does.
 pub struct Painter {

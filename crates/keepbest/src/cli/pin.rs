@@ -1,6 +1,6 @@
 //! `keepbest pin RUN@step:N` and `keepbest unpin`: a checkpoint kept by hand.
 
-use keepbest_train::{ModelPlace, find_model};
+use keepbest_model::{ModelPlace, find_model};
 use serde_json::json;
 
 use crate::cli::args::PinArgs;

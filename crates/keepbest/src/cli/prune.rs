@@ -1,20 +1,21 @@
 //! `keepbest prune RUN`: retention now.
 
 use keepbest_keeper::{prunable, prune_run};
+use keepbest_model::open_run;
+use keepbest_model::words::count;
 use serde_json::json;
 
 use crate::cli::args::PruneArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::runs::view;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{bytes, count};
+use crate::cli::words::bytes;
 
 pub fn run(args: &PruneArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
     let removals = if args.dry_run {
-        prunable(view(&path)?.state())?
+        prunable(open_run(&path)?.state())?
     } else {
         prune_run(&path)?
     };

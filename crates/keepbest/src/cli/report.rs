@@ -3,29 +3,28 @@
 use std::path::Path;
 
 use keepbest_keeper::RunView;
-use keepbest_train::{Closeup, Model, Report, Selection};
+use keepbest_model::{MeasureOptions, Model, RecordedImages, Watch, open_run, write};
+use keepbest_train::{Closeup, Report, Selection};
 use serde_json::json;
 
 use crate::cli::args::ReportArgs;
-use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::measure::{How, Subject};
+use crate::cli::gauge::watched;
 use crate::cli::output;
 use crate::cli::png::png;
-use crate::cli::runs::view;
 use crate::cli::terminal::Terminal;
 
 pub fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
-    let view = view(&path)?;
+    let view = open_run(&path)?;
     let mut report = Report::of(&view);
     let own = path.join(keepbest_train::REPORT_FILE);
     let page = args.to.clone().unwrap_or_else(|| own.clone());
     // The run's own page is kept up to date anyway. Refused before the best is measured, which may take a while.
-    export::refuse_existing(&page, args.force || is_same(&page, &own))?;
+    write::refuse_existing(&page, args.force || is_same(&page, &own))?;
     refuse_plots(args, &report)?;
     report.selection = Selection::of(&view);
-    if let Err(failure) = measure(args, &view, &mut report) {
+    if let Err(failure) = measure(args, &view, &mut report, terminal) {
         report.closeups.clear();
         if report.shows_less_than(&page) {
             let message = format!(
@@ -62,7 +61,7 @@ pub fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
                 (file.with_extension("png"), pixels.as_slice()),
                 (file, plot.as_bytes()),
             ] {
-                export::write_bytes(&file, args.force, content)?;
+                write::write_bytes(&file, args.force, content)?;
                 written.push(file);
             }
         }
@@ -84,8 +83,8 @@ fn refuse_plots(args: &ReportArgs, report: &Report) -> Result<(), Failure> {
     };
     for (name, _) in report.plots() {
         let file = folder.join(name);
-        export::refuse_existing(&file.with_extension("png"), args.force)?;
-        export::refuse_existing(&file, args.force)?;
+        write::refuse_existing(&file.with_extension("png"), args.force)?;
+        write::refuse_existing(&file, args.force)?;
     }
     Ok(())
 }
@@ -96,14 +95,20 @@ fn is_same(a: &Path, b: &Path) -> bool {
 }
 
 /// The best measured again, on test where there is one, and on val.
-fn measure(args: &ReportArgs, view: &RunView, report: &mut Report) -> Result<(), Failure> {
+fn measure(
+    args: &ReportArgs,
+    view: &RunView,
+    report: &mut Report,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
     let Some(best) = view.best() else {
         return Ok(());
     };
     let model = Model::open_trained(&best.path)?;
     report.provenance.clone_from(&model.provenance);
     report.thresholds.clone_from(&model.thresholds);
-    let subject = Subject::new(model, args.images.data.as_deref(), &args.images.sets)?;
+    let open = |watch: Watch<'_>| RecordedImages::open(&model, &args.images.source(), watch);
+    let subject = watched(terminal, open)?;
     // Of other images the page would not be this run's.
     if let Some(changed) = subject.changed_split(&["test", "val"])? {
         let hint = "--data says where they lie now".to_owned();
@@ -111,12 +116,12 @@ fn measure(args: &ReportArgs, view: &RunView, report: &mut Report) -> Result<(),
     }
     for split in ["test", "val"] {
         if let Some(images) = subject.data.split(split) {
-            let how = How {
+            let how = MeasureOptions {
                 keep_outcomes: true,
                 threads: args.threads.count(),
-                ..How::default()
+                ..MeasureOptions::default()
             };
-            let measured = subject.measure(split, how)?;
+            let measured = watched(terminal, |watch| subject.measure(split, how, watch))?;
             let closeup = Closeup::of(&measured, split, images)
                 .map_err(|error| Failure::of(Exit::Failed, &error))?
                 .with_intervals(&measured)

@@ -6,23 +6,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keepbest_core::{History, Objective};
 use keepbest_keeper::RunView;
-use keepbest_store::RunStatus;
+use keepbest_model::words::count;
+use keepbest_model::{
+    LATENCY, MetricDifference, Model, RunSummary, changed_origin, is_timed, open_run,
+};
 use keepbest_train::{
-    Event, LATENCY, MetricDifference, Model, Observer, Outcome, PlanChange, Provenance,
-    ScheduleKind, Settings, TrainError, Wish, changed_settings, is_timed, plan_changes, resume,
-    settings_when_saved, settle_places, train, use_own_model,
+    Event, Observer, Outcome, PlanChange, ScheduleKind, Settings, TrainError, Wish,
+    changed_settings, plan_changes, resume, settings_when_saved, settle_places, train,
+    use_own_model,
 };
 use serde_json::json;
 
 use crate::cli::args::ReproduceArgs;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::measure::Subject;
+use crate::cli::gauge::watched;
 use crate::cli::output;
 use crate::cli::painter::Painter;
-use crate::cli::runs::view;
 use crate::cli::signals::stop_on_signals;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::count;
 
 /// Where the two runs part.
 struct Difference {
@@ -33,7 +34,7 @@ struct Difference {
 
 pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
-    let view = view(&path)?;
+    let view = open_run(&path)?;
     let best = view.best().ok_or_else(|| {
         let message = format!("{} has no best to reproduce", path.display());
         Failure::new(Exit::Failed, message)
@@ -42,7 +43,7 @@ pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let model = Model::open_trained(&best.path)?;
     let by_time = trained_by_time(&view, &settings);
     let in_force = settings_when_saved(&view, &settings, &best.weights);
-    let mut difference = before(args, model, &in_force)?;
+    let mut difference = before(args, &model, &in_force, terminal)?;
     if difference.is_none() {
         difference = again(args, &view, &path, settings, terminal)?;
         if let (Some(found), Some(by_time)) = (&mut difference, by_time) {
@@ -94,10 +95,11 @@ pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
 /// What can be seen before training: settings, images and the model it starts from must be those recorded.
 fn before(
     args: &ReproduceArgs,
-    model: Model,
+    model: &Model,
     settings: &Settings,
+    terminal: &Terminal,
 ) -> Result<Option<Difference>, Failure> {
-    let Some(recorded) = model.provenance.clone() else {
+    let Some(recorded) = &model.provenance else {
         return Err(Failure::new(
             Exit::Failed,
             "the best does not record how it was trained",
@@ -111,34 +113,12 @@ fn before(
         let what = changed.key.clone();
         return Ok(Some(Difference { what, told }));
     }
-    if let Some(difference) = parent(&recorded, &model.path)? {
-        return Ok(Some(difference));
-    }
-    let subject = Subject::new(model, args.images.data.as_deref(), &args.images.sets)?;
-    Ok(subject
-        .changed_split(&["train", "val", "test"])?
-        .map(|split| Difference {
-            what: format!("the {} split", split.name),
-            told: split.words(),
-        }))
-}
-
-fn parent(recorded: &Provenance, run: &Path) -> Result<Option<Difference>, Failure> {
-    let Some(parent) = &recorded.parent else {
-        return Ok(None);
-    };
-    let path = parent.locate(run).map_err(|error| {
-        let hint = "bring the model back that it starts from".to_owned();
-        Failure::of(Exit::Failed, &error).with_hint(hint)
+    let changed = watched(terminal, |watch| {
+        changed_origin(model, &args.images.source(), watch)
     })?;
-    let found = Model::open_trained(&path)?.file.weights_digest();
-    Ok((found != parent.digest).then(|| Difference {
-        what: "the model it starts from".into(),
-        told: format!(
-            "{} holds {found}, recorded was {}",
-            path.display(),
-            parent.digest
-        ),
+    Ok(changed.map(|changed| Difference {
+        what: changed.what(),
+        told: changed.to_string(),
     }))
 }
 
@@ -179,13 +159,8 @@ fn again(
     }
     settings.name = Some("run".into());
     settings.runs_dir = Some(scratch.path().to_owned());
-    // These do not change what is trained.
-    settings.keep = Some(Vec::new());
-    settings.pareto = Some(None);
-    settings.log = Some(Vec::new());
-    settings.also = Some(None);
-    // It ends where the run did, however long that takes here.
-    settings.max_minutes = Some(None);
+    // Among others, how long a session lasted: it ends where the run did, however long that takes here.
+    settings = settings.result_alone();
     let timed = chosen_by_time(view);
     // Measured anew, a time would end it elsewhere.
     if timed {
@@ -283,8 +258,7 @@ fn compare(recorded: &RunView, new: &RunView) -> Option<Difference> {
 
 /// Whether the run, repeated, ends where it did. Of one that was cut off there is no more to compare.
 fn came_to_its_own_end(view: &RunView) -> bool {
-    let status = &view.state().status;
-    matches!(status, RunStatus::Finished(summary) if summary["cut_short"] != true)
+    RunSummary::of(view).is_some_and(|summary| !summary.cut_short)
 }
 
 /// Whether the best was decided by a time, which another measurement finds to be another.

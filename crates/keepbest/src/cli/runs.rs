@@ -1,25 +1,13 @@
 //! What a run amounts to, for `list` and `show`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keepbest_core::statistics::Interval;
-use keepbest_core::text::shell_word;
 use keepbest_keeper::{BestRecord, RunView};
-use keepbest_store::RunStatus;
-use keepbest_train::{Settings, status_of};
+use keepbest_model::{RunSummary, status_of};
+use keepbest_train::Settings;
 use serde_json::{Value, json};
-
-use crate::cli::failure::{Exit, Failure};
-
-/// Opens a run to read.
-pub fn view(path: &Path) -> Result<RunView, Failure> {
-    RunView::open(path).map_err(|error| {
-        Failure::of(Exit::Failed, &error)
-            .with_hint(Some(format!("keepbest fsck {}", shell_word(path))))
-    })
-}
 
 /// A run in a few facts.
 pub struct Facts {
@@ -50,14 +38,8 @@ impl Facts {
             .ok()
             .and_then(|text| Settings::from_toml(&text).ok())
             .unwrap_or_default();
-        let summary = match &state.status {
-            RunStatus::Finished(summary) => Some(summary),
-            _ => None,
-        };
-        let planned = summary
-            .and_then(|summary| summary["epochs"].as_u64())
-            .or(settings.epochs)
-            .unwrap_or(0);
+        let summary = RunSummary::of(view).unwrap_or_default();
+        let planned = summary.epochs.or(settings.epochs).unwrap_or(0);
         Self {
             name: view.name(),
             status: status_of(view),
@@ -76,9 +58,9 @@ impl Facts {
                 .best()
                 .map(|best| (best.score.value, best.epoch, best.step)),
             test: summary
-                .map(|summary| summary["test"].clone())
-                .filter(Value::is_object),
-            test_intervals: summary.map(recorded_intervals).unwrap_or_default(),
+                .test
+                .and_then(|test| serde_json::to_value(test).ok()),
+            test_intervals: summary.test_intervals.unwrap_or_default(),
             bytes: view.checkpoint_bytes().unwrap_or(0),
             times: (state.started_ms, state.updated_ms),
         }
@@ -103,11 +85,6 @@ impl Facts {
             "updated_ms": self.times.1,
         })
     }
-}
-
-/// The intervals of the test's metrics that a finished run recorded; runs of earlier versions have none.
-pub fn recorded_intervals(summary: &Value) -> BTreeMap<String, Interval> {
-    serde_json::from_value(summary["test_intervals"].clone()).unwrap_or_default()
 }
 
 /// A best, as every verb tells it.

@@ -1,7 +1,7 @@
 //! The settings of a run as flags of `train`.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
-use keepbest_train::{Config, DataDefaults, Group, Key, Origin, Settings};
+use keepbest_train::{Config, DataDefaults, Key, Origin, Settings};
 
 /// The settings of a run as flags, made from [`Settings::KEYS`]: every flag is a key of `run.toml`.
 #[derive(Debug)]
@@ -46,24 +46,15 @@ impl Args for SettingsArgs {
         let mut order = 10;
         for key in Settings::KEYS {
             order += 1;
-            let heading = match key.group {
-                Group::Data => "Data",
-                Group::Model => "Network",
-                Group::Training => "Training",
-                Group::Best => "What best means",
-                _ => "Saving",
-            };
-            // A switch says yes by itself.
-            let switch = key.value_name == "BOOL";
             command = command.arg(
                 Arg::new(key.name)
                     .long(key.name)
                     .value_name(key.value_name)
                     .help(described(key, &defaults))
-                    .help_heading(heading)
+                    .help_heading(key.group.help_title())
                     .display_order(order)
-                    .allow_hyphen_values(!switch)
-                    .num_args(if switch { 0..=1 } else { 1..=1 })
+                    .allow_hyphen_values(!key.switch)
+                    .num_args(if key.switch { 0..=1 } else { 1..=1 })
                     .default_missing_value("true")
                     .action(if key.repeats {
                         ArgAction::Append
@@ -82,18 +73,8 @@ impl Args for SettingsArgs {
 
 /// What a setting is, with its default where that depends on nothing else.
 fn described(key: &Key, defaults: &Settings) -> String {
-    let depends = [
-        "image-size",
-        "resize",
-        "augment",
-        "batch-size",
-        "lr",
-        "weight-decay",
-        "warmup",
-        "tie-break",
-    ];
     match defaults.text_of(key.name) {
-        Some(value) if !depends.contains(&key.name) && !value.is_empty() => {
+        Some(value) if !key.derived && !value.is_empty() => {
             format!("{} [default: {value}]", key.help)
         }
         _ => key.help.to_owned(),

@@ -3,8 +3,10 @@
 use keepbest_core::EvaluationRecord;
 use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::RunView;
+use keepbest_model::words::{count, value};
+use keepbest_model::{RunSummary, TunedThresholds, open_run};
 use keepbest_store::CheckpointName;
-use keepbest_train::{Overfitting, Selection, TunedThresholds};
+use keepbest_train::{Overfitting, Selection};
 use serde_json::json;
 
 use crate::cli::args::RunArgs;
@@ -12,15 +14,15 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::front;
 use crate::cli::measured::metric_words;
 use crate::cli::output;
-use crate::cli::runs::{Facts, ago, view};
+use crate::cli::runs::{Facts, ago};
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::thresholds;
-use crate::cli::words::{bytes, count, shorten, value, wrapped};
+use crate::cli::words::{bytes, shorten, wrapped};
 
 pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.directory()?;
-    let view = view(&path)?;
+    let view = open_run(&path)?;
     let facts = Facts::of(&view);
     let selection = Selection::of(&view);
     if args.json {
@@ -140,10 +142,8 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     if let Some(found) = Overfitting::of(view.history()) {
         fact("overfit", found.words());
     }
-    if let keepbest_store::RunStatus::Finished(summary) = &view.state().status
-        && let Some(reason) = summary["reason"].as_str()
-    {
-        fact("ended", reason.to_owned());
+    if let Some(reason) = RunSummary::of(&view).and_then(|summary| summary.reason) {
+        fact("ended", reason);
     }
     output::lines(&lines)?;
     output::line("")?;

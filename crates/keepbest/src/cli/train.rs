@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use keepbest_core::text::shell_word;
-use keepbest_train::{
-    DEFAULT_RUNS_DIR, Finished, Following, Observer, Outcome, Profiled, Settings, find_resumable,
-    settle_places,
-};
+use keepbest_model::words::{count, value};
+use keepbest_model::{DEFAULT_RUNS_DIR, find_resumable};
+use keepbest_train::{Finished, Observer, Outcome, Profiled, Rederived, Settings, settle_places};
 use serde_json::{Value, json};
 
 use crate::cli::args::TrainArgs;
@@ -22,7 +21,7 @@ use crate::cli::signals::stop_on_signals;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::tui::Tui;
-use crate::cli::words::{count, shorten, tail, value, wrapped};
+use crate::cli::words::{shorten, tail, wrapped};
 
 pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;
@@ -44,7 +43,7 @@ pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
         let following;
         (given, following) = given.over_recorded(file);
-        for Following {
+        for Rederived {
             name,
             recorded,
             from,

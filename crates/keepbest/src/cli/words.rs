@@ -1,27 +1,8 @@
-//! Numbers and lists as people read them.
+//! Sizes, times and long names as people read them.
 
 use std::time::Duration;
 
 use keepbest_core::text::visible;
-
-/// `1234567` as `1,234,567`.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `1 image`, `5,400 images`.
-pub fn count(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", thousands(number))
-}
 
 /// `512 B`, `1.7 MB`: powers of 1000.
 pub fn bytes(number: u64) -> String {
@@ -47,16 +28,6 @@ pub fn duration(time: Duration) -> String {
         10..60 => format!("{seconds}s"),
         60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
         _ => format!("{}h {:02}m", seconds / 3600, seconds % 3600 / 60),
-    }
-}
-
-/// A metric: four decimals, or as many digits as show it.
-pub fn value(value: f64) -> String {
-    match value.abs() {
-        _ if !value.is_finite() => value.to_string(),
-        0.0 => "0".into(),
-        size if !(0.0001..100_000.0).contains(&size) => format!("{value:.2e}"),
-        _ => format!("{value:.4}"),
     }
 }
 
@@ -104,20 +75,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers() {
-        assert_eq!(
-            [0, 999, 1000, 1_234_567].map(thousands),
-            ["0", "999", "1,000", "1,234,567"]
-        );
-        assert_eq!(count(1, "image"), "1 image");
-        assert_eq!(count(5400, "image"), "5,400 images");
+    fn sizes() {
         assert_eq!(
             [12, 1500, 999_999, 1_700_000_000].map(bytes),
             ["12 B", "1.5 kB", "1.0 MB", "1.7 GB"]
-        );
-        assert_eq!(
-            [0.91234, 0.0, -3.0, f64::NAN, 0.00001].map(value),
-            ["0.9123", "0", "-3.0000", "NaN", "1.00e-5"]
         );
     }
 

@@ -239,7 +239,7 @@ fn best(run: &std::path::Path) -> Result<Option<f64>, String> {
     let file = ModelFile::open(&path).map_err(|error| format!("best: {error:?}"))?;
     let evaluation = file
         .metadata
-        .and_then(|metadata| metadata.evaluation)
+        .and_then(|metadata| metadata.attachments.evaluation)
         .ok_or("best has no evaluation")?;
     let value = evaluation["metrics"]["val/accuracy"].as_f64();
     Ok(Some(value.ok_or(format!("no accuracy in {evaluation}"))?))

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::process::Command;
 
 use keepbest::core::{Metrics, Objective};
-use keepbest::formats::model_file::{self, ModelFile, ModelMetadata};
+use keepbest::formats::model_file::{self, Attachments, ModelFile, ModelMetadata};
 use keepbest::formats::{StateDict, Tensor};
 use keepbest::keeper::{Evaluation, Keeper, KeeperConfig, OwnedSnapshot, SnapshotHandle};
-use keepbest::nn::{CpuEngine, Engine as _, EngineConfig, zoo};
-use keepbest::train::Model;
+use keepbest::model::Model;
+use keepbest::nn::{EngineConfig, build_engine, zoo};
 use serde_json::{Value, json};
 
 const ALONE: &str = "KEEPBEST_TEST_ALONE";
@@ -188,13 +188,16 @@ fn ten_thousand_models_opened_used_and_dropped_leave_nothing() {
 /// A full model of lenet5 that was never trained.
 fn full_model(path: &Path) {
     let spec = zoo::spec("lenet5", &zoo::ZooOptions::new(1, 28, 28, 10)).unwrap();
-    let engine = CpuEngine::new(&spec, EngineConfig::default()).unwrap();
+    let engine = build_engine("cpu", &spec, EngineConfig::default()).unwrap();
     let metadata = ModelMetadata {
-        model: Some(serde_json::to_value(&spec).unwrap()),
+        attachments: Attachments {
+            model: Some(serde_json::to_value(&spec).unwrap()),
+            ..Attachments::default()
+        },
         ..ModelMetadata::default()
     };
     let snapshot = engine.snapshot();
-    let image = model_file::encode(&snapshot.state_dict(), &StateDict::new(), &metadata).unwrap();
+    let image = model_file::encode(&snapshot.weights(), &StateDict::new(), &metadata).unwrap();
     image
         .write_to(&mut fs::File::create(path).unwrap())
         .unwrap();

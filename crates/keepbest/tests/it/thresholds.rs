@@ -12,7 +12,7 @@ const ROUGH: &str = "--lr 0.002 --val-fraction 0.4";
 
 fn thresholds(file: &Path) -> Option<Value> {
     let file = ModelFile::open(file).unwrap();
-    file.metadata.unwrap().thresholds
+    file.metadata.unwrap().attachments.thresholds
 }
 
 /// The same model with these thresholds.

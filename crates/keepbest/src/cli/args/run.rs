@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use keepbest_train::{ModelRefError, find_run};
+use keepbest_model::{ModelRefError, find_run};
 
 use super::shared::{Images, RunsDir, Threads};
 use crate::cli::filter::Condition;

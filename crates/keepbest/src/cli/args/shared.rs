@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use keepbest_train::DEFAULT_RUNS_DIR;
+use keepbest_model::{DEFAULT_RUNS_DIR, ImageChoice, ImageSource};
 
 /// Where runs are looked up.
 #[derive(Debug, Args)]
@@ -69,6 +69,26 @@ pub struct Images {
     pub sets: DataDir,
 }
 
+impl Images {
+    /// Where they lie.
+    pub fn source(&self) -> ImageSource {
+        ImageSource {
+            data: self.data.clone(),
+            dir: self.sets.path().map(Path::to_owned),
+        }
+    }
+
+    /// Which of them to measure on.
+    pub fn choice(&self, split: Option<Part>, unlike: &Unlike) -> ImageChoice {
+        ImageChoice {
+            source: self.source(),
+            split: split.map(Into::into),
+            skip_extra_classes: unlike.skip_extra_classes,
+            strict: unlike.strict,
+        }
+    }
+}
+
 /// What becomes of images that are unlike those of the training.
 #[derive(Debug, Args)]
 pub struct Unlike {
@@ -115,14 +135,13 @@ impl Split {
     }
 }
 
-impl Part {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Val => "val",
-            Self::Test => "test",
-            Self::All => "all",
+impl From<Part> for keepbest_model::Part {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Train => Self::Train,
+            Part::Val => Self::Val,
+            Part::Test => Self::Test,
+            Part::All => Self::All,
         }
     }
 }

@@ -3,13 +3,13 @@
 use keepbest_data::{
     Augmentation, Batch, DataBundle, Loader, LoaderConfig, Prepared, Preprocessing, ResizeRule,
 };
+use keepbest_model::write;
 use keepbest_train::{ImageSize, Origin, Settings, default_augmentation};
 use serde_json::json;
 
 use super::font;
 use super::sample::save_png;
 use crate::cli::args::PreviewArgs;
-use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 
@@ -19,7 +19,7 @@ const GAP: usize = 8;
 const LEAST: usize = 96;
 
 pub fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
-    export::refuse_existing(&args.to, args.force)?;
+    write::refuse_existing(&args.to, args.force)?;
     // Read as `train` reads them.
     let mut settings = Settings::default();
     for (name, text) in [("augment", &args.augment), ("image-size", &args.image_size)] {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use image::{ExtendedColorType, ImageFormat};
 use keepbest_data::{DataBundle, Dataset};
+use keepbest_model::write;
 use serde_json::json;
 
 use crate::cli::args::Split;
-use crate::cli::export;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 
@@ -40,7 +40,7 @@ pub fn run(request: &Request<'_>, data_dir: Option<&Path>, json: bool) -> Result
         } else {
             request.to.join(format!("{index:05}-{slug}.png"))
         };
-        export::refuse_existing(&path, request.force)?;
+        write::refuse_existing(&path, request.force)?;
         wanted.push((index, class, path));
     }
     // Nothing is written when one of them is in the way.
@@ -133,5 +133,5 @@ pub fn save_png(
             ..Failure::new(Exit::Failed, format!("cannot write {}", path.display()))
         },
     )?;
-    export::write_bytes(path, force, file.get_ref())
+    Ok(write::write_bytes(path, force, file.get_ref())?)
 }

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use keepbest_formats::model_file::{Kind, ModelFile};
+use keepbest_model::words::count;
 use serde_json::{Value, json};
 
 use super::{Facts, tensors};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::thresholds;
-use crate::cli::words::{bytes, count};
+use crate::cli::words::bytes;
 
 pub fn run(path: &Path, size: u64, file: &ModelFile, as_json: bool) -> Result<Exit, Failure> {
     let metadata = file.metadata.as_ref();

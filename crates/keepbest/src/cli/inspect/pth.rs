@@ -5,6 +5,7 @@ use std::path::Path;
 use keepbest_core::text::shell_word;
 use keepbest_formats::pth::{FoundWeights, Limits, ModuleTree, PthError, PthFile, Trust, Value};
 use keepbest_formats::weights_digest;
+use keepbest_model::words::count;
 use serde_json::json;
 
 use super::{Facts, tensors};
@@ -12,7 +13,7 @@ use crate::cli::args::InspectArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::{count, shorten};
+use crate::cli::words::shorten;
 
 /// Entries shown of what is beside the weights, and lines of a module tree.
 const SHOWN: (usize, usize) = (24, 200);

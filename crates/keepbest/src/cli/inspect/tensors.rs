@@ -1,10 +1,11 @@
 //! Tensors as a table, for people and programs.
 
 use keepbest_formats::StateDict;
+use keepbest_model::words::{thousands, value};
 use serde_json::{Value, json};
 
 use crate::cli::table::Table;
-use crate::cli::words::{tail, thousands, value};
+use crate::cli::words::tail;
 
 /// What is no parameter: running statistics of batch norm, and its counter.
 const BUFFERS: [&str; 3] = ["running_mean", "running_var", "num_batches_tracked"];

@@ -1,5 +1,6 @@
 //! The screen, drawn from what is known of the run. It fits into any size: what has no room is left out.
 
+use keepbest_model::words::{thousands, value};
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -8,7 +9,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, Gauge, GraphType, Paragraph, Row, Table};
 
 use super::watch::{Points, Watch};
-use crate::cli::words::{shorten, thousands, value};
+use crate::cli::words::shorten;
 
 const TRAIN: Color = Color::Yellow;
 const VAL: Color = Color::Cyan;

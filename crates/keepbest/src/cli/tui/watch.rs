@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use keepbest_core::EvaluationRecord;
 use keepbest_core::text::visible;
 use keepbest_keeper::{KeeperEvent, RunView};
+use keepbest_model::words::{count, thousands, value};
 use keepbest_train::{Event, Judged, Overview, Progress};
 
 use super::resources::Resources;
-use crate::cli::words::{count, duration, thousands, value};
+use crate::cli::words::duration;
 
 /// Points of a curve between evaluations; when there are more, every second goes.
 const LIVE_POINTS: usize = 512;

@@ -1,0 +1,312 @@
+//! Model files of every kind that can be read, as keepbest's own: safetensors, and PyTorch's without running anything
+//! in them.
+
+use std::path::{Path, PathBuf};
+
+use keepbest_formats::model_file::{Attachments, ModelFile, ModelMetadata, OpenError};
+use keepbest_formats::names::unwrap_names;
+use keepbest_formats::pth::{Checkpoint, PthFile};
+use keepbest_formats::sniff::{FileKind, sniff};
+use keepbest_formats::{Dtype, StateDict, map_file, sharded, weights_digest};
+use serde_json::{Value, json};
+
+use crate::error::ModelError;
+use crate::words::few;
+
+/// A file as keepbest's own, and what was done to make it so.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Opened {
+    /// The file. One that is not keepbest's has no seal; one that PyTorch can read and keepbest wrote has metadata all the same.
+    pub file: ModelFile,
+    /// Where in the file the weights were, what was left out, what was converted: for the user.
+    pub notes: Vec<String>,
+    /// Element types that became F32, with how many tensors.
+    pub converted: Vec<(Dtype, usize)>,
+}
+
+/// How to open a file of others.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Opening<'a> {
+    /// Which state dict to take in a checkpoint of several.
+    pub key: Option<&'a str>,
+    /// Whether to take weights of a file that calls dangerous functions, as long as those calls do not touch them.
+    pub ignore_calls: bool,
+}
+
+/// Opens a model file: safetensors (keepbest's are verified), also in several files by their index, or PyTorch's in any form.
+/// Weights of f16, bf16 and f64 become f32 in files that are not keepbest's, and prefixes of wrappers come off.
+///
+/// # Errors
+/// [`ModelError::Open`], [`ModelError::Pth`] and [`ModelError::Sharded`]; a key for a file that has no keys is
+/// [`ModelError::NoKeys`]; what lies in a folder is named by [`ModelError::Distributed`] and [`ModelError::Folder`].
+pub fn open_any(path: &Path, how: Opening<'_>) -> Result<Opened, ModelError> {
+    if path.is_dir() {
+        return open_any(&in_folder(path)?, how);
+    }
+    if is_distributed(path) {
+        let path = path.parent().unwrap_or(path).into();
+        return Err(ModelError::Distributed { path });
+    }
+    let kind = map_file(path).map(|bytes| sniff(&bytes));
+    let (file, mut notes) = match kind {
+        Ok(kind) if PthFile::reads(kind) => open_pth(path, how)?,
+        // Not safetensors, by its name not meant to be: what is wrong is told as of a PyTorch file.
+        Ok(kind) if kind != FileKind::Safetensors && has_pytorch_ending(path) => {
+            open_pth(path, how)?
+        }
+        Ok(_) if sharded::is_index(path) => open_sharded(path)?,
+        _ => {
+            let file = ModelFile::open(path).map_err(|error: OpenError| ModelError::Open(error))?;
+            if how.key.is_some() {
+                return Err(ModelError::NoKeys { path: path.into() });
+            }
+            (file, Vec::new())
+        }
+    };
+    if file.seal.is_some() {
+        return Ok(Opened {
+            file,
+            notes,
+            converted: Vec::new(),
+        });
+    }
+    // Of keepbest's own checkpoints the names are known; those of PyTorch's files are without prefixes by now.
+    let mut weights = file.weights;
+    if file.metadata.is_none() {
+        let unwrapped = unwrap_names(weights, &[]);
+        weights = unwrapped.weights;
+        if !unwrapped.stripped.is_empty() {
+            notes.push(format!("took {:?} off all names", unwrapped.stripped));
+        }
+    }
+    let (weights, converted) = to_f32(&weights);
+    for (dtype, count) in &converted {
+        let tensors = if *count == 1 { "tensor" } else { "tensors" };
+        notes.push(format!("{count} {tensors} of {dtype} became F32"));
+    }
+    let file = ModelFile { weights, ..file };
+    Ok(Opened {
+        file,
+        notes,
+        converted,
+    })
+}
+
+/// Whether the name is what PyTorch's files are called.
+fn has_pytorch_ending(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| {
+        let endings = ["pth", "pt", "ckpt", "bin", "pkl", "pickle"];
+        endings
+            .iter()
+            .any(|known| ending.eq_ignore_ascii_case(known))
+    })
+}
+
+/// Whether this is a part of a checkpoint of `torch.distributed.checkpoint`.
+fn is_distributed(path: &Path) -> bool {
+    let beside = |name: &str| path.with_file_name(name).is_file();
+    path.extension().is_some_and(|ending| ending == "distcp")
+        || path.file_name().is_some_and(|name| name == ".metadata") && beside("__0_0.distcp")
+}
+
+/// The file that is meant by a folder, where there is no doubt.
+fn in_folder(path: &Path) -> Result<PathBuf, ModelError> {
+    const LISTED: usize = 10_000;
+    let entries = std::fs::read_dir(path).map_err(|source| {
+        let path = path.into();
+        ModelError::Open(OpenError::Io { path, source })
+    })?;
+    let mut names: Vec<PathBuf> = entries
+        .flatten()
+        .take(LISTED)
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file())
+        .collect();
+    names.sort();
+    if names.iter().any(|path| is_distributed(path)) {
+        return Err(ModelError::Distributed { path: path.into() });
+    }
+    let mut indices = names.iter().filter(|path| sharded::is_index(path));
+    if let (Some(index), None) = (indices.next(), indices.next()) {
+        return Ok(index.clone());
+    }
+    let is_model = |path: &&PathBuf| {
+        has_pytorch_ending(path)
+            || sharded::is_index(path)
+            || path
+                .extension()
+                .is_some_and(|ending| ending == "safetensors")
+    };
+    let models = names.iter().filter(is_model);
+    Err(ModelError::Folder {
+        path: path.into(),
+        models: models.cloned().collect(),
+        unpacked: path.join("data.pkl").is_file(),
+    })
+}
+
+fn open_sharded(path: &Path) -> Result<(ModelFile, Vec<String>), ModelError> {
+    let read = sharded::open(path).map_err(|source| ModelError::Sharded {
+        path: path.into(),
+        source: Box::new(source),
+    })?;
+    let file = ModelFile {
+        metadata: None,
+        seal: None,
+        weights: read.weights,
+        training: StateDict::new(),
+        other: Default::default(),
+    };
+    Ok((file, vec![format!("read from {} shards", read.shards)]))
+}
+
+/// The state dict with floating point of other widths in f32, and how many tensors of each type that were.
+fn to_f32(weights: &StateDict) -> (StateDict, Vec<(Dtype, usize)>) {
+    let mut converted: Vec<(Dtype, usize)> = Vec::new();
+    let mut out = StateDict::new();
+    for (name, tensor) in weights.iter() {
+        let dtype = tensor.dtype();
+        let tensor = match tensor.to_f32() {
+            Some(narrow) if dtype != Dtype::F32 => {
+                match converted.iter_mut().find(|(known, _)| *known == dtype) {
+                    Some((_, count)) => *count += 1,
+                    None => converted.push((dtype, 1)),
+                }
+                narrow
+            }
+            _ => tensor.clone(),
+        };
+        out.insert(name, tensor)
+            .expect("names of a state dict are unique");
+    }
+    (out, converted)
+}
+
+fn open_pth(path: &Path, how: Opening<'_>) -> Result<(ModelFile, Vec<String>), ModelError> {
+    let unreadable = |source| ModelError::Pth {
+        path: path.into(),
+        source: Box::new(source),
+    };
+    let pth = PthFile::open(path).map_err(unreadable)?;
+    let key = how.key;
+    let mut notes = Vec::new();
+    let found = match how.ignore_calls {
+        true => pth.weights_beside_calls(key),
+        false => pth.weights(key),
+    };
+    let found = found.map_err(unreadable)?;
+    for call in pth.dangerous() {
+        notes.push(format!(
+            "a pickle loader would call {call}; nothing was run"
+        ));
+    }
+    if let Some(key) = &found.key
+        && (found.others.len() > 1 || key != "state_dict")
+    {
+        let others = match &found.others[..] {
+            [] => String::new(),
+            others => format!(" (--key picks another: {})", others.join(", ")),
+        };
+        notes.push(format!("took the weights under {key:?}{others}"));
+    } else if !found.others.is_empty() {
+        let others = found.others.join(", ");
+        notes.push(format!(
+            "there are other weights, --key picks them: {others}"
+        ));
+    }
+    if !found.stripped.is_empty() {
+        notes.push(format!("took {:?} off all names", found.stripped));
+    }
+    let skipped = found.skipped.iter().filter(|_| found.module.is_none());
+    let skipped: Vec<String> = skipped
+        .map(|skipped| format!("{} ({})", skipped.name, skipped.what))
+        .collect();
+    if !skipped.is_empty() {
+        notes.push(format!("left out what is no weight: {}", few(&skipped)));
+    }
+    if found.module.is_some() {
+        notes.push(
+            "the file holds a whole pickled module; its weights were taken, nothing was run".into(),
+        );
+    }
+    // Only what keepbest wrote is read further: values of others under the same keys mean what their program wants.
+    let own =
+        found.key.as_deref() == Some("state_dict") && key.is_none_or(|key| key == "state_dict");
+    let weights = found.weights.clone();
+    let checkpoint = match own {
+        true => pth.checkpoint(found, &[]).ok(),
+        false => None,
+    };
+    let about = checkpoint
+        .as_ref()
+        .and_then(|checkpoint| checkpoint.keepbest.clone());
+    let (metadata, training) = match (checkpoint, about) {
+        (Some(checkpoint), Some(about)) => {
+            let (metadata, training, changed) = metadata_of(checkpoint, &about);
+            if changed {
+                notes.push(
+                    "the weights are not those that keepbest wrote: what it measured is left out"
+                        .into(),
+                );
+            }
+            (Some(metadata), training)
+        }
+        _ => (None, StateDict::new()),
+    };
+    let file = ModelFile {
+        metadata,
+        seal: None,
+        weights,
+        training,
+        other: Default::default(),
+    };
+    Ok((file, notes))
+}
+
+/// What a `best.pt` of keepbest says about its weights, its optimizer's tensors, and whether the weights are others by now.
+fn metadata_of(checkpoint: Checkpoint, about: &Value) -> (ModelMetadata, StateDict, bool) {
+    let part = |key: &str| about.get(key).filter(|value| !value.is_null()).cloned();
+    let digest = part("weights_digest");
+    let changed = digest != Some(json!(weights_digest(&checkpoint.weights)));
+    let measured = |key: &str| part(key).filter(|_| !changed);
+    let metadata = ModelMetadata {
+        step: checkpoint.step.unwrap_or(0),
+        epoch: checkpoint.epoch.unwrap_or(0),
+        attachments: Attachments {
+            model: part("model"),
+            classes: checkpoint.classes,
+            preprocessing: checkpoint.preprocessing,
+            thresholds: measured("thresholds"),
+            training: measured("training"),
+            evaluation: measured("evaluation"),
+            history: measured("history"),
+            provenance: part("provenance"),
+            ..Attachments::default()
+        },
+        ..ModelMetadata::default()
+    };
+    let training = match checkpoint.optimizer {
+        Some(optimizer) if !changed => optimizer.tensors,
+        _ => StateDict::new(),
+    };
+    (metadata, training, changed)
+}
+
+/// The `keepbest` entry of a `best.pt`: what [`open_any`] makes a full model of again.
+#[must_use]
+pub fn about_model(file: &ModelFile, spec: &Value) -> Value {
+    let metadata = file.metadata.as_ref();
+    json!({
+        "schema": 1,
+        "producer": concat!("keepbest ", env!("CARGO_PKG_VERSION")),
+        "weights_digest": file.weights_digest(),
+        "model": spec,
+        "thresholds": metadata.and_then(|metadata| metadata.thresholds.as_ref()),
+        "training": metadata.and_then(|metadata| metadata.training.as_ref()),
+        "evaluation": metadata.and_then(|metadata| metadata.evaluation.as_ref()),
+        "history": metadata.and_then(|metadata| metadata.history.as_ref()),
+        "provenance": metadata.and_then(|metadata| metadata.provenance.as_ref()),
+    })
+}

@@ -1,0 +1,215 @@
+//! Why a file from elsewhere is no model, and what may help.
+
+use std::path::{Path, PathBuf};
+
+use keepbest_formats::model_file::EncodeError;
+use keepbest_formats::names::{Comparison, Misshaped, NameMapError};
+
+use super::preprocess::PreprocessError;
+use crate::error::ModelError;
+use crate::words::{count, few};
+
+/// Why no model could be made of a file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// A rule for names makes no sense.
+    #[error(transparent)]
+    Rules(NameMapError),
+    /// Tensors cannot be renamed so.
+    #[error(transparent)]
+    Rename(NameMapError),
+    /// The file cannot be opened, or its network is not known.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The preprocessing makes no sense.
+    #[error(transparent)]
+    Preprocess(#[from] PreprocessError),
+    /// The file's own preprocessing cannot be read.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The file's own network cannot be read.
+    #[error(transparent)]
+    Spec(#[from] keepbest_nn::SpecError),
+    /// The network does not fit together.
+    #[error(transparent)]
+    Layer(#[from] keepbest_nn::LayerError),
+    /// The network cannot be made.
+    #[error(transparent)]
+    Engine(#[from] keepbest_nn::EngineError),
+    /// The weights are not the network's.
+    #[error("{}", unfit(file, network, *nothing_trained))]
+    Unfit {
+        /// The file.
+        file: PathBuf,
+        /// The network.
+        network: String,
+        /// What differs.
+        comparison: Box<Comparison>,
+        /// Whether a part would be enough, but nothing that was trained fits.
+        nothing_trained: bool,
+        /// Whether a part was asked for.
+        partial: bool,
+    },
+    /// The names are not as many as the classes.
+    #[error("{} named, the weights have {found}", count(*named as u64, "class"))]
+    Classes {
+        /// How many names were given.
+        named: usize,
+        /// How many classes the weights have.
+        found: usize,
+    },
+    /// The network cannot be run.
+    #[error(transparent)]
+    Score(#[from] keepbest_nn::ScoreError),
+    /// A forward pass gives no number.
+    #[error("a forward pass gives {score}: the weights are no usable model")]
+    NotFinite {
+        /// What it gives.
+        score: f32,
+    },
+    /// The model cannot be written.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+fn unfit(file: &Path, network: &str, nothing_trained: bool) -> String {
+    let file = file.display();
+    match nothing_trained {
+        true => format!("nothing that was trained in {file} fits {network}"),
+        false => format!("{file} does not fit {network}"),
+    }
+}
+
+impl ImportError {
+    /// What to try instead.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Model(error) => error.hint(),
+            Self::Preprocess(error) => error.hint(),
+            Self::Unfit {
+                file,
+                comparison,
+                partial,
+                ..
+            } => Some(hint(file, *partial, comparison)),
+            Self::Classes { .. } => {
+                Some("--classes takes names parted by commas, or a file with one a line".into())
+            }
+            Self::NotFinite { .. } => {
+                Some("`keepbest inspect` shows which tensors hold NaN".into())
+            }
+            _ => None,
+        }
+    }
+
+    /// In what file and network differ, a line each.
+    #[must_use]
+    pub fn differences(&self) -> Vec<String> {
+        match self {
+            Self::Unfit { comparison, .. } => differences(comparison),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// What may help where file and network differ.
+fn hint(file: &Path, partial: bool, comparison: &Comparison) -> String {
+    let narrow = |tensor: &Misshaped| tensor.found.starts_with("F8");
+    if comparison
+        .mistyped
+        .iter()
+        .chain(&comparison.misshaped)
+        .any(narrow)
+    {
+        return "floats of 8 bits mostly go with scales beside them: convert to F16 or F32 where they were made".into();
+    }
+    if is_shard(file) {
+        return "this is one file of several: name the .index.json beside it".into();
+    }
+    let only_more = comparison.missing.is_empty()
+        && comparison.misshaped.is_empty()
+        && comparison.mistyped.is_empty();
+    if only_more {
+        return format!(
+            "{} leaves out what the network does not have",
+            drop(comparison)
+        );
+    }
+    if partial {
+        return "--map renames tensors".into();
+    }
+    "--map renames tensors; --partial takes what fits and starts the rest anew".into()
+}
+
+/// The flags that leave out what the network does not have: a pattern for each first part of a name that nothing of the network has,
+/// few of them.
+fn drop(comparison: &Comparison) -> String {
+    let of_network = |first: &str| {
+        let mut names = comparison.matched.iter();
+        names.any(|name| name.split('.').next() == Some(first))
+    };
+    let mut patterns: Vec<String> = Vec::new();
+    for name in &comparison.unexpected {
+        let pattern = match name.split_once('.') {
+            Some((first, _)) if !of_network(first) => format!("{}\\..*", escaped(first)),
+            _ => escaped(name),
+        };
+        if !patterns.contains(&pattern) {
+            patterns.push(pattern);
+        }
+    }
+    let flags = patterns
+        .iter()
+        .take(3)
+        .map(|pattern| format!("--drop '{pattern}'"));
+    flags.collect::<Vec<_>>().join(" ")
+}
+
+/// A text as a pattern for itself.
+fn escaped(text: &str) -> String {
+    let escape = |c: char| match c {
+        c if "\\.+*?()|[]{}^$".contains(c) => format!("\\{c}"),
+        c => c.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+/// Whether a file is called like one of several: `model-00001-of-00003.safetensors`.
+fn is_shard(path: &Path) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    stem.and_then(|stem| stem.rsplit_once("-of-"))
+        .is_some_and(|(before, count)| {
+            let digits =
+                |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            digits(count)
+                && before
+                    .rsplit_once('-')
+                    .is_some_and(|(_, number)| digits(number))
+        })
+}
+
+/// What differs, in a few lines.
+fn differences(comparison: &Comparison) -> Vec<String> {
+    let some = |what: &str, names: &[String]| {
+        (!names.is_empty()).then(|| format!("{what}: {}", few(names)))
+    };
+    let differ = |tensors: &[Misshaped]| -> Vec<String> {
+        let differ = tensors.iter().map(|tensor| {
+            format!(
+                "{} is {}, should be {}",
+                tensor.name, tensor.found, tensor.expected
+            )
+        });
+        differ.collect()
+    };
+    [
+        some("missing in the file", &comparison.missing),
+        some("not in the network", &comparison.unexpected),
+        some("of another shape", &differ(&comparison.misshaped)),
+        some("of another element type", &differ(&comparison.mistyped)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,94 @@
+//! A model put to use: opened by reference, measured, asked, verified, compared, brought in and handed on. Needs no trainer.
+//!
+//! - [`find_model`] reads the MODEL grammar: a file, a run, `run@last`, `run@step:1200`.
+//! - [`Model`] is a model file with what it takes to run it; [`open_any`] reads files of others, too.
+//! - [`Classifier`] answers what images show, a batch at a time.
+//! - [`evaluate`], [`compare`], [`verify`], [`tune`], [`average::average`], [`import`], [`export`], [`card`] and [`attest`] do what
+//!   the verbs of the command line do. They give typed results, which can be serialised, and typed errors with hints; they print
+//!   nothing, and tell a [`Watch`] how far they are, which may stop them.
+
+// Libraries never print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
+mod architecture;
+mod attest;
+pub mod average;
+mod card;
+mod classify;
+mod compare;
+mod costs;
+mod criterion;
+mod difference;
+mod environment;
+mod error;
+mod evaluate;
+mod evaluation;
+mod export;
+mod foreign;
+mod images;
+mod import;
+mod model;
+mod model_ref;
+mod network;
+mod origin;
+mod outcomes;
+pub mod place;
+mod predict;
+mod provenance;
+mod run_files;
+mod run_summary;
+mod seen;
+mod suggest;
+mod thresholds;
+mod tune;
+mod verify;
+mod watch;
+pub mod words;
+pub mod write;
+
+pub use architecture::{
+    ArchitectureError, architecture, check_architecture, is_model_file, keep_model, own_model_file,
+    read_model_file,
+};
+pub use attest::{AttestError, attest};
+pub use card::{CardError, card};
+pub use classify::{Answer, AnswerError, Classifier, ClassifyError, ClassifyOptions};
+pub use compare::{CompareError, CompareReport, Contender, Pair, Side, compare};
+pub use costs::{Costs, LATENCY, fixed_costs, is_timed};
+pub use criterion::Criterion;
+pub use difference::{MetricDifference, SMOOTHED_SUFFIX};
+pub use environment::{Environment, Git};
+pub use error::ModelError;
+pub use evaluate::{EvaluateError, Evaluator, Measured};
+pub use evaluation::{EvaluateOptions, EvaluateReport, evaluate};
+pub use export::{ExportError, ExportForm, ExportOptions, ExportReport, Exported, export};
+pub use foreign::{Opened, Opening, about_model, open_any};
+pub use images::{
+    ChangedSplit, ChosenImages, ImageChoice, ImageSource, ImagesUsed, MeasureError, MeasureOptions,
+    Part, RecordedImages, SameImagesError, check_scores, measure,
+};
+pub use import::{
+    Converted, ImportError, ImportOptions, Imported, PreprocessError, Scores, import, preprocessing,
+};
+pub use model::{Model, OpenReferenceError};
+pub use model_ref::{
+    DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_resumable, find_run,
+};
+pub use origin::{ChangedOrigin, OriginError, changed_origin};
+pub use outcomes::{
+    ClassIntervals, Comparison, Intervals, Outcomes, OutcomesError, Resampled, Wrong,
+};
+pub use place::{NotThere, Place};
+pub use predict::{Guess, decide, top_k};
+pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
+pub use run_files::{FileAtHand, OpenRunError, RunFilesError, model_file_of, open_run, status_of};
+pub use run_summary::RunSummary;
+pub use seen::{Seen, SeenBefore};
+pub use suggest::nearest;
+pub use thresholds::TunedThresholds;
+pub use tune::{TuneError, TuneOptions, Tuning, tune};
+pub use verify::{
+    Check, CompareSettings, SettingDiffers, SettingsFound, VerifyError, VerifyOptions,
+    VerifyReport, verify,
+};
+pub use watch::{Event, Stage, Watch};

@@ -1,0 +1,178 @@
+//! Which network weights belong to, and which part of them: for files that bring no architecture.
+
+use std::path::Path;
+
+use keepbest_data::Preprocessing;
+use keepbest_formats::StateDict;
+use keepbest_formats::names::{Part, Wanted, part_for};
+use keepbest_nn::zoo::{self, ZooOptions};
+use keepbest_nn::{ModelSpec, Network, ParamTensor, Role};
+
+use crate::architecture::{ArchitectureError, read_model_file};
+use crate::error::ModelError;
+use crate::words::few;
+
+/// The part of foreign weights that is a named network's, where its names have something before them that most others do not have.
+///
+/// # Errors
+/// When there is no such network, or several parts go equally well.
+pub fn part_of(
+    path: &Path,
+    network: &str,
+    weights: &StateDict,
+) -> Result<Option<Part>, ModelError> {
+    let spec = match read_model_file(network)? {
+        Some(spec) => spec,
+        None => {
+            let [_, height, width] = zoo::entry(network)
+                .map_err(ArchitectureError::from)?
+                .usual_input;
+            let options = ZooOptions::new(3, height, width, 10);
+            zoo::spec(network, &options).map_err(ArchitectureError::from)?
+        }
+    };
+    // A network that does not fit together is told when it is made.
+    let Ok(network) = Network::new(&spec) else {
+        return Ok(None);
+    };
+    let tensors = network.layout().tensors().iter();
+    let wanted: Vec<Wanted<'_>> = tensors
+        .map(|tensor| Wanted {
+            optional: tensor.role != Role::Trained,
+            ..Wanted::new(&tensor.name, tensor.dtype(), &tensor.shape)
+        })
+        .collect();
+    part_for(weights, &wanted).map_err(|source| ModelError::Part {
+        path: path.into(),
+        source,
+    })
+}
+
+/// What was taken off, and what was left out, for the user.
+pub fn part_words(part: &Part) -> String {
+    let taken = format!("took {:?} off the names", part.prefix);
+    match &part.left_out[..] {
+        [] => taken,
+        rest => format!("{taken}; left out what is not under it: {}", few(rest)),
+    }
+}
+
+/// Sizes that images usually have, the first that a network is tried with.
+fn usual_sizes(entry: &zoo::ZooEntry, channels: usize) -> [usize; 13] {
+    // Grey images are mostly those of MNIST and its kin, the smallest of colour those of CIFAR.
+    let first = match channels {
+        1 => 28,
+        _ => entry.usual_input[1].max(32),
+    };
+    [first, 28, 32, 64, 224, 128, 96, 16, 48, 112, 160, 192, 256]
+}
+
+/// The network of the zoo that has exactly these tensors, prefixes apart: of several the one that has them at the most sizes of
+/// the images, since it will have them at the size that is to come.
+#[must_use]
+pub fn guess_network(weights: &StateDict) -> Option<&'static str> {
+    let fits = |entry: &zoo::ZooEntry| -> usize {
+        let part = match part_of(Path::new(""), entry.name, weights) {
+            Ok(part) => part.map(|part| part.weights),
+            Err(_) => return 0,
+        };
+        let weights = part.as_ref().unwrap_or(weights);
+        // Most networks are not the one: told by their names at one size.
+        let [_, height, width] = entry.usual_input;
+        let usual = zoo::spec(entry.name, &ZooOptions::new(3, height, width, 10));
+        let Ok(Ok(usual)) = usual.map(|spec| Network::new(&spec)) else {
+            return 0;
+        };
+        let tensors = usual.layout().tensors();
+        let there = tensors
+            .iter()
+            .filter(|tensor| weights.contains(&tensor.name));
+        if there.count() * 2 < tensors.len() {
+            return 0;
+        }
+        let Ok(spec) = named_spec(entry.name, weights, None, 0) else {
+            return 0;
+        };
+        let fits = |side: usize| {
+            let options = ZooOptions::new(spec.input.channels, side, side, spec.classes);
+            let network = zoo::spec(entry.name, &options).map(|spec| Network::new(&spec));
+            matches!(network, Ok(Ok(network)) if network.layout().check(weights).is_ok())
+        };
+        match fits(spec.input.height) {
+            true => [28, 32, 64, 96, 128, 224]
+                .into_iter()
+                .filter(|side| fits(*side))
+                .count(),
+            false => 0,
+        }
+    };
+    let fitting = zoo::list().iter().map(|entry| (fits(entry), entry.name));
+    // The first of the most: `max_by_key` would take the last.
+    let best = fitting.rev().max_by_key(|(sizes, _)| *sizes)?;
+    (best.0 > 0).then_some(best.1)
+}
+
+/// The spec of a named network that fits these weights. Where the file does not record the input's size or the number of
+/// classes, they are read off the weights: channels from the network's first tensor, classes from its last (by name: files
+/// have orders of their own), and height and width from the usual sizes, the first that fits.
+///
+/// # Errors
+/// When no network has this name. One that does not fit the weights is no error here.
+pub fn named_spec(
+    network: &str,
+    weights: &StateDict,
+    preprocessing: Option<&Preprocessing>,
+    classes: usize,
+) -> Result<ModelSpec, ArchitectureError> {
+    if let Some(spec) = read_model_file(network)? {
+        return Ok(spec);
+    }
+    let entry = zoo::entry(network)?;
+    let side = |tensor: Option<&ParamTensor>, dimension: usize| {
+        let shape = weights.get(&tensor?.name)?.shape();
+        shape.get(dimension).copied().filter(|side| *side > 0)
+    };
+    // At some sizes networks have layers before those that they have at others: the first tensor is what the file has of them.
+    let read_off = |height, width| -> Result<(Option<usize>, Option<usize>), ArchitectureError> {
+        let any = Network::new(&zoo::spec(network, &ZooOptions::new(3, height, width, 10))?);
+        let tensors = any.as_ref().map_or(&[][..], |any| any.layout().tensors());
+        let channels = side(tensors.first(), 1).filter(|channels| *channels <= 4);
+        Ok((channels, side(tensors.last(), 0)))
+    };
+    let size = preprocessing.map(|of| (of.input.height, of.input.width));
+    let mut channels = preprocessing.map(|of| of.input.channels);
+    let mut found = None;
+    let sizes = size.map_or_else(
+        || usual_sizes(entry, 3).map(|side| (side, side)).to_vec(),
+        |size| vec![size],
+    );
+    for (height, width) in sizes {
+        let (first, last) = read_off(height, width)?;
+        channels = channels.or(first);
+        found = found.or(last);
+        if channels.is_some() && found.is_some() {
+            break;
+        }
+    }
+    let channels = channels.unwrap_or(1);
+    let classes = match classes {
+        0 => found.unwrap_or(10),
+        named => named,
+    };
+    let sizes = match size {
+        Some(size) => vec![size],
+        None => usual_sizes(entry, channels)
+            .map(|side| (side, side))
+            .to_vec(),
+    };
+    let mut usual = None;
+    for (height, width) in sizes {
+        let spec = zoo::spec(network, &ZooOptions::new(channels, height, width, classes))?;
+        if Network::new(&spec).is_ok_and(|network| network.layout().check(weights).is_ok()) {
+            return Ok(spec);
+        }
+        usual.get_or_insert(spec);
+    }
+    // None fits: the first is named in the error that follows.
+    Ok(usual.expect("there is at least one size"))
+}

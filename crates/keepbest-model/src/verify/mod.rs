@@ -1,0 +1,155 @@
+//! A model against what was recorded about it: what `keepbest verify` tells.
+
+mod metrics;
+mod record;
+mod report;
+
+use std::path::{Path, PathBuf};
+
+use keepbest_formats::model_file::{ModelFileError, OpenError};
+use keepbest_keeper::RunView;
+use keepbest_store::JournalError;
+
+use crate::error::ModelError;
+use crate::model::Model;
+use crate::model_ref::{ModelPlace, find_model};
+use crate::run_files::{FileAtHand, RunFilesError};
+use crate::watch::Watch;
+use record::Record;
+use report::Findings;
+
+pub use report::{
+    Check, CompareSettings, SettingDiffers, SettingsFound, VerifyError, VerifyOptions, VerifyReport,
+};
+
+/// Checks the model that a reference means against what was recorded about it: its file's digests, its run's journal, its run's
+/// settings, an attestation, and its metrics, which are measured again.
+///
+/// # Errors
+/// [`VerifyError`] when nothing could be checked. What keeps the rest from being examined later is part of the report.
+pub fn verify(
+    reference: &str,
+    runs_dir: &Path,
+    options: &VerifyOptions<'_>,
+    watch: Watch<'_>,
+) -> Result<VerifyReport, VerifyError> {
+    let place = find_model(reference, runs_dir)?;
+    let mut findings = Findings::default();
+    match FileAtHand::of(&place) {
+        Ok(file) => {
+            let found = examine(options, &place, file.path(), &mut findings, watch);
+            match found {
+                Err(error) if findings.checks.is_empty() => Err(error),
+                found => Ok(findings.report(file.path().to_owned(), found.err())),
+            }
+        }
+        Err(RunFilesError::Open(keepbest_store::OpenError::Journal(
+            error @ JournalError::Damaged { .. },
+        ))) => {
+            findings.check("journal", false, error.to_string());
+            Ok(findings.report(PathBuf::from(reference), None))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn examine(
+    options: &VerifyOptions<'_>,
+    place: &ModelPlace,
+    path: &Path,
+    findings: &mut Findings,
+    watch: Watch<'_>,
+) -> Result<(), VerifyError> {
+    let Some(model) = opened(path, findings)? else {
+        return Ok(());
+    };
+    let record = Record::of(place)?;
+    record::journal(record.as_ref(), &model, findings);
+    if let Some(record) = &record {
+        settings(options, &record.view, &model, findings)?;
+    }
+    if let Some(attested) = &options.against {
+        record::against(attested, record.as_ref(), &model, findings)?;
+    }
+    if options.digest_only {
+        findings.unchecked("the metrics, which are measured again without --digest-only");
+        return Ok(());
+    }
+    metrics::measured(options, &model, record.as_ref(), findings, watch)
+}
+
+/// The model, when every byte of its file is what its digests say; a damaged one is a check that does not hold.
+fn opened(path: &Path, findings: &mut Findings) -> Result<Option<Model>, VerifyError> {
+    match Model::open_trained(path) {
+        Ok(model) if model.file.seal.is_none() => Err(VerifyError::Unsealed { path: path.into() }),
+        Ok(model) => {
+            let told = format!(
+                "every byte is as the file's own digests have it; weights {}",
+                model.file.weights_digest()
+            );
+            findings.check("digest", true, told);
+            Ok(Some(model))
+        }
+        Err(ModelError::Open(error)) if is_damage(&error) => {
+            let causes =
+                std::iter::successors(std::error::Error::source(&error), |error| error.source());
+            let causes: Vec<String> = causes.map(ToString::to_string).collect();
+            findings.check("digest", false, causes.join(": "));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the file is a model that is no longer what was written, rather than something else.
+fn is_damage(error: &OpenError) -> bool {
+    matches!(
+        error,
+        OpenError::Model {
+            source: ModelFileError::Safetensors(_)
+                | ModelFileError::HeaderDamaged { .. }
+                | ModelFileError::TensorDamaged { .. }
+                | ModelFileError::TensorUnlisted { .. }
+                | ModelFileError::TensorMissing { .. }
+                | ModelFileError::WeightsDigest { .. }
+                | ModelFileError::NotSealed { .. },
+            ..
+        }
+    )
+}
+
+/// The settings in a run's directory must be those that its model was trained with.
+fn settings(
+    options: &VerifyOptions<'_>,
+    run: &RunView,
+    model: &Model,
+    findings: &mut Findings,
+) -> Result<(), VerifyError> {
+    let recorded = model.provenance.as_ref().map(|own| &own.config);
+    let Some(recorded) = recorded.filter(|recorded| !recorded.is_empty()) else {
+        return Ok(());
+    };
+    let Some(compare) = options.settings else {
+        findings.unchecked("the settings in run.toml");
+        return Ok(());
+    };
+    let found =
+        compare(run, &model.file.weights_digest(), recorded).map_err(VerifyError::Settings)?;
+    let told = match &found.differs {
+        Some(SettingDiffers {
+            key,
+            found,
+            recorded,
+        }) => format!("run.toml has {key} {found}, the model was trained with {recorded}"),
+        None if found.resumed => format!(
+            "run.toml, with what the journal has of resumes, has the {} settings it was trained with",
+            recorded.len()
+        ),
+        None => format!(
+            "run.toml has the {} settings it was trained with",
+            recorded.len()
+        ),
+    };
+    findings.check("config", found.differs.is_none(), told);
+    Ok(())
+}

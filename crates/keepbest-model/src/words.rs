@@ -1,0 +1,80 @@
+//! Numbers, lists of names and errors as people read them.
+
+use std::error::Error;
+
+/// `1234567` as `1,234,567`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 image`, `5,400 images`; a noun in `s` becomes `classes`.
+pub fn count(number: u64, noun: &str) -> String {
+    let plural = match number {
+        1 => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{} {noun}{plural}", thousands(number))
+}
+
+/// A metric: four decimals, or as many digits as show it.
+pub fn value(value: f64) -> String {
+    match value.abs() {
+        _ if !value.is_finite() => value.to_string(),
+        0.0 => "0".into(),
+        size if !(0.0001..100_000.0).contains(&size) => format!("{value:.2e}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+/// The first few of some names, and how many more there are.
+pub(crate) fn few(names: &[String]) -> String {
+    const SHOWN: usize = 6;
+    let mut text = names[..names.len().min(SHOWN)].join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}
+
+/// An error and its causes in one line. What was told is not told again: libraries differ in whether an error repeats its source.
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut words = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let told = cause.to_string();
+        if !words[words.len() - 1].contains(told.trim()) {
+            words.push(told);
+        }
+        source = cause.source();
+    }
+    words.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        assert_eq!(
+            [0, 999, 1000, 1_234_567].map(thousands),
+            ["0", "999", "1,000", "1,234,567"]
+        );
+        assert_eq!(count(1, "image"), "1 image");
+        assert_eq!(count(5400, "image"), "5,400 images");
+        assert_eq!(count(2, "class"), "2 classes");
+        assert_eq!(
+            [0.91234, 0.0, -3.0, f64::NAN, 0.00001].map(value),
+            ["0.9123", "0", "-3.0000", "NaN", "1.00e-5"]
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! Files that verbs write, with the guarantees of the store: whole or not at all, read back, never over another unless told to.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use keepbest_formats::model_file::{ModelFile, ModelImage};
+use keepbest_store::{BoxError, CommitError};
+
+/// Why a file was not written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// There is one of that name.
+    #[error("{path} exists already", path = path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The folder it is to lie in cannot be made.
+    #[error("cannot write {path}", path = path.display())]
+    Folder {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It cannot be written, or does not read back as written.
+    #[error(transparent)]
+    Commit(CommitError),
+}
+
+impl WriteError {
+    /// What to try instead.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Exists { .. } => Some("--force replaces it".into()),
+            _ => None,
+        }
+    }
+}
+
+/// Writes a file of `length` bytes; `verify` reads the staged file before it gets its name.
+///
+/// # Errors
+/// [`WriteError`].
+pub fn write(
+    to: &Path,
+    force: bool,
+    length: u64,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    verify: impl FnOnce(&Path) -> Result<(), BoxError> + Send,
+) -> Result<(), WriteError> {
+    keepbest_store::write_file(to, force, length, write, verify).map_err(|error| match error {
+        CommitError::Io(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
+            WriteError::Exists { path: to.into() }
+        }
+        error => WriteError::Commit(error),
+    })
+}
+
+/// Refuses a file that is there, unless it may be replaced: for what takes a while before it writes.
+///
+/// # Errors
+/// [`WriteError::Exists`].
+pub fn refuse_existing(to: &Path, force: bool) -> Result<(), WriteError> {
+    match !force && to.symlink_metadata().is_ok() {
+        true => Err(WriteError::Exists { path: to.into() }),
+        false => Ok(()),
+    }
+}
+
+/// Writes a small file, and makes the folders it lies in where they are missing.
+///
+/// # Errors
+/// [`WriteError`].
+pub fn write_bytes(to: &Path, force: bool, content: &[u8]) -> Result<(), WriteError> {
+    if let Some(folder) = to.parent() {
+        std::fs::create_dir_all(folder).map_err(|source| WriteError::Folder {
+            path: to.into(),
+            source,
+        })?;
+    }
+    write(
+        to,
+        force,
+        content.len() as u64,
+        |out| out.write_all(content),
+        |staged| match std::fs::read(staged)? == content {
+            true => Ok(()),
+            false => Err("it does not read back as written".into()),
+        },
+    )
+}
+
+/// Writes a full model: what is on disk is opened again and must have the image's seal.
+///
+/// # Errors
+/// [`WriteError`].
+pub fn write_model(to: &Path, force: bool, image: &ModelImage) -> Result<(), WriteError> {
+    write(
+        to,
+        force,
+        image.total_len(),
+        |mut out| image.write_to(&mut out),
+        |staged| match ModelFile::open(staged)?.seal.as_ref() == Some(image.seal()) {
+            true => Ok(()),
+            false => Err("it holds other weights than were written".into()),
+        },
+    )
+}

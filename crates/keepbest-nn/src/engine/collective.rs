@@ -1,0 +1,62 @@
+//! Engines that train one network together.
+
+use std::fmt;
+
+/// Ranks that train one network together, each on its shards of every batch: what an engine needs to know of the others.
+///
+/// A batch is cut by place into as many shards as a setting says, and a rank takes neighbouring ones. What the shards come to is
+/// summed by one fixed binary tree over all of them, of which a rank's shards are a subtree: (0 + 1) + (2 + 3). So the bits depend on
+/// the number of shards, and not on who computed them.
+pub trait Collective: fmt::Debug + Send + Sync {
+    /// The place of this rank, from 0.
+    fn rank(&self) -> usize;
+
+    /// Ranks there are, at least 1.
+    fn ranks(&self) -> usize;
+
+    /// Replaces each value by its sum over all ranks, added pairwise in the order of the tree. Every rank calls it at the same point,
+    /// with as many values, and every rank gets the same bits.
+    ///
+    /// # Errors
+    /// [`CollectiveError`] when a rank is lost: none of them can go on.
+    fn sum(&self, values: &mut [f32]) -> Result<(), CollectiveError>;
+
+    /// [`sum`](Self::sum) of a few values that count: losses, images.
+    ///
+    /// # Errors
+    /// As there.
+    fn sum_f64(&self, values: &mut [f64]) -> Result<(), CollectiveError>;
+}
+
+/// Another rank cannot be reached any more.
+#[derive(Debug, thiserror::Error)]
+#[error("rank {rank} has lost the others")]
+#[non_exhaustive]
+pub struct CollectiveError {
+    /// The rank that found out.
+    pub rank: usize,
+    /// What its network says.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// One rank, with nobody to wait for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alone;
+
+impl Collective for Alone {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn ranks(&self) -> usize {
+        1
+    }
+
+    fn sum(&self, _: &mut [f32]) -> Result<(), CollectiveError> {
+        Ok(())
+    }
+
+    fn sum_f64(&self, _: &mut [f64]) -> Result<(), CollectiveError> {
+        Ok(())
+    }
+}

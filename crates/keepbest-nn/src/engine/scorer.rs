@@ -1,0 +1,35 @@
+//! The contract of a scorer.
+
+use super::error::ScoreError;
+use crate::network::Network;
+use crate::params::WeightsError;
+use keepbest_formats::{SnapshotHandle, StateDict};
+
+/// A network ready to score images: running statistics, no dropout, so an image's scores do not depend on its batch.
+pub trait Scorer: Send {
+    /// The network this scores with.
+    fn network(&self) -> &Network;
+
+    /// Threads of this machine that it is worth making batches on.
+    fn threads(&self) -> usize;
+
+    /// Takes the weights of a state dict.
+    ///
+    /// # Errors
+    /// [`WeightsError`] listing missing, unexpected and mis-shaped tensors; the weights before stay.
+    fn load(&mut self, weights: &StateDict) -> Result<(), WeightsError>;
+
+    /// Takes the weights of a snapshot, without a copy of the whole where it is one of its own device's.
+    ///
+    /// # Errors
+    /// [`WeightsError`] when the snapshot is of another network.
+    fn load_snapshot(&mut self, snapshot: &SnapshotHandle) -> Result<(), WeightsError> {
+        self.load(&snapshot.weights())
+    }
+
+    /// Scores any number of images: `images` is `[n, height, width, channels]`, dense and normalised; `logits` becomes `[n, classes]`.
+    ///
+    /// # Errors
+    /// [`ScoreError`] when no weights are loaded or `images` is no whole number of images.
+    fn logits(&mut self, images: &[f32], logits: &mut Vec<f32>) -> Result<(), ScoreError>;
+}
