@@ -4,8 +4,8 @@ use keepbest_data::{Dataset as _, LoadError, Prepared, Subset};
 use keepbest_model::{Costs, CriterionRecord, architecture, is_model_file};
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
-    Averaging, Engine, EngineConfig, EngineError, LossConfig, ModelSpec, OptimizerConfig, Precision, Scorer,
-    Tuning, build_engine,
+    Averaging, Engine, EngineConfig, EngineError, LossConfig, ModelSpec, OptimizerConfig,
+    Precision, Scorer, Tuning, build_engine,
 };
 
 use super::decided::Decided;
