@@ -52,7 +52,7 @@ pub enum StopReason {
     NoImprovement {
         /// The monitored expression.
         monitor: String,
-        /// How many evaluations.
+        /// The number of evaluations.
         evaluations: u32,
         /// The least improvement that would have counted, in words, if there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,10 +67,10 @@ pub enum StopReason {
         monitor: String,
         /// Whether more or less of it is better.
         direction: Direction,
-        /// What was reached.
+        /// The value reached.
         #[serde(with = "nonfinite")]
         value: f64,
-        /// What was asked for.
+        /// The value asked for.
         #[serde(with = "nonfinite")]
         target: f64,
         /// The epoch it was reached in.
@@ -86,10 +86,10 @@ pub enum StopReason {
     },
     /// The time is up.
     TimeUp {
-        /// What was allowed, in seconds.
+        /// The time allowed, in seconds.
         #[serde(with = "nonfinite")]
         limit_seconds: f64,
-        /// What has passed, in seconds.
+        /// The time passed, in seconds.
         #[serde(with = "nonfinite")]
         elapsed_seconds: f64,
     },
@@ -165,7 +165,7 @@ pub struct BestSoFar {
     pub epoch: u64,
 }
 
-/// What early stopping remembers between evaluations, stored with the run.
+/// The memory of early stopping between evaluations, stored with the run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EarlyStoppingState {

@@ -1,4 +1,4 @@
-//! What was measured in a run, in order.
+//! The evaluations of a run, in order.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,9 +16,9 @@ pub struct EvaluationRecord {
     pub step: u64,
     /// The epoch it was made in.
     pub epoch: u64,
-    /// What was measured.
+    /// The measured values.
     pub metrics: Metrics,
-    /// What was decided.
+    /// The decision.
     #[serde(flatten)]
     pub verdict: Verdict,
     /// What the order compares. `None` when it was rejected.
@@ -130,7 +130,7 @@ impl History {
         self.records.iter()
     }
 
-    /// How many there are.
+    /// The number of them.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.len()

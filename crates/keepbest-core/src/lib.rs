@@ -30,6 +30,7 @@ pub mod pareto;
 pub mod retention;
 pub mod size;
 pub mod statistics;
+pub mod suggest;
 pub mod text;
 pub mod verdict;
 

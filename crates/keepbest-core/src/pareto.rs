@@ -45,7 +45,7 @@ impl Point {
 }
 
 impl Pareto {
-    /// What counts.
+    /// The values that count.
     #[must_use]
     pub fn goals(&self) -> &[Goal] {
         &self.goals

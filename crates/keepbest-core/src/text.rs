@@ -2,6 +2,7 @@
 //! takes as a command.
 
 use std::borrow::Cow;
+use std::error::Error;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -102,6 +103,50 @@ pub fn shell_word(path: impl AsRef<Path>) -> String {
             word
         }
     }
+}
+
+/// The text as it is shown, cut to `width` characters of which the last are `mark`.
+#[must_use]
+pub fn shorten(text: &str, width: usize, mark: &str) -> String {
+    let text = visible(text);
+    if text.chars().count() <= width {
+        return text.into();
+    }
+    let room = width.saturating_sub(mark.chars().count());
+    let cut: String = text.chars().take(room).collect();
+    format!("{}{mark}", cut.trim_end())
+}
+
+/// The text broken at blanks into lines of up to `width` characters; a word that is longer stays whole.
+#[must_use]
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// An error and its causes in one line. What was told is not told again: libraries differ in whether an error repeats its source.
+#[must_use]
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut words = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let told = cause.to_string();
+        if !words[words.len() - 1].contains(told.trim()) {
+            words.push(told);
+        }
+        source = cause.source();
+    }
+    words.join(": ")
 }
 
 #[cfg(test)]

@@ -11,8 +11,10 @@ use crate::{Dataset, PrepareError};
 pub struct DataBundle {
     /// The source's name: as asked for, or the folder.
     pub name: String,
-    /// How it is stored: `embedded`, `idx`, `cifar10`, `folders` or `memory`.
+    /// The name of its layout on disk, such as `idx` or `folders`; `embedded` or `memory` without one.
     pub kind: &'static str,
+    /// Whether a mirror image shows the same class, as far as the layout tells.
+    pub(crate) layout_mirrored: Mirrored,
     /// The training set.
     pub train: Arc<dyn Dataset>,
     /// The source's own validation set; without one, [`DataBundle::prepare`] takes it out of the training set.
@@ -39,6 +41,7 @@ impl DataBundle {
         Self {
             name: name.into(),
             kind: "memory",
+            layout_mirrored: Mirrored::Unknown,
             train,
             val,
             test,
@@ -85,6 +88,21 @@ impl DataBundle {
             found: self.classes().to_vec(),
         })
     }
+}
+
+/// Whether an image and its mirror image are of the same class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mirrored {
+    /// They are: it is a set that is known.
+    Same,
+    /// They may well not be.
+    Other {
+        /// What tells, in words.
+        why: String,
+    },
+    /// Nothing tells.
+    Unknown,
 }
 
 impl fmt::Debug for DataBundle {

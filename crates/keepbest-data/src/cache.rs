@@ -41,7 +41,7 @@ pub struct Cached {
     inner: Arc<dyn Dataset>,
     preprocessing: Preprocessing,
     slots: Vec<OnceLock<Image>>,
-    /// Of the images as they were read, known once they were.
+    /// The digests of the images as they were read, known once they were.
     digests: Vec<OnceLock<u64>>,
     budget: CacheBudget,
 }

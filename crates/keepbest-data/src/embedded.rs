@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::readers::idx;
-use crate::{DataBundle, DataError, MemoryDataset};
+use crate::{DataBundle, DataError, MemoryDataset, Mirrored};
 
 /// The name under which [`crate::open`] finds it.
 pub const NAME: &str = "fashion-mnist-mini";
@@ -38,6 +38,7 @@ const TEST_LABELS: &[u8] = include_bytes!("../embedded/t10k-labels-idx1-ubyte.gz
 pub fn fashion_mnist() -> Result<DataBundle, DataError> {
     Ok(DataBundle {
         kind: "embedded",
+        layout_mirrored: Mirrored::Same,
         test: Some(Arc::new(part("test", TEST_IMAGES, TEST_LABELS)?)),
         ..DataBundle::new(
             NAME,

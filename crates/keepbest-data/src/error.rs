@@ -1,4 +1,4 @@
-//! What can go wrong, one type an operation. Hints are apart from the messages: see the `hint` methods.
+//! Errors, one type an operation. Hints are apart from the messages: see the `hint` methods.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,13 +15,13 @@ pub enum DataError {
     /// The path does not exist.
     #[error("{}: no such file or folder", path.display())]
     NotFound {
-        /// What was asked for.
+        /// The value asked for.
         path: PathBuf,
     },
     /// Neither a known name nor a folder.
     #[error("no data set is called `{spec}`, and there is no folder of that name")]
     UnknownSource {
-        /// What was asked for.
+        /// The value asked for.
         spec: String,
         /// The names there are.
         known: Vec<&'static str>,
@@ -48,11 +48,11 @@ pub enum DataError {
     OverLimit {
         /// The file or folder.
         path: PathBuf,
-        /// How many there are, or are declared.
+        /// The number found, or declared.
         found: u64,
-        /// Of what, in words: bytes, classes, files.
+        /// The thing counted, in words: bytes, classes, files.
         what: String,
-        /// How many there may be.
+        /// The most there may be.
         limit: u64,
     },
     /// The folder holds none of the layouts that can be read.
@@ -184,11 +184,11 @@ pub enum DataError {
     CountMismatch {
         /// The file of images.
         images_path: PathBuf,
-        /// How many it has.
+        /// The number that it has.
         images: u64,
         /// The file of labels.
         labels_path: PathBuf,
-        /// How many it has.
+        /// The number that it has.
         labels: u64,
     },
     /// A label is not one of the classes.
@@ -212,7 +212,7 @@ pub enum DataError {
         line: u64,
         /// The column, from 1; `None` when it is about the line.
         column: Option<usize>,
-        /// What is wrong with it.
+        /// The fault, in words.
         reason: String,
     },
     /// Images that a table lists are not there.
@@ -220,9 +220,9 @@ pub enum DataError {
     MissingImages {
         /// The table.
         path: PathBuf,
-        /// How many are missing.
+        /// The number of missing files.
         missing: usize,
-        /// How many it lists.
+        /// The number of files that it lists.
         listed: usize,
         /// The first that is missing.
         first: PathBuf,
@@ -236,7 +236,7 @@ pub enum DataError {
         path: PathBuf,
         /// The array; empty when it is about the archive.
         array: String,
-        /// What is wrong with it.
+        /// The fault, in words.
         reason: String,
     },
     /// An image file could not be decoded.
@@ -262,7 +262,7 @@ pub enum DataError {
     ClassName {
         /// The folder, or the file of class names.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault, in words.
         reason: String,
     },
     /// There is no image with this index.
@@ -272,7 +272,7 @@ pub enum DataError {
         origin: String,
         /// The index asked for, from 0.
         index: usize,
-        /// How many images there are.
+        /// The number of images.
         len: usize,
     },
     /// Pixels, labels and shape given in memory do not go together.
@@ -288,41 +288,6 @@ pub enum DataError {
         shape: ImageShape,
     },
 }
-
-impl DataError {
-    /// What to do about it, where there is something to say; shown apart, as `hint: ...`.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::UnknownSource { known, .. } => Some(format!("give one of {}, or {ACCEPTED}", known.join(", "))),
-            Self::FashionMnistMissing { .. } => Some(
-                "on Debian or Ubuntu `apt install dataset-fashion-mnist`; elsewhere pass --data-dir with the four IDX files \
-                 (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz)"
-                    .to_owned(),
-            ),
-            Self::Unrecognised { .. } | Self::Empty { .. } => Some(format!("accepted: {ACCEPTED}")),
-            Self::NothingToTrainOn { .. } => Some(
-                "a model can be measured on it: `keepbest evaluate`; to train takes a `train` split beside it".to_owned(),
-            ),
-            Self::Archive { .. } => Some("unpack it, and name the folder".to_owned()),
-            Self::Ambiguous { .. } => Some(
-                "folders read without doubt: train/<class>/ with val/ and test/ beside it, or <class>/ alone".to_owned(),
-            ),
-            Self::NoImageArrays { .. } => Some(
-                "call them x_train and y_train, with x_val, y_val, x_test and y_test beside them; or train_images and train_labels; \
-                 or images and labels"
-                    .to_owned(),
-            ),
-            Self::EmptyClass { .. } => Some("remove the folder or put images into it".to_owned()),
-            Self::MissingImages { .. } => Some("paths are relative to the table's folder; --skip-corrupt leaves out what cannot be read".to_owned()),
-            _ => None,
-        }
-    }
-}
-
-/// The layouts that [`crate::open`] reads, in words.
-pub(crate) const ACCEPTED: &str = "a folder with IDX files (train-images-idx3-ubyte[.gz] and its labels), with CIFAR-10 or \
-    CIFAR-100 binary files (data_batch_1.bin ..., train.bin), of images as train/<class>/ with val/ and test/ beside it, or of \
-    images as <class>/ (PNG, JPEG, WebP, BMP, TIFF, GIF, PNM); a .csv or .tsv of path, label and split; a NumPy .npz";
 
 /// A split could not be made.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -341,9 +306,9 @@ pub enum SplitError {
         class: u32,
         /// The class's name, where known.
         name: Option<String>,
-        /// How many images it has.
+        /// The number of images that it has.
         images: usize,
-        /// How many it takes.
+        /// The number that it takes.
         needed: usize,
     },
     /// There is nothing to split.
@@ -352,7 +317,7 @@ pub enum SplitError {
 }
 
 impl SplitError {
-    /// What to do about it.
+    /// A remedy, where there is one.
     pub fn hint(&self) -> Option<String> {
         matches!(self, Self::ClassTooSmall { .. }).then(|| {
             "add images to the class, or bring a validation set of your own (a val/ folder)"
@@ -403,7 +368,7 @@ pub enum PreprocessingError {
     Invalid {
         /// The field.
         field: &'static str,
-        /// What is wrong with it.
+        /// The fault, in words.
         reason: String,
     },
     /// Statistics of no images.
@@ -449,7 +414,7 @@ impl PrepareError {
         matches!(self, Self::Data(DataError::Interrupted))
     }
 
-    /// What to do about it.
+    /// A remedy, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Data(error) => error.hint(),
@@ -509,7 +474,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// What to do about it.
+    /// A remedy, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Data(error) => error.hint(),

@@ -1,8 +1,8 @@
 //! A set of images that can be asked whether an image is in it, small enough to be kept with a model.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
-
-use crate::base64;
 
 /// Which images there are, by 32 bits of the digest of each ([`Dataset::digest`](crate::Dataset::digest)): about four bytes an
 /// image as text, and never more than [`MOST`](ImageSet::MOST) images.
@@ -19,7 +19,7 @@ pub struct ImageSet {
     kept: Vec<u32>,
 }
 
-/// As it is written.
+/// The form that is written.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text {
@@ -34,7 +34,7 @@ struct Text {
 #[error("not a set of images: {reason}")]
 #[non_exhaustive]
 pub struct ImageSetError {
-    /// What is wrong with it.
+    /// The fault, in words.
     pub reason: &'static str,
 }
 
@@ -133,7 +133,7 @@ impl From<ImageSet> for Text {
         }
         Self {
             one_in: 1 << set.thinned,
-            images: base64::encode(&bytes),
+            images: BASE64.encode(&bytes),
         }
     }
 }
@@ -147,7 +147,9 @@ impl TryFrom<Text> for ImageSet {
             return Err(bad("one_in is no power of 2 up to 65536"));
         }
         let thinned = text.one_in.trailing_zeros();
-        let bytes = base64::decode(&text.images).ok_or(bad("images is no base64"))?;
+        let bytes = BASE64
+            .decode(&text.images)
+            .map_err(|_| bad("images is no base64"))?;
         let (mut kept, mut before, mut left, mut shift) = (Vec::new(), 0u64, 0u64, 0);
         for byte in &bytes {
             left |= u64::from(byte & 0x7f) << shift;
@@ -246,7 +248,7 @@ mod tests {
             (2, &[0xff, 0xff, 0xff, 0xff, 0x0f], "too large"),
             (1, &[1; 16_385], "more than"),
         ] {
-            let images = base64::encode(bytes);
+            let images = BASE64.encode(bytes);
             let json = format!("{{\"one_in\":{one_in},\"images\":\"{images}\"}}");
             let error = serde_json::from_str::<ImageSet>(&json)
                 .unwrap_err()
@@ -254,5 +256,23 @@ mod tests {
             assert!(error.contains(words), "{error}");
         }
         assert!(serde_json::from_str::<ImageSet>(r#"{"one_in":1,"images":"x"}"#).is_err());
+    }
+
+    /// One text for each sequence of bytes: padding, unused bits and length are as they must be.
+    #[test]
+    fn the_text_is_that_of_rfc_4648() {
+        let texts = ["", "f", "fo", "foo", "foob", "fooba", "foobar"];
+        let encoded = texts.map(|text| BASE64.encode(text));
+        assert_eq!(
+            encoded,
+            [
+                "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"
+            ]
+        );
+        for text in [
+            "Z", "Zg", "Zg=", "Zh==", "Zg==Zg==", "Zm9v\n", "=", "====", "Zm=v", "Zm9é",
+        ] {
+            assert!(BASE64.decode(text).is_err(), "{text}");
+        }
     }
 }

@@ -31,15 +31,16 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod augment;
-pub mod base64;
 mod bundle;
 mod cache;
 mod classes;
 mod dataset;
+mod decode;
 pub mod embedded;
 mod error;
 mod fingerprint;
 mod guard;
+mod hint;
 mod identity;
 mod image;
 mod image_set;
@@ -60,20 +61,20 @@ pub mod split;
 mod watch;
 
 pub use augment::{Augmentation, AugmentationError, Jitter, Mixed};
-pub use bundle::DataBundle;
+pub use bundle::{DataBundle, Mirrored};
 pub use cache::{CacheBudget, Cached, DEFAULT_CACHE_BYTES};
 pub use classes::{Matched, UnknownClasses};
 pub use dataset::{Dataset, MemoryDataset, Subset};
+pub use decode::{decode_image, read_image_from};
 pub use error::{DataError, LoadError, PrepareError, PreprocessingError, SplitError};
 pub use fingerprint::Fingerprint;
 pub use guard::is_decoding;
 pub use identity::{Identity, SharedImages};
 pub use image::{Image, ImageShape};
 pub use image_set::{ImageCount, ImageSet, ImageSetError};
-pub use input::{decode_image, left_out_of, list_images, load_image, read_image_from};
+pub use input::{left_out_of, list_images, load_image};
 pub use joined::Joined;
 pub use loader::{Batch, Epoch, Loader, LoaderConfig, Shard, batch_ranges};
-pub use mirror::Mirrored;
 pub use normalise::Normaliser;
 pub use open::{
     DEFAULT_SOURCE, Listing, is_named, list, open, open_to_measure, open_watched, open_with,

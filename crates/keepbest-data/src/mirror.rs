@@ -2,30 +2,17 @@
 
 use std::sync::Arc;
 
-use crate::{DataBundle, Dataset, Image, embedded};
-
-/// Whether an image and its mirror image are of the same class.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Mirrored {
-    /// They are: it is a set that is known.
-    Same,
-    /// They may well not be.
-    Other {
-        /// What tells, in words.
-        why: String,
-    },
-    /// Nothing tells.
-    Unknown,
-}
+use crate::{DataBundle, Dataset, Image, Mirrored, embedded};
 
 impl DataBundle {
-    /// Whether a mirror image shows the same class. It is told by the names of the classes (digits, letters, sides) and by
-    /// what the training images look like (writing, of which up to 64 are decoded), never by the kind of file they are in.
+    /// Whether a mirror image shows the same class. It is told by the layout where that holds one set alone, else by the names
+    /// of the classes (digits, letters, sides) and by what the training images look like (writing, of which up to 64 are
+    /// decoded).
     pub fn mirrored(&self) -> Mirrored {
-        // CIFAR's format holds CIFAR's photographs and nothing else.
-        let known = self.name.starts_with("fashion-mnist") || self.kind.starts_with("cifar");
-        if known || self.classes() == embedded::CLASSES {
+        if self.layout_mirrored != Mirrored::Unknown {
+            return self.layout_mirrored.clone();
+        }
+        if self.classes() == embedded::CLASSES {
             return Mirrored::Same;
         }
         let names: Vec<&str> = self.classes().iter().map(String::as_str).collect();
@@ -39,7 +26,7 @@ impl DataBundle {
     }
 }
 
-/// What names tell of classes that are others in a mirror.
+/// The names of classes that are others in a mirror.
 fn by_names(names: &[&str]) -> Option<String> {
     if let Some(name) = names.iter().find(|name| has_side(name, names)) {
         return Some(format!("`{name}` is a side"));

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::readers::cifar::{self, CifarFiles};
+use crate::readers::READERS;
+use crate::readers::disk::{check_regular, io_error};
 use crate::readers::files::Unreadable;
-use crate::readers::folder::{self, Layout, inner_folder};
-use crate::readers::idx::{self, IdxFiles};
+use crate::readers::folder::inner_folder;
+use crate::readers::idx::{self, Idx, IdxFiles};
+use crate::readers::reader::{Source, open_as, recorded};
 use crate::readers::tree::Tree;
-use crate::readers::{check_regular, io_error, npz, table};
-use crate::{DataBundle, DataError, ImageShape, Watch, embedded};
+use crate::{DataBundle, DataError, ImageShape, Mirrored, Watch, embedded};
 
 /// The data set that is used when none is named.
 pub const DEFAULT_SOURCE: &str = embedded::NAME;
@@ -87,10 +88,16 @@ pub fn open_to_measure(
             let bundle = idx::open_files(&files, &folder, Some(embedded::class_names()))?;
             Ok(DataBundle {
                 name: FASHION_MNIST.to_owned(),
-                ..bundle
+                layout_mirrored: Mirrored::Same,
+                ..recorded(&Idx, bundle)
             })
         }
-        path => open_path(path, unreadable, watch),
+        path => open_path(&Source {
+            path: Path::new(path),
+            tree: None,
+            unreadable,
+            watch,
+        }),
     }
 }
 
@@ -118,18 +125,15 @@ fn find_fashion_mnist(data_dir: Option<&Path>) -> Result<(PathBuf, IdxFiles), Da
     Err(DataError::FashionMnistMissing { looked })
 }
 
-fn open_path(
-    spec: &str,
-    unreadable: Unreadable,
-    watch: Watch<'_>,
-) -> Result<DataBundle, DataError> {
-    let path = Path::new(spec);
+fn open_path(source: &Source<'_>) -> Result<DataBundle, DataError> {
+    let path = source.path;
     if !path.exists() {
         // A bare word is meant as a name.
+        let spec = path.display().to_string();
         return Err(
             if path.components().count() == 1 && !spec.starts_with('.') {
                 DataError::UnknownSource {
-                    spec: spec.to_owned(),
+                    spec,
                     known: vec![embedded::NAME, FASHION_MNIST],
                 }
             } else {
@@ -139,18 +143,15 @@ fn open_path(
             },
         );
     }
-    if !path.is_dir() {
-        if table::is_table(path) {
-            return table::open(path, unreadable, watch);
-        }
-        if npz::is_npz(path) {
-            return npz::open(path);
-        }
-        let metadata = path.metadata().map_err(|source| io_error(path, source))?;
-        check_regular(path, &metadata)?;
-        return Err(other_file(path));
+    if let Some(bundle) = open_by_one(source)? {
+        return Ok(bundle);
     }
-    open_folder(path, unreadable, watch)
+    if path.is_dir() {
+        return open_below(source);
+    }
+    let metadata = path.metadata().map_err(|source| io_error(path, source))?;
+    check_regular(path, &metadata)?;
+    Err(other_file(path))
 }
 
 /// Extensions of archives, the longer first.
@@ -183,32 +184,32 @@ fn other_file(path: &Path) -> DataError {
     }
 }
 
-/// Opens a folder, or the data set in the only folder in it that holds one, however deep.
-fn open_folder(
-    path: &Path,
-    unreadable: Unreadable,
-    watch: Watch<'_>,
-) -> Result<DataBundle, DataError> {
-    if let Some(bundle) = open_arrays(path)? {
-        return Ok(bundle);
+/// Opens a source with the first reader that finds its files there.
+fn open_by_one(source: &Source<'_>) -> Result<Option<DataBundle>, DataError> {
+    for reader in READERS {
+        if let Some(bundle) = open_as(*reader, source)? {
+            return Ok(Some(bundle));
+        }
     }
+    Ok(None)
+}
+
+/// Opens the data set of a folder by all that lies below it: in the folder itself, or in the only folder in it that holds
+/// one, however deep.
+fn open_below(source: &Source<'_>) -> Result<DataBundle, DataError> {
+    let path = source.path;
     let tree = Tree::scan(path)?;
-    let mut folder = &tree.root;
-    let mut layout = Layout::of_splits(folder);
-    while layout.is_none()
-        && let Some(inner) = inner_folder(folder)
-    {
-        folder = inner;
-        if let Some(bundle) = open_arrays(&folder.path)? {
+    let mut next = Some(&tree.root);
+    while let Some(folder) = next {
+        let found = open_by_one(&Source {
+            path: &folder.path,
+            tree: Some((&tree, folder)),
+            ..*source
+        })?;
+        if let Some(bundle) = found {
             return Ok(found_in(bundle, path, &folder.path));
         }
-        layout = Layout::of_splits(folder);
-    }
-    if let Some(layout) = layout.or_else(|| Layout::of_classes(folder)) {
-        let mut bundle = folder::open_layout(&layout, path, unreadable, watch)?;
-        bundle.notes.extend(folder::passed_by(&tree.root, folder));
-        bundle.notes.extend(tree.notes());
-        return Ok(found_in(bundle, path, &folder.path));
+        next = inner_folder(folder);
     }
     let path = path.to_owned();
     if tree.root.entries.is_empty() {
@@ -216,17 +217,6 @@ fn open_folder(
     }
     let found = tree.root.describe();
     Err(DataError::Unrecognised { path, found })
-}
-
-/// Opens a folder of IDX or CIFAR files; `None` when it holds none.
-fn open_arrays(path: &Path) -> Result<Option<DataBundle>, DataError> {
-    if let Some(files) = IdxFiles::find(path)? {
-        return idx::open_files(&files, path, None).map(Some);
-    }
-    match CifarFiles::find(path)? {
-        Some(files) => cifar::open_files(&files, path).map(Some),
-        None => Ok(None),
-    }
 }
 
 /// A bundle by the name that was asked for, which says where below that it was found.

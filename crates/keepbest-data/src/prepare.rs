@@ -11,7 +11,7 @@ use crate::{
     Fingerprint, ImageShape, PrepareError, Preprocessing, ResizeRule, Subset, Watch,
 };
 
-/// How to split and preprocess.
+/// The settings of splits and preprocessing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PrepareOptions {
@@ -62,7 +62,7 @@ pub struct Prepared {
     pub test: Option<Subset>,
     /// The way from an image to the network's input; goes into the model file.
     pub preprocessing: Preprocessing,
-    /// What the user should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 

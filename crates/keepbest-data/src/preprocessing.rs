@@ -54,7 +54,7 @@ impl ChannelRule {
     }
 }
 
-/// What an image differs in from all that a model has seen: see [`Preprocessing::unrecorded`].
+/// A difference of an image from all that a model has seen: see [`Preprocessing::unrecorded`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Unrecorded {
     /// In height or width.

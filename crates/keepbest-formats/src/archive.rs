@@ -60,7 +60,7 @@ pub enum ArchiveError {
     /// It is not one, or it is cut or damaged.
     #[error("not a whole archive: {reason}")]
     Damaged {
-        /// What is wrong.
+        /// The fault, in words.
         reason: &'static str,
     },
     /// The index is not what it should be.
@@ -74,9 +74,9 @@ pub enum ArchiveError {
     TooLong {
         /// The member.
         member: String,
-        /// As the index says.
+        /// The value in the index.
         bytes: u64,
-        /// As the caller knows.
+        /// The value that the caller knows.
         limit: u64,
     },
     /// A member's stream is damaged.
@@ -84,7 +84,7 @@ pub enum ArchiveError {
     Decode {
         /// The member.
         member: String,
-        /// What is wrong.
+        /// The fault, in words.
         source: DecodeError,
     },
     /// A member decodes to other bytes than were archived.
@@ -108,7 +108,7 @@ impl<W: Write> ArchiveWriter<W> {
     /// Begins.
     ///
     /// # Errors
-    /// What `out` returns.
+    /// The errors of `out`.
     pub fn new(mut out: W) -> io::Result<Self> {
         out.write_all(HEAD)?;
         Ok(Self {
@@ -121,7 +121,7 @@ impl<W: Write> ArchiveWriter<W> {
     /// Adds a file, as a difference from the one before unless the chain grows too long. Returns the length of its stream.
     ///
     /// # Errors
-    /// What the writer returns.
+    /// The errors of the writer.
     pub fn add(&mut self, name: &str, file: Bytes) -> io::Result<u64> {
         let newest = self.newest.take().filter(|(_, chain)| *chain < CHAIN);
         let stream = delta::encode(&file, newest.as_ref().map(|(file, _)| &file[..]))?;
@@ -140,7 +140,7 @@ impl<W: Write> ArchiveWriter<W> {
     /// Writes the index, and gives the writer back.
     ///
     /// # Errors
-    /// What the writer returns.
+    /// The errors of the writer.
     pub fn finish(mut self) -> io::Result<W> {
         let index = serde_json::to_vec(&self.index)?;
         self.out.write_all(&index)?;

@@ -74,6 +74,25 @@ impl Tensor {
         self.each(|value| bytes.extend_from_slice(&(value as f32).to_le_bytes()));
         Tensor::new(Dtype::F32, self.shape(), bytes).ok()
     }
+
+    /// The tensor in i64: itself when it is, exact from any other type. `None` when an element is no whole number, or of more than 53
+    /// bits in another type, and for types that [`stats`](Self::stats) does not know.
+    #[must_use]
+    pub fn to_i64(&self) -> Option<Tensor> {
+        /// Up to here every whole number is an f64.
+        const MOST: f64 = 9_007_199_254_740_992.0;
+        if self.dtype() == Dtype::I64 {
+            return Some(self.clone());
+        }
+        let mut bytes = Vec::new();
+        let mut whole = true;
+        let known = self.each(|value| {
+            whole &= value.fract() == 0.0 && value.abs() <= MOST;
+            bytes.extend_from_slice(&(value as i64).to_le_bytes());
+        });
+        let tensor = Tensor::new(Dtype::I64, self.shape(), bytes).ok()?;
+        (known && whole).then_some(tensor)
+    }
 }
 
 /// IEEE 754 binary16.
@@ -129,6 +148,26 @@ mod tests {
         assert_eq!(narrow.as_f32().unwrap()[..], [1.0, f32::INFINITY, -2.5]);
         assert_eq!(narrow.shape(), [3]);
         assert!(Tensor::from_i64(&[], &[3]).unwrap().to_f32().is_none());
+    }
+
+    #[test]
+    fn whole_numbers_become_i64() {
+        let whole = |tensor: Tensor| Some(tensor.to_i64()?.as_i64().unwrap().to_vec());
+        let floats = |values: &[f32]| Tensor::from_f32(&[values.len()], values).unwrap();
+        assert_eq!(whole(floats(&[3.0, -2.0])), Some(vec![3, -2]));
+        for value in [0.5, f32::NAN, f32::INFINITY, 1e30] {
+            assert_eq!(whole(floats(&[value])), None, "{value}");
+        }
+        let half = Tensor::new(Dtype::F16, [], 0x4d00u16.to_le_bytes().to_vec()).unwrap();
+        assert_eq!(whole(half), Some(vec![20]));
+        let narrow = Tensor::new(Dtype::I32, [], (-7i32).to_le_bytes().to_vec()).unwrap();
+        assert_eq!(whole(narrow), Some(vec![-7]));
+        let eighth = Tensor::new(Dtype::F8E4M3, [], vec![0x38]).unwrap();
+        assert_eq!(whole(eighth), None);
+        assert_eq!(
+            whole(Tensor::from_i64(&[], &[i64::MAX]).unwrap()),
+            Some(vec![i64::MAX])
+        );
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub enum DecodeError {
     /// The ranges do not make up the file.
     #[error("{missing} bytes are missing")]
     Missing {
-        /// How many.
+        /// The number of them.
         missing: u64,
     },
     /// A compressed plane is damaged.

@@ -146,7 +146,9 @@ pub(crate) fn digest_parts(file: &File, parts: &[Range<usize>]) -> Vec<io::Resul
         let mut piece = vec![0; PIECE.min(sizes[at])];
         let mut offset = parts[at].start as u64;
         digest_pieces(sizes[at], &mut piece, |piece| {
-            file.read_exact_at(piece, offset)?;
+            fill(piece, |piece, done| {
+                file.read_at(piece, offset + done as u64)
+            })?;
             offset += piece.len() as u64;
             Ok(())
         })
@@ -159,7 +161,37 @@ pub(crate) fn digest_stream(
     sizes: impl Iterator<Item = usize>,
 ) -> impl Iterator<Item = io::Result<TensorDigest>> {
     let mut piece = vec![0; PIECE];
-    sizes.map(move |size| digest_pieces(size, &mut piece, |piece| file.read_exact(piece)))
+    sizes.map(move |size| {
+        digest_pieces(size, &mut piece, |piece| {
+            fill(piece, |piece, _| file.read(piece))
+        })
+    })
+}
+
+/// How often a read is made that was interrupted.
+const TRIES: u32 = 8;
+
+/// Fills a piece by reads, each told how much there is already. A read that is interrupted is made again, and not for ever, as the
+/// standard library would.
+fn fill(
+    piece: &mut [u8],
+    mut read: impl FnMut(&mut [u8], usize) -> io::Result<usize>,
+) -> io::Result<()> {
+    let (mut done, mut tries) = (0, 0);
+    while done < piece.len() {
+        match read(&mut piece[done..], done) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(more) => (done, tries) = (done + more, 0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                tries += 1;
+                if tries == TRIES {
+                    return Err(io::Error::other(error));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn digest_pieces(
@@ -228,6 +260,29 @@ mod tests {
             dict.insert(*name, tensor.clone()).unwrap();
         }
         dict
+    }
+
+    #[test]
+    fn a_read_that_is_interrupted_for_good_is_an_error() {
+        // Each second read is interrupted, and none gives more than two bytes.
+        let mut calls = 0;
+        let mut piece = [0; 5];
+        let source = *b"bytes";
+        fill(&mut piece, |piece, done| {
+            calls += 1;
+            if calls % 2 == 1 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let length = piece.len().min(2);
+            piece[..length].copy_from_slice(&source[done..done + length]);
+            Ok(length)
+        })
+        .unwrap();
+        assert_eq!(piece, source);
+        let error = fill(&mut piece, |_, _| Err(io::ErrorKind::Interrupted.into())).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Other);
+        let error = fill(&mut piece, |_, _| Ok(0)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]

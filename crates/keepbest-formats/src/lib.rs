@@ -7,6 +7,8 @@
 //! - [`model_file`]: keepbest's files, full and params-only, with every byte under a digest.
 //! - [`archive`]: several checkpoint files in one.
 //! - [`delta`]: a file as its exact difference from an earlier one.
+//! - [`OptimizerConfig`]: optimizers, their settings and the names of their state.
+//! - [`protobuf`]: protocol buffers, written only.
 //! - [`pth`]: PyTorch's files as data, running nothing of what is in them.
 //! - [`names`]: tensors under other names, and which of them a model can take.
 //! - [`onnx`]: ONNX models, written only.
@@ -25,8 +27,11 @@ mod map;
 pub mod model_file;
 pub mod names;
 pub mod onnx;
+mod optimizer;
+pub mod protobuf;
 pub mod pth;
 pub mod safetensors;
+mod setting;
 pub mod sharded;
 mod snapshot;
 pub mod sniff;
@@ -39,7 +44,9 @@ pub use digest::{ParseDigestError, TensorDigest, weights_digest};
 pub use dtype::Dtype;
 pub use keepbest_core::WeightsDigest;
 pub use map::{map_file, map_open_file, open_regular, read_text};
-pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle};
+pub use optimizer::{OptimizerConfig, OptimizerDefaults, OptimizerKind};
+pub use setting::{SettingError, check_setting};
+pub use snapshot::{OwnedSnapshot, Snapshot, SnapshotHandle, Wanted};
 pub use state_dict::{DuplicateTensor, StateDict};
 pub use tensor::{Tensor, TensorError};
 pub use zip::ZipError;

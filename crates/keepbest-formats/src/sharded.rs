@@ -30,7 +30,7 @@ pub enum ShardedError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The index is no JSON with a `weight_map` of names to files.
@@ -38,7 +38,7 @@ pub enum ShardedError {
     Index {
         /// The index.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault, in words.
         source: serde_json::Error,
     },
     /// The index names no tensor.
@@ -50,7 +50,7 @@ pub enum ShardedError {
     /// More shards than any model has.
     #[error("there are {found} shards, more than the limit of {limit}")]
     TooMany {
-        /// As the index says.
+        /// The value in the index.
         found: usize,
         /// The most read.
         limit: usize,
@@ -58,7 +58,7 @@ pub enum ShardedError {
     /// A shard that is not beside the index.
     #[error("the index names the shard {name:?}, which is no name of a file beside it")]
     Name {
-        /// As the index says.
+        /// The value in the index.
         name: String,
     },
     /// A shard is of another kind.
@@ -66,7 +66,7 @@ pub enum ShardedError {
     AnotherKind {
         /// The shard.
         path: PathBuf,
-        /// What it holds.
+        /// The content, in words.
         holds: FileKind,
     },
     /// A shard of safetensors is malformed.
@@ -111,7 +111,7 @@ struct Index {
 pub struct Sharded {
     /// All of them, in the order of the files and of the tensors in each.
     pub weights: StateDict,
-    /// How many files there are.
+    /// The number of files.
     pub shards: usize,
 }
 

@@ -1,6 +1,7 @@
 //! The weights at one step: what engines make, scorers take and a keeper saves.
 
 use std::any::Any;
+use std::error::Error;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -23,6 +24,28 @@ pub trait Snapshot: Any + Send + Sync {
     fn training_state(&self) -> StateDict {
         StateDict::new()
     }
+
+    /// Called within the offer, on the thread that offers, once it is decided what of this snapshot will be saved, if anything: a
+    /// loop that has to copy its weights copies them now, and only what is wanted. Returns whether the snapshot can be read from
+    /// now on; of one that cannot, the evaluation is recorded without a digest. By default there is nothing to do.
+    ///
+    /// # Errors
+    /// Refuses the offer, which then has changed nothing.
+    fn take(&self, _wanted: Wanted) -> Result<bool, Box<dyn Error + Send + Sync>> {
+        Ok(true)
+    }
+}
+
+/// The part of a snapshot that is going to be saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wanted {
+    /// Neither weights nor state.
+    Nothing,
+    /// [`Snapshot::weights`] alone.
+    Weights,
+    /// [`Snapshot::training_state`] as well.
+    Everything,
 }
 
 /// A shared snapshot. Cloning counts references, and copies nothing.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use keepbest_core::text::with_causes;
 use keepbest_formats::archive::{Archive, ArchiveError, ArchiveWriter};
 use keepbest_formats::model_file::{ModelFile, ModelFileError};
 use keepbest_store::{
@@ -15,7 +16,7 @@ use keepbest_store::{
 use thiserror::Error;
 
 use crate::config::SaveMode;
-use crate::error::{SelectError, with_causes};
+use crate::error::SelectError;
 use crate::open::{is_refused, map_own, verify_checkpoint};
 use crate::prune::retention_plan;
 use crate::select::{Selector, find, find_archived};

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use keepbest_core::text::with_causes;
 use keepbest_core::{EvaluationRecord, History, WeightsDigest};
 use keepbest_formats::model_file::{Attachments, Kind, ModelMetadata};
 use keepbest_formats::{SnapshotHandle, weights_digest};
@@ -18,9 +19,8 @@ use serde_json::Value;
 
 use crate::best_copy::BestCopy;
 use crate::config::{KeeperConfig, SaveMode};
-use crate::error::with_causes;
 use crate::event::{KeeperEvent, SaveFailure, best_record};
-use crate::prune::prune;
+use crate::prune::{of_kind, prune};
 use crate::queue::{EvaluatedJob, Job, LastJob, Queue};
 use crate::save::{Begun, Tensors, WriteError, begin};
 use crate::stamp;
@@ -49,6 +49,7 @@ pub(crate) fn start(
                 unsaved: Vec::new(),
                 settled: true,
             };
+            background.publish_present();
             background.follow_best();
             while let Some(job) = queue.next() {
                 background.process(job);
@@ -523,6 +524,13 @@ impl Background<'_> {
         }
         let events = prune(&mut self.run, &self.config);
         self.queue.lock().events.extend(events);
+        self.publish_present();
+    }
+
+    /// Lets offers see what policies are about.
+    fn publish_present(&self) {
+        let present = of_kind(self.run.state(), self.config.save);
+        self.queue.lock().present = present;
     }
 
     fn event(&self, event: KeeperEvent) {

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use keepbest_core::WeightsDigest;
+use keepbest_core::text::with_causes;
 use keepbest_formats::model_file::{self, ModelFile};
 use keepbest_formats::pth::{self, PthFile, PthImage, Tree};
 use keepbest_formats::weights_digest;
@@ -18,7 +19,6 @@ use keepbest_store::{
 use thiserror::Error;
 
 use crate::copy_format::CopyFormat;
-use crate::error::with_causes;
 use crate::open::open_model;
 use crate::view::RunView;
 

@@ -36,6 +36,14 @@ impl CopyFormat {
         }
     }
 
+    /// Whether a run owns a file of this name: best's other form where the run, by its `state`, keeps one, and what was lost of it.
+    pub(crate) fn owns(name: &str, state: impl FnOnce() -> Option<RunState>) -> bool {
+        let lost = Self::Pth.aside().strip_suffix(".pth").unwrap_or_default();
+        name.starts_with(lost)
+            || name == Self::Pth.file_name()
+                && state().is_some_and(|state| Self::of(&state).is_some())
+    }
+
     /// The form that a run keeps, as its journal says.
     pub(crate) fn of(state: &RunState) -> Option<Self> {
         let also = &state.started.as_ref()?.settings["also"];

@@ -71,6 +71,9 @@ pub enum OfferError {
         /// The step of the evaluation before it.
         previous: u64,
     },
+    /// The snapshot cannot be taken.
+    #[error("the model cannot be kept as it is")]
+    Snapshot(#[source] store::BoxError),
     /// The writer thread is gone.
     #[error("the thread that saves has ended")]
     WriterGone,
@@ -136,16 +139,4 @@ pub enum SelectError {
         /// What there is.
         available: Vec<String>,
     },
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use keepbest_core::retention::{Checkpoint, Policy, Protections, plan};
 use keepbest_core::{
-    EarlyStopping, EvaluationRecord, History, Objective, Score, StopReason, Verdict,
+    EarlyStopping, EvaluationRecord, History, Judgement, Objective, Score, StopReason, Verdict,
 };
-use keepbest_formats::SnapshotHandle;
 use keepbest_formats::model_file::Attachments;
+use keepbest_formats::{SnapshotHandle, Wanted};
 use keepbest_store::{
     Depth, Event, FsckReport, Guarantee, OpenError, RUN_FORMAT, RealFileSystem, RefName,
     ResumedEvent, RunDir, RunWriter, SharedFileSystem, StartedEvent,
@@ -18,7 +19,7 @@ use serde_json::Value;
 
 use crate::background;
 use crate::best_progress::BestProgress;
-use crate::config::KeeperConfig;
+use crate::config::{KeeperConfig, SaveMode};
 use crate::copy_format::CopyFormat;
 use crate::error::{CreateError, FinishError, OfferError, ResumeError};
 use crate::evaluation::Evaluation;
@@ -76,7 +77,8 @@ pub struct Keeper {
     goals: Vec<Goal>,
     also: Option<CopyFormat>,
     keep_last: bool,
-    keep_candidates: bool,
+    save: SaveMode,
+    retention: Vec<Policy>,
     stopping: EarlyStopping,
     stop: Option<StopReason>,
     history: History,
@@ -237,8 +239,8 @@ impl Keeper {
             });
         }
         let also = config.also;
-        let keep_last = config.keep_last;
-        let keep_candidates = !config.retention.is_empty();
+        let (keep_last, save) = (config.keep_last, config.save);
+        let retention = config.retention.clone();
         let thread = background::start(&queue, writer, config, history.clone())?;
         Ok(Self {
             run,
@@ -248,7 +250,8 @@ impl Keeper {
             goals,
             also,
             keep_last,
-            keep_candidates,
+            save,
+            retention,
             stopping,
             stop,
             history,
@@ -293,7 +296,9 @@ impl Keeper {
         let mut judgements = judgements.collect::<Result<Vec<_>, _>>()?;
 
         let (mut refs, mut superseded) = (Vec::new(), Vec::new());
-        let goals = self.goals.iter_mut().zip(&judgements).zip(to_beat);
+        // Taken over once nothing can refuse the offer any more.
+        let mut next_goals = self.goals.clone();
+        let goals = next_goals.iter_mut().zip(&judgements).zip(to_beat);
         for (place, ((goal, judgement), (reached, on_disk))) in goals.enumerate() {
             let Some(score) = judgement.score.filter(|_| judgement.verdict.is_improved()) else {
                 // Better than what is on disk, it stands in for a best that could not be saved so far.
@@ -315,6 +320,15 @@ impl Keeper {
         if self.keep_last {
             refs.push(RefName::LAST);
         }
+        let candidate = self.may_stay(&evaluation, &judgements[0]);
+        let wanted = match (refs.is_empty() && !candidate, self.save) {
+            (true, _) => Wanted::Nothing,
+            (false, SaveMode::Params) if !self.keep_last => Wanted::Weights,
+            (false, _) => Wanted::Everything,
+        };
+        let taken = evaluation.snapshot().take(wanted);
+        let readable = taken.map_err(OfferError::Snapshot)?;
+        self.goals = next_goals;
 
         let epoch = evaluation.epoch();
         let first = judgements.remove(0);
@@ -329,13 +343,38 @@ impl Keeper {
         self.queue.offer(EvaluatedJob {
             index,
             record,
-            snapshot: Some(snapshot),
+            snapshot: readable.then_some(snapshot),
             refs,
-            candidate: self.keep_candidates,
+            candidate,
             superseded,
             attachments: with_training(attachments, training),
         });
         Ok(verdict)
+    }
+
+    /// Whether a checkpoint of this evaluation would stay by the run's policies, as far as is known: what is still to be written
+    /// counts for nothing yet.
+    fn may_stay(&self, evaluation: &Evaluation, judgement: &Judgement) -> bool {
+        if self.retention.is_empty() {
+            return false;
+        }
+        let mut checkpoints = self.queue.lock().present.clone();
+        let name = "this".to_owned();
+        checkpoints.push(Checkpoint {
+            name: name.clone(),
+            step: evaluation.step(),
+            epoch: evaluation.epoch(),
+            score: judgement.score,
+            metrics: evaluation.metrics().clone(),
+            bytes: 0,
+        });
+        let plan = plan(
+            &checkpoints,
+            &self.retention,
+            &Protections::default(),
+            self.objective(),
+        );
+        plan.kept.iter().any(|kept| kept.name == name)
     }
 
     /// Saves the resume point without an evaluation, as when training is interrupted in the middle of an epoch. Waits for a save
@@ -363,6 +402,12 @@ impl Keeper {
     /// Waits until everything offered is saved, or has failed.
     pub fn wait(&self) {
         self.queue.wait_idle();
+    }
+
+    /// Waiting for what is saved, for those who do not hold the keeper.
+    #[must_use]
+    pub fn saves(&self) -> Saves {
+        Saves(Arc::clone(&self.queue))
     }
 
     /// Whether training should stop, and why.
@@ -494,6 +539,18 @@ impl Keeper {
             // A panic of the thread shows as a queue that is not empty.
             let _ = thread.join();
         }
+    }
+}
+
+/// What a keeper saves in the background.
+#[derive(Clone, Debug)]
+pub struct Saves(Arc<Queue>);
+
+impl Saves {
+    /// Waits until everything offered is saved or has failed, but no longer than this. Returns whether it is.
+    #[must_use]
+    pub fn wait_for(&self, patience: Duration) -> bool {
+        self.0.wait_idle_for(patience)
     }
 }
 

@@ -26,6 +26,7 @@ mod goal;
 mod keeper;
 mod maintain;
 mod open;
+mod own;
 mod prune;
 mod queue;
 mod resume_point;
@@ -48,9 +49,10 @@ pub use explain::{
 };
 pub use front::{Front, fronts};
 pub use fsck::fsck;
-pub use keeper::{Keeper, Resumed};
+pub use keeper::{Keeper, Resumed, Saves};
 pub use maintain::{MaintainError, Removal, RetentionRules, pin, prunable, prune_run, unpin};
 pub use open::verify_checkpoint;
+pub use own::run_of_own_file;
 pub use prune::retention_plan;
 pub use resume_point::ResumePoint;
 pub use select::Selector;
@@ -59,5 +61,5 @@ pub use view::RunView;
 
 // For training loops that depend on this crate alone.
 pub use keepbest_core;
-pub use keepbest_formats::{self, OwnedSnapshot, Snapshot, SnapshotHandle};
+pub use keepbest_formats::{self, OwnedSnapshot, Snapshot, SnapshotHandle, Wanted};
 pub use keepbest_store as store;

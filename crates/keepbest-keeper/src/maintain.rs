@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use keepbest_core::retention::{Plan, Policy};
+use keepbest_core::text::with_causes;
 use keepbest_store::{
     CheckpointName, Event, JournalError, OpenError, PinnedEvent, RunState, RunWriter,
 };
@@ -10,7 +11,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::config::SaveMode;
-use crate::error::{SelectError, with_causes};
+use crate::error::SelectError;
 use crate::prune::retention_plan;
 use crate::select::{Selector, find};
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use keepbest_core::retention::{Checkpoint, Plan, Policy, Protections, plan};
+use keepbest_core::text::with_causes;
 use keepbest_core::{EvaluationRecord, WeightsDigest};
 use keepbest_store::{
     CheckpointKind, CheckpointName, CheckpointState, Entry, Event, PruneError, RunState, RunWriter,
@@ -10,7 +11,6 @@ use keepbest_store::{
 };
 
 use crate::config::{KeeperConfig, SaveMode};
-use crate::error::with_causes;
 use crate::event::KeeperEvent;
 
 /// What retention says about the checkpoints of a run. Policies are about files of the kind that the run saves its best as;
@@ -20,7 +20,6 @@ pub fn retention_plan(state: &RunState, policies: &[Policy], save: SaveMode) -> 
     let Some(started) = &state.started else {
         return Plan::default();
     };
-    let wanted = kind_of(save);
     let protections = Protections {
         refs: state
             .refs
@@ -31,22 +30,29 @@ pub fn retention_plan(state: &RunState, policies: &[Policy], save: SaveMode) -> 
         resumed_from: state.resumed_from.iter().map(ToString::to_string).collect(),
         in_use: BTreeSet::new(),
     };
-    let of_kind = |wanted: bool, kind: CheckpointKind| -> Vec<Checkpoint> {
-        state
-            .present()
-            .filter(|checkpoint| (checkpoint.saved.kind == kind) == wanted)
-            .map(known)
-            .collect()
+    let other = match save {
+        SaveMode::Full => SaveMode::Params,
+        SaveMode::Params => SaveMode::Full,
     };
     let objective = &started.objective;
-    let mut result = plan(&of_kind(true, wanted), policies, &protections, objective);
-    let others = plan(&of_kind(false, wanted), &[], &protections, objective);
+    let mut result = plan(&of_kind(state, save), policies, &protections, objective);
+    let others = plan(&of_kind(state, other), &[], &protections, objective);
     result.kept.extend(others.kept);
     result.dropped.extend(others.dropped);
     result
 }
 
-/// What policies are about.
+/// The checkpoints of the kind that a run of this mode saves its best as: those that policies are about.
+pub(crate) fn of_kind(state: &RunState, save: SaveMode) -> Vec<Checkpoint> {
+    let kind = kind_of(save);
+    let present = state.present();
+    present
+        .filter(|checkpoint| checkpoint.saved.kind == kind)
+        .map(known)
+        .collect()
+}
+
+/// The kind of file that best is.
 pub(crate) fn kind_of(save: SaveMode) -> CheckpointKind {
     match save {
         SaveMode::Full => CheckpointKind::Full,

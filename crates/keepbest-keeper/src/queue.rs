@@ -5,7 +5,9 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use keepbest_core::retention::Checkpoint;
 use keepbest_core::{EvaluationRecord, WeightsDigest};
 use keepbest_formats::SnapshotHandle;
 use keepbest_formats::model_file::Attachments;
@@ -112,6 +114,8 @@ pub(crate) struct State {
     pub bests: Vec<BestProgress>,
     /// Digests of evaluations, as they become known.
     pub digests: Vec<(usize, WeightsDigest)>,
+    /// The checkpoints on disk that policies are about.
+    pub present: Vec<Checkpoint>,
     pub events: Vec<KeeperEvent>,
     pub failures: Vec<SaveFailure>,
     /// Those that nothing made good for, known at the end.
@@ -226,6 +230,15 @@ impl Queue {
             state = self.wait_for_progress(state);
         }
         state.queue.is_empty() && !state.busy
+    }
+
+    /// Waits until everything is done, but no longer than this. Whether it is.
+    pub fn wait_idle_for(&self, patience: Duration) -> bool {
+        let state = self.lock();
+        let working = |state: &mut State| !state.ended && (state.busy || !state.queue.is_empty());
+        let waited = self.progress.wait_timeout_while(state, patience, working);
+        let (_state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        !timeout.timed_out()
     }
 
     fn wait_for_progress<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {

@@ -45,10 +45,10 @@ impl RunView {
     /// When the directory cannot be read.
     pub fn all_in(directory: &Path) -> std::io::Result<Vec<(String, Result<Self, OpenError>)>> {
         let mut runs = Vec::new();
-        for entry in std::fs::read_dir(directory)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            match Self::open(entry.path()) {
+        for name in keepbest_store::names_in(directory)? {
+            let path = directory.join(&name);
+            let name = name.to_string_lossy().into_owned();
+            match Self::open(path) {
                 Err(OpenError::NotARun { .. } | OpenError::NotFound { .. }) => {}
                 view => runs.push((name, view)),
             }

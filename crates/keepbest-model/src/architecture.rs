@@ -8,7 +8,7 @@ use keepbest_nn::zoo::{self, UnknownModel, ZooOptions};
 use keepbest_nn::{InputSize, ModelSpec, SpecError};
 use keepbest_store::{CommitError, Links, MODEL_FILE, read_regular, write_file};
 
-use crate::suggest::nearest;
+use keepbest_core::suggest::nearest;
 
 /// Why there is no such architecture.
 #[derive(Debug, thiserror::Error)]

@@ -299,7 +299,7 @@ fn optimizer(model: &Model) -> Result<Option<OptimizerState>, ExportError> {
     let trained = network.layout().tensors().iter();
     let trained = trained.filter(|tensor| tensor.role == Role::Trained);
     Ok(Some(OptimizerState {
-        settings: serde_json::to_value(config).and_then(serde_json::from_value)?,
+        settings: config.clone(),
         learning_rate,
         steps: Some(metadata.step),
         parameters: trained.map(|tensor| tensor.name.clone()).collect(),

@@ -4,10 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use keepbest_formats::model_file::{Attachments, ModelFile, ModelMetadata, OpenError};
-use keepbest_formats::names::unwrap_names;
+use keepbest_formats::names::{plain_names, unwrap_names};
 use keepbest_formats::pth::{Checkpoint, PthFile};
 use keepbest_formats::sniff::{FileKind, sniff};
-use keepbest_formats::{Dtype, StateDict, map_file, sharded, weights_digest};
+use keepbest_formats::{Dtype, StateDict, Tensor, map_file, sharded, weights_digest};
+use keepbest_store::names_in;
 use serde_json::{Value, json};
 
 use crate::error::ModelError;
@@ -79,11 +80,36 @@ pub fn open_any(path: &Path, how: Opening<'_>) -> Result<Opened, ModelError> {
         if !unwrapped.stripped.is_empty() {
             notes.push(format!("took {:?} off all names", unwrapped.stripped));
         }
+        if !unwrapped.left_out.is_empty() {
+            notes.push(format!(
+                "left out what is no weight: {} (counter of an averaged model)",
+                few(&unwrapped.left_out)
+            ));
+        }
+        let plain = plain_names(weights);
+        weights = plain.weights;
+        for (wrapper, count) in plain.unwrapped {
+            notes.push(format!(
+                "took {wrapper:?} out of {}",
+                tensors(count, "name")
+            ));
+        }
+        if plain.modern > 0 {
+            let names = tensors(plain.modern, "name");
+            notes.push(format!(
+                "{names} of an early torchvision's DenseNet written as now: norm.1 as norm1"
+            ));
+        }
+    }
+    let (weights, counters) = with_whole_counters(&weights);
+    for (dtype, count) in counters {
+        let counters = tensors(count, "counter");
+        notes.push(format!("{counters} of {dtype} became I64: {COUNTER}"));
     }
     let (weights, converted) = to_f32(&weights);
     for (dtype, count) in &converted {
-        let tensors = if *count == 1 { "tensor" } else { "tensors" };
-        notes.push(format!("{count} {tensors} of {dtype} became F32"));
+        let tensors = tensors(*count, "tensor");
+        notes.push(format!("{tensors} of {dtype} became F32"));
     }
     let file = ModelFile { weights, ..file };
     Ok(Opened {
@@ -111,20 +137,30 @@ fn is_distributed(path: &Path) -> bool {
         || path.file_name().is_some_and(|name| name == ".metadata") && beside("__0_0.distcp")
 }
 
+/// Whether a folder is, or holds, a model by the names in it: what [`open_any`] opens or names.
+pub(crate) fn is_model_folder(path: &Path) -> bool {
+    match in_folder(path) {
+        Ok(_) | Err(ModelError::Distributed { .. }) => true,
+        Err(ModelError::Folder {
+            models, unpacked, ..
+        }) => unpacked || !models.is_empty(),
+        Err(_) => false,
+    }
+}
+
 /// The file that is meant by a folder, where there is no doubt.
 fn in_folder(path: &Path) -> Result<PathBuf, ModelError> {
     const LISTED: usize = 10_000;
-    let entries = std::fs::read_dir(path).map_err(|source| {
+    let entries = names_in(path).map_err(|source| {
         let path = path.into();
         ModelError::Open(OpenError::Io { path, source })
     })?;
-    let mut names: Vec<PathBuf> = entries
-        .flatten()
+    let names: Vec<PathBuf> = entries
+        .into_iter()
         .take(LISTED)
-        .map(|entry| entry.path())
+        .map(|name| path.join(name))
         .filter(|path| path.is_file())
         .collect();
-    names.sort();
     if names.iter().any(|path| is_distributed(path)) {
         return Err(ModelError::Distributed { path: path.into() });
     }
@@ -162,19 +198,50 @@ fn open_sharded(path: &Path) -> Result<(ModelFile, Vec<String>), ModelError> {
     Ok((file, vec![format!("read from {} shards", read.shards)]))
 }
 
-/// The state dict with floating point of other widths in f32, and how many tensors of each type that were.
+/// A number with its noun.
+fn tensors(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+/// What PyTorch calls the counter of batches that a normalisation has seen.
+const COUNTER: &str = "num_batches_tracked";
+
+fn is_counter(name: &str) -> bool {
+    name.rsplit('.').next() == Some(COUNTER)
+}
+
+/// The state dict with its counters as whole numbers, as PyTorch copies them whatever their type: after an average of state dicts or
+/// `half()` they are floats. And how many of each type became that.
+fn with_whole_counters(weights: &StateDict) -> (StateDict, Vec<(Dtype, usize)>) {
+    converted(weights, |name, tensor| {
+        is_counter(name).then(|| tensor.to_i64()).flatten()
+    })
+}
+
+/// The state dict with floating point of other widths in f32, and how many tensors of each type that were. What a counter holds stays
+/// as the file has it.
 fn to_f32(weights: &StateDict) -> (StateDict, Vec<(Dtype, usize)>) {
+    converted(weights, |name, tensor| {
+        (!is_counter(name)).then(|| tensor.to_f32()).flatten()
+    })
+}
+
+fn converted(
+    weights: &StateDict,
+    convert: impl Fn(&str, &Tensor) -> Option<Tensor>,
+) -> (StateDict, Vec<(Dtype, usize)>) {
     let mut converted: Vec<(Dtype, usize)> = Vec::new();
     let mut out = StateDict::new();
     for (name, tensor) in weights.iter() {
         let dtype = tensor.dtype();
-        let tensor = match tensor.to_f32() {
-            Some(narrow) if dtype != Dtype::F32 => {
+        let tensor = match convert(name, tensor) {
+            Some(other) if other.dtype() != dtype => {
                 match converted.iter_mut().find(|(known, _)| *known == dtype) {
                     Some((_, count)) => *count += 1,
                     None => converted.push((dtype, 1)),
                 }
-                narrow
+                other
             }
             _ => tensor.clone(),
         };
@@ -271,12 +338,11 @@ fn metadata_of(checkpoint: Checkpoint, about: &Value) -> (ModelMetadata, StateDi
     let digest = part("weights_digest");
     let changed = digest != Some(json!(weights_digest(&checkpoint.weights)));
     let measured = |key: &str| part(key).filter(|_| !changed);
-    let metadata = ModelMetadata {
+    let mut metadata = ModelMetadata {
         step: checkpoint.step.unwrap_or(0),
         epoch: checkpoint.epoch.unwrap_or(0),
         attachments: Attachments {
             model: part("model"),
-            classes: checkpoint.classes,
             preprocessing: checkpoint.preprocessing,
             thresholds: measured("thresholds"),
             training: measured("training"),
@@ -287,6 +353,7 @@ fn metadata_of(checkpoint: Checkpoint, about: &Value) -> (ModelMetadata, StateDi
         },
         ..ModelMetadata::default()
     };
+    metadata.classes = checkpoint.classes;
     let training = match checkpoint.optimizer {
         Some(optimizer) if !changed => optimizer.tensors,
         _ => StateDict::new(),

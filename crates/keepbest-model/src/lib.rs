@@ -38,7 +38,6 @@ mod provenance;
 mod run_files;
 mod run_summary;
 mod seen;
-mod suggest;
 mod thresholds;
 mod tune;
 mod verify;
@@ -84,7 +83,6 @@ pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecor
 pub use run_files::{FileAtHand, OpenRunError, RunFilesError, model_file_of, open_run, status_of};
 pub use run_summary::RunSummary;
 pub use seen::{Seen, SeenBefore};
-pub use suggest::nearest;
 pub use thresholds::TunedThresholds;
 pub use tune::{TuneError, TuneOptions, Tuning, tune};
 pub use verify::{

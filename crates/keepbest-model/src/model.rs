@@ -106,7 +106,10 @@ impl Model {
         place: &ModelPlace,
         network: Option<&str>,
     ) -> Result<Self, OpenReferenceError> {
-        let model = Self::open(FileAtHand::of(place)?.path(), network)?;
+        let file = FileAtHand::of(place)?;
+        let mut model = Self::open(file.path(), network)?;
+        // Where an archived one is for now is nothing to anybody later.
+        model.path = file.name().to_owned();
         model.check_finite()?;
         Ok(model)
     }
@@ -199,6 +202,14 @@ impl Model {
 
     /// What contradicts the architecture, in words.
     fn contradiction(&self) -> Option<String> {
+        let named = self.file.metadata.as_ref();
+        let mut known = std::collections::HashSet::new();
+        let mut named = named
+            .into_iter()
+            .flat_map(|metadata| &metadata.attachments.classes);
+        if let Some(twice) = named.find(|name| !known.insert(name.as_str())) {
+            return Some(format!("two of its classes are called {twice:?}"));
+        }
         let (spec, input) = (&self.spec, self.preprocessing.input);
         let expected = ImageShape::new(spec.input.height, spec.input.width, spec.input.channels);
         if input != expected {

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use keepbest_core::text::shell_word;
 use keepbest_keeper::Selector;
-use keepbest_store::RefName;
+use keepbest_store::{RefName, names_in};
 
-use crate::suggest::nearest;
+use crate::foreign::is_model_folder;
+use keepbest_core::suggest::nearest;
 
 /// The folder that holds the runs, when none is given.
 pub const DEFAULT_RUNS_DIR: &str = "runs";
@@ -14,7 +15,7 @@ pub const DEFAULT_RUNS_DIR: &str = "runs";
 /// A MODEL, found on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelPlace {
-    /// A file that was named itself.
+    /// A file that was named itself, or a folder with the weights of one model in several files.
     File(PathBuf),
     /// A model of a run.
     Run {
@@ -130,10 +131,17 @@ pub fn find_model(text: &str, runs_dir: &Path) -> Result<ModelPlace, ModelRefErr
             which: which.clone(),
         });
     }
-    Ok(ModelPlace::Run {
-        run: find_run(place, runs_dir)?,
-        which: which.unwrap_or_default(),
-    })
+    match find_run(place, runs_dir) {
+        Ok(run) => Ok(ModelPlace::Run {
+            run,
+            which: which.unwrap_or_default(),
+        }),
+        // Weights in several files are a model as one file is.
+        Err(ModelRefError::NotARun { path }) if which.is_none() && is_model_folder(&path) => {
+            Ok(ModelPlace::File(path))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn is_run(path: &Path) -> bool {
@@ -163,12 +171,11 @@ pub fn find_run(text: &str, runs_dir: &Path) -> Result<PathBuf, ModelRefError> {
     {
         return Err(ModelRefError::NotARun { path });
     }
-    let names: Vec<String> = std::fs::read_dir(runs_dir)
+    let names: Vec<String> = names_in(runs_dir)
+        .unwrap_or_default()
         .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| is_run(&entry.path()))
-        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| is_run(&runs_dir.join(name)))
+        .filter_map(|name| name.into_string().ok())
         .collect();
     Err(ModelRefError::NotFound {
         found: text.into(),

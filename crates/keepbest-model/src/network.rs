@@ -165,14 +165,35 @@ pub fn named_spec(
             .map(|side| (side, side))
             .to_vec(),
     };
-    let mut usual = None;
+    let mut best: Option<(usize, ModelSpec)> = None;
     for (height, width) in sizes {
         let spec = zoo::spec(network, &ZooOptions::new(channels, height, width, classes))?;
-        if Network::new(&spec).is_ok_and(|network| network.layout().check(weights).is_ok()) {
+        let differing = Network::new(&spec).map_or(usize::MAX, |network| {
+            differing(network.layout().tensors(), weights)
+        });
+        if differing == 0 {
             return Ok(spec);
         }
-        usual.get_or_insert(spec);
+        if best.as_ref().is_none_or(|(least, _)| differing < *least) {
+            best = Some((differing, spec));
+        }
     }
-    // None fits: the first is named in the error that follows.
-    Ok(usual.expect("there is at least one size"))
+    // None fits: the nearest is named in the error that follows, the first where several are as near.
+    let (_, spec) = best.expect("there is at least one size");
+    Ok(spec)
+}
+
+/// How many tensors of the network and of the weights are not in the other, or of another shape. Counters may be missing, and types of
+/// elements say nothing about sizes.
+fn differing(tensors: &[ParamTensor], weights: &StateDict) -> usize {
+    let mut there = 0;
+    let differing = tensors.iter().filter(|tensor| {
+        let found = weights.get(&tensor.name);
+        there += usize::from(found.is_some());
+        match found {
+            Some(found) => found.shape() != tensor.shape,
+            None => tensor.role != Role::Counter,
+        }
+    });
+    differing.count() + weights.len() - there
 }

@@ -49,6 +49,8 @@ pub enum RunFilesError {
 #[derive(Debug)]
 pub struct FileAtHand {
     path: PathBuf,
+    // The name that an archived one had.
+    archived: Option<PathBuf>,
     // The folder of the restored file, for this process's user alone.
     _folder: Option<TempDir>,
 }
@@ -62,6 +64,7 @@ impl FileAtHand {
         match place {
             ModelPlace::File(path) => Ok(Self {
                 path: path.clone(),
+                archived: None,
                 _folder: None,
             }),
             ModelPlace::Run { run, which } => {
@@ -77,6 +80,7 @@ impl FileAtHand {
                     }
                     _ => Ok(Self {
                         path,
+                        archived: None,
                         _folder: None,
                     }),
                 }
@@ -94,6 +98,7 @@ impl FileAtHand {
             .tempdir()
             .map_err(cannot(std::env::temp_dir()))?;
         let path = folder.path().join(checkpoint.to_string());
+        let name = checkpoint.path(view.path());
         let mut options = OpenOptions::new();
         options
             .write(true)
@@ -103,6 +108,7 @@ impl FileAtHand {
             .map_err(cannot(path.clone()))?;
         Ok(Self {
             path,
+            archived: Some(name),
             _folder: Some(folder),
         })
     }
@@ -110,6 +116,11 @@ impl FileAtHand {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What it is called: where it is, or for one that is archived where it was in its run.
+    pub fn name(&self) -> &Path {
+        self.archived.as_deref().unwrap_or(&self.path)
     }
 }
 

@@ -58,6 +58,12 @@ impl TuneError {
             _ => None,
         }
     }
+
+    /// Whether whoever watched said to stop.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Measure(error) if error.is_interrupted())
+    }
 }
 
 /// Tuned thresholds, and the model with them.

@@ -1,7 +1,5 @@
 //! Numbers, lists of names and errors as people read them.
 
-use std::error::Error;
-
 /// `1234567` as `1,234,567`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -38,25 +36,24 @@ pub fn value(value: f64) -> String {
 /// The first few of some names, and how many more there are.
 pub(crate) fn few(names: &[String]) -> String {
     const SHOWN: usize = 6;
-    let mut text = names[..names.len().min(SHOWN)].join(", ");
+    let shown = names.iter().take(SHOWN);
+    let mut text = shown
+        .map(|name| within(name))
+        .collect::<Vec<_>>()
+        .join(", ");
     if names.len() > SHOWN {
         text.push_str(&format!(" and {} more", names.len() - SHOWN));
     }
     text
 }
 
-/// An error and its causes in one line. What was told is not told again: libraries differ in whether an error repeats its source.
-pub fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut words = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let told = cause.to_string();
-        if !words[words.len() - 1].contains(told.trim()) {
-            words.push(told);
-        }
-        source = cause.source();
+/// A name without the end of it where it is longer than any that is read: names come from files.
+fn within(name: &str) -> String {
+    const MOST: usize = 200;
+    match name.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}..", &name[..end]),
+        None => name.to_owned(),
     }
-    words.join(": ")
 }
 
 #[cfg(test)]

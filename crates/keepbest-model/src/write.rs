@@ -16,6 +16,14 @@ pub enum WriteError {
         /// The file.
         path: PathBuf,
     },
+    /// It is what a run keeps: the run would be damaged, and its best may be lost.
+    #[error("{path} is a file of the run {run}", path = path.display(), run = run.display())]
+    OwnFile {
+        /// The file.
+        path: PathBuf,
+        /// The run.
+        run: PathBuf,
+    },
     /// The folder it is to lie in cannot be made.
     #[error("cannot write {path}", path = path.display())]
     Folder {
@@ -34,6 +42,9 @@ impl WriteError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Exists { .. } => Some("--force replaces it".into()),
+            Self::OwnFile { .. } => {
+                Some("name another file: what a run keeps is not written over".into())
+            }
             _ => None,
         }
     }
@@ -50,6 +61,7 @@ pub fn write(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     verify: impl FnOnce(&Path) -> Result<(), BoxError> + Send,
 ) -> Result<(), WriteError> {
+    refuse_own(to)?;
     keepbest_store::write_file(to, force, length, write, verify).map_err(|error| match error {
         CommitError::Io(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
             WriteError::Exists { path: to.into() }
@@ -58,11 +70,23 @@ pub fn write(
     })
 }
 
-/// Refuses a file that is there, unless it may be replaced: for what takes a while before it writes.
+/// Refuses what is a run's own, whatever else may be replaced.
+fn refuse_own(to: &Path) -> Result<(), WriteError> {
+    match keepbest_keeper::run_of_own_file(to) {
+        Some(run) => Err(WriteError::OwnFile {
+            path: to.into(),
+            run,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a file that is there, unless it may be replaced, and a run's own: for what takes a while before it writes.
 ///
 /// # Errors
-/// [`WriteError::Exists`].
+/// [`WriteError::Exists`] and [`WriteError::OwnFile`].
 pub fn refuse_existing(to: &Path, force: bool) -> Result<(), WriteError> {
+    refuse_own(to)?;
     match !force && to.symlink_metadata().is_ok() {
         true => Err(WriteError::Exists { path: to.into() }),
         false => Ok(()),

@@ -11,7 +11,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use keepbest_formats::Tensor;
-use keepbest_formats::pth::{Checkpoint, OptimizerSettings, OptimizerState, PthFile};
+use keepbest_formats::pth::{Checkpoint, OptimizerState, PthFile};
 use keepbest_formats::safetensors::Layout;
 use keepbest_nn::{Batch, CpuEngine, Engine, EngineConfig, ModelSpec, OptimizerConfig, Role, zoo};
 use serde_json::json;
@@ -69,12 +69,11 @@ fn resume(
     let parameters = engine.network().layout().tensors().iter();
     let parameters = parameters.filter(|tensor| tensor.role == Role::Trained);
     let parameters: Vec<String> = parameters.map(|tensor| tensor.name.clone()).collect();
-    let settings: OptimizerSettings = serde_json::from_value(serde_json::to_value(&optimizer)?)?;
     let after = losses(&mut engine, &batches[BEFORE..])?;
     let checkpoint = Checkpoint {
         weights: snapshot.weights(),
         optimizer: Some(OptimizerState {
-            settings,
+            settings: optimizer,
             learning_rate: RATE,
             steps: Some(snapshot.step()),
             parameters,

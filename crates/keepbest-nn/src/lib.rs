@@ -17,7 +17,6 @@ mod memory;
 mod network;
 pub mod onnx;
 mod ops;
-pub mod optimizer;
 mod params;
 mod plan;
 mod profile;
@@ -32,10 +31,10 @@ pub use engine::{
     EngineConfig, EngineError, LossConfig, ScoreError, Scorer, StepError, StepOutput, Tuning,
     WhichWeights, build_engine, build_scorer,
 };
+pub use keepbest_formats::{OptimizerConfig, OptimizerDefaults, OptimizerKind, SettingError};
 pub use keepbest_kernels::loss::{Labels, Mixed};
 pub use keepbest_kernels::{Isa, Precision};
 pub use network::{LayerError, LayerSummary, Network};
-pub use optimizer::{OptimizerConfig, SettingError};
 pub use params::{
     Mismatch, ParamLayout, ParamTensor, RNG_PREFIX, Role, WeightsError, optimizer_state,
 };

@@ -7,7 +7,7 @@ mod plateau;
 
 pub use plateau::{Mode, Plateau, PlateauState, ThresholdMode};
 
-use crate::optimizer::{SettingError, check};
+use keepbest_formats::{SettingError, check_setting};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
@@ -137,7 +137,7 @@ impl Schedule {
         let above_zero = |v: f64| v > 0.0 && v.is_finite();
         if let Some(WarmUp { start_factor, .. }) = self.warm_up {
             let holds = start_factor > 0.0 && start_factor <= 1.0;
-            check(
+            check_setting(
                 "warm-up start factor",
                 start_factor,
                 holds,
@@ -147,10 +147,10 @@ impl Schedule {
         match &self.curve {
             Curve::Constant => Ok(()),
             Curve::Step { step_size, gamma } => {
-                check("step size", *step_size as f64, *step_size > 0, "at least 1")?;
-                check("gamma", *gamma, above_zero(*gamma), "above 0")
+                check_setting("step size", *step_size as f64, *step_size > 0, "at least 1")?;
+                check_setting("gamma", *gamma, above_zero(*gamma), "above 0")
             }
-            Curve::Cosine { steps: _, eta_min } => check(
+            Curve::Cosine { steps: _, eta_min } => check_setting(
                 "eta_min",
                 *eta_min,
                 *eta_min >= 0.0 && eta_min.is_finite(),
@@ -163,14 +163,14 @@ impl Schedule {
                 ..
             } => {
                 let holds = (0.0..=1.0).contains(pct_start);
-                check("pct_start", *pct_start, holds, "within 0 and 1")?;
-                check(
+                check_setting("pct_start", *pct_start, holds, "within 0 and 1")?;
+                check_setting(
                     "div_factor",
                     *div_factor,
                     above_zero(*div_factor),
                     "above 0",
                 )?;
-                check(
+                check_setting(
                     "final_div_factor",
                     *final_div_factor,
                     above_zero(*final_div_factor),

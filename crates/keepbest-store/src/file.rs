@@ -6,10 +6,10 @@ use std::path::Path;
 
 use crate::error::IoError;
 use crate::fs::{RealFileSystem, SharedFileSystem};
-use crate::patient::patient;
+use crate::patient::{PatientRead, patient, patiently};
 use crate::regular::{FileKind, Links, open_regular};
 use crate::staged::{Staged, parent, staged_path};
-use crate::writer::ensure_space;
+use crate::writer::require_space;
 use crate::{BoxError, CommitError};
 
 /// Writes a file of about `bytes` bytes: under a hidden name beside `target`, read back through `verify`, synced, renamed,
@@ -69,7 +69,7 @@ pub fn write_file_on(
         _ => Ok(()),
     };
     free()?;
-    ensure_space(&**fs, parent(target), bytes)?;
+    require_space(&**fs, parent(target), bytes)?;
     let write = |out: &mut dyn Write| {
         write(out).map_err(|error| CommitError::Io(IoError::at("write", target)(error)))
     };
@@ -119,7 +119,7 @@ pub fn holds(
         equal: true,
     };
     write(&mut compare)?;
-    Ok(compare.equal && compare.file.read(&mut [0])? == 0)
+    Ok(compare.equal && patiently(|| compare.file.read(&mut [0]))? == 0)
 }
 
 /// Compares what is written to it with what the file has at that place.
@@ -135,7 +135,7 @@ impl Write for Compare {
         }
         let mut found = [0; 1 << 16];
         let found = &mut found[..expected.len().min(1 << 16)];
-        match self.file.read_exact(found) {
+        match PatientRead(&mut self.file).read_exact(found) {
             Ok(()) => self.equal = *found == expected[..found.len()],
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => self.equal = false,
             Err(error) => return Err(error),
@@ -243,6 +243,34 @@ mod tests {
             holds(&folder.path().join("none"), put).unwrap_err().kind(),
             ErrorKind::NotFound
         );
+    }
+
+    #[test]
+    fn a_small_file_needs_its_own_bytes_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("card.md");
+        let fs = crate::faulty::FaultyFileSystem::new(folder.path()).unwrap();
+        let shared: SharedFileSystem = std::sync::Arc::new(fs.clone());
+        let write = || {
+            let put = |out: &mut dyn Write| out.write_all(b"card");
+            write_file_on(&shared, &path, true, 4, put, |_| Ok(()))
+        };
+        fs.limit_space(3);
+        let error = write().unwrap_err();
+        assert!(
+            matches!(
+                error,
+                CommitError::NoSpace {
+                    needed: 4,
+                    available: 3,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        fs.limit_space(4);
+        write().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"card");
     }
 
     #[test]

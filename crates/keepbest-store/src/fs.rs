@@ -3,10 +3,12 @@
 //! Everything the store changes on disk goes through [`FileSystem`], one call a system call, so that a test can record the
 //! calls, stop between any two of them, or make any one fail.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write};
+use std::io::{self, Seek as _, Write};
 use std::num::NonZeroU64;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::error::IoError;
+use crate::patient::read_to_end;
 use crate::regular::{FileKind, Links, open_with, read_regular};
 
 /// A shared handle on a file system.
@@ -86,6 +89,8 @@ pub struct Stat {
     pub kind: FileKind,
     /// Device and inode: equal for two names of one file.
     pub identity: (u64, u64),
+    /// When the contents, the names or the permissions last changed: seconds and nanoseconds, as the system tells them.
+    pub changed: (i64, i64),
 }
 
 impl Stat {
@@ -94,6 +99,7 @@ impl Stat {
             len: metadata.len(),
             kind: FileKind::of(metadata),
             identity: (metadata.dev(), metadata.ino()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }
@@ -164,15 +170,9 @@ impl FileSystem for RealFileSystem {
             let refused = format!("it is {kind}, not a directory");
             return Err(io::Error::new(io::ErrorKind::NotADirectory, refused));
         }
-        let mut names = Vec::new();
-        for entry in fs::read_dir(path)? {
-            // A name that is not UTF-8 is not one of ours.
-            if let Ok(name) = entry?.file_name().into_string() {
-                names.push(name);
-            }
-        }
-        names.sort_unstable();
-        Ok(names)
+        // A name that is not UTF-8 is not one of ours.
+        let names = names_in(path)?.into_iter();
+        Ok(names.filter_map(|name| name.into_string().ok()).collect())
     }
 
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
@@ -187,6 +187,25 @@ impl FileSystem for RealFileSystem {
         let space = rustix::fs::statvfs(path)?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
+}
+
+/// The names in a directory, sorted; a link to it is followed. Unlike `std::fs::read_dir` it does not panic when the directory cannot
+/// be closed, as on a disk that is gone: everything was read by then.
+///
+/// # Errors
+/// The operating system's error.
+pub fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = rustix::fs::open(directory, flags, rustix::fs::Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::new(open)? {
+        let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// Bytes that are written before the disk is told to begin with them.
@@ -256,10 +275,9 @@ impl WritableFile for RealFile {
     fn read_all(&mut self) -> io::Result<Vec<u8>> {
         let place = self.file.stream_position()?;
         self.file.rewind()?;
-        let mut bytes = Vec::new();
-        let read = self.file.read_to_end(&mut bytes);
+        let read = read_to_end(&mut self.file);
         self.file.seek(io::SeekFrom::Start(place))?;
-        read.map(|_| bytes)
+        read
     }
 }
 

@@ -15,12 +15,15 @@ use keepbest_core::{FileDigest, WeightsDigest};
 pub use recall::Testimony;
 pub use report::{Finding, FindingKind, FsckReport};
 
-use crate::error::{BoxError, JournalError, OpenError};
+use crate::error::{BoxError, IoError, JournalError, OpenError};
 use crate::fs::{RealFileSystem, SharedFileSystem};
-use crate::journal::{Entry, Event, RepairedEvent, SavedEvent, StartedEvent};
-use crate::layout::{CheckpointKind, CheckpointName, JOURNAL_FILE};
+use crate::journal::{Entry, Event, RepairedEvent, SavedEvent, StartedEvent, parse_salvaging};
+use crate::layout::{CONFIG_FILE, CheckpointKind, CheckpointName, JOURNAL_FILE};
 use crate::lock::{RunLock, active_writer};
+use crate::patient::patient;
 use crate::reader::RunReader;
+use crate::staged::Staged;
+use crate::state::RunState;
 use crate::writer::RunWriter;
 
 /// What a verifier found in a checkpoint file whose every byte it has checked.
@@ -144,6 +147,43 @@ pub fn fsck_on(
     let mut writer = RunWriter::open_locked(&reader, lock)?;
     writer.recover_into(Depth::All, verify, facts, &mut report)?;
     Ok(report)
+}
+
+/// Writes a `run.toml` that is gone anew, as `config` makes it of how the journal says the run began. Returns what to report, and
+/// nothing when there was nothing to do or `config` makes nothing of it: then the run is as it was.
+///
+/// # Errors
+/// [`OpenError`] when there is no run, another process writes to it, or something cannot be read or written.
+pub fn restore_config(
+    path: &Path,
+    config: impl FnOnce(&StartedEvent) -> Option<String>,
+) -> Result<Option<Finding>, OpenError> {
+    let missing = match RunReader::open(path) {
+        Err(error @ OpenError::NotARun { .. }) => error,
+        opened => return opened.map(|_| None),
+    };
+    let fs = patient(RealFileSystem::shared());
+    let (journal, target) = (path.join(JOURNAL_FILE), path.join(CONFIG_FILE));
+    let stat = |at: &Path| fs.stat(at).map_err(IoError::at("examine", at));
+    if stat(&target)?.is_some() || stat(&journal)?.is_none() {
+        return Err(missing);
+    }
+    let bytes = fs.read(&journal).map_err(IoError::at("read", &journal))?;
+    // What is wrong with the journal is mended afterwards.
+    let (entries, _) = parse_salvaging(&journal, &bytes)?;
+    let started = RunState::from_entries(&entries).started;
+    let Some(text) = started.as_ref().and_then(config) else {
+        return Err(missing);
+    };
+    let lock = RunLock::acquire(path)?;
+    Staged::create(&fs, target)?.put(text.as_bytes())?;
+    drop(lock);
+    Ok(Some(Finding {
+        kind: FindingKind::MissingConfig,
+        subject: CONFIG_FILE.to_owned(),
+        problem: "it is missing".to_owned(),
+        action: Some("written anew by what the journal says the run began with".to_owned()),
+    }))
 }
 
 impl RunWriter {

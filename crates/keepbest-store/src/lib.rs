@@ -46,10 +46,10 @@ pub use error::{
     BoxError, CommitError, CreateError, IoError, JournalError, OpenError, PromoteError, PruneError,
 };
 pub use file::{holds, replace_unsynced, write_file, write_file_on};
-pub use fs::{FileSystem, RealFileSystem, SharedFileSystem, Stat, WritableFile};
+pub use fs::{FileSystem, RealFileSystem, SharedFileSystem, Stat, WritableFile, names_in};
 pub use fsck::{
     Depth, Finding, FindingKind, FsckReport, Testimony, Verified, Verifier, VerifyError, fsck,
-    fsck_on,
+    fsck_on, restore_config,
 };
 pub use in_use::{InUse, is_in_use};
 pub use journal::{

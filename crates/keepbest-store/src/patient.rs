@@ -1,6 +1,6 @@
 //! A file system whose calls may be interrupted: they are made again, and not for ever.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -23,7 +23,7 @@ pub(crate) fn patient(fs: SharedFileSystem) -> SharedFileSystem {
     Arc::new(Patient(fs))
 }
 
-fn patiently<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn patiently<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 1..TRIES {
         match call() {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -35,6 +35,22 @@ fn patiently<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         ErrorKind::Interrupted | ErrorKind::WouldBlock => io::Error::other(error),
         _ => error,
     })
+}
+
+/// What is left of a file. The standard library makes an interrupted read again without end.
+pub(crate) fn read_to_end(file: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    PatientRead(file).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A file whose interrupted reads are made again, and not for ever.
+pub(crate) struct PatientRead<'a, R>(pub(crate) &'a mut R);
+
+impl<R: Read> Read for PatientRead<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        patiently(|| self.0.read(buffer))
+    }
 }
 
 impl FileSystem for Patient {
@@ -144,6 +160,39 @@ mod tests {
             }
         });
         (result, calls)
+    }
+
+    /// A file of which every read is interrupted but each of this number.
+    struct Interrupted(u32, u32);
+
+    impl Read for Interrupted {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 += 1;
+            match (self.1 % self.0, self.1 / self.0) {
+                (0, 1) => Ok({
+                    buffer[..4].copy_from_slice(b"text");
+                    4
+                }),
+                (0, _) => Ok(0),
+                _ => Err(ErrorKind::Interrupted.into()),
+            }
+        }
+    }
+
+    impl Interrupted {
+        fn every(number: u32) -> Self {
+            Self(number, 0)
+        }
+    }
+
+    #[test]
+    fn a_file_whose_reads_are_interrupted_for_good_is_an_error() {
+        assert_eq!(
+            read_to_end(&mut Interrupted::every(TRIES)).unwrap(),
+            b"text"
+        );
+        let error = read_to_end(&mut Interrupted::every(u32::MAX)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Other);
     }
 
     #[test]

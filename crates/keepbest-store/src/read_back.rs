@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::fs::WritableFile;
+use crate::patient::patiently;
 use crate::regular::{Links, open_regular};
 
 /// How far a file is written: what its writer tells its reader.
@@ -154,7 +155,7 @@ impl Read for ReadBack {
             Some(_) => usize::MAX,
         };
         let length = buffer.len().min(most);
-        let read = self.file.read_at(&mut buffer[..length], self.at)?;
+        let read = patiently(|| self.file.read_at(&mut buffer[..length], self.at))?;
         self.at += read as u64;
         Ok(read)
     }

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::fs::OFlags;
+
+use crate::patient::read_to_end;
 
 /// What a name in a directory stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,9 +107,7 @@ pub fn open_regular(path: &Path, links: Links) -> io::Result<File> {
 /// # Errors
 /// As there.
 pub fn read_regular(path: &Path, links: Links) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open_regular(path, links)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
+    read_to_end(&mut open_regular(path, links)?)
 }
 
 /// Opens a regular file with these options, which may create it.

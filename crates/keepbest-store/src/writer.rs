@@ -324,8 +324,8 @@ impl RunWriter {
         }
     }
 
-    /// Appends an event and syncs the journal. When somebody has removed the journal meanwhile, or put another file in its place, it is
-    /// written anew first, and that is journalled.
+    /// Appends an event and syncs the journal. When somebody has removed or changed the journal meanwhile, or put another file in its
+    /// place, it is written anew first, and that is journalled.
     ///
     /// # Errors
     /// [`JournalError`]; the event is then not part of the journal.
@@ -472,15 +472,23 @@ fn remove_created(fs: &dyn FileSystem, path: &Path) {
     let _ = fs.remove_dir(path);
 }
 
-/// Checks that `bytes` more, and a little for the journal, fit on the disk that holds `directory`.
+/// Checks that `bytes` more of a run, and a little for its journal, fit on the disk that holds `directory`.
 ///
 /// # Errors
 /// [`CommitError::NoSpace`] when they do not.
 pub fn ensure_space(fs: &dyn FileSystem, directory: &Path, bytes: u64) -> Result<(), CommitError> {
+    require_space(fs, directory, bytes.saturating_add(RESERVE))
+}
+
+/// Checks that so many bytes fit on the disk that holds `directory`.
+pub(crate) fn require_space(
+    fs: &dyn FileSystem,
+    directory: &Path,
+    needed: u64,
+) -> Result<(), CommitError> {
     let available = fs
         .available_space(directory)
         .map_err(IoError::at("examine the free space of", directory))?;
-    let needed = bytes.saturating_add(RESERVE);
     if available < needed {
         return Err(CommitError::NoSpace {
             path: directory.to_owned(),

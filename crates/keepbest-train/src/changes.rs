@@ -4,10 +4,10 @@
 use keepbest_core::WeightsDigest;
 use keepbest_keeper::RunView;
 use keepbest_model::{SettingDiffers, SettingsFound};
-use keepbest_store::{Event, ResumedEvent, RunState};
+use keepbest_store::{Event, ResumedEvent, RunState, StartedEvent};
 use serde::{Deserialize, Serialize};
 
-use crate::settings::{ChangedSetting, Settings, SettingsError, changed_settings};
+use crate::settings::{ChangedSetting, Settings, SettingsError, changed_settings, to_toml};
 
 /// The keys of a session in the journal.
 pub(crate) const CONFIG: &str = "config";
@@ -117,6 +117,19 @@ pub fn settings_when_saved(
         }
     }
     settings
+}
+
+/// The text of a run's `run.toml` by what its journal says the run began with; `None` for runs of earlier versions, whose journal does
+/// not say it.
+#[must_use]
+pub fn written_anew(started: &StartedEvent) -> Option<String> {
+    let config = started.session.as_ref()?.get(CONFIG)?.clone();
+    let table: toml::Table = serde_json::from_value(config).ok()?;
+    let settings = Settings::from_toml(&table.to_string()).ok()?;
+    Some(to_toml(
+        &settings,
+        "Written anew by `keepbest fsck`, by what the journal says this run began with.",
+    ))
 }
 
 /// Compares the settings of a run, as they were when these weights were saved, with those that a model records: what

@@ -20,7 +20,9 @@ mod settings;
 mod settle;
 mod trainer;
 
-pub use changes::{Change, PlanChange, compare_settings, plan_changes, settings_when_saved};
+pub use changes::{
+    Change, PlanChange, compare_settings, plan_changes, settings_when_saved, written_anew,
+};
 pub use noise::{Compared, PairedTest, Selection, Trace, TraceError};
 pub use overfitting::Overfitting;
 pub use report::{

@@ -1,17 +1,14 @@
 //! Takes in batches.
 
-use super::{
-    averages::ClassCounts,
-    calibration::Calibration,
-    confusion::ConfusionMatrix,
-    example::Example,
-    options::ClassificationOptions,
-    ranking::Scores,
-    report::{ClassificationReport, Parts},
-    softmax::softmax_into,
-    sum::Sum,
-    thresholds::Thresholds,
-};
+use super::batch::{ClassificationError, check_batch, check_shape, check_thresholds};
+use super::calibration::Calibration;
+use super::confusion::ConfusionMatrix;
+use super::example::Example;
+use super::gathered::ExampleSums;
+use super::options::ClassificationOptions;
+use super::ranking::Scores;
+use super::report::{ClassificationReport, Parts};
+use super::softmax::softmax_into;
 
 /// Takes in batches of probabilities with their labels, and gives the report.
 ///
@@ -32,86 +29,13 @@ pub struct ClassificationAccumulator {
     options: ClassificationOptions,
     non_finite: u64,
     confusion: ConfusionMatrix,
-    /// How many labels are among the k highest, for each k of the options.
-    top_k_hits: Vec<u64>,
-    log_loss: Sum,
+    sums: ExampleSums,
     calibration: Calibration,
     scores: Scores,
     /// The labels that go with `scores`.
     labels: Vec<u32>,
     softmax: Vec<f64>,
 }
-
-/// A batch does not fit, or there was none. The accumulator is as it was before.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClassificationError {
-    /// There are not `classes` values for each label.
-    #[error("{labels} labels of {classes} classes need {} values, found {found}", labels.saturating_mul(*classes))]
-    Length {
-        /// How many labels.
-        labels: usize,
-        /// How many classes.
-        classes: usize,
-        /// How many values.
-        found: usize,
-    },
-    /// A label is not a class.
-    #[error("example {example} has the label {label}, but there are {classes} classes")]
-    Label {
-        /// Its place in the batch.
-        example: usize,
-        /// Its label.
-        label: u32,
-        /// How many classes.
-        classes: usize,
-    },
-    /// A value is finite, but no probability.
-    #[error("example {example} has {value} for class {class}, which is no probability")]
-    NotAProbability {
-        /// Its place in the batch.
-        example: usize,
-        /// The class.
-        class: usize,
-        /// The value.
-        value: f64,
-    },
-    /// Probabilities of an example do not sum to 1.
-    #[error("the probabilities of example {example} sum to {sum}, not to 1")]
-    NotADistribution {
-        /// Its place in the batch.
-        example: usize,
-        /// Their sum.
-        sum: f64,
-    },
-    /// The options' thresholds are of another number of classes.
-    #[error("there are {found} thresholds for {classes} classes")]
-    Thresholds {
-        /// How many classes.
-        classes: usize,
-        /// How many thresholds.
-        found: usize,
-    },
-    /// There was no example.
-    #[error("there are no examples to compute metrics of")]
-    NoExamples,
-}
-
-impl ClassificationError {
-    /// What to try, where there is something.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::NotAProbability { .. } | Self::NotADistribution { .. } => {
-                Some("raw scores of a network are logits: use `update_logits`")
-            }
-            _ => None,
-        }
-    }
-}
-
-/// How far a probability may exceed 1, and a sum of them miss 1: room for probabilities computed in half precision.
-const ROUNDING: f64 = 1e-2;
 
 impl ClassificationAccumulator {
     /// For so many classes, with the default options.
@@ -127,8 +51,7 @@ impl ClassificationAccumulator {
             classes,
             non_finite: 0,
             confusion: ConfusionMatrix::new(classes),
-            top_k_hits: vec![0; options.top_k().len()],
-            log_loss: Sum::default(),
+            sums: ExampleSums::new(&options, classes),
             calibration: Calibration::new(options.calibration_bins()),
             scores: Scores::new(),
             labels: Vec::new(),
@@ -194,10 +117,7 @@ impl ClassificationAccumulator {
         self.confusion.record(label, example.decision, 1);
         self.calibration
             .record(example.confidence, example.is_likeliest, 1);
-        self.log_loss.add(example.log_loss);
-        for (k, hits) in self.options.top_k().iter().zip(&mut self.top_k_hits) {
-            *hits += u64::from(example.ahead < *k);
-        }
+        self.sums.add(&example, 1);
         if self.options.ranking() {
             self.scores.extend(row);
             self.labels.push(label);
@@ -209,18 +129,14 @@ impl ClassificationAccumulator {
     /// # Errors
     /// [`ClassificationError::NoExamples`] when nothing was taken in.
     pub fn finish(&self) -> Result<ClassificationReport, ClassificationError> {
-        let finite = self.confusion.total();
-        if finite + self.non_finite == 0 {
+        if self.confusion.total() + self.non_finite == 0 {
             return Err(ClassificationError::NoExamples);
         }
-        let top_k = self.options.top_k().iter().zip(&self.top_k_hits);
         Ok(ClassificationReport::assemble(Parts {
             options: &self.options,
             non_finite: self.non_finite,
-            counts: ClassCounts::of(&self.confusion),
             confusion: self.confusion.clone(),
-            top_k: top_k.map(|(k, hits)| (*k, *hits)).collect(),
-            log_loss: self.log_loss.value() / finite as f64,
+            sums: &self.sums,
             calibration: &self.calibration,
             ranking: self
                 .options
@@ -228,84 +144,6 @@ impl ClassificationAccumulator {
                 .then(|| self.scores.one_vs_rest(self.classes, &self.labels)),
         }))
     }
-}
-
-/// Whether thresholds are of so many classes.
-pub(super) fn check_thresholds(
-    options: &ClassificationOptions,
-    classes: usize,
-) -> Result<(), ClassificationError> {
-    match options.thresholds().map(Thresholds::classes) {
-        Some(found) if found != classes => Err(ClassificationError::Thresholds { classes, found }),
-        _ => Ok(()),
-    }
-}
-
-/// Whether probabilities `[n, classes]` and n labels are what [`ClassificationAccumulator::update`] takes.
-pub(super) fn check_batch(
-    classes: usize,
-    probabilities: &[f64],
-    labels: &[u32],
-) -> Result<(), ClassificationError> {
-    check_shape(classes, probabilities.len(), labels)?;
-    for (example, row) in probabilities.chunks_exact(classes.max(1)).enumerate() {
-        check_row(example, row)?;
-    }
-    Ok(())
-}
-
-fn check_shape(classes: usize, values: usize, labels: &[u32]) -> Result<(), ClassificationError> {
-    if labels.len().checked_mul(classes) != Some(values) {
-        return Err(ClassificationError::Length {
-            labels: labels.len(),
-            classes,
-            found: values,
-        });
-    }
-    match labels.iter().position(|label| *label as usize >= classes) {
-        Some(example) => Err(ClassificationError::Label {
-            example,
-            label: labels[example],
-            classes,
-        }),
-        None => Ok(()),
-    }
-}
-
-fn check_row(example: usize, row: &[f64]) -> Result<(), ClassificationError> {
-    if !row.iter().all(|p| p.is_finite()) {
-        return Ok(());
-    }
-    if let Some(class) = row.iter().position(|p| !(0.0..=1.0 + ROUNDING).contains(p)) {
-        return Err(ClassificationError::NotAProbability {
-            example,
-            class,
-            value: row[class],
-        });
-    }
-    let sum: f64 = row.iter().copied().collect::<Sum>().value();
-    if (sum - 1.0).abs() > ROUNDING {
-        return Err(ClassificationError::NotADistribution { example, sum });
-    }
-    Ok(())
-}
-
-/// What an example with this probability of its label adds to the log loss, kept finite as scikit-learn does.
-#[must_use]
-pub fn log_loss_of(probability: f64) -> f64 {
-    -libm::log(probability.clamp(f64::EPSILON, 1.0 - f64::EPSILON))
-}
-
-/// The place of the first of the highest values, the prediction, and the value: numpy's `argmax`.
-#[must_use]
-pub fn first_highest(row: &[f64]) -> (u32, f64) {
-    let mut best = (0, f64::NEG_INFINITY);
-    for (class, p) in (0..).zip(row) {
-        if *p > best.1 {
-            best = (class, *p);
-        }
-    }
-    best
 }
 
 #[cfg(test)]

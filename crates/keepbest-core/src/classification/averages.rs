@@ -65,40 +65,62 @@ impl ClassCounts {
     }
 }
 
-/// Macro, micro and weighted average of a per-class metric.
-pub(super) fn averages(
-    classes: &[ClassCounts],
-    metric: impl Fn(ClassCounts) -> f64,
-) -> [(&'static str, f64); 3] {
-    let occurring: Vec<ClassCounts> = classes
-        .iter()
-        .copied()
-        .filter(|class| class.occurs())
-        .collect();
-    let all = ClassCounts {
-        support: occurring.iter().map(|class| class.support).sum(),
-        predicted: occurring.iter().map(|class| class.predicted).sum(),
-        hits: occurring.iter().map(|class| class.hits).sum(),
-    };
-    let weighted: Sum = occurring
-        .iter()
-        .map(|class| metric(*class) * class.support as f64)
-        .collect();
-    [
-        ("macro", mean(occurring.iter().map(|class| metric(*class)))),
-        ("micro", metric(all)),
-        ("weighted", weighted.value() / all.support as f64),
-    ]
+/// The average of a per-class metric over classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Average {
+    /// The mean over the classes that occur.
+    Macro,
+    /// The metric of the summed counts.
+    Micro,
+    /// The mean over the classes that occur, weighted by their examples.
+    Weighted,
+    /// The mean over the classes that occur as labels.
+    Labelled,
 }
 
-/// Mean recall over the classes that occur as labels.
-pub(super) fn balanced_accuracy(classes: &[ClassCounts]) -> f64 {
-    let labelled: Vec<f64> = classes
-        .iter()
-        .filter(|class| class.support > 0)
-        .map(|class| class.recall())
-        .collect();
-    mean(labelled.into_iter())
+impl Average {
+    /// The averages that names of metrics end with.
+    pub(super) const NAMED: [Self; 3] = [Self::Macro, Self::Micro, Self::Weighted];
+
+    /// The word in the names of metrics.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Macro => "macro",
+            Self::Micro => "micro",
+            Self::Weighted => "weighted",
+            Self::Labelled => "labelled",
+        }
+    }
+
+    pub(super) fn named(word: &str) -> Option<Self> {
+        Self::NAMED
+            .into_iter()
+            .find(|average| average.word() == word)
+    }
+
+    pub(super) fn over(self, classes: &[ClassCounts], metric: impl Fn(ClassCounts) -> f64) -> f64 {
+        let counts = |class: &ClassCounts| match self {
+            Self::Labelled => class.support > 0,
+            _ => class.occurs(),
+        };
+        let classes: Vec<ClassCounts> = classes.iter().copied().filter(counts).collect();
+        let support = || classes.iter().map(|class| class.support).sum();
+        match self {
+            Self::Macro | Self::Labelled => mean(classes.iter().map(|class| metric(*class))),
+            Self::Micro => metric(ClassCounts {
+                support: support(),
+                predicted: classes.iter().map(|class| class.predicted).sum(),
+                hits: classes.iter().map(|class| class.hits).sum(),
+            }),
+            Self::Weighted => {
+                let weighted: Sum = classes
+                    .iter()
+                    .map(|class| metric(*class) * class.support as f64)
+                    .collect();
+                weighted.value() / support() as f64
+            }
+        }
+    }
 }
 
 /// Sums of products of counts, exact: what Matthews and kappa are made of.
@@ -121,6 +143,15 @@ impl Products {
             mixed: sum(&|class| u128::from(class.support) * u128::from(class.predicted)),
             labels_squared: sum(&|class| u128::from(class.support).pow(2)),
             predictions_squared: sum(&|class| u128::from(class.predicted).pow(2)),
+        }
+    }
+
+    /// The counts of all classes together: every example has one label and one prediction.
+    pub(super) fn summed(&self) -> ClassCounts {
+        ClassCounts {
+            support: self.total as u64,
+            predicted: self.total as u64,
+            hits: self.correct as u64,
         }
     }
 

@@ -7,9 +7,9 @@ use super::sum::Sum;
 /// The examples whose confidence, the highest probability, lies in one interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationBin {
-    /// How many examples.
+    /// The number of examples.
     pub count: u64,
-    /// How many of them are right.
+    /// The number of them that are right.
     pub correct: u64,
     /// Their mean confidence, 0 when there are none.
     pub confidence: f64,

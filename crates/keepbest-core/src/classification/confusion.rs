@@ -80,7 +80,7 @@ impl ConfusionMatrix {
         self.classes
     }
 
-    /// How many examples with this label were given this prediction.
+    /// The number of examples with this label and this prediction.
     #[must_use]
     pub fn count(&self, label: u32, prediction: u32) -> u64 {
         self.cells
@@ -106,13 +106,13 @@ impl ConfusionMatrix {
         rows
     }
 
-    /// How many examples there are.
+    /// The number of examples.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.cells.values().sum()
     }
 
-    /// How many examples are right.
+    /// The number of examples that are right.
     #[must_use]
     pub fn correct(&self) -> u64 {
         self.iter()
@@ -121,13 +121,13 @@ impl ConfusionMatrix {
             .sum()
     }
 
-    /// How many examples have each label.
+    /// The number of examples of each label.
     #[must_use]
     pub fn label_counts(&self) -> Vec<u64> {
         self.sums(|label, _| label)
     }
 
-    /// How many examples were given each prediction.
+    /// The number of examples of each prediction.
     #[must_use]
     pub fn prediction_counts(&self) -> Vec<u64> {
         self.sums(|_, prediction| prediction)

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::accumulator::{ClassificationError, check_batch, check_thresholds};
-use super::averages::ClassCounts;
+use super::batch::{ClassificationError, check_batch, check_thresholds};
 use super::calibration::Calibration;
 use super::confusion::ConfusionMatrix;
 use super::example::Example;
+use super::gathered::ExampleSums;
 use super::options::ClassificationOptions;
-use super::ranking::Curve;
+use super::ranking::{Curve, Ranking};
 use super::report::{ClassificationReport, Parts};
-use super::sum::Sum;
 
 /// Examples of a classifier, sorted once, so that any draw of them is measured without sorting.
 ///
@@ -45,7 +44,7 @@ struct Order {
 }
 
 impl ClassificationExamples {
-    /// Of probabilities `[n, classes]`, row-major, and n labels.
+    /// The examples of probabilities `[n, classes]`, row-major, and n labels.
     ///
     /// # Errors
     /// As [`ClassificationAccumulator::update`](super::ClassificationAccumulator::update).
@@ -105,7 +104,7 @@ impl ClassificationExamples {
         })
     }
 
-    /// How many examples there are.
+    /// The number of examples.
     #[must_use]
     pub fn len(&self) -> usize {
         self.examples.len()
@@ -134,9 +133,9 @@ impl ClassificationExamples {
             times[*at as usize] += 1;
         }
         let mut in_cell = vec![0u64; self.cells.len()];
-        let mut top_k = vec![0u64; self.options.top_k().len()];
+        let mut sums = ExampleSums::new(&self.options, self.classes);
         let mut calibration = Calibration::new(self.options.calibration_bins());
-        let (mut finite, mut non_finite, mut log_loss) = (0, 0, Sum::default());
+        let mut non_finite = 0;
         let drawn = self.examples.iter().zip(&self.cell_of).zip(&times);
         for ((example, cell), times) in drawn.filter(|(_, times)| **times > 0) {
             let times = u64::from(*times);
@@ -144,13 +143,9 @@ impl ClassificationExamples {
                 non_finite += times;
                 continue;
             };
-            finite += times;
             in_cell[*cell as usize] += times;
-            log_loss.add(example.log_loss * times as f64);
+            sums.add(example, times);
             calibration.record(example.confidence, example.is_likeliest, times);
-            for (k, hits) in self.options.top_k().iter().zip(&mut top_k) {
-                *hits += u64::from(example.ahead < *k) * times;
-            }
         }
         let mut confusion = ConfusionMatrix::new(self.classes);
         for ((label, decision), times) in self.cells.iter().zip(in_cell) {
@@ -167,16 +162,14 @@ impl ClassificationExamples {
         Ok(ClassificationReport::assemble(Parts {
             options: &self.options,
             non_finite,
-            counts: ClassCounts::of(&confusion),
             confusion,
-            top_k: self.options.top_k().iter().copied().zip(top_k).collect(),
-            log_loss: log_loss.value() / finite as f64,
+            sums: &sums,
             calibration: &calibration,
             ranking,
         }))
     }
 
-    fn ranked(&self, class: u32, order: &Order, times: &[u32]) -> super::ranking::Ranking {
+    fn ranked(&self, class: u32, order: &Order, times: &[u32]) -> Ranking {
         let mut curve = Curve::default();
         let (mut hits, mut misses) = (0, 0);
         for (at, is_lower) in order.examples.iter().zip(&order.is_lower) {

@@ -1,7 +1,7 @@
-//! What metrics need to know of one example.
+//! One example, as far as metrics need to know it.
 
-use super::accumulator::{first_highest, log_loss_of};
 use super::options::ClassificationOptions;
+use super::row::{first_highest, log_loss_of};
 
 /// An example with finite probabilities.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +17,7 @@ pub(super) struct Example {
 }
 
 impl Example {
-    /// Of a checked row of probabilities; `None` when one is not finite.
+    /// The example of a checked row of probabilities; `None` when one is not finite.
     pub(super) fn of(row: &[f64], label: u32, options: &ClassificationOptions) -> Option<Self> {
         if !row.iter().all(|p| p.is_finite()) {
             return None;

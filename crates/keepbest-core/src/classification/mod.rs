@@ -1,18 +1,6 @@
 //! Metrics of a classifier, streaming and exact: the values scikit-learn gives, from batches of probabilities.
 //!
-//! | metric | scikit-learn 1.9 |
-//! |---|---|
-//! | `accuracy` | `accuracy_score`; the prediction is the first of the highest probabilities, unless there are thresholds |
-//! | `top5_accuracy` | `top_k_accuracy_score(k=5)`: among equal probabilities the higher class counts first |
-//! | `balanced_accuracy` | `balanced_accuracy_score`: over the classes that occur as labels |
-//! | `log_loss` | `log_loss` of float64: natural logarithm, clipped to [2^-52, 1 - 2^-52] |
-//! | `precision_macro`, `recall_macro`, `f1_macro`, `fbeta2_macro` | `zero_division=0`; over the classes that occur as labels or predictions |
-//! | `..._micro`, `..._weighted` | the same with the other averages |
-//! | `matthews` | `matthews_corrcoef`; 0 where it is undefined |
-//! | `cohen_kappa` | `cohen_kappa_score`; NaN where it is undefined |
-//! | `roc_auc_ovr` | `roc_auc_score(average="macro")` of one-hot labels; NaN when a class has no positive or no negative example |
-//! | `average_precision` | `average_precision_score(average="macro")` of one-hot labels; 0 for a class without examples |
-//! | `ece` | expected calibration error with equal-width bins, Guo et al. 2017 (arXiv 1706.04599) |
+//! [`METRICS`] is the table of them: name, direction, meaning, and what each is computed from.
 //!
 //! # Decisions
 //!
@@ -40,24 +28,33 @@
 
 mod accumulator;
 mod averages;
+mod batch;
 mod calibration;
 mod confusion;
+mod decision;
 mod draws;
 mod example;
+mod gathered;
+mod metric;
 mod options;
 mod ranking;
 mod report;
+mod row;
 mod softmax;
 mod sum;
 mod thresholds;
+mod tuning;
 
-pub use accumulator::{ClassificationAccumulator, ClassificationError, first_highest, log_loss_of};
+pub use accumulator::ClassificationAccumulator;
+pub use batch::ClassificationError;
 pub use calibration::CalibrationBin;
 pub use confusion::ConfusionMatrix;
+pub use decision::{DecisionMetric, UnknownDecisionMetric};
 pub use draws::ClassificationExamples;
+pub use metric::{Definition, METRICS, Metric, Needs};
 pub use options::{ClassificationOptions, OptionsError};
 pub use report::{ClassMetrics, ClassificationReport};
+pub use row::{first_highest, log_loss_of};
 pub use softmax::softmax_into;
-pub use thresholds::{
-    DecisionMetric, Thresholds, ThresholdsError, Tuned, UnknownDecisionMetric, tune, tune_while,
-};
+pub use thresholds::{Thresholds, ThresholdsError};
+pub use tuning::{Tuned, tune, tune_while};

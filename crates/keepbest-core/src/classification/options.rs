@@ -1,11 +1,11 @@
-//! What to compute.
+//! The metrics to compute.
 
 use serde::{Deserialize, Serialize};
 
-use super::accumulator::first_highest;
+use super::row::first_highest;
 use super::thresholds::Thresholds;
 
-/// What to compute beside the standard metrics, checked when it is set.
+/// The metrics to compute beside the standard ones, checked when they are set.
 ///
 /// ```
 /// use keepbest_core::classification::{ClassificationAccumulator, ClassificationOptions};
@@ -103,13 +103,13 @@ pub enum OptionsError {
     /// A beta that is not positive and finite.
     #[error("F-beta needs a positive, finite beta, found {beta}")]
     Beta {
-        /// What was given.
+        /// The value given.
         beta: f64,
     },
     /// No calibration bins, or absurdly many.
     #[error("the calibration error needs 1 to {limit} bins, found {bins}")]
     CalibrationBins {
-        /// What was given.
+        /// The value given.
         bins: usize,
         /// The most there may be.
         limit: usize,
@@ -151,7 +151,7 @@ impl ClassificationOptions {
         Ok(self)
     }
 
-    /// How many equal-width bins the calibration error uses.
+    /// The number of equal-width bins of the calibration error.
     ///
     /// # Errors
     /// [`OptionsError::CalibrationBins`] unless there are 1 to 100,000.
@@ -207,7 +207,7 @@ impl ClassificationOptions {
         &self.betas
     }
 
-    /// How many bins the calibration error uses.
+    /// The number of bins of the calibration error.
     #[must_use]
     pub fn calibration_bins(&self) -> usize {
         self.calibration_bins

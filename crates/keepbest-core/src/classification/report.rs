@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    averages::{ClassCounts, Products, averages, balanced_accuracy},
+    averages::{ClassCounts, Products},
     calibration::{Calibration, CalibrationBin},
     confusion::ConfusionMatrix,
+    gathered::{ExampleSums, Gathered, reported},
     options::ClassificationOptions,
     ranking::Ranking,
-    sum::mean,
 };
 use crate::metrics::{Metrics, nonfinite};
 
@@ -55,14 +55,12 @@ pub struct ClassMetrics {
     pub average_precision: Option<f64>,
 }
 
-/// What the accumulator has gathered.
+/// The counts and sums of all examples.
 pub(super) struct Parts<'a> {
     pub(super) options: &'a ClassificationOptions,
     pub(super) non_finite: u64,
-    pub(super) counts: Vec<ClassCounts>,
     pub(super) confusion: ConfusionMatrix,
-    pub(super) top_k: Vec<(usize, u64)>,
-    pub(super) log_loss: f64,
+    pub(super) sums: &'a ExampleSums,
     pub(super) calibration: &'a Calibration,
     pub(super) ranking: Option<Vec<Ranking>>,
 }
@@ -72,52 +70,25 @@ impl ClassificationReport {
         let Parts {
             options,
             non_finite,
-            counts,
             confusion,
-            top_k,
-            log_loss,
+            sums,
             calibration,
             ranking,
         } = parts;
         let finite = confusion.total();
-        let share = |count: u64| count as f64 / finite as f64;
-
-        let mut metrics = Metrics::new();
-        metrics.insert("accuracy", share(confusion.correct()));
-        // With as many classes as k or fewer it could only be 1.
-        for (k, hits) in top_k.into_iter().filter(|(k, _)| *k < counts.len()) {
-            metrics.insert(format!("top{k}_accuracy"), share(hits));
-        }
-        metrics.insert("balanced_accuracy", balanced_accuracy(&counts));
-        metrics.insert("log_loss", log_loss);
-        for (average, value) in averages(&counts, ClassCounts::precision) {
-            metrics.insert(format!("precision_{average}"), value);
-        }
-        for (average, value) in averages(&counts, ClassCounts::recall) {
-            metrics.insert(format!("recall_{average}"), value);
-        }
-        for (average, value) in averages(&counts, |class| class.f_beta(1.0)) {
-            metrics.insert(format!("f1_{average}"), value);
-        }
-        for beta in options.betas() {
-            for (average, value) in averages(&counts, |class| class.f_beta(*beta)) {
-                metrics.insert(format!("fbeta{beta}_{average}"), value);
-            }
-        }
-        let products = Products::of(&counts);
-        metrics.insert("matthews", products.matthews());
-        metrics.insert("cohen_kappa", products.cohen_kappa());
-        if let Some(ranking) = &ranking {
-            metrics.insert(
-                "roc_auc_ovr",
-                mean(ranking.iter().map(|class| class.roc_auc)),
-            );
-            metrics.insert(
-                "average_precision",
-                mean(ranking.iter().map(|class| class.average_precision)),
-            );
-        }
-        metrics.insert("ece", calibration.error());
+        let counts = ClassCounts::of(&confusion);
+        let gathered = Gathered {
+            products: Products::of(&counts),
+            counts: &counts,
+            examples: finite,
+            sums,
+            calibration,
+            ranking: ranking.as_deref().unwrap_or_default(),
+        };
+        let mut metrics: Metrics = reported(options, counts.len())
+            .into_iter()
+            .map(|metric| (metric.to_string(), gathered.value(metric)))
+            .collect();
         if non_finite > 0 {
             metrics = metrics
                 .names()
@@ -157,13 +128,13 @@ impl ClassificationReport {
         }
     }
 
-    /// How many examples there are, with finite probabilities or not.
+    /// The number of examples, with finite probabilities or not.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// How many examples have probabilities that are not finite. If any, all metrics are NaN.
+    /// The number of examples with probabilities that are not finite. If any, all metrics are NaN.
     #[must_use]
     pub fn non_finite(&self) -> u64 {
         self.non_finite

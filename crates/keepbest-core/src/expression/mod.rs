@@ -102,7 +102,7 @@ impl MissingMetric {
         }
     }
 
-    /// What to try, if anything is near.
+    /// A thing to try, where a name is near.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         self.nearest

@@ -17,7 +17,7 @@ pub enum ExpressionError {
     ExpectedOperand {
         /// Where.
         position: usize,
-        /// What is there.
+        /// The text that is there.
         found: String,
     },
     /// An operator or the end belongs here.
@@ -25,19 +25,19 @@ pub enum ExpressionError {
     ExpectedOperator {
         /// Where.
         position: usize,
-        /// What is there.
+        /// The text that is there.
         found: String,
     },
     /// A parenthesis is not closed.
     #[error("the parenthesis opened at position {position} is not closed")]
     Unclosed {
-        /// Where it opens.
+        /// The place where it opens.
         position: usize,
     },
     /// A backquote is not closed.
     #[error("the backquote opened at position {position} is not closed")]
     UnclosedName {
-        /// Where it opens.
+        /// The place where it opens.
         position: usize,
     },
     /// A number cannot be read, or is not finite.

@@ -14,33 +14,6 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// The direction of a metric by its name, `None` where it is not known.
-    ///
-    /// The part behind the last `/` counts, so the direction is the same on every split. Known are all metrics of
-    /// [`ClassificationReport`](crate::ClassificationReport), `loss`, and what a model costs: `latency_ms`, `model_bytes`,
-    /// `parameters`.
-    ///
-    /// ```
-    /// use keepbest_core::Direction;
-    ///
-    /// assert_eq!(Direction::of_metric("val/accuracy"), Some(Direction::Maximise));
-    /// assert_eq!(Direction::of_metric("log_loss"), Some(Direction::Minimise));
-    /// assert_eq!(Direction::of_metric("val/my_own"), None);
-    /// ```
-    #[must_use]
-    pub fn of_metric(name: &str) -> Option<Self> {
-        let name = name.rsplit('/').next().unwrap_or(name);
-        match name {
-            "accuracy" | "balanced_accuracy" | "matthews" | "cohen_kappa" | "roc_auc_ovr"
-            | "average_precision" => Some(Self::Maximise),
-            "loss" | "log_loss" | "ece" | "latency_ms" | "model_bytes" | "parameters" => {
-                Some(Self::Minimise)
-            }
-            _ if is_top_k(name) || is_averaged(name) => Some(Self::Maximise),
-            _ => None,
-        }
-    }
-
     /// The other one.
     #[must_use]
     pub fn reversed(self) -> Self {
@@ -85,25 +58,6 @@ impl Direction {
     }
 }
 
-/// `top5_accuracy` and its like.
-fn is_top_k(name: &str) -> bool {
-    name.strip_prefix("top")
-        .and_then(|rest| rest.strip_suffix("_accuracy"))
-        .is_some_and(|k| !k.is_empty() && k.bytes().all(|b| b.is_ascii_digit()))
-}
-
-/// `precision_macro`, `recall_weighted`, `f1_micro`, `fbeta0.5_macro` and their like.
-fn is_averaged(name: &str) -> bool {
-    let Some((metric, average)) = name.rsplit_once('_') else {
-        return false;
-    };
-    let metric_known = matches!(metric, "precision" | "recall" | "f1")
-        || metric
-            .strip_prefix("fbeta")
-            .is_some_and(|beta| beta.parse::<f64>().is_ok_and(|b| b.is_finite() && b > 0.0));
-    metric_known && matches!(average, "macro" | "micro" | "weighted")
-}
-
 impl fmt::Display for Direction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -115,7 +69,7 @@ impl fmt::Display for Direction {
 #[error("`{text}` is not a direction: use `max` or `min`")]
 #[non_exhaustive]
 pub struct ParseDirectionError {
-    /// What was given.
+    /// The value given.
     pub text: String,
 }
 
@@ -150,60 +104,6 @@ impl<'de> Deserialize<'de> for Direction {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn directions_of_names() {
-        for name in [
-            "accuracy",
-            "val/accuracy",
-            "train/top5_accuracy",
-            "test/top10_accuracy",
-            "balanced_accuracy",
-            "precision_macro",
-            "val/recall_micro",
-            "f1_weighted",
-            "val/fbeta2_macro",
-            "fbeta0.5_weighted",
-            "matthews",
-            "cohen_kappa",
-            "roc_auc_ovr",
-            "average_precision",
-        ] {
-            assert_eq!(
-                Direction::of_metric(name),
-                Some(Direction::Maximise),
-                "{name}"
-            );
-        }
-        for name in [
-            "loss",
-            "val/loss",
-            "train/log_loss",
-            "test/ece",
-            "latency_ms",
-            "model_bytes",
-            "parameters",
-        ] {
-            assert_eq!(
-                Direction::of_metric(name),
-                Some(Direction::Minimise),
-                "{name}"
-            );
-        }
-        for name in [
-            "",
-            "/",
-            "top_accuracy",
-            "topx_accuracy",
-            "f2_macro",
-            "fbeta_macro",
-            "fbeta-1_macro",
-            "precision",
-            "latency",
-        ] {
-            assert_eq!(Direction::of_metric(name), None, "{name}");
-        }
-    }
 
     #[test]
     fn comparison_is_by_goodness() {

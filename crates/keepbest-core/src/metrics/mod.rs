@@ -7,6 +7,8 @@ use std::{borrow::Borrow, collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::suggest::slips;
+
 pub use direction::{Direction, ParseDirectionError};
 
 /// Metric values by name, such as `val/accuracy` -> 0.8912, in the order of their names.
@@ -64,7 +66,7 @@ impl Metrics {
         self.0.iter().map(|(name, value)| (name.as_str(), *value))
     }
 
-    /// How many there are.
+    /// The number of them.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
@@ -78,10 +80,10 @@ impl Metrics {
 
     /// The existing name that is most likely meant by one that does not exist, if one is near: the same on another split, of those
     /// val's first (`val/accuracy` for `accuracy`); one that it is the beginning or a word of (`val/acc`, `auc`); one that a few
-    /// slips lead to (by Levenshtein's distance).
+    /// slips lead to (see [`suggest`](crate::suggest)).
     #[must_use]
     pub fn nearest_name(&self, wanted: &str) -> Option<&str> {
-        nearest(wanted, self.names())
+        nearest_metric(wanted, self.names())
     }
 }
 
@@ -209,7 +211,7 @@ pub(crate) fn format_apart(a: f64, b: f64) -> (String, String) {
 /// The candidate that is most likely meant, if any is near enough: the same metric (upper case, and `-` for `_`, aside), before one
 /// whose name begins with what was written (`acc`), before one that has it as a word (`auc`), before one that a few slips lead to.
 /// Of those, one of the same split before one of val before any other; then the fewest slips; then the first.
-pub(crate) fn nearest<'a, S: Borrow<str> + ?Sized + 'a>(
+pub(crate) fn nearest_metric<'a, S: Borrow<str> + ?Sized + 'a>(
     wanted: &str,
     candidates: impl IntoIterator<Item = &'a S>,
 ) -> Option<&'a str> {
@@ -224,7 +226,7 @@ pub(crate) fn nearest<'a, S: Borrow<str> + ?Sized + 'a>(
             "val" => 1,
             _ => 2,
         };
-        let slips = edit_distance(metric, own).min(edit_distance(&folded, candidate));
+        let slips = slips(metric, own).min(slips(&folded, candidate));
         Some(((kind, place, slips), candidate))
     });
     // The first of equals.
@@ -233,9 +235,9 @@ pub(crate) fn nearest<'a, S: Borrow<str> + ?Sized + 'a>(
 
 /// How a metric is like the one that was written: 0 for the same, more for less; `None` for another.
 fn likeness(wanted: &str, metric: &str, candidate: &str, own: &str) -> Option<u8> {
-    let slips = |a: &str, b: &str| {
+    let are_near = |a: &str, b: &str| {
         let longest = a.chars().count().max(b.chars().count());
-        edit_distance(a, b) <= (longest / 3).max(1)
+        slips(a, b) <= (longest / 3).max(1)
     };
     if metric == own {
         Some(0)
@@ -243,27 +245,11 @@ fn likeness(wanted: &str, metric: &str, candidate: &str, own: &str) -> Option<u8
         Some(1)
     } else if metric.len() >= 3 && own.split('_').any(|word| word.starts_with(metric)) {
         Some(2)
-    } else if slips(metric, own) || slips(wanted, candidate) {
+    } else if are_near(metric, own) || are_near(wanted, candidate) {
         Some(3)
     } else {
         None
     }
-}
-
-/// Levenshtein's edit distance in characters.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -340,17 +326,9 @@ mod tests {
             ("latency", "latency_ms"),
             ("val/los", "val/loss"),
         ] {
-            assert_eq!(nearest(written, names), Some(meant), "{written}");
+            assert_eq!(nearest_metric(written, names), Some(meant), "{written}");
         }
-        assert_eq!(nearest("val/throughput", names), None);
-    }
-
-    #[test]
-    fn edit_distance_of_known_pairs() {
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
-        assert_eq!(edit_distance("", "abc"), 3);
-        assert_eq!(edit_distance("abc", ""), 3);
-        assert_eq!(edit_distance("flaw", "lawn"), 2);
+        assert_eq!(nearest_metric("val/throughput", names), None);
     }
 
     #[test]

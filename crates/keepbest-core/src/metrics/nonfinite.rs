@@ -26,7 +26,7 @@ impl<'de> Deserialize<'de> for Number {
 /// Serialises a number.
 ///
 /// # Errors
-/// Those of the serialiser.
+/// The errors of the serialiser.
 pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if value.is_finite() {
         serializer.serialize_f64(*value)
@@ -40,7 +40,7 @@ pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::
 /// Deserialises a number.
 ///
 /// # Errors
-/// Those of the deserialiser, and anything that is neither a number nor one of the three strings.
+/// The errors of the deserialiser, and anything that is neither a number nor one of the three strings.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     struct Visitor;
 
@@ -83,7 +83,7 @@ pub mod option {
     /// Serialises an optional number.
     ///
     /// # Errors
-    /// Those of the serialiser.
+    /// The errors of the serialiser.
     pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
         value.map(Number).serialize(serializer)
     }
@@ -91,7 +91,7 @@ pub mod option {
     /// Deserialises an optional number.
     ///
     /// # Errors
-    /// Those of [`deserialize`](super::deserialize).
+    /// The errors of [`deserialize`](super::deserialize).
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<f64>, D::Error> {

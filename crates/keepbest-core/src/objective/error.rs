@@ -1,27 +1,19 @@
-//! What can be wrong with an objective or its use.
+//! Errors of objectives and of their use.
 
 use super::min_delta::MinDeltaError;
+use crate::classification::{Metric, Needs};
 use crate::expression::{Expression, ExpressionError, MissingMetric};
-use crate::metrics::nearest;
+use crate::metrics::nearest_metric;
 
-/// Metrics whose direction is known, for those who mistype one.
-const OFTEN_MEANT: [&str; 15] = [
-    "val/accuracy",
-    "val/balanced_accuracy",
-    "val/f1_macro",
-    "val/precision_macro",
-    "val/recall_macro",
-    "val/loss",
-    "val/log_loss",
-    "val/ece",
-    "val/matthews",
-    "val/cohen_kappa",
-    "val/roc_auc_ovr",
-    "val/average_precision",
-    "latency_ms",
-    "model_bytes",
-    "parameters",
-];
+/// The metrics whose direction is known, for those who mistype one.
+fn known_names() -> Vec<String> {
+    Metric::all()
+        .map(|metric| match metric.definition().needs() {
+            Needs::Model => metric.to_string(),
+            _ => format!("val/{metric}"),
+        })
+        .collect()
+}
 
 /// An objective cannot be made, or not be applied to these metrics.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -55,15 +47,15 @@ pub enum ObjectiveError {
     /// An expression cannot be read.
     #[error("cannot read the expression `{text}`")]
     Expression {
-        /// What was given.
+        /// The value given.
         text: String,
-        /// What is wrong with it.
+        /// The fault, in words.
         source: ExpressionError,
     },
     /// A constraint has no comparison.
     #[error("the constraint `{text}` has none of `>=`, `>`, `<=`, `<`")]
     NoComparison {
-        /// What was given.
+        /// The value given.
         text: String,
     },
     /// Two objectives of a run monitor the same, or two axes of a Pareto front are.
@@ -75,7 +67,7 @@ pub enum ObjectiveError {
     /// One value has a best, not a front.
     #[error("a Pareto front is of two or more metrics, joined by commas; `{text}` is one")]
     OneGoal {
-        /// What was given.
+        /// The value given.
         text: String,
     },
     /// A minimum improvement is negative or not finite.
@@ -84,14 +76,15 @@ pub enum ObjectiveError {
 }
 
 impl ObjectiveError {
-    /// What to try, where there is something.
+    /// A thing to try, where there is one.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::MissingMetric(missing) => missing.hint(),
             Self::UnknownDirection { expression } | Self::UnknownGoalDirection { expression } => {
                 let mut names = expression.metric_names().into_iter();
-                let meant = names.find_map(|name| nearest(name, OFTEN_MEANT))?;
+                let known = known_names();
+                let meant = names.find_map(|name| nearest_metric(name, &known))?;
                 Some(format!("did you mean {meant}?"))
             }
             _ => None,

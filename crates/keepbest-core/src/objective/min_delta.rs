@@ -73,7 +73,7 @@ impl Default for MinDelta {
 )]
 #[non_exhaustive]
 pub struct MinDeltaError {
-    /// What was given.
+    /// The value given.
     pub text: String,
 }
 

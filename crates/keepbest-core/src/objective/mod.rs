@@ -91,7 +91,7 @@ impl Objective {
     /// The same with the direction given or not.
     ///
     /// # Errors
-    /// Those of [`new`](Self::new).
+    /// The errors of [`new`](Self::new).
     pub fn build(monitor: &str, direction: Option<Direction>) -> Result<Self, ObjectiveError> {
         let Goal { monitor, direction } = Goal::read(monitor, direction, |expression| {
             ObjectiveError::UnknownDirection { expression }
@@ -118,7 +118,7 @@ impl Objective {
     /// `min:val/my_own`.
     ///
     /// # Errors
-    /// Those of [`new`](Self::new), with [`ObjectiveError::UnknownGoalDirection`] for a direction that is not known.
+    /// The errors of [`new`](Self::new), with [`ObjectiveError::UnknownGoalDirection`] for a direction that is not known.
     pub fn with_tie_break(
         mut self,
         monitor: &str,

@@ -49,19 +49,19 @@ pub enum KeepReason {
     Best {
         /// 1 for the best.
         rank: usize,
-        /// How many are kept.
+        /// The number kept.
         of: NonZeroUsize,
     },
     /// [`Policy::Pareto`].
     Pareto {
-        /// What counts, as text.
+        /// The value that counts, as text.
         of: String,
     },
     /// [`Policy::Last`].
     Last {
         /// 1 for the latest.
         rank: usize,
-        /// How many are kept.
+        /// The number kept.
         of: NonZeroUsize,
     },
     /// [`Policy::EverySteps`].
@@ -118,12 +118,12 @@ pub enum DropReason {
     NotAmongBest {
         /// Its place, 1 for the best; `None` when it has no score.
         rank: Option<usize>,
-        /// How many are kept.
+        /// The number kept.
         of: NonZeroUsize,
     },
     /// [`Policy::Pareto`]: another dominates it, or is earlier and equal.
     NotOnFront {
-        /// What counts, as text.
+        /// The value that counts, as text.
         of: String,
         /// The step of one on the front that does; `None` when it was rejected, or lacks a finite value.
         by: Option<u64>,
@@ -132,7 +132,7 @@ pub enum DropReason {
     NotAmongLast {
         /// Its place, 1 for the latest.
         rank: usize,
-        /// How many are kept.
+        /// The number kept.
         of: NonZeroUsize,
     },
     /// [`Policy::EverySteps`]: another stands for this stretch, or it is before the first multiple.
@@ -205,9 +205,9 @@ pub struct Dropped {
 /// What stays and what goes: every checkpoint is in exactly one of the two, in the order of steps.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// What stays.
+    /// The checkpoints that stay.
     pub kept: Vec<Kept>,
-    /// What goes.
+    /// The checkpoints that go.
     pub dropped: Vec<Dropped>,
 }
 

@@ -29,7 +29,7 @@ use crate::{
 pub enum Policy {
     /// The best K by the objective's total order; of equal ones, the earlier.
     Best(NonZeroUsize),
-    /// Those on the front, as far as the objective did not reject them; of equal ones, the earlier.
+    /// The checkpoints on the front, as far as the objective did not reject them; of equal ones, the earlier.
     Pareto(Pareto),
     /// The latest N.
     Last(NonZeroUsize),
@@ -49,7 +49,7 @@ pub enum Policy {
 )]
 #[non_exhaustive]
 pub struct ParsePolicyError {
-    /// What was given.
+    /// The value given.
     pub text: String,
 }
 

@@ -9,11 +9,11 @@ use super::{Interval, StatisticsError};
 /// A bootstrap: how often, from which seed, for which confidence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Bootstrap {
-    /// How many times the examples are drawn anew.
+    /// The number of times that the examples are drawn anew.
     pub replicates: u32,
     /// Makes the draws repeatable.
     pub seed: u64,
-    /// Of the intervals.
+    /// The confidence of the intervals.
     pub confidence: f64,
 }
 
@@ -151,9 +151,9 @@ impl Bootstrap {
 /// A statistic of all examples, and of draws of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Replicates {
-    /// Of all examples.
+    /// The value of all examples.
     pub value: f64,
-    /// Of each draw.
+    /// The value of each draw.
     drawn: Vec<f64>,
     confidence: f64,
 }

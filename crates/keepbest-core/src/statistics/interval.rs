@@ -23,7 +23,7 @@ impl Interval {
     }
 }
 
-/// What makes an interval or a test impossible.
+/// A reason why an interval or a test is impossible.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StatisticsError {
@@ -41,7 +41,7 @@ pub enum StatisticsError {
     /// The confidence is not between 0 and 1.
     #[error("a confidence lies between 0 and 1, found {found}")]
     Confidence {
-        /// What was asked for.
+        /// The value asked for.
         found: f64,
     },
     /// No replicates were asked for.
@@ -50,9 +50,9 @@ pub enum StatisticsError {
     /// Two models were measured on different numbers of examples, so they cannot be paired.
     #[error("{first} examples cannot be paired with {second}")]
     NotPaired {
-        /// Of the first model.
+        /// The number of examples of the first model.
         first: usize,
-        /// Of the second.
+        /// The number of examples of the second model.
         second: usize,
     },
     /// A value is NaN or infinite.

@@ -187,8 +187,8 @@ fn any_examples() -> impl Strategy<Value = (usize, Vec<f64>, Vec<u32>)> {
 
 proptest! {
     #[test]
-    fn tuned_is_never_worse((classes, p, labels) in any_examples(), which in 0..DecisionMetric::NAMES.len()) {
-        let name = DecisionMetric::NAMES[which];
+    fn tuned_is_never_worse((classes, p, labels) in any_examples(), which in 0..DecisionMetric::names().len()) {
+        let name = DecisionMetric::names()[which];
         let tuned = tune(classes, &p, &labels, name.parse().unwrap()).unwrap();
         let value = |thresholds| metrics_by(thresholds, classes, &p, &labels).get(name).unwrap();
         // Both are what a report says.
@@ -212,8 +212,8 @@ proptest! {
 
     /// With two classes no cut is better.
     #[test]
-    fn of_two_classes_none_is_better(numbers in proptest::collection::vec((0u32..9, 0u32..2), 1..20), which in 0..DecisionMetric::NAMES.len()) {
-        let name = DecisionMetric::NAMES[which];
+    fn of_two_classes_none_is_better(numbers in proptest::collection::vec((0u32..9, 0u32..2), 1..20), which in 0..DecisionMetric::names().len()) {
+        let name = DecisionMetric::names()[which];
         let p: Vec<f64> = numbers.iter().flat_map(|(n, _)| [1.0 - f64::from(*n) / 8.0, f64::from(*n) / 8.0]).collect();
         let labels: Vec<u32> = numbers.iter().map(|(_, label)| *label).collect();
         let tuned = tune(2, &p, &labels, name.parse().unwrap()).unwrap();

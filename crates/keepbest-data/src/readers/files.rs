@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::input::{probe_image, read_image};
+use crate::decode::{probe_image, read_image};
 use crate::watch::Stage;
 use crate::{DataError, Dataset, Image, ImageShape, Watch};
 

@@ -9,15 +9,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{FileDataset, Intake, Unreadable};
+use super::files::{FileDataset, Intake};
 use super::limits;
+use super::reader::{Accepts, Reader, Source};
 use super::split_names::{Part, USUAL, is_fold, parts};
-use super::tree::{Folder, Tree};
-use crate::{DataBundle, DataError, Dataset, Watch};
+use super::tree::Folder;
+use crate::{DataBundle, DataError, Dataset, Mirrored};
 
 /// The folders of a data set, by split.
 #[derive(Debug, Clone)]
-pub(crate) struct Layout<'a> {
+struct Layout<'a> {
     train: &'a Folder,
     val: Option<&'a Folder>,
     test: Option<&'a Folder>,
@@ -331,28 +332,52 @@ pub(crate) fn passed_by(root: &Folder, folder: &Folder) -> Vec<String> {
     notes
 }
 
-/// Opens a folder of images.
+/// A folder of images, one folder a class.
+#[derive(Debug)]
+pub(crate) struct ImageFolders;
+
+impl Reader for ImageFolders {
+    fn kind(&self) -> &'static str {
+        "folders"
+    }
+
+    fn accepts(&self) -> Accepts {
+        Accepts::Folder(
+            "of images as train/<class>/ with val/ and test/ beside it or as <class>/ (PNG, JPEG, WebP, BMP, TIFF, GIF, PNM)",
+        )
+    }
+
+    fn mirrored(&self) -> Mirrored {
+        Mirrored::Unknown
+    }
+
+    /// Takes a folder of splits; one of classes only where there is no folder in it that can hold the data set.
+    fn open(&self, source: &Source<'_>) -> Result<Option<DataBundle>, DataError> {
+        let Some((tree, folder)) = source.tree else {
+            return Ok(None);
+        };
+        let classes = || match inner_folder(folder) {
+            Some(_) => None,
+            None => Layout::of_classes(folder),
+        };
+        let Some(layout) = Layout::of_splits(folder).or_else(classes) else {
+            return Ok(None);
+        };
+        let mut bundle = read(&layout, source)?;
+        bundle.notes.extend(passed_by(&tree.root, folder));
+        bundle.notes.extend(tree.notes());
+        Ok(Some(bundle))
+    }
+}
+
+/// Reads the headers of all images.
 ///
 /// # Errors
 /// When there are no class folders, one of the training set is empty, an image's header cannot be read (the first is
 /// named), or another split has a class that the training set does not have.
-pub fn open(folder: &Path) -> Result<DataBundle, DataError> {
-    let tree = Tree::scan(folder)?;
-    let layout = Layout::of_splits(&tree.root).or_else(|| Layout::of_classes(&tree.root));
-    let layout = layout.ok_or_else(|| DataError::Empty {
-        path: folder.to_owned(),
-    })?;
-    open_layout(&layout, folder, Unreadable::Refuse, Watch::none())
-}
-
-pub(crate) fn open_layout(
-    layout: &Layout<'_>,
-    folder: &Path,
-    unreadable: Unreadable,
-    watch: Watch<'_>,
-) -> Result<DataBundle, DataError> {
+fn read(layout: &Layout<'_>, source: &Source<'_>) -> Result<DataBundle, DataError> {
     check_classes(layout.train)?;
-    let mut intake = Intake::new(unreadable, watch);
+    let mut intake = Intake::new(source.unreadable, source.watch);
     let mut found = Found::default();
     let classes: Vec<String> = class_folders(layout.train)?
         .iter()
@@ -383,12 +408,12 @@ pub(crate) fn open_layout(
         .as_ref()
         .map_or(0, |(around, _)| around.loose_images());
     let notes = layout.notes().into_iter().chain(found.notes());
+    let name = source.path.display().to_string();
     Ok(DataBundle {
-        kind: "folders",
         only: layout.only.map(Part::name),
         notes: notes.chain(intake.note()).collect(),
         skipped: intake.skipped,
-        ..DataBundle::new(folder.display().to_string(), Arc::new(train), val, test)
+        ..DataBundle::new(name, Arc::new(train), val, test)
     })
 }
 

@@ -11,10 +11,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 
+use super::class_names::class_names_or_numbers;
+use super::disk::{io_error, names_in, open_file, read_file};
+use super::limits;
+use super::reader::{Accepts, Reader, Source};
 use super::split_names::{Part, parts};
-use super::{class_names_or_numbers, io_error, limits, names_in, open_file, read_file};
 use crate::dataset::check_labels;
-use crate::{DataBundle, DataError, Dataset, Image, ImageShape, MemoryDataset};
+use crate::{DataBundle, DataError, Dataset, Image, ImageShape, MemoryDataset, Mirrored};
 
 const IMAGES_MAGIC: u32 = 0x0000_0803;
 const LABELS_MAGIC: u32 = 0x0000_0801;
@@ -194,20 +197,37 @@ impl IdxName {
     }
 }
 
-/// Opens a folder with IDX files: `train-images-idx3-ubyte[.gz]` and `train-labels-idx1-ubyte[.gz]`, the test set as
+/// A folder with IDX files: `train-images-idx3-ubyte[.gz]` and `train-labels-idx1-ubyte[.gz]`, the test set as
 /// `t10k-...` or `test-...` and the validation set as `val-...` where there are such. Names of the classes come from `classes.txt`, one a line; without it they
 /// are the numbers.
-///
-/// # Errors
-/// When a file is missing, damaged, of another kind, or does not fit the others.
-pub fn open(folder: &Path) -> Result<DataBundle, DataError> {
-    let files = IdxFiles::find(folder)?.ok_or_else(|| DataError::MissingFile {
-        path: folder.join("train-images-idx3-ubyte[.gz]"),
-        needed_by: "a data set in IDX format".to_owned(),
-    })?;
-    open_files(&files, folder, None)
+#[derive(Debug)]
+pub(crate) struct Idx;
+
+impl Reader for Idx {
+    fn kind(&self) -> &'static str {
+        "idx"
+    }
+
+    fn accepts(&self) -> Accepts {
+        Accepts::Folder("with IDX files (train-images-idx3-ubyte[.gz] and its labels)")
+    }
+
+    fn mirrored(&self) -> Mirrored {
+        Mirrored::Unknown
+    }
+
+    fn open(&self, source: &Source<'_>) -> Result<Option<DataBundle>, DataError> {
+        match IdxFiles::find(source.path)? {
+            Some(files) => open_files(&files, source.path, None).map(Some),
+            None => Ok(None),
+        }
+    }
 }
 
+/// Opens the files, with these names of the classes or those beside them.
+///
+/// # Errors
+/// When one is damaged, of another kind, or does not fit the others.
 pub(crate) fn open_files(
     files: &IdxFiles,
     folder: &Path,
@@ -255,7 +275,6 @@ pub(crate) fn open_files(
     })?;
     let unused = files.unused.iter();
     Ok(DataBundle {
-        kind: "idx",
         notes: unused.map(|name| format!("left out {name}")).collect(),
         ..bundle
     })

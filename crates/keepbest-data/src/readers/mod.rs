@@ -1,170 +1,63 @@
-//! Readers of data sets on disk, one a layout. [`crate::open`] picks the right one.
+//! Readers of data sets on disk, one a layout. [`crate::open`] asks them in turn.
 
-pub mod cifar;
-pub mod files;
-pub mod folder;
+pub(crate) mod cifar;
+mod class_names;
+pub(crate) mod disk;
+pub(crate) mod files;
+pub(crate) mod folder;
 pub mod idx;
 pub(crate) mod limits;
-pub mod npz;
+mod npz;
+pub(crate) mod reader;
 mod split_names;
-pub mod table;
+mod table;
 pub(crate) mod tree;
 
-use std::collections::BTreeSet;
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use reader::{Accepts, Reader};
 
-use crate::DataError;
+/// The readers, in the order in which they are asked: the first that finds its files opens them.
+pub(crate) const READERS: &[&dyn Reader] = &[
+    &table::Table,
+    &npz::Npz,
+    &idx::Idx,
+    &cifar::CIFAR_10,
+    &cifar::CIFAR_100,
+    &folder::ImageFolders,
+];
 
-/// The whole of a regular file of at most `limit` bytes.
-pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, DataError> {
-    let io = |source| io_error(path, source);
-    let file = open_file(path)?;
-    let length = file.metadata().map_err(io)?.len();
-    let too_long = |found: u64| DataError::OverLimit {
-        path: path.to_owned(),
-        found,
-        what: "bytes".to_owned(),
-        limit,
-    };
-    if length > limit {
-        return Err(too_long(length));
-    }
-    let mut bytes = Vec::with_capacity(length as usize);
-    // It may have grown since.
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() as u64 > limit {
-        return Err(too_long(bytes.len() as u64));
-    }
-    Ok(bytes)
-}
-
-/// Opens a regular file, links followed. Anything else is refused at once: a named pipe would be waited for, and a
-/// device may never end.
-pub(crate) fn open_file(path: &Path) -> Result<File, DataError> {
-    let io = |source| io_error(path, source);
-    // Looked at first, since opening a device may already set something off.
-    check_regular(path, &fs::metadata(path).map_err(io)?)?;
-    let file = open_without_waiting(path).map_err(io)?;
-    // The name may stand for something else by now.
-    check_regular(path, &file.metadata().map_err(io)?)?;
-    Ok(file)
-}
-
-fn open_without_waiting(path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    let mut options = fs::OpenOptions::new();
-    options.read(true).custom_flags(flags.bits() as i32);
-    options.open(path)
-}
-
-/// Checks that it is a regular file.
-pub(crate) fn check_regular(path: &Path, metadata: &Metadata) -> Result<(), DataError> {
-    if metadata.is_file() {
-        return Ok(());
-    }
-    Err(DataError::NotAFile {
-        path: path.to_owned(),
-        found: kind(metadata),
-    })
-}
-
-/// What it is, in words, when it is no regular file.
-fn kind(metadata: &Metadata) -> &'static str {
-    let file_type = metadata.file_type();
-    if file_type.is_dir() {
-        "a folder"
-    } else if file_type.is_fifo() {
-        "a named pipe"
-    } else if file_type.is_char_device() || file_type.is_block_device() {
-        "a device"
-    } else if file_type.is_socket() {
-        "a socket"
-    } else {
-        "something else"
-    }
-}
-
-/// Whether there is something of this name that is no folder. What it is shows when it is opened.
-pub(crate) fn is_there(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok() && !path.is_dir()
-}
-
-pub(crate) fn io_error(path: &Path, source: io::Error) -> DataError {
-    if source.kind() == io::ErrorKind::NotFound {
-        DataError::NotFound {
-            path: path.to_owned(),
-        }
-    } else {
-        DataError::Io {
-            path: path.to_owned(),
-            source,
+/// The layouts that [`crate::open`] reads, in words.
+pub(crate) fn accepted() -> String {
+    let (mut folders, mut files) = (Vec::new(), Vec::new());
+    for reader in READERS {
+        match reader.accepts() {
+            Accepts::Folder(words) => folders.push(words),
+            Accepts::File(words) => files.push(words),
         }
     }
+    let last = folders.pop().unwrap_or_default();
+    format!(
+        "a folder {}, or {last}; {}",
+        folders.join(", "),
+        files.join("; ")
+    )
 }
 
-/// Class names from a text file, one a line; blank lines at the end do not count.
-pub(crate) fn read_class_names(path: &Path) -> Result<Vec<String>, DataError> {
-    let bad = |reason: String| DataError::ClassName {
-        path: path.to_owned(),
-        reason,
-    };
-    let text = String::from_utf8(read_file(path, limits::CLASS_NAMES_BYTES)?)
-        .map_err(|_| bad("the file is not UTF-8".to_owned()))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let names: Vec<String> = text
-        .trim_end()
-        .lines()
-        .map(|line| line.trim().to_owned())
-        .collect();
-    limits::check_classes(path, names.len(), "classes")?;
-    let mut seen = BTreeSet::new();
-    for (index, name) in names.iter().enumerate() {
-        if name.is_empty() {
-            return Err(bad(format!("line {} is empty", index + 1)));
-        }
-        if !seen.insert(name) {
-            return Err(bad(format!("`{name}` is there twice")));
-        }
-    }
-    Ok(names)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The class names beside the data where there are any, else the numbers up to the largest training label. `labels` is
-/// the file that the labels are from.
-pub(crate) fn class_names_or_numbers(
-    folder: &Path,
-    file: &str,
-    labels: &Path,
-    train: &[u32],
-) -> Result<Vec<String>, DataError> {
-    let path = folder.join(file);
-    if is_there(&path) {
-        return read_class_names(&path);
+    #[test]
+    fn readers_have_names_of_their_own() {
+        let mut kinds: Vec<&str> = READERS.iter().map(|reader| reader.kind()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert_eq!(kinds.len(), READERS.len());
+        assert_eq!(
+            accepted(),
+            "a folder with IDX files (train-images-idx3-ubyte[.gz] and its labels), with CIFAR-10 binary files \
+             (data_batch_1.bin ...), with CIFAR-100 binary files (train.bin), or of images as train/<class>/ with val/ and \
+             test/ beside it or as <class>/ (PNG, JPEG, WebP, BMP, TIFF, GIF, PNM); a .csv or .tsv of path, label and split; \
+             a NumPy .npz"
+        );
     }
-    let Some(&largest) = train.iter().max() else {
-        return Ok(Vec::new());
-    };
-    let classes = largest as usize + 1;
-    let what = format!("classes, for the largest label is {largest}");
-    limits::check_classes(labels, classes, &what)?;
-    Ok((0..classes).map(|class| class.to_string()).collect())
-}
-
-/// Files of a folder by their names, without those below it. A missing name is none.
-pub(crate) fn names_in(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
-    let io = |source| io_error(folder, source);
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        if let Some(name) = path.file_name().and_then(|name| name.to_str())
-            && !path.is_dir()
-        {
-            names.push((name.to_owned(), path.clone()));
-        }
-    }
-    names.sort();
-    Ok(names)
 }

@@ -21,26 +21,48 @@ use zip::ZipArchive;
 use zip::read::ZipFile;
 
 use self::values::{Labels, Pixels};
-use super::{class_names_or_numbers, io_error, is_there, limits, open_file};
+use super::class_names::class_names_or_numbers;
+use super::disk::{io_error, is_there, open_file};
+use super::limits;
+use super::reader::{Accepts, Reader, Source};
 use crate::dataset::check_labels;
-use crate::{DataBundle, DataError, Dataset, MemoryDataset};
+use crate::{DataBundle, DataError, Dataset, MemoryDataset, Mirrored};
 
 const CLASSES_FILE: &str = "classes.txt";
 
 /// A header longer than this is none.
 const MAX_HEADER: usize = 64 << 10;
 
-/// Whether a file is called as such archives are.
-pub(crate) fn is_npz(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("npz"))
+/// A NumPy archive.
+#[derive(Debug)]
+pub(crate) struct Npz;
+
+impl Reader for Npz {
+    fn kind(&self) -> &'static str {
+        "npz"
+    }
+
+    fn accepts(&self) -> Accepts {
+        Accepts::File("a NumPy .npz")
+    }
+
+    fn mirrored(&self) -> Mirrored {
+        Mirrored::Unknown
+    }
+
+    fn open(&self, source: &Source<'_>) -> Result<Option<DataBundle>, DataError> {
+        match source.has_extension(&["npz"]) {
+            true => open(source.path).map(Some),
+            false => Ok(None),
+        }
+    }
 }
 
 /// Opens a NumPy archive.
 ///
 /// # Errors
 /// When it is damaged, has no images by a name or shape that tells, or an array is of another type or shape.
-pub fn open(path: &Path) -> Result<DataBundle, DataError> {
+fn open(path: &Path) -> Result<DataBundle, DataError> {
     let file = open_file(path)?;
     let length = file.metadata().map_err(|source| io_error(path, source))?;
     let archive = ZipArchive::new(file).map_err(|error| bad(path, "", error.to_string()))?;
@@ -90,7 +112,6 @@ pub fn open(path: &Path) -> Result<DataBundle, DataError> {
         test.map(dataset).transpose()?,
     );
     Ok(DataBundle {
-        kind: "npz",
         notes,
         ..bundle.ok_or_else(empty)?
     })

@@ -7,10 +7,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::disk::io_error;
 use super::folder::kinds;
-use super::{io_error, limits};
+use super::limits;
 use crate::DataError;
-use crate::input::has_image_extension;
+use crate::decode::has_image_extension;
 
 /// What systems and programs leave in folders, in any case.
 const LEFT_BEHIND: [&str; 10] = [
@@ -100,7 +101,7 @@ impl Tree {
 struct Scan<'a> {
     loops: Vec<PathBuf>,
     left_behind: Vec<PathBuf>,
-    /// How many entries were read.
+    /// The number of entries read.
     entries: u64,
     /// The folders that the present one is in, without links.
     above: Vec<PathBuf>,

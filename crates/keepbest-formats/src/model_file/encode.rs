@@ -33,7 +33,7 @@ pub enum EncodeError {
     /// What only a full model has was given for a params-only file.
     #[error("a params-only file cannot hold {what}")]
     NotOnlyParams {
-        /// What was given.
+        /// The value given.
         what: &'static str,
     },
     /// The metadata cannot be put into JSON.
@@ -103,7 +103,7 @@ impl ModelImage {
     /// the bytes are the same each time.
     ///
     /// # Errors
-    /// What `writer` returns.
+    /// The errors of `writer`.
     pub fn write_to(&self, writer: &mut (impl Write + ?Sized)) -> io::Result<()> {
         self.layout.write_to(writer)
     }

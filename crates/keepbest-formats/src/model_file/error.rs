@@ -1,4 +1,4 @@
-//! What can be wrong with a model file.
+//! Errors of model files.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub enum OpenError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The file can be read but is not a model that can be used.
@@ -38,7 +38,7 @@ pub enum ModelFileError {
     /// The file is no safetensors file at all.
     #[error("it holds {holds}, not a model")]
     AnotherKind {
-        /// What it holds.
+        /// The content, in words.
         holds: FileKind,
     },
     /// The file breaks a rule of safetensors.
@@ -50,7 +50,7 @@ pub enum ModelFileError {
     /// The file has training state but no weights.
     #[error("it holds only optimizer state ({tensors} tensors such as `{example}`), no weights")]
     OnlyTrainingState {
-        /// How many tensors there are.
+        /// The number of tensors.
         tensors: usize,
         /// One of their names as in the file.
         example: String,
@@ -87,7 +87,7 @@ pub enum ModelFileError {
     TensorUnreadable {
         /// Name as in the file.
         tensor: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// A tensor has no digest recorded.
@@ -152,7 +152,7 @@ pub enum ModelFileError {
     /// A params-only file with what only a full model has.
     #[error("it says it is params-only but holds {what}")]
     NotOnlyParams {
-        /// What it holds too.
+        /// The other content, in words.
         what: &'static str,
     },
 }

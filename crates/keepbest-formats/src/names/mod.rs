@@ -19,4 +19,4 @@ mod prefix;
 pub use compare::{Comparison, Misshaped, Wanted, compare};
 pub use map::{NameFilter, NameMap, NameMapError, Renamed};
 pub(crate) use prefix::LIGHTNING_PREFIXES;
-pub use prefix::{AmbiguousPart, Part, Unwrapped, part_for, unwrap_names};
+pub use prefix::{AmbiguousPart, Part, Plain, Unwrapped, part_for, plain_names, unwrap_names};

@@ -72,6 +72,78 @@ fn strip(unwrapped: &mut Unwrapped, prefixes: &[&str]) -> bool {
     true
 }
 
+/// What wrappers of modules within a network (`torch.compile`, activation checkpointing, FSDP) put into its names, at any depth.
+const WRAPPERS_WITHIN: [&str; 3] = [
+    "_orig_mod",
+    "_checkpoint_wrapped_module",
+    "_fsdp_wrapped_module",
+];
+
+/// A state dict under the names that its tensors have without wrappers, and in PyTorch of today.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plain {
+    /// The tensors.
+    pub weights: StateDict,
+    /// What was taken out of names, and of how many.
+    pub unwrapped: Vec<(&'static str, usize)>,
+    /// How many names of an early torchvision's DenseNet (`denselayer1.norm.1.weight`) are written as now (`norm1`).
+    pub modern: usize,
+}
+
+/// Takes wrappers out of the middle of names, and writes names of an early torchvision's DenseNet, as its downloads have them, as they
+/// are now. Nothing is changed when two tensors would get one name.
+#[must_use]
+pub fn plain_names(weights: StateDict) -> Plain {
+    let mut plain = Plain::default();
+    for (name, tensor) in weights.iter() {
+        let new = plain_name(name, &mut plain);
+        if plain.weights.insert(new, tensor.clone()).is_err() {
+            plain = Plain::default();
+            plain.weights = weights.clone();
+            return plain;
+        }
+    }
+    plain
+}
+
+fn plain_name(name: &str, plain: &mut Plain) -> String {
+    let Some((within, last)) = name.rsplit_once('.') else {
+        return name.to_owned();
+    };
+    if name.len() > LOOKED_AT.0 {
+        return name.to_owned();
+    }
+    let mut parts: Vec<String> = Vec::new();
+    for part in within.split('.') {
+        if let Some(wrapper) = WRAPPERS_WITHIN.iter().find(|wrapper| **wrapper == part) {
+            match plain.unwrapped.iter_mut().find(|(it, _)| it == wrapper) {
+                Some((_, count)) => *count += 1,
+                None => plain.unwrapped.push((wrapper, 1)),
+            }
+            continue;
+        }
+        let layer = |part: &String| {
+            let number = part.strip_prefix("denselayer");
+            number.is_some_and(|number| number.parse::<u16>().is_ok())
+        };
+        let is_split = match &parts[..] {
+            [.., before, kind] => {
+                matches!(part, "1" | "2") && matches!(&kind[..], "norm" | "conv") && layer(before)
+            }
+            _ => false,
+        };
+        match parts.last_mut() {
+            Some(kind) if is_split => {
+                kind.push_str(part);
+                plain.modern += 1;
+            }
+            _ => parts.push(part.to_owned()),
+        }
+    }
+    parts.push(last.to_owned());
+    parts.join(".")
+}
+
 /// The part of a state dict that is a network's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
@@ -181,6 +253,38 @@ mod tests {
             Ok(None)
         );
         assert_eq!(part(&["queue", "loss.weights"]), Ok(None));
+    }
+
+    #[test]
+    fn names_without_wrappers_and_of_today() {
+        let plain = plain_names(weights(&[
+            "conv0.weight",
+            "features.denseblock1.denselayer12.norm.1.running_mean",
+            "features.denseblock1.denselayer12.conv.2.weight",
+            "layer1._checkpoint_wrapped_module.0._orig_mod.conv1.weight",
+            "layer2._orig_mod.bias",
+            "norm.1.weight",
+        ]));
+        assert_eq!(
+            plain.weights.names().collect::<Vec<_>>(),
+            [
+                "conv0.weight",
+                "features.denseblock1.denselayer12.norm1.running_mean",
+                "features.denseblock1.denselayer12.conv2.weight",
+                "layer1.0.conv1.weight",
+                "layer2.bias",
+                "norm.1.weight",
+            ]
+        );
+        assert_eq!(plain.modern, 2);
+        assert_eq!(
+            plain.unwrapped,
+            [("_checkpoint_wrapped_module", 1), ("_orig_mod", 2)]
+        );
+        // Two tensors of one name are none.
+        let both = weights(&["a._orig_mod.b", "a.b"]);
+        let plain = plain_names(both.clone());
+        assert_eq!((plain.weights, plain.unwrapped), (both, vec![]));
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use bytes::Bytes;
 
 use super::graph::data_type;
-use super::proto::Message;
 use super::{Attribute, Graph, IR_VERSION, Model, Node, OPSET, OnnxError, Side, ValueInfo};
 use crate::Tensor;
+use crate::protobuf::Message;
 
 /// A protocol buffer is shorter than 2 GiB.
 const LARGEST: u64 = i32::MAX as u64;
@@ -29,7 +29,7 @@ impl OnnxImage {
     /// the bytes are the same each time.
     ///
     /// # Errors
-    /// What `writer` returns.
+    /// The errors of `writer`.
     pub fn write_to(&self, writer: &mut (impl Write + ?Sized)) -> io::Result<()> {
         self.pieces
             .iter()

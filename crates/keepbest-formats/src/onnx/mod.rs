@@ -23,7 +23,6 @@
 
 mod encode;
 mod graph;
-mod proto;
 mod summary;
 
 pub use encode::OnnxImage;

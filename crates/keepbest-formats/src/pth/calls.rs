@@ -1,25 +1,8 @@
-//! What a pickle would do with dangerous functions: call them, or hand them to what may call them. To name one alone does nothing.
+//! The dangerous functions that a pickle would call, or hand to what may call them. To name one alone does nothing.
 
-use std::fmt;
-
-use super::globals::{Trust, trust};
+use super::globals::{DangerousCall, Trust, trust};
 use super::pickle::{Global, Graph, Id, Node, Object};
 use super::value::{Value, class_of};
-
-/// A call that marks a file as made to attack who opens it with a pickle loader.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DangerousCall {
-    /// The dangerous function.
-    pub global: Global,
-    /// With what it would be called, as Python shows it, shortened; or what it would be handed to.
-    pub how: String,
-}
-
-impl fmt::Display for DangerousCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` {}", self.global, self.how)
-    }
-}
 
 /// Dangerous calls of a pickle, and where they are.
 #[derive(Debug, Default)]

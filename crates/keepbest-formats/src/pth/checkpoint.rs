@@ -43,7 +43,7 @@ pub struct Checkpoint {
     pub metrics: BTreeMap<String, f64>,
     /// Class names by label.
     pub classes: Vec<String>,
-    /// How images become input.
+    /// The preprocessing of images.
     pub preprocessing: Option<Json>,
     /// What only keepbest needs.
     pub keepbest: Option<Json>,
@@ -67,9 +67,9 @@ pub enum CheckpointError {
     Form {
         /// Its key.
         key: &'static str,
-        /// What it should be.
+        /// The form that it should have.
         expected: &'static str,
-        /// What it is.
+        /// The value that it is.
         found: String,
     },
     /// Something is there that is not plain data.

@@ -1,4 +1,4 @@
-//! What can be wrong with a PyTorch file.
+//! Errors of PyTorch files.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,13 +18,13 @@ pub enum PthError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The file is something else.
     #[error("it holds {holds}, not a PyTorch checkpoint")]
     AnotherKind {
-        /// What it holds.
+        /// The content, in words.
         holds: FileKind,
     },
     /// The zip archive is malformed or damaged.
@@ -45,25 +45,25 @@ pub enum PthError {
     /// The file ends early.
     #[error("truncated: {what} is missing")]
     Truncated {
-        /// What is missing.
+        /// The missing part, in words.
         what: String,
     },
     /// The pickle calls dangerous functions: the file was made to attack who opens it.
     #[error("refused: its pickle would call {}", called(.calls))]
     Dangerous {
-        /// What it would call.
+        /// The function that it would call.
         calls: Vec<DangerousCall>,
     },
     /// A dangerous call makes the weights, or gets them as an argument: what they are depends on what it does.
     #[error("the weights depend on what {} does", called(.calls))]
     Touched {
-        /// What it would call.
+        /// The function that it would call.
         calls: Vec<DangerousCall>,
     },
     /// A tensor whose description makes no sense.
     #[error("a tensor is described with {what}")]
     MalformedTensor {
-        /// What is wrong.
+        /// The fault, in words.
         what: &'static str,
     },
     /// A tensor reaches past the end of its storage.
@@ -141,7 +141,7 @@ pub enum PthError {
     /// There is no state dict.
     #[error("no weights found: it holds {holds}")]
     NoWeights {
-        /// What it holds.
+        /// The content, in words.
         holds: String,
         /// Keys that lead to weights further in, such as `state.model`.
         nested: Vec<String>,

@@ -50,7 +50,7 @@ pub struct FoundWeights {
 pub struct Skipped {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// The value that it is.
     pub what: String,
 }
 
@@ -272,13 +272,27 @@ fn children(value: Value<'_>) -> Vec<Keyed<'_>> {
     }
 }
 
+/// What is in a dict under whole numbers, as folds of a cross-validation are. Not looked for further in, where the states of
+/// optimizers have such keys.
+fn numbered(value: Value<'_>) -> Vec<Keyed<'_>> {
+    let Value::Dict(entries) = value else {
+        return Vec::new();
+    };
+    let numbered = entries.iter().take(LOOKED_AT.0);
+    let numbered = numbered.filter_map(|(key, value)| match key {
+        Value::Int(number) => Some((number.to_string(), value)),
+        _ => None,
+    });
+    numbered.collect()
+}
+
 /// What to take, under which key, and all that could be taken, by the rules of [`PthFile::weights`].
 fn choose<'a>(
     root: Value<'a>,
     key: Option<&str>,
 ) -> Result<(Option<String>, Value<'a>, Vec<Keyed<'a>>), PthError> {
     let candidates = |kind| -> Vec<Keyed<'a>> {
-        let children = children(root).into_iter();
+        let children = children(root).into_iter().chain(numbered(root));
         children
             .filter(|&(_, value)| holds_weights(value, kind))
             .collect()
@@ -329,7 +343,12 @@ fn choose<'a>(
 /// What is under `key`, where dots lead into dicts and lists in one another: `callbacks.ema.state_dict`, `0.model`.
 fn nested<'a>(root: Value<'a>, key: &str) -> Option<Value<'a>> {
     key.split('.').try_fold(root, |value, part| match value {
-        Value::Dict(entries) => entries.get(part),
+        Value::Dict(entries) => entries.get(part).or_else(|| {
+            let number: i64 = part.parse().ok()?;
+            let mut entries = entries.iter();
+            let is_it = |key: &Value<'_>| matches!(key, Value::Int(it) if *it == number);
+            entries.find_map(|(key, value)| is_it(&key).then_some(value))
+        }),
         Value::List(elements) | Value::Tuple(elements) => elements.iter().nth(part.parse().ok()?),
         Value::Object(record) => record.attributes()?.get(part),
         _ => None,

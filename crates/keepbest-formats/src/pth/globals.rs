@@ -1,8 +1,25 @@
-//! What the names in a pickle mean: which are data to us, which are dangerous.
+//! Names in a pickle and their meaning: some are data to us, some are dangerous.
+
+use std::fmt;
 
 use super::pickle::Global;
 
-/// What a name in a pickle is taken for.
+/// A call that marks a file as made to attack who opens it with a pickle loader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DangerousCall {
+    /// The dangerous function.
+    pub global: Global,
+    /// With what it would be called, as Python shows it, shortened; or what it would be handed to.
+    pub how: String,
+}
+
+impl fmt::Display for DangerousCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` {}", self.global, self.how)
+    }
+}
+
+/// The meaning that a name in a pickle is taken to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trust {
     /// Its meaning is known and it is plain data: tensors, containers, numbers.

@@ -1,4 +1,4 @@
-//! How much a file may ask for.
+//! Limits of what a file may ask for.
 
 /// Bounds on what reading a PyTorch file may take. They are checked before memory is allocated.
 ///

@@ -28,7 +28,7 @@ mod legacy;
 mod limits;
 mod module;
 mod numpy;
-mod optimizer;
+pub(crate) mod optimizer;
 mod pairs;
 mod pickle;
 mod tar;
@@ -42,15 +42,14 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-pub use calls::DangerousCall;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use error::PthError;
 pub use find::{FoundWeights, Skipped};
-pub use globals::{Trust, trust};
+pub use globals::{DangerousCall, Trust, trust};
 pub use json::JsonError;
 pub use limits::Limits;
 pub use module::ModuleTree;
-pub use optimizer::{OptimizerError, OptimizerSettings, OptimizerState};
+pub use optimizer::{OptimizerError, OptimizerState};
 pub use pickle::{Global, GlobalUse, PickleError};
 pub use tensor::{StorageRef, TensorInfo, TensorRef};
 pub use tree::{Key, Tree};
@@ -65,7 +64,7 @@ use legacy::Legacy;
 use pickle::{Graph, Id, Parsed, parse};
 use tensor::{Storages, TensorLoader};
 
-/// How a PyTorch file is laid out.
+/// A layout of PyTorch files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Container {
@@ -190,7 +189,7 @@ impl PthFile {
         )
     }
 
-    /// How the file is laid out.
+    /// The layout of the file.
     #[must_use]
     pub fn container(&self) -> Container {
         self.container
@@ -214,7 +213,7 @@ impl PthFile {
         self.storages.big_endian()
     }
 
-    /// What was saved.
+    /// The value that was saved.
     #[must_use]
     pub fn root(&self) -> Value<'_> {
         Value::of(&self.graph, self.root)

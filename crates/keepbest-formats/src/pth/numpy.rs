@@ -105,7 +105,7 @@ impl<'a> Array<'a> {
     /// The elements as they are in the pickle; `take` is told how many bytes are copied.
     ///
     /// # Errors
-    /// What `take` says, or when text is no bytes.
+    /// The errors of `take`, and text that is no bytes.
     pub(super) fn elements(
         &self,
         take: impl FnOnce(u64) -> Result<(), PthError>,

@@ -59,7 +59,7 @@ pub struct Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    /// How many.
+    /// The number of them.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ids.len()

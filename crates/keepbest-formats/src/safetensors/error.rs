@@ -1,4 +1,4 @@
-//! What can be wrong with a safetensors file.
+//! Errors of safetensors files.
 
 use crate::TensorError;
 
@@ -42,7 +42,7 @@ pub enum SafetensorsError {
     HeaderMalformed {
         /// Entry that was being read.
         tensor: Option<String>,
-        /// What the JSON parser says.
+        /// The error of the JSON parser.
         source: serde_json::Error,
     },
     /// A key stands twice in the header or in its metadata.

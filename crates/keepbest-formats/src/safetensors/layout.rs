@@ -39,7 +39,7 @@ pub enum LayoutError {
     /// More tensors than a file may hold.
     #[error("there are {found} tensors, more than the limit of {limit}")]
     TooManyTensors {
-        /// How many there are.
+        /// The number of them.
         found: usize,
         /// [`TENSOR_LIMIT`].
         limit: usize,
@@ -49,7 +49,7 @@ pub enum LayoutError {
     TooManySides {
         /// Name.
         tensor: String,
-        /// How many it has.
+        /// The number that it has.
         found: usize,
         /// [`SIDES_LIMIT`].
         limit: usize,
@@ -65,7 +65,7 @@ pub enum LayoutError {
     /// The header could not be put into words.
     #[error("the header cannot be written as JSON")]
     Header {
-        /// What the JSON writer says.
+        /// The error of the JSON writer.
         source: serde_json::Error,
     },
 }
@@ -170,7 +170,7 @@ impl Layout {
     /// call where the writer can.
     ///
     /// # Errors
-    /// What `writer` returns.
+    /// The errors of `writer`.
     pub fn write_to(&self, writer: &mut (impl Write + ?Sized)) -> io::Result<()> {
         let parts: Vec<&[u8]> = std::iter::once(self.head.as_slice())
             .chain(self.segments.iter().map(|segment| segment.bytes.as_ref()))

@@ -38,7 +38,7 @@ pub enum ZipError {
     Truncated {
         /// Which record.
         record: &'static str,
-        /// Where it starts.
+        /// The place where it starts.
         at: u64,
     },
     /// A record does not begin with its signature.
@@ -46,7 +46,7 @@ pub enum ZipError {
     Signature {
         /// Which record.
         record: &'static str,
-        /// Where it should start.
+        /// The place where it should start.
         at: u64,
     },
     /// The archive is spread over several files.
@@ -69,7 +69,7 @@ pub enum ZipError {
     Contradiction {
         /// The entry.
         entry: String,
-        /// What differs.
+        /// The difference, in words.
         field: &'static str,
     },
     /// Two entries share bytes of the file.
@@ -138,7 +138,7 @@ pub enum ZipError {
         entry: String,
         /// Its size.
         size: u64,
-        /// What is left.
+        /// The bytes that are left.
         left: u64,
     },
 }

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use keepbest_formats::pth::{
-    Checkpoint, CheckpointError, Limits, OptimizerError, OptimizerSettings, OptimizerState,
-    PthError, PthFile, Tree, Trust, encode,
+    Checkpoint, CheckpointError, Limits, OptimizerError, OptimizerState, PthError, PthFile, Tree,
+    Trust, encode,
 };
-use keepbest_formats::{Dtype, StateDict, Tensor};
+use keepbest_formats::{Dtype, OptimizerConfig, OptimizerKind, StateDict, Tensor};
 use serde_json::json;
 
 use crate::support::{chain, dict, f32s, golden};
@@ -22,8 +22,8 @@ fn parameters() -> Vec<String> {
     ["conv.weight", "fc.bias"].map(str::to_owned).to_vec()
 }
 
-fn sgd(momentum: f64) -> OptimizerSettings {
-    OptimizerSettings::Sgd {
+fn sgd(momentum: f64) -> OptimizerConfig {
+    OptimizerConfig::Sgd {
         momentum,
         dampening: 0.1,
         nesterov: false,
@@ -31,8 +31,8 @@ fn sgd(momentum: f64) -> OptimizerSettings {
     }
 }
 
-fn adamw() -> OptimizerSettings {
-    OptimizerSettings::AdamW {
+fn adamw() -> OptimizerConfig {
+    OptimizerConfig::AdamW {
         beta1: 0.8,
         beta2: 0.99,
         eps: 1e-7,
@@ -51,7 +51,7 @@ fn tensors(slots: &[&str]) -> StateDict {
     tensors
 }
 
-fn checkpoint(settings: OptimizerSettings, tensors: StateDict) -> Checkpoint {
+fn checkpoint(settings: OptimizerConfig, tensors: StateDict) -> Checkpoint {
     Checkpoint {
         weights: dict([
             ("conv.weight", f32s(&[2, 1, 2, 2], -1.0)),
@@ -103,6 +103,13 @@ fn checkpoints_come_back_whole() {
         (adamw(), &[]),
     ] {
         let checkpoint = checkpoint(settings, tensors(slots));
+        assert_eq!(read_back(&checkpoint), checkpoint);
+    }
+    for kind in OptimizerKind::ALL {
+        let usual = kind.defaults();
+        let settings = kind.config(usual.momentum, usual.weight_decay);
+        assert_eq!(settings.kind(), *kind);
+        let checkpoint = checkpoint(settings.clone(), tensors(settings.slots()));
         assert_eq!(read_back(&checkpoint), checkpoint);
     }
     let mut params_only = checkpoint(adamw(), StateDict::new());
@@ -225,7 +232,7 @@ fn optimizers_that_are_not_ours_are_named() {
         state.tensors.names().collect::<Vec<_>>(),
         ["exp_avg.w", "exp_avg_sq.w"]
     );
-    assert!(matches!(state.settings, OptimizerSettings::Adam { .. }));
+    assert!(matches!(state.settings, OptimizerConfig::Adam { .. }));
     assert_eq!(
         error(with_group(&adam(0.01), vec![])),
         "the optimizer is Adam or AdamW and the file does not say which; they differ as weight decay is 0.01"

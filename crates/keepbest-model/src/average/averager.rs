@@ -7,6 +7,7 @@ use keepbest_nn::{DEVICES, Engine, EngineConfig, ModelSpec, Scorer, WhichWeights
 
 use crate::criterion::Criterion;
 use crate::evaluate::{EvaluateError, Evaluator};
+use crate::watch::{Event, Watch};
 
 /// Why models could not be averaged.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,9 @@ pub enum AverageError {
     /// The val images cannot be measured on.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
+    /// Whoever watched said to stop.
+    #[error("interrupted before all was averaged")]
+    Interrupted,
     /// What best means cannot be decided by what is measured.
     #[error(transparent)]
     Objective(#[from] ObjectiveError),
@@ -48,6 +52,7 @@ pub struct Averager<'a> {
     criterion: Criterion,
     engine: Box<dyn Engine>,
     scorer: Box<dyn Scorer>,
+    watch: Watch<'a>,
 }
 
 /// Images at a time, when batch norm's statistics are measured.
@@ -76,7 +81,14 @@ impl<'a> Averager<'a> {
             criterion,
             engine,
             scorer,
+            watch: Watch::none(),
         })
+    }
+
+    /// Watched, and stopped, by this.
+    #[must_use]
+    pub fn watched(self, watch: Watch<'a>) -> Self {
+        Self { watch, ..self }
     }
 
     /// Measures weights on val.
@@ -86,10 +98,11 @@ impl<'a> Averager<'a> {
     pub fn measure(&mut self, weights: &StateDict) -> Result<Metrics, AverageError> {
         self.scorer.load(weights)?;
         let evaluator = Evaluator::new(&self.criterion, &self.data.preprocessing);
-        let measured = evaluator.measure(&mut *self.scorer, &self.data.val, |_| true)?;
-        Ok(measured
-            .map(|measured| measured.metrics("val"))
-            .unwrap_or_default())
+        let (watch, val) = (self.watch, &self.data.val);
+        let go_on = |done| watch.measured(done, val.len());
+        let measured = evaluator.measure(&mut *self.scorer, val, go_on)?;
+        let measured = measured.ok_or(AverageError::Interrupted)?;
+        Ok(measured.metrics("val"))
     }
 
     /// The mean of several models' weights, with batch norm's statistics measured anew on the training images; measured on
@@ -108,6 +121,9 @@ impl<'a> Averager<'a> {
                 self.engine.load_weights(&mean(models))?;
                 let batches = statistics_batches(self.data, BATCH, self.engine.threads())?;
                 for (seen, batch) in batches.enumerate() {
+                    if !self.watch.tell(Event::Working) {
+                        return Err(AverageError::Interrupted);
+                    }
                     self.engine
                         .measure_statistics(WhichWeights::Trained, &batch?.images, seen as u64)
                         .map_err(AverageError::Statistics)?;

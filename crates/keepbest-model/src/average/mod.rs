@@ -83,6 +83,16 @@ impl AverageModelsError {
             _ => None,
         }
     }
+
+    /// Whether whoever watched said to stop.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        match self {
+            Self::Average(AverageError::Interrupted) => true,
+            Self::Measure(error) => error.is_interrupted(),
+            _ => false,
+        }
+    }
 }
 
 /// One of the models that an average was made of.
@@ -147,7 +157,8 @@ pub fn average(
     )?;
     let data = &images.data;
     let criterion = recorded.criterion.criterion();
-    let mut averager = Averager::new(&first.spec, data, criterion, options.threads)?;
+    let averager = Averager::new(&first.spec, data, criterion, options.threads)?;
+    let mut averager = averager.watched(watch);
     let mut measured: Vec<Metrics> = Vec::new();
     for model in models {
         measured.push(averager.measure(&model.file.weights)?);

@@ -50,6 +50,8 @@ pub enum ImportError {
         nothing_trained: bool,
         /// Whether a part was asked for.
         partial: bool,
+        /// The other network that has exactly these tensors, where there is one.
+        theirs: Option<&'static str>,
     },
     /// The names are not as many as the classes.
     #[error("{} named, the weights have {found}", count(*named as u64, "class"))]
@@ -87,6 +89,12 @@ impl ImportError {
         match self {
             Self::Model(error) => error.hint(),
             Self::Preprocess(error) => error.hint(),
+            Self::Unfit {
+                theirs: Some(network),
+                ..
+            } => Some(format!(
+                "its tensors are those of {network}: --model {network}"
+            )),
             Self::Unfit {
                 file,
                 comparison,

@@ -7,6 +7,7 @@ use keepbest_formats::names::{Comparison, Wanted, compare};
 use keepbest_nn::{DEVICES, EngineConfig, ModelSpec, Network, Role, build_engine};
 
 use super::error::ImportError;
+use crate::network::guess_network;
 
 /// The weights of the network: those of the file, all of them unless a part is enough.
 pub fn fit(
@@ -39,6 +40,7 @@ pub fn fit(
             comparison: Box::new(comparison),
             nothing_trained: !incomplete,
             partial,
+            theirs: guess_network(found).filter(|theirs| *theirs != spec.name),
         });
     }
     // In the order of the network; what the file lacks is as a new network has it.

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use keepbest_core::WeightsDigest;
 use keepbest_data::Preprocessing;
-use keepbest_formats::model_file::{self, Attachments, ModelFile, ModelImage, ModelMetadata};
+use keepbest_formats::model_file::{self, Attachments, Kind, ModelFile, ModelImage, ModelMetadata};
 use keepbest_formats::names::{Comparison, NameFilter, NameMap};
 use keepbest_formats::{Dtype, StateDict};
-use keepbest_nn::ModelSpec;
+use keepbest_nn::{ModelSpec, Network};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -144,6 +144,8 @@ pub fn import(file: &Path, to: &Path, options: &ImportOptions) -> Result<Importe
             thresholds,
             ..own.attachments.clone()
         },
+        // Whatever the file was: what is written brings its network.
+        kind: Kind::Full,
         ..*own
     };
     // The optimizer's tensors belong to the names that the weights had.
@@ -281,7 +283,8 @@ fn for_classes(
     if classes.len() == spec.classes {
         return Ok(spec);
     }
-    if options.partial
+    // Without the last layer's weights nothing tells how many classes they are for: what differs is told then.
+    if (options.partial || !tells_classes(&spec, weights))
         && own.model.is_none()
         && let Some(network) = &options.network
     {
@@ -297,6 +300,14 @@ fn for_classes(
         named: classes.len(),
         found: spec.classes,
     })
+}
+
+/// Whether the weights hold the network's last layer, whose outputs are the classes.
+fn tells_classes(spec: &ModelSpec, weights: &StateDict) -> bool {
+    let network = Network::new(spec);
+    let last = network.as_ref().ok();
+    let last = last.and_then(|network| network.layout().tensors().last());
+    last.is_some_and(|tensor| weights.contains(&tensor.name))
 }
 
 fn own_name(own: &ModelMetadata) -> Option<&str> {

@@ -17,7 +17,8 @@ use crate::model::Model;
 use crate::provenance::DataRecord;
 use crate::run_summary::RunSummary;
 use crate::watch::Watch;
-use crate::words::{count, with_causes};
+use crate::words::count;
+use keepbest_core::text::with_causes;
 
 /// Figures with the intervals of those that have one.
 type WithIntervals = (Metrics, BTreeMap<String, Interval>);

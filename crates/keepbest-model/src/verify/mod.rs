@@ -15,6 +15,7 @@ use crate::model::Model;
 use crate::model_ref::{ModelPlace, find_model};
 use crate::run_files::{FileAtHand, RunFilesError};
 use crate::watch::Watch;
+use crate::words::with_causes;
 use record::Record;
 use report::Findings;
 
@@ -95,6 +96,17 @@ fn opened(path: &Path, findings: &mut Findings) -> Result<Option<Model>, VerifyE
                 std::iter::successors(std::error::Error::source(&error), |error| error.source());
             let causes: Vec<String> = causes.map(ToString::to_string).collect();
             findings.check("digest", false, causes.join(": "));
+            Ok(None)
+        }
+        // Every byte may be as its digests have it, and the whole still be no model.
+        Err(
+            error @ (ModelError::Contradiction { .. }
+            | ModelError::Spec { .. }
+            | ModelError::Metadata { .. }
+            | ModelError::Layer { .. }
+            | ModelError::Weights { .. }),
+        ) => {
+            findings.check("model", false, with_causes(&error));
             Ok(None)
         }
         Err(error) => Err(error.into()),

@@ -151,6 +151,12 @@ impl VerifyError {
             _ => None,
         }
     }
+
+    /// Whether whoever watched said to stop.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Measure(error) if error.is_interrupted())
+    }
 }
 
 /// What is found out, as it is.

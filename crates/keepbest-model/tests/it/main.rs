@@ -7,6 +7,7 @@ use std::sync::Arc;
 use keepbest_data::{Image, ImageShape, Preprocessing, Unreadable};
 use keepbest_formats::StateDict;
 use keepbest_formats::model_file::{self, Attachments, ModelMetadata};
+use keepbest_model::average::{AverageModelsError, AverageOptions, average};
 use keepbest_model::write::{WriteError, write_model};
 use keepbest_model::{
     AnswerError, Classifier, ClassifyOptions, CompareError, Contender, EvaluateOptions, Event,
@@ -193,6 +194,25 @@ fn models_are_compared_on_the_same_images() {
 }
 
 #[test]
+fn averages_are_of_models_that_say_how_to_measure() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = classes();
+    let others: Vec<String> = names.iter().rev().cloned().collect();
+    let one = opened(&written(&dir, "one.safetensors", 1, &names));
+    let other = opened(&written(&dir, "other.safetensors", 2, &others));
+    let options = AverageOptions::default();
+    let error = average(&[one.clone(), other], &options, Watch::none()).unwrap_err();
+    let AverageModelsError::Differ { part, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(part, "classes");
+    let error = average(&[one.clone(), one], &options, Watch::none()).unwrap_err();
+    assert_eq!(error.hint().unwrap(), "name them: --data", "{error}");
+    let error = average(&[], &options, Watch::none()).unwrap_err();
+    assert!(matches!(error, AverageModelsError::Nothing), "{error}");
+}
+
+#[test]
 fn what_is_exported_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let model = opened(&written(&dir, "one.safetensors", 1, &classes()));
@@ -217,6 +237,7 @@ fn what_is_exported_comes_back() {
 
     let wrong = ImportOptions {
         network: Some("simple-cnn".into()),
+        classes: None,
         ..options
     };
     let error = import(&pth, &to, &wrong).unwrap_err();

@@ -1,8 +1,8 @@
 //! What the CPU computes with: threads, instructions, memory.
 
 use crate::engine::EngineError;
-use crate::optimizer::check;
 use crate::plan::Plan;
+use keepbest_formats::check_setting;
 use keepbest_kernels::{Buffer, Context, Isa, Precision};
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) fn context(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = match threads {
         Some(threads) => {
-            check("threads", threads as f64, threads > 0, "at least 1")?;
+            check_setting("threads", threads as f64, threads > 0, "at least 1")?;
             threads.min(most_threads(cores))
         }
         None => cores,

@@ -5,8 +5,8 @@ use super::engine::golden_tests::{Case, golden, values};
 use super::memory::{Memory, StatisticsMemory};
 use super::update;
 use crate::engine::Rates;
-use crate::optimizer::OptimizerConfig;
 use crate::params::{ParamLayout, Role, Start, TrainState};
+use keepbest_formats::OptimizerConfig;
 use keepbest_kernels::{Buffer, Precision, reduce};
 
 const TOLERANCE: f64 = 1e-5;

@@ -5,10 +5,10 @@ use crate::engine::{EngineError, ScoreError, Scorer};
 use crate::memory;
 use crate::network::Network;
 use crate::ops::operation::{Predict, Prepared, Preparing, Weights};
-use crate::optimizer::check;
 use crate::params::{CpuSnapshot, WeightsError, copy_weights};
 use crate::plan::{Plan, Purpose, Step};
 use crate::spec::ModelSpec;
+use keepbest_formats::check_setting;
 use keepbest_formats::{SnapshotHandle, StateDict};
 #[cfg(test)]
 use keepbest_kernels::ActShape;
@@ -60,7 +60,7 @@ impl CpuScorer {
         batch_size: usize,
         ctx: Arc<Context>,
     ) -> Result<Self, EngineError> {
-        check(
+        check_setting(
             "batch size",
             batch_size as f64,
             batch_size > 0,

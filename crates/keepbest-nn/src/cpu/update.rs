@@ -3,9 +3,9 @@
 use super::memory::Memory;
 use crate::engine::{Rates, StepError};
 use crate::network::Network;
-use crate::optimizer::OptimizerConfig;
 use crate::params::{ParamLayout, ParamTensor, Role, TrainState};
 use crate::plan::Plan;
+use keepbest_formats::OptimizerConfig;
 use keepbest_kernels::{Context, optim, reduce};
 use std::ops::Range;
 

@@ -4,7 +4,7 @@ use super::collective::{Alone, Collective};
 use super::error::EngineError;
 use super::tuning::Tuning;
 use crate::network::Network;
-use crate::optimizer::{OptimizerConfig, check};
+use keepbest_formats::{OptimizerConfig, check_setting};
 use keepbest_kernels::{Isa, Precision};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -73,11 +73,11 @@ impl EngineConfig {
     /// [`EngineError`] naming the first that does not hold.
     pub fn validate(&self, network: &Network) -> Result<(), EngineError> {
         let batch = self.batch_size;
-        check("batch size", batch as f64, batch > 0, "at least 1")?;
+        check_setting("batch size", batch as f64, batch > 0, "at least 1")?;
         self.optimizer.validate()?;
         self.loss.validate(network.classes())?;
         if let Some(norm) = self.clip_grad_norm {
-            check(
+            check_setting(
                 "clip-grad-norm",
                 norm,
                 norm > 0.0 && norm.is_finite(),
@@ -92,7 +92,7 @@ impl EngineConfig {
             });
         }
         if let Some(Averaging::Ema(decay)) = self.averaging {
-            check(
+            check_setting(
                 "ema",
                 decay,
                 (0.0..1.0).contains(&decay),
@@ -118,7 +118,7 @@ pub struct LossConfig {
 impl LossConfig {
     fn validate(&self, classes: usize) -> Result<(), EngineError> {
         let smoothing = self.label_smoothing;
-        check(
+        check_setting(
             "label smoothing",
             smoothing,
             (0.0..=1.0).contains(&smoothing),
@@ -133,7 +133,7 @@ impl LossConfig {
             }
             for weight in weights {
                 let holds = *weight >= 0.0 && weight.is_finite();
-                check("class weight", f64::from(*weight), holds, "at least 0")?;
+                check_setting("class weight", f64::from(*weight), holds, "at least 0")?;
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::collective::CollectiveError;
 use crate::network::LayerError;
-use crate::optimizer::SettingError;
+use keepbest_formats::SettingError;
 use keepbest_kernels::{IsaError, ShapeError};
 
 /// Why an engine or a scorer could not be made.
@@ -51,16 +51,16 @@ pub enum EngineError {
         /// What its activations take.
         bytes: u64,
     },
-    /// More memory than the machine has.
+    /// More memory than the machine has, or lets this process have.
     #[error(
-        "the network takes {:.1} GB for batches of {batch}, this machine has {:.1} GB",
+        "the network takes {:.1} GB for batches of {batch}, there are {:.1} GB for this process",
         *.needed as f64 / 1e9,
         *.machine as f64 / 1e9
     )]
     Memory {
         /// Bytes that it takes.
         needed: u64,
-        /// Bytes of memory and swap.
+        /// Bytes of memory and swap that there are.
         machine: u64,
         /// Images in a batch.
         batch: usize,

@@ -3,8 +3,8 @@
 use super::error::EngineError;
 use crate::network::Network;
 use crate::ops::operation::LearningRates;
-use crate::optimizer::check;
 use crate::params::Role;
+use keepbest_formats::check_setting;
 
 /// Which parts of a network learn, and how fast.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +45,7 @@ pub(crate) struct Rates(Vec<f64>);
 impl Rates {
     pub(crate) fn new(network: &Network, tuning: &Tuning) -> Result<Self, EngineError> {
         let body = tuning.body_rate;
-        check(
+        check_setting(
             "body rate",
             body,
             body >= 0.0 && body.is_finite(),

@@ -1,6 +1,6 @@
 //! The schedule that waits for a metric to stop improving.
 
-use crate::optimizer::{SettingError, check};
+use keepbest_formats::{SettingError, check_setting};
 use serde::{Deserialize, Serialize};
 
 /// Settings of `ReduceLROnPlateau`.
@@ -83,21 +83,21 @@ impl Plateau {
 
     pub(super) fn validate(&self) -> Result<(), SettingError> {
         let holds = self.factor > 0.0 && self.factor < 1.0;
-        check("plateau factor", self.factor, holds, "above 0 and below 1")?;
+        check_setting("plateau factor", self.factor, holds, "above 0 and below 1")?;
         let not_negative = |v: f64| v >= 0.0 && v.is_finite();
-        check(
+        check_setting(
             "plateau threshold",
             self.threshold,
             not_negative(self.threshold),
             "at least 0",
         )?;
-        check(
+        check_setting(
             "plateau min_lr",
             self.min_lr,
             not_negative(self.min_lr),
             "at least 0",
         )?;
-        check(
+        check_setting(
             "plateau eps",
             self.eps,
             not_negative(self.eps),

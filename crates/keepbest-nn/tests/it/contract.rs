@@ -3,9 +3,11 @@
 use crate::engine::config;
 use keepbest_formats::{OwnedSnapshot, SnapshotHandle, StateDict, Tensor, weights_digest};
 use keepbest_nn::{
-    Batch, Determinism, Engine, EngineConfig, EngineError, Isa, ModelSpec, Network, RNG_PREFIX,
-    ScoreError, Scorer, StepError, StepOutput, WeightsError, WhichWeights, build_engine,
+    Alone, Batch, Collective, CollectiveError, Determinism, Engine, EngineConfig, EngineError, Isa,
+    ModelSpec, Network, RNG_PREFIX, ScoreError, Scorer, StepError, StepOutput, WeightsError,
+    WhichWeights, build_engine,
 };
+use std::sync::Arc;
 
 /// One linear layer, as another program would train it: tensors in memory of its own, a generator whose state goes along.
 struct Linear {
@@ -308,6 +310,41 @@ fn a_scorer_takes_a_snapshot_of_another_engine() {
     for (a, b) in found[0].iter().zip(&found[1]) {
         assert!((a - b).abs() < 1e-6, "{found:?}");
     }
+}
+
+/// Two ranks, of which this is the second.
+#[derive(Debug)]
+struct Second;
+
+impl Collective for Second {
+    fn rank(&self) -> usize {
+        1
+    }
+
+    fn ranks(&self) -> usize {
+        2
+    }
+
+    fn sum(&self, _: &mut [f32]) -> Result<(), CollectiveError> {
+        unreachable!("no step is taken")
+    }
+
+    fn sum_f64(&self, _: &mut [f64]) -> Result<(), CollectiveError> {
+        unreachable!("no step is taken")
+    }
+}
+
+#[test]
+fn an_engine_that_trains_alone_says_so() {
+    let config = EngineConfig {
+        collective: Arc::new(Second),
+        ..config(3, 1, Isa::fastest())
+    };
+    let refused = build_engine("cpu", &linear_spec(), config).err();
+    assert!(matches!(refused, Some(EngineError::Ranks { ranks: 2, .. })));
+    let mut sums = [0.5, 2.0];
+    Alone.sum(&mut sums).unwrap();
+    assert_eq!((sums, Alone.rank(), Alone.ranks()), ([0.5, 2.0], 0, 1));
 }
 
 #[test]

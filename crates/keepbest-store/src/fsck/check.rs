@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use keepbest_core::text::with_causes;
+
 use super::recall::Known;
 use super::report::{FindingKind, FsckReport};
 use super::{Depth, Testimony, Verified, Verifier, VerifyError};
@@ -579,15 +581,4 @@ pub(super) fn consistent(name: &CheckpointName, verified: Verified) -> Result<Ve
         ));
     }
     Ok(verified)
-}
-
-pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

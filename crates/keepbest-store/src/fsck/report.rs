@@ -88,6 +88,8 @@ pub enum FindingKind {
     TornJournal,
     /// A line before the last of the journal is damaged.
     DamagedJournal,
+    /// `run.toml` is gone.
+    MissingConfig,
     /// A file that was never finished.
     StagedLeftover,
     /// A checkpoint that the journal calls removed is still there.

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::report::{FindingKind, FsckReport};
-use crate::error::{IoError, OpenError};
+use crate::error::{IoError, JournalError, OpenError};
 use crate::fs::SharedFileSystem;
-use crate::journal::{self, Entry, Event, RepairedEvent};
+use crate::journal::{self, Entry, Event, Journal, RepairedEvent};
 use crate::layout::{JOURNAL_FILE, free_aside};
 use crate::lock::now_ms;
 use crate::reader::RunReader;
@@ -30,7 +30,13 @@ pub(super) fn salvage(
     let bytes = fs.read(&path).map_err(IoError::at("read", &path))?;
     let (mut entries, lost) = journal::parse_salvaging(&path, &bytes)?;
     let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
-    let problem = format!("damaged in line {}", lost.join(", "));
+    let problem = match Journal::parse(&path, &bytes) {
+        // Each line is whole, and others are missing before it.
+        Err(JournalError::Damaged { line, problem, .. }) if lost.is_empty() => {
+            format!("incomplete before line {line}: {problem}")
+        }
+        _ => format!("damaged in line {}", lost.join(", ")),
+    };
     let aside = free_aside(&**fs, &path)?;
     let name = aside.file_name().unwrap_or_default().to_string_lossy();
     let action = format!("the original is kept as {name}, the other lines go on");

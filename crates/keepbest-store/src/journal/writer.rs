@@ -18,9 +18,35 @@ pub(crate) struct JournalWriter {
     fs: SharedFileSystem,
     path: PathBuf,
     file: Handle,
-    // Length and number of events of the part that is durable.
-    len: u64,
+    // What is durable, whatever somebody else does to the file.
+    text: Vec<u8>,
     events: u64,
+    // The time of the file's last change, when it was known to hold that and nothing else.
+    changed: Option<(i64, i64)>,
+}
+
+/// What has become of a journal behind its writer's back.
+enum Found {
+    Removed,
+    Replaced,
+    /// It ends earlier.
+    Shortened {
+        bytes: u64,
+        of: u64,
+    },
+    /// It holds something else.
+    Changed,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Removed => f.write_str("was removed"),
+            Self::Replaced => f.write_str("was replaced by another file"),
+            Self::Shortened { bytes, of } => write!(f, "was cut to {bytes} of {of} bytes"),
+            Self::Changed => f.write_str("was changed"),
+        }
+    }
 }
 
 enum Handle {
@@ -69,8 +95,9 @@ impl JournalWriter {
             fs: SharedFileSystem::clone(fs),
             path: path.to_owned(),
             file: Handle::Open(file),
-            len: journal.len,
+            text: bytes[..journal.len as usize].to_vec(),
             events: journal.entries.len() as u64,
+            changed: None,
         };
         Ok((writer, journal))
     }
@@ -80,9 +107,30 @@ impl JournalWriter {
         self.events
     }
 
-    /// Brings the journal back to its name when it was removed, or something else was put in its place. Returns what was found and
+    /// Writes the journal anew when somebody has removed or changed it, or put something else in its place. Returns what was found and
     /// what was done.
     pub(crate) fn restore(&mut self) -> Result<Option<(String, String)>, JournalError> {
+        let Some(found) = self.look()? else {
+            return Ok(None);
+        };
+        let action = match found {
+            // Nothing is lost by it.
+            Found::Removed | Found::Shortened { .. } => "written anew".to_owned(),
+            Found::Replaced | Found::Changed => {
+                let aside = free_aside(&*self.fs, &self.path)?;
+                self.fs
+                    .rename(&self.path, &aside)
+                    .map_err(IoError::at("rename", &self.path))?;
+                let aside = aside.file_name().unwrap_or_default().to_string_lossy();
+                format!("written anew, the other is kept as {aside}")
+            }
+        };
+        self.rewrite()?;
+        Ok(Some((found.to_string(), action)))
+    }
+
+    /// Compares the file with what was written to it: by its length and the time of its last change, and when that is another, whole.
+    fn look(&mut self) -> Result<Option<Found>, JournalError> {
         let Handle::Open(file) = &mut self.file else {
             return Ok(None);
         };
@@ -91,41 +139,30 @@ impl JournalWriter {
             .stat(&self.path)
             .map_err(IoError::at("examine", &self.path))?;
         let own = file.stat().map_err(IoError::at("examine", &self.path))?;
-        if named.is_some_and(|named| named.identity == own.identity) {
+        match named {
+            None => return Ok(Some(Found::Removed)),
+            Some(named) if named.identity != own.identity => return Ok(Some(Found::Replaced)),
+            Some(_) => {}
+        }
+        let written = self.text.len() as u64;
+        if own.len > written {
+            return Ok(Some(Found::Changed));
+        }
+        if own.len == written && self.changed == Some(own.changed) {
             return Ok(None);
         }
-        let bytes = file
-            .read_all()
-            .map_err(IoError::at("read what was", &self.path))?;
-        let durable = self.durable(&bytes)?;
-        let told = match named {
-            None => ("was removed".to_owned(), "written anew".to_owned()),
-            Some(_) => {
-                let aside = free_aside(&*self.fs, &self.path)?;
-                self.fs
-                    .rename(&self.path, &aside)
-                    .map_err(IoError::at("rename", &self.path))?;
-                let aside = aside.file_name().unwrap_or_default().to_string_lossy();
-                (
-                    "was replaced by another file".to_owned(),
-                    format!("written anew, the other is kept as {aside}"),
-                )
-            }
-        };
-        replace(&self.fs, &self.path, durable)?;
-        self.reopen()?;
-        Ok(Some(told))
-    }
-
-    /// The part of the journal's bytes that was synced: proves that the system still has it.
-    fn durable<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], JournalError> {
-        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
-        let durable = bytes.get(..len).ok_or_else(|| abandoned(&self.path))?;
-        let journal = parse(&self.path, durable)?;
-        match journal.torn.is_none() && journal.entries.len() as u64 == self.events {
-            true => Ok(durable),
-            false => Err(abandoned(&self.path).into()),
+        let bytes = file.read_all().map_err(IoError::at("read", &self.path))?;
+        if bytes == self.text {
+            self.changed = Some(own.changed);
+            return Ok(None);
         }
+        Ok(Some(match self.text.starts_with(&bytes) {
+            true => Found::Shortened {
+                bytes: bytes.len() as u64,
+                of: written,
+            },
+            false => Found::Changed,
+        }))
     }
 
     fn reopen(&mut self) -> Result<(), JournalError> {
@@ -154,9 +191,10 @@ impl JournalWriter {
         let Handle::Open(file) = &mut self.file else {
             return Err(abandoned(&self.path).into());
         };
+        let durable = self.text.len() as u64;
         if let Err(error) = file.write_all(line.as_bytes()) {
             // The partial line, if any, must not stay in front of the next one.
-            if file.truncate(self.len).is_err() {
+            if file.truncate(durable).is_err() {
                 self.file = Handle::Abandoned;
             }
             return Err(IoError::at("append to", &self.path)(error).into());
@@ -165,26 +203,22 @@ impl JournalWriter {
             self.file = Handle::Abandoned;
             return Err(IoError::at("sync", &self.path)(error).into());
         }
-        self.len += line.len() as u64;
+        self.changed = file.stat().ok().map(|stat| stat.changed);
+        self.text.extend_from_slice(line.as_bytes());
         self.events += 1;
         Ok(entry)
     }
 
-    /// Writes the durable part to a new file that takes the place of the abandoned one.
+    /// Writes the durable part to a new file that takes the place of what is there.
     fn rewrite(&mut self) -> Result<(), JournalError> {
-        let bytes = self
-            .fs
-            .read(&self.path)
-            .map_err(IoError::at("read", &self.path))?;
-        replace(&self.fs, &self.path, self.durable(&bytes)?)?;
+        replace(&self.fs, &self.path, &self.text)?;
+        self.changed = None;
         self.reopen()
     }
 }
 
 fn abandoned(path: &Path) -> IoError {
-    IoError::at("recover", path)(std::io::Error::other(
-        "the part that was synced earlier can no longer be read",
-    ))
+    IoError::at("append to", path)(std::io::Error::other("it could not be written anew"))
 }
 
 /// Replaces a file durably.

@@ -178,3 +178,59 @@ fn a_clock_that_goes_back_changes_nothing() {
     assert_eq!(found, expected);
     assert_eq!(found.best().unwrap().step, 20);
 }
+
+#[test]
+fn a_journal_that_is_changed_in_place_while_it_is_written_to_is_written_anew() {
+    type Change = fn(&mut Vec<u8>);
+    let changes: [(&str, &str, bool, Change); 6] = [
+        ("emptied", "was cut to 0 of", false, |text| text.clear()),
+        ("cut", "was cut to", false, |text| {
+            text.truncate(text.len() - 100)
+        }),
+        ("appended to", "was changed", true, |text| {
+            text.extend(b"x\n")
+        }),
+        ("its last byte", "was changed", true, |text| {
+            *text.last_mut().unwrap() = b'x'
+        }),
+        ("a byte of its first line", "was changed", true, |text| {
+            text[20] ^= 1
+        }),
+        ("its first line", "was changed", true, |text| {
+            let end = text.iter().position(|&byte| byte == b'\n').unwrap();
+            text.drain(..=end);
+        }),
+    ];
+    for (what, told, kept, change) in changes {
+        let fixture = Fixture::new();
+        let mut writer = fixture.create();
+        evaluate(&mut writer, 10, 0.5);
+        evaluate(&mut writer, 20, 0.6);
+        let path = fixture.run().join("journal.jsonl");
+        let before = std::fs::read(&path).unwrap();
+        let mut changed = before.clone();
+        change(&mut changed);
+        // Later than the clock of the file system ticks.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::fs::write(&path, &changed).unwrap();
+        evaluate(&mut writer, 30, 0.7);
+        evaluate(&mut writer, 40, 0.8);
+        drop(writer);
+        let after = std::fs::read(&path).unwrap();
+        assert!(after.starts_with(&before), "{what}");
+        let journal = RunReader::open(fixture.run()).unwrap().journal().unwrap();
+        let kinds: Vec<&str> = journal.entries.iter().map(|e| e.event.kind()).collect();
+        let expected = [
+            "evaluated",
+            "evaluated",
+            "repaired",
+            "evaluated",
+            "evaluated",
+        ];
+        assert_eq!(kinds[1..], expected, "{what}");
+        let text = String::from_utf8(after).unwrap();
+        assert!(text.contains(told), "{what}: {text}");
+        let aside = fixture.run().join("journal.jsonl.damaged");
+        assert_eq!(std::fs::read(aside).ok(), kept.then_some(changed), "{what}");
+    }
+}

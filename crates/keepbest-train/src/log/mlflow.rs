@@ -6,7 +6,7 @@ use keepbest_store::{Links, read_regular, replace_unsynced};
 use serde_json::{Value, json};
 
 use super::http::Url;
-use super::{About, Ended, Logged, Logger, about_file, now_ms};
+use super::logger::{About, Ended, Logged, Logger, about_file, now_ms};
 
 /// The experiment that runs are filed under.
 const EXPERIMENT: &str = "keepbest";

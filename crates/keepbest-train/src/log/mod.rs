@@ -4,22 +4,22 @@
 //! hangs is not waited for, but for a while at the end.
 
 mod http;
+mod logger;
 mod mlflow;
 mod table;
 mod tensorboard;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel,
 };
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-use keepbest_core::{EvaluationRecord, History};
+use std::time::{Duration, Instant};
 
 use http::Url;
+use logger::Logger;
+pub(crate) use logger::{About, Ended, Logged, now_ms};
 use mlflow::MlFlow;
 use table::{Table, TableKind};
 use tensorboard::TensorBoard;
@@ -49,61 +49,6 @@ impl FromStr for LogTo {
             _ => Err("one of tensorboard, csv, json or mlflow=URL".into()),
         }
     }
-}
-
-/// One evaluation, on its way to the loggers.
-#[derive(Debug, Clone)]
-pub(crate) struct Logged {
-    /// All evaluations so far; this one is the last.
-    pub history: History,
-    pub learning_rate: f64,
-    pub images_per_second: Option<f64>,
-    pub time_ms: u64,
-}
-
-impl Logged {
-    /// The values by name: metrics, learning rate, speed.
-    fn values(&self) -> impl Iterator<Item = (&str, f64)> {
-        let record = self.history.last();
-        let metrics = record.into_iter().flat_map(|record| record.metrics.iter());
-        metrics
-            .chain([("train/learning_rate", self.learning_rate)])
-            .chain(
-                self.images_per_second
-                    .map(|pace| ("train/images_per_second", pace)),
-            )
-    }
-
-    fn record(&self) -> Option<&EvaluationRecord> {
-        self.history.last()
-    }
-}
-
-/// The end of a session of training.
-#[derive(Debug, Clone)]
-pub(crate) struct Ended {
-    /// Whether the run is over, or was interrupted and may go on.
-    pub finished: bool,
-    /// The best, to be kept by those who keep files.
-    pub best: Option<PathBuf>,
-    pub time_ms: u64,
-}
-
-/// The run, as a logger is told of it at its beginning.
-#[derive(Debug, Clone)]
-pub(crate) struct About {
-    pub run: PathBuf,
-    /// Every setting, by name.
-    pub settings: Vec<(String, String)>,
-    /// Steps taken before this session.
-    pub step: u64,
-}
-
-/// Takes what is measured elsewhere. Errors are in words.
-trait Logger: Send {
-    fn begin(&mut self, about: &About) -> Result<(), String>;
-    fn evaluated(&mut self, logged: &Logged) -> Result<(), String>;
-    fn end(&mut self, ended: &Ended) -> Result<(), String>;
 }
 
 #[derive(Clone)]
@@ -303,16 +248,4 @@ impl fmt::Display for LogTo {
             Self::MlFlow(_) => "mlflow",
         })
     }
-}
-
-/// The wall clock: for people, never for order.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_millis() as u64)
-}
-
-/// `because` in words, with the file's name.
-fn about_file(path: &Path, error: &std::io::Error) -> String {
-    format!("cannot write {}: {error}", path.display())
 }

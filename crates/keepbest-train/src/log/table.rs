@@ -7,7 +7,7 @@ use keepbest_core::History;
 use keepbest_store::replace_unsynced;
 use serde_json::json;
 
-use super::{About, Ended, Logged, Logger, about_file};
+use super::logger::{About, Ended, Logged, Logger, about_file};
 
 /// The format of a table.
 #[derive(Debug, Clone, Copy)]

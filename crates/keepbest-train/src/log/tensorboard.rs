@@ -4,9 +4,10 @@
 
 use std::path::PathBuf;
 
+use keepbest_formats::protobuf::Message;
 use keepbest_store::{FileSystem as _, RealFileSystem, WritableFile};
 
-use super::{About, Ended, Logged, Logger, about_file, now_ms};
+use super::logger::{About, Ended, Logged, Logger, about_file, now_ms};
 
 /// The event file of a session.
 #[derive(Default)]
@@ -38,13 +39,13 @@ impl Logger for TensorBoard {
         let file = file.map_err(|error| about_file(&path, &error))?;
         self.file = Some((path, file));
         let mut version = event(now, 0);
-        bytes_field(&mut version, 3, b"brain.Event:2");
-        let mut events = record(&version);
+        version.text(3, "brain.Event:2");
+        let mut events = record(version);
         if about.step > 0 {
             // A session that starts at a step: what an earlier one logged beyond it is void.
             let mut start = event(now, about.step + 1);
-            bytes_field(&mut start, 7, &[0x08, 1]);
-            events.extend(record(&start));
+            start.message(7, |session| session.int(1, 1));
+            events.extend(record(start));
         }
         self.write(&events)
     }
@@ -53,17 +54,16 @@ impl Logger for TensorBoard {
         let Some(step) = logged.record().map(|record| record.step) else {
             return Ok(());
         };
-        let mut summary = Vec::new();
-        for (name, value) in logged.values() {
-            let mut scalar = Vec::new();
-            bytes_field(&mut scalar, 1, name.as_bytes());
-            scalar.push(2 << 3 | 5);
-            scalar.extend_from_slice(&(value as f32).to_le_bytes());
-            bytes_field(&mut summary, 1, &scalar);
-        }
         let mut scalars = event(logged.time_ms, step);
-        bytes_field(&mut scalars, 5, &summary);
-        self.write(&record(&scalars))
+        scalars.message(5, |summary| {
+            for (name, value) in logged.values() {
+                summary.message(1, |scalar| {
+                    scalar.text(1, name);
+                    scalar.float(2, value as f32);
+                });
+            }
+        });
+        self.write(&record(scalars))
     }
 
     fn end(&mut self, _: &Ended) -> Result<(), String> {
@@ -73,36 +73,22 @@ impl Logger for TensorBoard {
 }
 
 /// The beginning of an event: wall time in seconds, step.
-fn event(time_ms: u64, step: u64) -> Vec<u8> {
-    let mut event = vec![1 << 3 | 1];
-    event.extend_from_slice(&(time_ms as f64 / 1000.0).to_le_bytes());
-    event.push(2 << 3);
-    varint(&mut event, step);
+fn event(time_ms: u64, step: u64) -> Message {
+    let mut event = Message::default();
+    event.double(1, time_ms as f64 / 1000.0);
+    event.int(2, step as i64);
     event
 }
 
-fn varint(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-fn bytes_field(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
-    out.push(field << 3 | 2);
-    varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
 /// Length, its check, the bytes, their check.
-fn record(bytes: &[u8]) -> Vec<u8> {
+fn record(event: Message) -> Vec<u8> {
+    let bytes = event.into_pieces().concat();
     let length = (bytes.len() as u64).to_le_bytes();
     let mut record = Vec::with_capacity(bytes.len() + 16);
     record.extend_from_slice(&length);
     record.extend_from_slice(&masked_crc32c(&length).to_le_bytes());
-    record.extend_from_slice(bytes);
-    record.extend_from_slice(&masked_crc32c(bytes).to_le_bytes());
+    record.extend_from_slice(&bytes);
+    record.extend_from_slice(&masked_crc32c(&bytes).to_le_bytes());
     record
 }
 
@@ -133,12 +119,5 @@ mod tests {
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-    }
-
-    #[test]
-    fn numbers_are_written_seven_bits_at_a_time() {
-        let mut out = Vec::new();
-        varint(&mut out, 300);
-        assert_eq!(out, [0xac, 2]);
     }
 }

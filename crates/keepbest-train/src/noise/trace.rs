@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use keepbest_model::Outcomes;
-use keepbest_store::{Links, OUTCOMES_DIR, read_regular, replace_unsynced};
+use keepbest_store::{Links, OUTCOMES_DIR, names_in, read_regular, replace_unsynced};
 
 /// The beginning of a file: the format and its version.
 const MAGIC: &[u8; 8] = b"kbtrace2";
@@ -249,14 +249,10 @@ fn path_of(run: &Path, step: u64) -> PathBuf {
 
 /// The steps that a run has traces of, in order.
 fn steps_in(run: &Path) -> Vec<u64> {
-    let entries = std::fs::read_dir(run.join(OUTCOMES_DIR))
-        .into_iter()
-        .flatten();
-    let mut steps: Vec<u64> = entries
-        .filter_map(|entry| {
-            let name = entry.ok()?.file_name();
-            name.to_str()?.strip_suffix(".trace")?.parse().ok()
-        })
+    let names = names_in(&run.join(OUTCOMES_DIR)).unwrap_or_default();
+    let mut steps: Vec<u64> = names
+        .iter()
+        .filter_map(|name| name.to_str()?.strip_suffix(".trace")?.parse().ok())
         .collect();
     steps.sort_unstable();
     steps

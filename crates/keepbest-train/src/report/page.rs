@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use keepbest_core::format_value;
 use keepbest_core::statistics::Interval;
-use keepbest_data::base64;
 
 use super::summary::{count, summary};
 use super::svg::{STYLE, escape, escape_lines, shorten};
@@ -172,7 +173,7 @@ fn section(out: &mut String, closeup: &Closeup) {
              <figcaption><b>{label}</b><br>taken for {predicted}, {sure:.1}&nbsp;% sure</figcaption></figure>",
             label = escape(&mistake.label),
             source = escape(&mistake.source),
-            png = base64::encode(&mistake.png),
+            png = BASE64.encode(&mistake.png),
             predicted = escape(&mistake.predicted),
             sure = 100.0 * mistake.probability
         );

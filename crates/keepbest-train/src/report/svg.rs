@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use keepbest_core::text::{visible, visible_lines};
+use keepbest_core::text::{self, visible, visible_lines};
 
 /// Colours and fonts of the plots, in the page and in SVG files of their own. The hues are Okabe and Ito's, which people of
 /// every colour vision tell apart; lines differ in dash and marks in shape, too.
@@ -53,12 +53,7 @@ fn marked_up(text: &str) -> String {
 
 /// The text as it is shown, cut to `width` characters, the end marked.
 pub(super) fn shorten(text: &str, width: usize) -> String {
-    let text = visible(text);
-    if text.chars().count() <= width {
-        return text.into();
-    }
-    let cut: String = text.chars().take(width.saturating_sub(1)).collect();
-    format!("{}\u{2026}", cut.trim_end())
+    text::shorten(text, width, "\u{2026}")
 }
 
 /// An SVG element with `body` in it, `title` for those who cannot see it.

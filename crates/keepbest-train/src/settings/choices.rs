@@ -5,17 +5,20 @@ use std::fmt;
 use keepbest_core::size::{format_size, parse_size};
 use keepbest_data::{Augmentation, AugmentationError};
 
-use super::value::{Value, choice};
+use super::value::{Value, choice, one_of};
 
-choice! {
-    /// The optimizer.
-    OptimizerKind {
-        /// Stochastic gradient descent with momentum.
-        Sgd = "sgd",
-        /// Adam (Kingma and Ba, 2015).
-        Adam = "adam",
-        /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
-        AdamW = "adamw",
+pub use keepbest_nn::OptimizerKind;
+
+impl Value for OptimizerKind {
+    fn read(text: &str) -> Result<Self, String> {
+        let named = Self::ALL.iter().find(|kind| kind.word() == text);
+        named.copied().ok_or_else(|| {
+            let words: Vec<&str> = Self::ALL.iter().map(|kind| kind.word()).collect();
+            one_of(text, &words)
+        })
+    }
+    fn write(&self) -> toml::Value {
+        self.word().into()
     }
 }
 

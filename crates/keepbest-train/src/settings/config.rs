@@ -1,7 +1,7 @@
 //! A run's settings with every one decided, as `run.toml` in the run's directory records them.
 
 use super::{Config, DataDefaults, SaveKind, Settings, SettingsError, to_toml};
-use keepbest_model::nearest;
+use keepbest_core::suggest::nearest;
 use keepbest_nn::DEVICES;
 
 impl Config {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use keepbest_core::text::wrapped;
 use toml::de::{DeTable, DeValue};
 
 use super::{Key, Origin, Settings, SettingsError};
@@ -147,23 +148,6 @@ pub fn to_toml(settings: &Settings, preface: &str) -> String {
         let _ = writeln!(text, "{} = {value}", key.name);
     }
     text
-}
-
-/// The text broken at blanks into lines of up to `width` characters.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let line = lines.last_mut().expect("there is always a line");
-        if line.is_empty() {
-            line.push_str(word);
-        } else if line.chars().count() + 1 + word.chars().count() <= width {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines
 }
 
 fn scalar(value: &DeValue<'_>, key: &'static str, origin: Origin) -> Result<String, SettingsError> {

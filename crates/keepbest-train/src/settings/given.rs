@@ -1,8 +1,9 @@
 //! Settings as they are given: by name, from text, one above another.
 
+use keepbest_core::suggest::nearest;
+
 use super::key;
 use super::{Key, Origin, Settings, SettingsError};
-use keepbest_model::nearest;
 
 impl Settings {
     /// The setting of this name.

@@ -103,29 +103,27 @@ settings! {
         "Learning rate at its highest; by default 0.05 for sgd (less for batches below 64), 0.002 for adam and adamw"
         .number("a finite number above 0", |x| x > 0.0)
         .derived().follows(&["optimizer", "batch-size"]),
-        default match optimizer {
+        default match optimizer.defaults() {
             // The noise of a step grows with the rate and shrinks with the batch (Goyal et al., arXiv 1706.02677).
-            OptimizerKind::Sgd => 0.05 * (batch_size as f64 / 64.0).min(1.0),
-            OptimizerKind::Adam | OptimizerKind::AdamW => 0.002,
+            usual if usual.rate_follows_batch => usual.learning_rate * (batch_size as f64 / 64.0).min(1.0),
+            usual => usual.learning_rate,
         };
     momentum: f64 = "momentum" "M"
         "Momentum of sgd"
         .number("a number from 0 to below 1", |x| (0.0..1.0).contains(&x))
         .follows(&["optimizer"]),
-        default 0.9, only if optimizer == OptimizerKind::Sgd => "optimizer sgd";
+        default optimizer.defaults().momentum.unwrap_or_default().0,
+        only if optimizer.defaults().momentum.is_some() => with_momentum();
     nesterov: bool = "nesterov" "BOOL"
         "Nesterov's form of momentum, true or false"
         .follows(&["optimizer"]),
-        default true, only if optimizer == OptimizerKind::Sgd => "optimizer sgd";
+        default optimizer.defaults().momentum.unwrap_or_default().1,
+        only if optimizer.defaults().momentum.is_some() => with_momentum();
     weight_decay: f64 = "weight-decay" "D"
         "Weight decay; by default 0.0005 for sgd, 0.01 for adamw, 0 for adam"
         .number("a number of 0 or more", |x| x >= 0.0)
         .derived().follows(&["optimizer"]),
-        default match optimizer {
-            OptimizerKind::Sgd => 5e-4,
-            OptimizerKind::Adam => 0.0,
-            OptimizerKind::AdamW => 0.01,
-        };
+        default optimizer.defaults().weight_decay;
     schedule: ScheduleKind = "schedule" "NAME"
         "How the learning rate changes: constant, step, cosine, one-cycle or plateau",
         default ScheduleKind::OneCycle;
@@ -258,4 +256,12 @@ settings! {
     runs_dir: PathBuf = "runs-dir" "DIR"
         "Folder that holds the runs"
         .may_change_on_resume();
+}
+
+/// The optimizers that have momentum, in words.
+fn with_momentum() -> String {
+    let kinds = OptimizerKind::ALL.iter();
+    let kinds = kinds.filter(|kind| kind.defaults().momentum.is_some());
+    let words: Vec<&str> = kinds.map(|kind| kind.word()).collect();
+    format!("optimizer {}", words.join(" or "))
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use keepbest_core::classification::DecisionMetric;
-use keepbest_model::nearest;
+use keepbest_core::suggest::nearest;
 
 /// A value that a flag or a key of `run.toml` can hold.
 ///
@@ -103,7 +103,7 @@ impl Value for f64 {
 impl Value for DecisionMetric {
     fn read(text: &str) -> Result<Self, String> {
         text.parse()
-            .map_err(|_| one_of(text, &DecisionMetric::NAMES))
+            .map_err(|_| one_of(text, DecisionMetric::names()))
     }
     fn write(&self) -> toml::Value {
         self.to_string().into()

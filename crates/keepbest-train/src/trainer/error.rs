@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use keepbest_core::text::shell_word;
-use keepbest_data::{DataError, PrepareError};
+use keepbest_data::{DataError, LoadError, PrepareError};
 use keepbest_model::{EvaluateError, ModelError, ModelRefError};
 
 use crate::settings::SettingsError;
@@ -73,7 +73,7 @@ pub enum TrainError {
     Prepare(#[from] keepbest_data::PrepareError),
     /// The images cannot be made into batches.
     #[error(transparent)]
-    Load(#[from] keepbest_data::LoadError),
+    Load(#[from] LoadError),
     /// Not one epoch fits into the time.
     #[error(
         "an epoch takes about {epoch}, by the speed measured: none fits into the time budget of {budget}",
@@ -196,7 +196,7 @@ impl TrainError {
     pub fn is_interrupted(&self) -> bool {
         match self {
             Self::Interrupted | Self::Data(DataError::Interrupted) => true,
-            Self::Load(error) => matches!(error, keepbest_data::LoadError::Interrupted),
+            Self::Load(error) => matches!(error, LoadError::Interrupted),
             Self::Prepare(error) => error.is_interrupted(),
             _ => false,
         }
@@ -222,7 +222,7 @@ impl TrainError {
                 pattern,
                 parameters,
             }) => {
-                let near = keepbest_model::nearest(pattern, parameters.iter().map(String::as_str));
+                let near = keepbest_core::suggest::nearest(pattern, parameters.iter().map(String::as_str));
                 let near = near.or(parameters.first().map(String::as_str))?;
                 Some(format!(
                     "it has {near}, for one; `*` stands for any characters"
@@ -239,8 +239,12 @@ impl TrainError {
                 Some("mend or remove it, or leave out what cannot be read: --skip-corrupt".into())
             }
             Self::Stopped { run, source, .. } => {
-                let mend = match **source {
-                    Self::Load(_) | Self::Evaluate(EvaluateError::Load(_)) => {
+                let of_image =
+                    |error: &LoadError| matches!(error, LoadError::Data(_) | LoadError::Image { .. });
+                let mend = match &**source {
+                    Self::Load(error) | Self::Evaluate(EvaluateError::Load(error))
+                        if of_image(error) =>
+                    {
                         "bring the image back as it was, and go on"
                     }
                     _ => "when that is mended, go on",
@@ -288,7 +292,7 @@ impl TrainError {
             | Self::Architecture(_)
             | Self::Rates(_)
             | Self::ChangedSettings { .. } => true,
-            Self::Load(keepbest_data::LoadError::BatchLargerThanData { .. }) => true,
+            Self::Load(LoadError::BatchLargerThanData { .. }) => true,
             Self::Engine(
                 keepbest_nn::EngineError::ClassWeights { .. }
                 | keepbest_nn::EngineError::SingleValue { .. }

@@ -23,7 +23,7 @@ pub(super) fn open_parent(
     let file = FileAtHand::of(&find_model(from, runs_dir)?)?;
     let path = file.path();
     // Weights alone will do to start from: the network is named by `model`.
-    let parent = match Model::open(path, None) {
+    let mut parent = match Model::open(path, None) {
         Err(keepbest_model::ModelError::NeedsNetwork {
             path: _,
             trained_as,
@@ -50,6 +50,7 @@ pub(super) fn open_parent(
         other => other?,
     };
     parent.check_finite()?;
+    parent.path = file.name().to_owned();
     Ok(parent)
 }
 

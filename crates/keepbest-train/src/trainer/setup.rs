@@ -208,7 +208,7 @@ fn provenance(
             source: config.data.clone(),
             dir: config.data_dir.clone(),
             place: Place::default(),
-            split: decided.split.clone(),
+            split: decided.split,
             fingerprints: identity.fingerprints.clone(),
             skipped: images.skipped.clone(),
         },

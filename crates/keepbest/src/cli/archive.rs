@@ -5,7 +5,7 @@ use std::path::Path;
 use keepbest_keeper::{ArchiveRunError, archive_run, read_archived, restore};
 use keepbest_model::words::count;
 use keepbest_model::{ModelPlace, find_model, open_run, write};
-use keepbest_store::OpenError;
+use keepbest_store::{LockError, OpenError};
 use serde_json::json;
 
 use crate::cli::args::{RestoreArgs, RunArgs};
@@ -103,7 +103,7 @@ pub fn restored(args: &RestoreArgs) -> Result<Exit, Failure> {
 impl From<ArchiveRunError> for Failure {
     fn from(error: ArchiveRunError) -> Self {
         let hint = match &error {
-            ArchiveRunError::Open(OpenError::Lock(_)) => {
+            ArchiveRunError::Open(OpenError::Lock(LockError::Held { .. })) => {
                 Some("wait for the training to end".to_owned())
             }
             ArchiveRunError::Checkpoint { .. } => Some("keepbest fsck RUN --repair".to_owned()),

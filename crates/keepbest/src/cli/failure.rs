@@ -107,9 +107,9 @@ impl From<keepbest_model::ModelRefError> for Failure {
 
 impl From<keepbest_keeper::MaintainError> for Failure {
     fn from(error: keepbest_keeper::MaintainError) -> Self {
-        use keepbest_store::OpenError;
+        use keepbest_store::{LockError, OpenError};
         let hint = match &error {
-            keepbest_keeper::MaintainError::Open(OpenError::Lock(_)) => {
+            keepbest_keeper::MaintainError::Open(OpenError::Lock(LockError::Held { .. })) => {
                 Some("a run in training prunes itself; wait for it to end".to_owned())
             }
             _ => None,
@@ -183,8 +183,17 @@ failed!(
     keepbest_model::AnswerError,
     keepbest_model::CardError,
     keepbest_model::OpenRunError,
-    keepbest_model::write::WriteError,
 );
+
+impl From<keepbest_model::write::WriteError> for Failure {
+    fn from(error: keepbest_model::write::WriteError) -> Self {
+        let exit = match error {
+            keepbest_model::write::WriteError::OwnFile { .. } => Exit::Usage,
+            _ => Exit::Failed,
+        };
+        Self::of(exit, &error).with_hint(error.hint())
+    }
+}
 
 impl From<keepbest_model::MeasureError> for Failure {
     fn from(error: keepbest_model::MeasureError) -> Self {

@@ -3,9 +3,9 @@
 use std::cmp::Ordering;
 use std::str::FromStr;
 
+use keepbest_core::suggest::nearest;
 use keepbest_core::{Direction, Metrics};
 use keepbest_keeper::RunView;
-use keepbest_model::nearest;
 use keepbest_train::Settings;
 
 use crate::cli::failure::{Exit, Failure};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use keepbest_core::pareto::Point;
-use keepbest_core::{Metrics, Pareto};
+use keepbest_core::{Expression, Metrics, Pareto};
 use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::{BestRecord, Front, RunView, fronts};
 use keepbest_model::fixed_costs;
@@ -65,7 +65,7 @@ impl Standings {
             .collect();
         // What no run has is mistyped.
         if let (Some(error), true) = (missing, points.iter().all(Option::is_none)) {
-            return Err(Failure::of(Exit::Failed, &error).with_hint(error.hint()));
+            return Err(Failure::of(Exit::Usage, &error).with_hint(error.hint()));
         }
         for (one, on_front) in contenders.iter_mut().zip(pareto.front(&points)) {
             one.on_front = on_front;
@@ -126,6 +126,26 @@ impl Standings {
         });
         told.collect()
     }
+}
+
+/// What is wrong with goals of which one names something that no run has, whatever direction it would have.
+pub fn unmeasured<'a>(text: &str, views: impl Iterator<Item = &'a RunView>) -> Option<Failure> {
+    let bests = views.flat_map(|view| view.best().into_iter().chain(view.others()));
+    let known: Vec<Metrics> = bests.map(|best| known(&best)).collect();
+    let goals = text.split(',').map(|goal| {
+        let direction = goal.strip_prefix("max:").or(goal.strip_prefix("min:"));
+        direction.unwrap_or(goal).parse::<Expression>()
+    });
+    for goal in goals.flatten() {
+        let missing: Option<Vec<_>> = known
+            .iter()
+            .map(|metrics| goal.evaluate(metrics).err())
+            .collect();
+        if let Some(error) = missing.and_then(|missing| missing.into_iter().next()) {
+            return Some(Failure::of(Exit::Usage, &error).with_hint(error.hint()));
+        }
+    }
+    None
 }
 
 /// What was measured on a best, and what its file tells.

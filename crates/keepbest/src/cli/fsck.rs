@@ -2,7 +2,7 @@
 
 use keepbest_core::text::shell_word;
 use keepbest_model::words::count;
-use keepbest_store::{FsckReport, OpenError};
+use keepbest_store::{CONFIG_FILE, FsckReport, LockError, OpenError};
 use serde_json::json;
 
 use crate::cli::args::FsckArgs;
@@ -11,10 +11,27 @@ use crate::cli::output;
 
 pub fn run(args: &FsckArgs) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
-    let report = keepbest_keeper::fsck(&path, args.repair).map_err(|error| {
+    // First, since without it there is no run to examine.
+    let config = match args.repair {
+        true => keepbest_store::restore_config(&path, keepbest_train::written_anew),
+        false => Ok(None),
+    };
+    let report = config.and_then(|config| {
+        let mut report = keepbest_keeper::fsck(&path, args.repair)?;
+        report.findings.splice(0..0, config);
+        Ok(report)
+    });
+    let report = report.map_err(|error| {
         let failure = Failure::of(Exit::Failed, &error);
         match error {
-            OpenError::Lock(_) => {
+            OpenError::NotARun {
+                missing: CONFIG_FILE,
+                ..
+            } if !args.repair => failure.with_hint(Some(format!(
+                "keepbest fsck {} --repair writes it anew by what the journal says",
+                shell_word(&path)
+            ))),
+            OpenError::Lock(LockError::Held { .. }) => {
                 failure.with_hint(Some("wait for it to end, or leave --repair out".to_owned()))
             }
             OpenError::Unread { .. } => failure.with_hint(Some(

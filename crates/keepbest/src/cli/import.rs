@@ -10,7 +10,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
-use crate::cli::words::bytes;
+use crate::cli::words::{bytes, shorten};
 
 pub fn run(args: &ImportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     if args.to.extension().and_then(|ending| ending.to_str()) != Some("safetensors") {
@@ -78,10 +78,17 @@ fn told_in_part(comparison: &Comparison) -> Vec<String> {
         if names.is_empty() && what.starts_with("of another element type") {
             continue;
         }
-        let shown = match names.len() {
-            0..=3 => names.join(", "),
-            _ => format!("{}, ..", names[..3].join(", ")),
+        let first: Vec<String> = names
+            .iter()
+            .take(3)
+            .map(|name| shorten(name, 200))
+            .collect();
+        let more = if names.len() > first.len() {
+            ", .."
+        } else {
+            ""
         };
+        let shown = format!("{}{more}", first.join(", "));
         table.row([what.into(), names.len().to_string(), shown]);
     }
     table.lines_within(80)

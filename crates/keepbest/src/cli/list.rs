@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::cli::args::ListArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::filter::{check_key, compare, look_up};
-use crate::cli::front::Standings;
+use crate::cli::front::{self, Standings};
 use crate::cli::output;
 use crate::cli::runs::{Facts, ago};
 use crate::cli::table::Table;
@@ -33,8 +33,14 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     };
     let pareto = args.pareto.as_deref().map(str::parse::<Pareto>).transpose();
     let pareto = pareto.map_err(|error| {
-        let hint = error.hint();
-        Failure::of(Exit::Usage, &error).with_hint(hint)
+        // What no run has needs no direction.
+        let views = runs.iter().filter_map(|(_, view)| view.as_ref().ok());
+        let unknown = args.pareto.as_deref();
+        let unknown = unknown.and_then(|text| front::unmeasured(text, views));
+        unknown.unwrap_or_else(|| {
+            let hint = error.hint();
+            Failure::of(Exit::Usage, &error).with_hint(hint)
+        })
     })?;
     let runs = chosen(args, runs)?;
     let views = runs.iter().filter_map(|(_, view)| view.as_ref().ok());

@@ -63,6 +63,7 @@ use terminal::Terminal;
 pub fn main() -> ExitCode {
     let terminal = Terminal::detect();
     signals::survive_file_size_limit();
+    signals::fail_when_aborted();
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // A damaged image may stop a decoder: that is told as an error of ours.

@@ -23,9 +23,21 @@ macro_rules! say {
 
 /// Writes a line of words to stderr, one line whatever is in them; what [`say!`] stands for. Words that cannot be written are lost.
 pub fn words(words: fmt::Arguments<'_>) {
-    let line = rendered(&words.to_string());
+    let line = rendered(&in_bounds(words.to_string()));
     // In one piece: lines of several threads and programs stay apart.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// A line without the middle of it where it is longer than any that is read: names come from files, and may be of any length.
+fn in_bounds(line: String) -> String {
+    const MOST: usize = 8_000;
+    let length = line.chars().count();
+    if length <= MOST {
+        return line;
+    }
+    let head: String = line.chars().take(MOST / 2).collect();
+    let tail: String = line.chars().skip(length - MOST / 2).collect();
+    format!("{head} [{} characters more] {tail}", length - MOST)
 }
 
 /// Whether the reader of stdout has gone away (`keepbest list | head -1`).

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use keepbest_core::text::with_causes;
 use keepbest_data::{
     DataError, Image, Unrecorded, left_out_of, list_images, load_image, read_image_from,
 };
-use keepbest_model::words::with_causes;
 use keepbest_model::{Answer, Classifier, ClassifyOptions, Guess};
 use serde::Serialize;
 

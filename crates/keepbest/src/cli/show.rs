@@ -1,6 +1,7 @@
 //! `keepbest show RUN`: one run.
 
 use keepbest_core::EvaluationRecord;
+use keepbest_core::text::wrapped;
 use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::RunView;
 use keepbest_model::words::{count, value};
@@ -18,7 +19,7 @@ use crate::cli::runs::{Facts, ago};
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::thresholds;
-use crate::cli::words::{bytes, shorten, wrapped};
+use crate::cli::words::{bytes, shorten};
 
 pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.directory()?;
@@ -81,7 +82,11 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             format!(
                 "{}  ({} {}, epoch {})",
                 best.path.display(),
-                facts.monitor,
+                // The journal may have lost how the run began.
+                match facts.monitor.is_empty() {
+                    true => "score",
+                    false => &facts.monitor,
+                },
                 value(best.score.value),
                 best.epoch
             ),

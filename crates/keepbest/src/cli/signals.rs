@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ};
+use signal_hook::consts::{SIGABRT, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
@@ -66,6 +66,13 @@ pub fn quiet_cpu_limit() {
             maximum,
         },
     );
+}
+
+/// Has the program end with [`Exit::Failed`] where it is aborted: memory that the system does not give (`ulimit -v`) is asked for in so
+/// many places that not each can say it. The words for it, with the bytes that were asked for, are written by then.
+pub fn fail_when_aborted() {
+    let always = Arc::new(AtomicBool::new(true));
+    let _ = flag::register_conditional_shutdown(SIGABRT, Exit::Failed as i32, always);
 }
 
 /// Has a write beyond the limit of a file's size (`ulimit -f`) fail like any other, rather than end the program.

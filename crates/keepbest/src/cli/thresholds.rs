@@ -40,7 +40,7 @@ pub fn run(args: &ThresholdsArgs, terminal: &Terminal) -> Result<Exit, Failure> 
 fn unknown(error: keepbest_core::classification::UnknownDecisionMetric) -> Failure {
     let hint = match error.nearest {
         Some(near) => format!("did you mean {near}?"),
-        None => format!("it is one of {}", DecisionMetric::NAMES.join(", ")),
+        None => format!("it is one of {}", DecisionMetric::names().join(", ")),
     };
     Failure::of(Exit::Usage, &error).with_hint(hint)
 }

@@ -1,5 +1,6 @@
 //! `keepbest train`.
 
+use keepbest_core::text::wrapped;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -21,7 +22,7 @@ use crate::cli::signals::stop_on_signals;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::tui::Tui;
-use crate::cli::words::{shorten, tail, wrapped};
+use crate::cli::words::{shorten, tail};
 
 pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keepbest_core::text::visible;
+use keepbest_core::text::{self, visible};
 
 /// `512 B`, `1.7 MB`: powers of 1000.
 pub fn bytes(number: u64) -> String {
@@ -33,14 +33,7 @@ pub fn duration(time: Duration) -> String {
 
 /// The text as it is shown, cut to `width` characters, the end marked.
 pub fn shorten(text: &str, width: usize) -> String {
-    let text = visible(text);
-    if text.chars().count() <= width {
-        return text.into();
-    }
-    text.chars()
-        .take(width.saturating_sub(2))
-        .chain("..".chars())
-        .collect()
+    text::shorten(text, width, "..")
 }
 
 /// The end of a path or of a name with dots, as it is shown: what tells it from its neighbours. The cut is marked.
@@ -52,22 +45,6 @@ pub fn tail(text: &str, width: usize) -> String {
     }
     let end = text.chars().skip(length + 2 - width.max(2));
     "..".chars().chain(end).collect()
-}
-
-/// The text broken at blanks into lines of up to `width` characters; a word that is longer stays whole.
-pub fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }
 
 #[cfg(test)]

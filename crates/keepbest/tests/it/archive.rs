@@ -168,3 +168,19 @@ fn a_damaged_archive_is_told_and_its_originals_stay() {
         .run(&format!("restore run@step:{} --to x", step(name)))
         .fails(1, &["x exists already", "--force"]);
 }
+
+#[test]
+fn an_archived_model_is_told_by_the_name_it_had() {
+    let place = Place::with_data();
+    place.trained("run", "--epochs 4 --keep last:4");
+    let done = place.json("archive run --json");
+    let name = done["checkpoints"][0].as_str().unwrap();
+    let which = format!("run@step:{}", step(name));
+    let path = format!("runs/run/checkpoints/{name}");
+    let told = place.json(&format!("evaluate {which} --json"));
+    assert_eq!(told["model"], path.as_str());
+    let said = place.ok(&format!("evaluate {which}"));
+    let all = format!("{}{}", said.out, said.err);
+    assert!(all.contains(&path), "{all}");
+    assert!(!all.contains("/keepbest-"), "{all}");
+}

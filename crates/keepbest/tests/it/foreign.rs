@@ -628,3 +628,324 @@ fn preprocessing_in_words_and_numbers() {
     assert_ne!(predicted("cut.safetensors"), predicted("plain.safetensors"));
     place.ok("evaluate cut.safetensors --data data");
 }
+
+/// A trained simple-cnn of four classes, which has counters, as `a.pth`, and its weights.
+fn with_counters() -> (Place, StateDict) {
+    let place = Place::with_data();
+    place.trained("a", "");
+    place.ok("export a --to a.pth");
+    let weights = weights(&place.path("a.pth"));
+    (place, weights)
+}
+
+/// The weights with each tensor as `other` makes it of the old one.
+fn with_tensors(weights: &StateDict, other: impl Fn(&str, &Tensor) -> Tensor) -> StateDict {
+    let mut out = StateDict::new();
+    for (name, tensor) in weights.iter() {
+        out.insert(name, other(name, tensor)).unwrap();
+    }
+    out
+}
+
+fn is_counter(name: &str) -> bool {
+    name.ends_with("num_batches_tracked")
+}
+
+/// As `half()` gives it, near enough: the upper bits of each number.
+fn half(tensor: &Tensor) -> Tensor {
+    let values: Vec<f32> = match tensor.as_i64() {
+        Ok(whole) => whole.iter().map(|value| *value as f32).collect(),
+        Err(_) => tensor.as_f32().unwrap().to_vec(),
+    };
+    let narrow = values.iter().flat_map(|value| {
+        let bits = value.to_bits();
+        let exponent = (bits >> 23 & 0xff) as i32 - 127 + 15;
+        let narrow = match exponent {
+            1..=30 => (exponent as u32) << 10 | bits >> 13 & 0x3ff,
+            _ => 0,
+        };
+        (narrow as u16 | (bits >> 16 & 0x8000) as u16).to_le_bytes()
+    });
+    Tensor::new(Dtype::F16, tensor.shape(), narrow.collect::<Vec<u8>>()).unwrap()
+}
+
+#[test]
+fn counters_of_another_type_are_whole_numbers_all_the_same() {
+    let (place, weights) = with_counters();
+    let own = place.json("inspect a --json")["digest"].clone();
+    let counters = |dtype: Dtype, bytes: fn(i64) -> Vec<u8>| {
+        with_tensors(&weights, |name, tensor| match is_counter(name) {
+            true => {
+                let value = tensor.as_i64().unwrap()[0];
+                Tensor::new(dtype, tensor.shape(), bytes(value)).unwrap()
+            }
+            false => tensor.clone(),
+        })
+    };
+    let forms = [
+        (
+            "F32",
+            counters(Dtype::F32, |value| (value as f32).to_le_bytes().to_vec()),
+        ),
+        (
+            "F64",
+            counters(Dtype::F64, |value| (value as f64).to_le_bytes().to_vec()),
+        ),
+        (
+            "I32",
+            counters(Dtype::I32, |value| (value as i32).to_le_bytes().to_vec()),
+        ),
+        ("F16", with_tensors(&weights, |_, tensor| half(tensor))),
+    ];
+    for (dtype, changed) in &forms {
+        write_pth(&place, "x.pth", &Tree::from(changed));
+        write_safetensors(&place, "x.safetensors", changed);
+        for file in ["x.pth", "x.safetensors"] {
+            let told = place.json(&format!(
+                "import {file} --model simple-cnn --to in.safetensors --force --json"
+            ));
+            let notes = told["notes"].to_string();
+            let became = format!("counters of {dtype} became I64");
+            assert!(notes.contains(&became), "{file}: {notes}");
+            if *dtype != "F16" {
+                assert_eq!(told["digest"], own, "{file} {dtype}");
+            }
+            for verb in [
+                format!("evaluate {file} --model simple-cnn --data data"),
+                format!("train --data data --from {file} --model simple-cnn --epochs 1 --name t"),
+            ] {
+                let said = place.ok(&verb);
+                assert!(said.err.contains(&became), "{verb}: {}", said.err);
+            }
+            std::fs::remove_dir_all(place.path("runs/t")).unwrap();
+        }
+    }
+    // What is no whole number is told as the file has it.
+    let broken = counters(Dtype::F16, |_| 0x3800u16.to_le_bytes().to_vec());
+    write_safetensors(&place, "x.safetensors", &broken);
+    place
+        .run("import x.safetensors --model simple-cnn --to no.safetensors")
+        .fails(1, &["num_batches_tracked is F16 [], should be I64 []"]);
+}
+
+#[test]
+fn the_input_size_is_found_whatever_else_does_not_fit() {
+    let (place, weights) = with_counters();
+    let narrow = with_tensors(&weights, |name, tensor| match name {
+        "conv1.weight" => {
+            let bytes = vec![0x38; tensor.elements()];
+            Tensor::new(Dtype::F8E4M3, tensor.shape(), bytes).unwrap()
+        }
+        _ => tensor.clone(),
+    });
+    write_safetensors(&place, "x.safetensors", &narrow);
+    write_pth(&place, "x.pth", &Tree::from(&narrow));
+    for file in ["x.safetensors", "x.pth"] {
+        for verb in [
+            format!("import {file} --model simple-cnn --to no.safetensors"),
+            format!("evaluate {file} --model simple-cnn --data data"),
+            format!("train --data data --from {file} --model simple-cnn"),
+        ] {
+            let said = place.run(&verb);
+            said.fails(1, &["conv1.weight", "F8_E4M3"]);
+            assert!(!said.err.contains("fc1"), "{verb}: {}", said.err);
+        }
+    }
+}
+
+#[test]
+fn what_keepbest_exports_it_imports() {
+    let (place, _) = exported();
+    let own = place.json("inspect a --json")["digest"].clone();
+    for file in ["a.safetensors", "a.pt"] {
+        place.ok(&format!("export a --to {file}"));
+        let told = place.json(&format!(
+            "import {file} {} --to in.safetensors --force --json",
+            if file == "a.pt" { "" } else { "--model lenet5" }
+        ));
+        assert_eq!(told["digest"], own, "{file}");
+        assert_eq!(place.json("inspect in.safetensors --json")["kind"], "full");
+        place.ok("evaluate in.safetensors --data data");
+    }
+}
+
+#[test]
+fn a_folder_of_shards_is_taken_by_every_verb() {
+    let (place, weights) = exported();
+    let own = place.json("inspect a --json")["digest"].clone();
+    let folder = place.path("sharded");
+    std::fs::create_dir(&folder).unwrap();
+    let mut map = serde_json::Map::new();
+    for (at, (name, tensor)) in weights.iter().enumerate() {
+        let shard = format!("model-{:05}-of-{:05}.safetensors", at + 1, weights.len());
+        let mut one = StateDict::new();
+        one.insert(name, tensor.clone()).unwrap();
+        write_safetensors(&place, &format!("sharded/{shard}"), &one);
+        map.insert(name.to_owned(), shard.into());
+    }
+    let index = serde_json::json!({ "weight_map": map });
+    let index_file = folder.join("model.safetensors.index.json");
+    std::fs::write(&index_file, index.to_string()).unwrap();
+    for path in ["sharded", "sharded/model.safetensors.index.json"] {
+        assert_eq!(place.json(&format!("inspect {path} --json"))["digest"], own);
+        let import = format!("import {path} --model lenet5 --to in.safetensors --force --json");
+        assert_eq!(place.json(&import)["digest"], own);
+        place.ok(&format!("evaluate {path} --model lenet5 --data data"));
+        place.ok(&format!(
+            "train --data data --from {path} --model lenet5 --epochs 1 --quiet"
+        ));
+    }
+    // What cannot be read is named, by every verb.
+    let dcp = place.path("dcp");
+    std::fs::create_dir(&dcp).unwrap();
+    for file in [".metadata", "__0_0.distcp"] {
+        std::fs::write(dcp.join(file), "x").unwrap();
+    }
+    for verb in [
+        "inspect dcp",
+        "evaluate dcp --model lenet5 --data data",
+        "train --data data --from dcp --model lenet5",
+        "import dcp --model lenet5 --to no.safetensors",
+    ] {
+        place.run(verb).fails(
+            1,
+            &["checkpoint of torch.distributed.checkpoint", "dcp_to_torch"],
+        );
+    }
+    std::fs::remove_file(index_file).unwrap();
+    place
+        .run("evaluate sharded --model lenet5 --data data")
+        .fails(1, &["is a folder, not a model file", "name a file"]);
+    // A folder of anything else is still no run.
+    place
+        .run("evaluate data")
+        .fails(1, &["is a folder but no run"]);
+}
+
+#[test]
+fn wrappers_within_names_come_out() {
+    let (place, weights) = exported();
+    let own = place.json("inspect a --json")["digest"].clone();
+    for wrapper in [
+        "_orig_mod",
+        "_checkpoint_wrapped_module",
+        "_fsdp_wrapped_module",
+    ] {
+        let name = |name: &str| match name.split_once('.') {
+            Some((layer, rest)) if layer.starts_with("conv") => format!("{layer}.{wrapper}.{rest}"),
+            _ => name.to_owned(),
+        };
+        let wrapped = renamed(&weights, name, &["n_averaged_loss"]);
+        write_pth(&place, "x.pth", &Tree::from(&wrapped));
+        write_safetensors(&place, "x.safetensors", &wrapped);
+        for file in ["x.pth", "x.safetensors"] {
+            let told = place.json(&format!(
+                "import {file} --model lenet5 --drop n_averaged.* --to in.safetensors --force --json"
+            ));
+            assert_eq!(told["digest"], own, "{file} {wrapper}");
+            let notes = told["notes"].to_string();
+            let took = format!("{wrapper}\\\" out of 4 names");
+            assert!(notes.contains(&took), "{notes}");
+        }
+    }
+    // The counter of an averaged model is told in every container.
+    let mut averaged = renamed(&weights, |name| format!("module.{name}"), &[]);
+    averaged
+        .insert("n_averaged", Tensor::from_i64(&[], &[3]).unwrap())
+        .unwrap();
+    write_pth(&place, "x.pth", &Tree::from(&averaged));
+    write_safetensors(&place, "x.safetensors", &averaged);
+    for file in ["x.pth", "x.safetensors"] {
+        let told = place.json(&format!(
+            "import {file} --model lenet5 --to in.safetensors --force --json"
+        ));
+        assert_eq!(told["digest"], own);
+        let notes = told["notes"].to_string();
+        assert!(
+            notes.contains("n_averaged (counter of an averaged model)"),
+            "{notes}"
+        );
+    }
+}
+
+#[test]
+fn a_network_under_a_number_is_found() {
+    let (place, weights) = exported();
+    let own = place.json("inspect a --json")["digest"].clone();
+    let text = |text: &str| {
+        let mut bytes = vec![b'X'];
+        bytes.extend((text.len() as u32).to_le_bytes());
+        bytes.extend(text.as_bytes());
+        bytes
+    };
+    // {0: weights, 1: weights, "epoch": 3}, as a list of folds by number.
+    let inner = numpy_pickle(&weights, b"");
+    let inner = &inner[2..inner.len() - 1];
+    let mut pickle = b"\x80\x03}(K\x00".to_vec();
+    pickle.extend(inner);
+    pickle.extend(b"K\x01");
+    pickle.extend(inner);
+    pickle.extend(text("epoch"));
+    pickle.extend(b"K\x03u.");
+    std::fs::write(place.path("x.pkl"), pickle).unwrap();
+    let import = "import x.pkl --model lenet5 --to in.safetensors --force --json";
+    place
+        .run(import)
+        .fails(1, &["several state dicts", "`0`, `1`", "--key"]);
+    for key in ["0", "1"] {
+        assert_eq!(place.json(&format!("{import} --key {key}"))["digest"], own);
+    }
+    place
+        .run(&format!("{import} --key 2"))
+        .fails(1, &["there is no `2`", "--key 0"]);
+}
+
+#[test]
+fn classes_are_counted_only_where_the_weights_tell_them() {
+    let (place, weights) = exported();
+    let without = |last: &str| {
+        let mut out = StateDict::new();
+        for (name, tensor) in weights.iter().filter(|(name, _)| !name.starts_with(last)) {
+            out.insert(name, tensor.clone()).unwrap();
+        }
+        out
+    };
+    assert!(without("fc3").len() < weights.len());
+    write_safetensors(&place, "x.safetensors", &without("fc3"));
+    let said = place.run("import x.safetensors --model lenet5 --classes a,b,c --to no.safetensors");
+    said.fails(1, &["missing in the file: fc3.weight, fc3.bias"]);
+    assert!(!said.err.contains("have 10"), "{}", said.err);
+}
+
+#[test]
+fn another_network_that_has_these_tensors_is_named() {
+    let place = Place::new();
+    place.ok("models show resnet18-imagenet --input 3x64x64 --classes 3");
+    let (place, weights) = exported();
+    write_safetensors(&place, "x.safetensors", &weights);
+    place
+        .run("import x.safetensors --model simple-cnn --to no.safetensors")
+        .fails(1, &["those of lenet5: --model lenet5"]);
+}
+
+#[test]
+fn a_name_without_end_is_not_printed_whole() {
+    let (place, weights) = exported();
+    let long = "x".repeat(3_000_000);
+    write_safetensors(
+        &place,
+        "x.safetensors",
+        &renamed(&weights, str::to_owned, &[&long]),
+    );
+    for verb in [
+        "import x.safetensors --model lenet5 --to in.safetensors",
+        "import x.safetensors --model lenet5 --to in.safetensors --drop x*",
+        "import x.safetensors --model lenet5 --to in.safetensors --partial --force",
+        "evaluate x.safetensors --model lenet5 --data data",
+        "train --data data --from x.safetensors --model lenet5",
+    ] {
+        let said = place.run(verb);
+        let (out, err) = (said.out.len(), said.err.len());
+        assert!(out + err < 30_000, "{verb}: {out} and {err} bytes");
+    }
+}

@@ -41,7 +41,7 @@ fn model_files_that_ask_for_too_much() {
         ]
         .concat(),
         "--batch-size 100",
-        &["GB for batches of 100,", "this machine has", "--batch-size"],
+        &["GB for batches of 100,", "for this process", "--batch-size"],
     );
     let largest = i64::MAX;
     for settings in [
@@ -199,4 +199,43 @@ fn onnx_models_that_say_much_of_themselves() {
     assert_eq!(told["producer"].as_str().unwrap().len(), 64 << 10);
     let out = place.ok("inspect x.onnx").out;
     assert!(out.len() < 200_000, "{}", out.len());
+}
+
+#[test]
+fn less_memory_than_is_asked_for_is_told_and_aborts_nothing() {
+    let place = Place::with_data();
+    place.trained("run", "--epochs 4 --keep last:4");
+    let within = |kilobytes: u32, args: &str| {
+        let program = env!("CARGO_BIN_EXE_keepbest");
+        let script = format!("ulimit -v {kilobytes}; exec {program} {args}");
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(place.path("."))
+            .stdin(std::process::Stdio::null())
+            .output();
+        crate::support::Said::of(output.unwrap())
+    };
+    let large = "train --data data --image-size 512 --batch-size 64 --epochs 1";
+    within(1_500_000, large).fails(1, &["GB for batches of 64", "for this process"]);
+    for kilobytes in [120_000, 200_000, 300_000, 500_000] {
+        for verb in [
+            large,
+            "archive run",
+            "verify run",
+            "fsck run --repair",
+            "train --resume run --epochs 5",
+            "average --soup run --out soup.safetensors --force",
+        ] {
+            let said = within(kilobytes, verb);
+            assert!(
+                matches!(said.code, 0 | 1),
+                "{verb} within {kilobytes} KB: {} {}{}",
+                said.code,
+                said.out,
+                said.err
+            );
+            assert!(!said.err.contains("panicked"), "{verb}: {}", said.err);
+        }
+    }
+    place.ok("fsck run");
 }

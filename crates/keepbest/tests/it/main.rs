@@ -4,6 +4,7 @@ mod also;
 mod archive;
 mod averaging;
 mod bad_input;
+mod calls;
 mod cifar;
 mod compare;
 mod converted;

@@ -199,7 +199,11 @@ fn runs_are_compared_by_their_bests() {
     );
     place
         .run("list --pareto val/accuracy,max:speed")
-        .fails(1, &["metric `speed` was not measured"]);
+        .fails(2, &["metric `speed` was not measured"]);
+    // What no run has needs no direction.
+    place
+        .run("list --pareto speed,val/loss")
+        .fails(2, &["metric `speed` was not measured"]);
     place
         .run("list --pareto val/accuracy")
         .fails(2, &["two or more metrics"]);

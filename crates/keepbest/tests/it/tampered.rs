@@ -387,3 +387,31 @@ fn images_of_other_classes_or_sizes_are_a_check_that_does_not_hold() {
     fs::write(&journal, bytes).unwrap();
     notices(&place, "verify run", "journal  FAILED");
 }
+
+#[test]
+fn a_model_that_contradicts_itself_does_not_hold_and_is_not_used() {
+    let place = trained();
+    let copy = "copy.safetensors";
+    let changes: [(fn(&mut ModelMetadata), &str); 2] = [
+        (
+            |metadata| metadata.classes.truncate(2),
+            "4 classes, 2 are named",
+        ),
+        (
+            |metadata| metadata.classes[1] = metadata.classes[0].clone(),
+            "two of its classes are called",
+        ),
+    ];
+    for (change, words) in changes {
+        fs::copy(place.path(BEST), place.path(copy)).unwrap();
+        resealed(&place, copy, |metadata, _| change(metadata));
+        notices(&place, &format!("verify {copy}"), words);
+        for verb in [
+            format!("predict {copy} data"),
+            format!("evaluate {copy} --data data"),
+            format!("train --data data --from {copy}"),
+        ] {
+            place.run(&verb).fails(1, &["contradicts itself", words]);
+        }
+    }
+}

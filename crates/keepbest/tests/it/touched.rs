@@ -354,3 +354,134 @@ fn a_run_that_cannot_be_created_does_not_take_its_name() {
     assert!(!place.path("runs/run").exists());
     place.trained("run", "");
 }
+
+#[test]
+fn a_journal_that_is_changed_in_place_during_training_comes_back() {
+    let place = Place::with_data();
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 3] = [
+        ("was cut to", |path| std::fs::write(path, "").unwrap()),
+        ("was cut to", |path| {
+            let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.set_len(file.metadata().unwrap().len() - 100).unwrap();
+        }),
+        ("was changed", |path| {
+            use std::io::Write as _;
+            let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+            file.write_all(b"x\n").unwrap();
+        }),
+    ];
+    for (at, (told, change)) in changes.into_iter().enumerate() {
+        let name = format!("run{at}");
+        let child = training(&place, &name, 40);
+        let journal = place.path(&format!("runs/{name}/journal.jsonl"));
+        change(&journal);
+        let said = ended(child, "training");
+        assert_eq!(said.code, 0, "{told}: {}", said.err);
+        let text = std::fs::read_to_string(&journal).unwrap();
+        assert!(text.contains(told), "{told}");
+        assert!(text.contains("\"event\":\"started\""), "{told}");
+        assert_eq!(
+            place.json(&format!("show {name} --json"))["status"],
+            "completed"
+        );
+        place.ok(&format!("fsck {name}"));
+    }
+}
+
+#[test]
+fn a_journal_without_its_beginning_is_mended_in_words_that_say_what_is_missing() {
+    let place = Place::with_data();
+    place.trained("run", "");
+    let journal = place.path("runs/run/journal.jsonl");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    let (_, rest) = text.split_once('\n').unwrap();
+    std::fs::write(&journal, rest).unwrap();
+    let said = place.run("fsck run --repair");
+    let told = "incomplete before line 1: its seq is 2, expected 1";
+    assert!(said.out.contains(told), "{}", said.out);
+    let said = place.ok("show run");
+    assert!(said.out.contains("(score "), "{}", said.out);
+}
+
+#[test]
+fn what_a_run_keeps_is_not_written_over_by_any_verb() {
+    let place = Place::with_data();
+    let trained = place.trained("r", "--keep last:2 --also pth");
+    let run = place.path("runs/r");
+    place.ok("export r --to a.pth");
+    let checkpoint = std::fs::read_dir(run.join("checkpoints")).unwrap();
+    let checkpoint = checkpoint.last().unwrap().unwrap().file_name();
+    let checkpoint = format!("runs/r/checkpoints/{}", checkpoint.to_str().unwrap());
+    symlink(&run, place.path("link")).unwrap();
+    place.ok("fsck r");
+    let before = tree(&run);
+    for verb in [
+        "card r --to runs/r/run.toml --force".to_owned(),
+        "card r --to runs/r/journal.jsonl --force".into(),
+        "card r --to runs/r/lock --force".into(),
+        "card r --to link/journal.jsonl --force".into(),
+        "card r --to runs/r/checkpoints/new.md".into(),
+        "export r --to runs/r/best.safetensors --force".into(),
+        "export r --to runs/r/best.pth --force".into(),
+        "export r --to runs/r/best.val-loss.safetensors".into(),
+        format!("export r --to {checkpoint} --force"),
+        format!("import a.pth --model simple-cnn --to {checkpoint} --force"),
+        "average r@last r@best --out runs/r/best.safetensors --force".into(),
+        "thresholds r@last --metric f1_macro --out runs/r/best.safetensors --force".into(),
+        "report r --to runs/r/run.toml --force".into(),
+        "models draw simple-cnn --to runs/r/model.toml --force".into(),
+    ] {
+        let said = place.run(&verb);
+        said.fails(2, &["is a file of the run", "hint: name another file"]);
+        assert!(tree(&run) == before, "{verb}");
+    }
+    // What lies beside is anybody's.
+    place.ok("card r --to runs/r/README.md");
+    place.ok("export r --to runs/r/best.onnx");
+    assert_eq!(
+        place.json("show r --json")["best"]["digest"],
+        trained["best"]["digest"]
+    );
+}
+
+#[test]
+fn settings_that_are_gone_are_written_anew_by_the_journal() {
+    let place = Place::with_data();
+    place.trained("run", "");
+    let settings = place.path("runs/run/run.toml");
+    let before = std::fs::read_to_string(&settings).unwrap();
+    std::fs::remove_file(&settings).unwrap();
+    place
+        .run("fsck run")
+        .fails(1, &["it has no run.toml", "--repair writes it anew"]);
+    let said = place.ok("fsck run --repair");
+    let told = "run.toml: it is missing (written anew";
+    assert!(said.out.contains(told), "{}", said.out);
+    let set = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.map(str::to_owned).collect()
+    };
+    let after = std::fs::read_to_string(&settings).unwrap();
+    assert_eq!(set(&after), set(&before));
+    place.ok("fsck run");
+    place.ok("verify run");
+    place.ok("train --resume run --epochs 3");
+    // With a damaged journal both are mended.
+    std::fs::remove_file(&settings).unwrap();
+    let journal = place.path("runs/run/journal.jsonl");
+    let mut text = std::fs::read_to_string(&journal).unwrap();
+    let second = text.find('\n').unwrap() + 20;
+    text.replace_range(second..=second, "~");
+    std::fs::write(&journal, text).unwrap();
+    let said = place.run("fsck run --repair");
+    assert!(said.out.contains("damaged in line 2"), "{}", said.out);
+    place.ok("fsck run");
+    // Where the journal does not tell it either, nothing is made up.
+    std::fs::remove_file(&settings).unwrap();
+    std::fs::write(&journal, "").unwrap();
+    place
+        .run("fsck run --repair")
+        .fails(1, &["it has no run.toml"]);
+    assert!(!settings.exists());
+}

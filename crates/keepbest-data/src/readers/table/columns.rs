@@ -5,7 +5,7 @@ use std::path::Path;
 use csv::StringRecord;
 
 use super::super::split_names::{Part, parts};
-use crate::input::has_image_extension;
+use crate::decode::has_image_extension;
 
 /// What columns are called, the surest names first; without case, blanks and underscores.
 const PATH: [&[&str]; 3] = [

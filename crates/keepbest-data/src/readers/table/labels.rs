@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Part, Row, Table};
+use super::{Cells, Part, Row};
 use crate::DataError;
 
 /// Checks that no row has several labels, and that rows of one image agree. Says how many rows repeat another.
-pub(super) fn check(table: &Table, rows: &[Row]) -> Result<Option<String>, DataError> {
+pub(super) fn check(table: &Cells, rows: &[Row]) -> Result<Option<String>, DataError> {
     let bad = |row: &Row, reason: String| table.bad(row.line, Some(table.columns.label), reason);
     if let Some(row) = several(rows) {
         let reason = format!("several labels, `{}`: an image has one", row.label);

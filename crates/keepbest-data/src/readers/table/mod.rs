@@ -20,15 +20,37 @@ use std::sync::Arc;
 use csv::StringRecord;
 
 use self::columns::Columns;
+use super::disk::read_file;
 use super::files::{FileDataset, Intake, Unreadable};
+use super::limits;
+use super::reader::{Accepts, Reader, Source};
 use super::split_names::{Part, USUAL, parts};
-use super::{limits, read_file};
-use crate::input::{EXTENSIONS, has_image_extension};
-use crate::{DataBundle, DataError, Dataset, Watch};
+use crate::decode::{EXTENSIONS, has_image_extension};
+use crate::{DataBundle, DataError, Dataset, Mirrored};
 
-/// Whether a file is called as tables are.
-pub(crate) fn is_table(path: &Path) -> bool {
-    usual_delimiter(path).is_some()
+/// A table of image files and their labels.
+#[derive(Debug)]
+pub(crate) struct Table;
+
+impl Reader for Table {
+    fn kind(&self) -> &'static str {
+        "table"
+    }
+
+    fn accepts(&self) -> Accepts {
+        Accepts::File("a .csv or .tsv of path, label and split")
+    }
+
+    fn mirrored(&self) -> Mirrored {
+        Mirrored::Unknown
+    }
+
+    fn open(&self, source: &Source<'_>) -> Result<Option<DataBundle>, DataError> {
+        match source.has_extension(&["csv", "tsv"]) {
+            true => open(source).map(Some),
+            false => Ok(None),
+        }
+    }
 }
 
 fn usual_delimiter(path: &Path) -> Option<u8> {
@@ -53,12 +75,9 @@ struct Row {
 /// When the table cannot be read, it is not clear which column is the label, a row has no path or label or another split,
 /// an image has several labels, files are missing (they are counted), a file's header cannot be read (the first is named),
 /// a label is not among those of the training images, or the watch says to stop.
-pub fn open(
-    path: &Path,
-    unreadable: Unreadable,
-    watch: Watch<'_>,
-) -> Result<DataBundle, DataError> {
-    let table = Table::read(path)?;
+fn open(source: &Source<'_>) -> Result<DataBundle, DataError> {
+    let path = source.path;
+    let table = Cells::read(path)?;
     let rows = table.rows()?;
     let classes = classes(&rows);
     if classes.is_empty() {
@@ -66,14 +85,14 @@ pub fn open(
     }
     limits::check_classes(path, classes.len(), "classes")?;
     let repeated = labels::check(&table, &rows)?;
-    if unreadable == Unreadable::Refuse {
+    if source.unreadable == Unreadable::Refuse {
         check_files(path, &rows)?;
     }
     let numbers: HashMap<&str, u32> = (0u32..)
         .zip(&classes)
         .map(|(number, class)| (class.as_str(), number))
         .collect();
-    let mut intake = Intake::new(unreadable, watch);
+    let mut intake = Intake::new(source.unreadable, source.watch);
     let mut set = |part: Part| -> Result<Option<Arc<dyn Dataset>>, DataError> {
         let mut files = Vec::new();
         for row in rows.iter().filter(|row| row.part == part) {
@@ -95,7 +114,6 @@ pub fn open(
         path: path.to_owned(),
     })?;
     Ok(DataBundle {
-        kind: "table",
         notes: table
             .notes()
             .into_iter()
@@ -170,13 +188,13 @@ fn written(folder: &Path, cell: &str) -> PathBuf {
 }
 
 /// The cells of a table.
-struct Table {
+struct Cells {
     path: PathBuf,
     columns: Columns,
     records: Vec<StringRecord>,
 }
 
-impl Table {
+impl Cells {
     fn read(path: &Path) -> Result<Self, DataError> {
         let text = text::decode(&read_file(path, limits::TABLE_BYTES)?, path)?;
         let folder = path.parent().unwrap_or(Path::new(""));

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::{OptimizerError, OptimizerSettings, OptimizerState};
-use crate::StateDict;
+use super::error::malformed;
+use super::group::Group;
+use super::{OptimizerError, OptimizerState};
 use crate::pth::tensor::TensorLoader;
-use crate::pth::{Entries, PthError, PthFile, Value};
+use crate::pth::{PthError, PthFile, Value};
+use crate::{OptimizerConfig, OptimizerKind, StateDict};
 
 /// Keys under which checkpoints keep `optimizer.state_dict()`; Lightning keeps a list of them.
 const KNOWN_KEYS: &[&str] = &[
@@ -50,10 +52,6 @@ impl PthFile {
             None => Ok(None),
         }
     }
-}
-
-fn malformed(what: &'static str) -> OptimizerError {
-    OptimizerError::Malformed { what }
 }
 
 fn read(
@@ -160,7 +158,7 @@ fn step(value: Value<'_>, loader: &mut TensorLoader<'_>) -> Result<u64, Optimize
 
 /// What the groups say together.
 struct Groups {
-    settings: OptimizerSettings,
+    settings: OptimizerConfig,
     learning_rate: f64,
     names: Vec<String>,
     /// Position of the parameter for each index of the file.
@@ -180,7 +178,7 @@ impl Groups {
             let Value::Dict(group) = group else {
                 return Err(malformed("group of parameters"));
             };
-            let own = (settings(group)?, number(group, "lr")?);
+            let own = (settings(Group(group))?, Group(group).number("lr")?);
             match &of_all {
                 None => of_all = Some(own),
                 Some(others) if *others != own => return Err(OptimizerError::Groups),
@@ -233,87 +231,11 @@ impl Groups {
     }
 }
 
-/// A setting that is a number, or a scalar tensor, as learning rates can be.
-fn number(group: Entries<'_>, key: &'static str) -> Result<f64, OptimizerError> {
-    match group.get(key) {
-        Some(Value::Float(value)) => Ok(value),
-        Some(Value::Int(value)) => Ok(value as f64),
-        Some(other) => Err(OptimizerError::Setting {
-            setting: key,
-            value: other.to_string(),
-        }),
-        None => Err(malformed("group of parameters")),
-    }
-}
-
-/// A switch; older versions of PyTorch do not have all of them.
-fn flag(group: Entries<'_>, key: &'static str) -> Result<bool, OptimizerError> {
-    match group.get(key) {
-        Some(Value::Bool(value)) => Ok(value),
-        None | Some(Value::None) => Ok(false),
-        Some(other) => Err(OptimizerError::Setting {
-            setting: key,
-            value: other.to_string(),
-        }),
-    }
-}
-
-/// Which optimizer has these settings.
-fn settings(group: Entries<'_>) -> Result<OptimizerSettings, OptimizerError> {
-    let has = |keys: &[&str]| keys.iter().all(|key| group.get(key).is_some());
-    for setting in ["amsgrad", "maximize"] {
-        if flag(group, setting)? {
-            return Err(OptimizerError::Setting {
-                setting,
-                value: "True".into(),
-            });
-        }
-    }
-    if has(&["momentum", "dampening", "nesterov"]) {
-        return Ok(OptimizerSettings::Sgd {
-            momentum: number(group, "momentum")?,
-            dampening: number(group, "dampening")?,
-            nesterov: flag(group, "nesterov")?,
-            weight_decay: number(group, "weight_decay")?,
-        });
-    }
-    if !has(&["betas", "eps", "amsgrad"]) {
-        let settings = group.named().into_iter().map(|(key, _)| key);
-        return Err(OptimizerError::Unknown {
-            settings: settings
-                .filter(|key| *key != "params")
-                .take(20)
-                .map(str::to_owned)
-                .collect(),
-        });
-    }
-    let betas = match group.get("betas") {
-        Some(Value::Tuple(pair) | Value::List(pair)) => pair.iter().collect::<Vec<_>>(),
-        _ => Vec::new(),
-    };
-    let [Value::Float(beta1), Value::Float(beta2)] = betas[..] else {
-        return Err(malformed("betas"));
-    };
-    let eps = number(group, "eps")?;
-    let weight_decay = number(group, "weight_decay")?;
-    let decoupled = match group.get("decoupled_weight_decay") {
-        Some(Value::Bool(decoupled)) => decoupled,
-        _ if weight_decay == 0.0 => false,
-        _ => return Err(OptimizerError::AdamOrAdamW { weight_decay }),
-    };
-    Ok(if decoupled {
-        OptimizerSettings::AdamW {
-            beta1,
-            beta2,
-            eps,
-            weight_decay,
-        }
-    } else {
-        OptimizerSettings::Adam {
-            beta1,
-            beta2,
-            eps,
-            weight_decay,
-        }
+/// The optimizer that has these settings.
+fn settings(group: Group<'_>) -> Result<OptimizerConfig, OptimizerError> {
+    let known = OptimizerConfig::from_group(group)?;
+    known.ok_or_else(|| OptimizerError::Unknown {
+        known: OptimizerKind::ALL.iter().map(|kind| kind.class()).collect(),
+        settings: group.names().take(20).map(str::to_owned).collect(),
     })
 }

@@ -1,6 +1,6 @@
 //! To PyTorch's form.
 
-use super::{OptimizerError, OptimizerSettings, OptimizerState};
+use super::{OptimizerError, OptimizerState};
 use crate::Tensor;
 use crate::pth::{Key, Tree};
 
@@ -18,8 +18,7 @@ impl OptimizerState {
         let mut state = Vec::new();
         for (index, parameter) in self.parameters.iter().enumerate().filter(|_| started) {
             let mut entries = Vec::new();
-            if let OptimizerSettings::Adam { .. } | OptimizerSettings::AdamW { .. } = self.settings
-            {
+            if self.settings.counts_steps() {
                 // PyTorch counts in a float tensor.
                 let steps = self
                     .steps
@@ -69,52 +68,7 @@ impl OptimizerState {
             ("param_names", Tree::List(names)),
             ("lr", Tree::Float(self.learning_rate)),
         ];
-        match self.settings {
-            OptimizerSettings::Sgd {
-                momentum,
-                dampening,
-                nesterov,
-                weight_decay,
-            } => group.extend([
-                ("momentum", Tree::Float(momentum)),
-                ("dampening", Tree::Float(dampening)),
-                ("weight_decay", Tree::Float(weight_decay)),
-                ("nesterov", Tree::Bool(nesterov)),
-                ("maximize", Tree::Bool(false)),
-                ("foreach", Tree::None),
-                ("differentiable", Tree::Bool(false)),
-                ("fused", Tree::None),
-            ]),
-            OptimizerSettings::Adam {
-                beta1,
-                beta2,
-                eps,
-                weight_decay,
-            }
-            | OptimizerSettings::AdamW {
-                beta1,
-                beta2,
-                eps,
-                weight_decay,
-            } => group.extend([
-                (
-                    "betas",
-                    Tree::Tuple(vec![Tree::Float(beta1), Tree::Float(beta2)]),
-                ),
-                ("eps", Tree::Float(eps)),
-                ("weight_decay", Tree::Float(weight_decay)),
-                ("amsgrad", Tree::Bool(false)),
-                ("maximize", Tree::Bool(false)),
-                ("foreach", Tree::None),
-                ("capturable", Tree::Bool(false)),
-                ("differentiable", Tree::Bool(false)),
-                ("fused", Tree::None),
-                (
-                    "decoupled_weight_decay",
-                    Tree::Bool(matches!(self.settings, OptimizerSettings::AdamW { .. })),
-                ),
-            ]),
-        }
+        group.extend(self.settings.to_group());
         let indices = (0..self.parameters.len()).map(|i| Tree::Int(i as i128));
         group.push(("params", Tree::List(indices.collect())));
         Tree::dict(group)

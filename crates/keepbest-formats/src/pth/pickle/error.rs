@@ -1,4 +1,4 @@
-//! What can be wrong with a pickle.
+//! Errors of pickles.
 
 /// Why a pickle cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +15,7 @@ pub enum PickleError {
     Opcode {
         /// The byte.
         opcode: u8,
-        /// Where it is.
+        /// The place in the file.
         at: usize,
     },
     /// A protocol after 5.
@@ -27,17 +27,17 @@ pub enum PickleError {
     /// An opcode finds fewer values on the stack than it takes, or others.
     #[error("the pickle is malformed at byte {at}: {what}")]
     Malformed {
-        /// Where the opcode is.
+        /// The place of the opcode.
         at: usize,
-        /// What is wrong.
+        /// The fault, in words.
         what: &'static str,
     },
     /// An opcode that needs something outside of the file.
     #[error("the pickle needs {what}, which the file does not hold (byte {at})")]
     Outside {
-        /// Where the opcode is.
+        /// The place of the opcode.
         at: usize,
-        /// What it needs.
+        /// The need, in words.
         what: &'static str,
     },
     /// More values than allowed.

@@ -45,7 +45,7 @@ pub(crate) fn parse(data: &Bytes, limit: usize) -> Result<Parsed, E> {
 struct Machine<'a> {
     data: &'a Bytes,
     at: usize,
-    /// Where the current opcode is, for errors.
+    /// The place of the current opcode, for errors.
     opcode_at: usize,
     limit: usize,
     graph: Graph,

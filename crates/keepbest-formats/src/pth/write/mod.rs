@@ -62,7 +62,7 @@ impl PthImage {
     /// the bytes are the same each time.
     ///
     /// # Errors
-    /// What `writer` returns.
+    /// The errors of `writer`.
     pub fn write_to(&self, writer: &mut (impl Write + ?Sized)) -> io::Result<()> {
         self.pieces
             .iter()

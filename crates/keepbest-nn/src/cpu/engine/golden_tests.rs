@@ -5,11 +5,11 @@
 //! ones, which are exact.
 
 use super::*;
-use crate::optimizer::OptimizerConfig;
 use crate::spec::{
     AvgPool2d, BatchNorm2d, Conv2d, Dropout, InputSize, Layer, LayerScale, Linear, Pair, Pool2d,
     Residual, SPEC_VERSION, Sequential, Unnamed,
 };
+use keepbest_formats::OptimizerConfig;
 use keepbest_formats::{Tensor, safetensors};
 use keepbest_kernels::ActShape;
 use serde_json::Value;

@@ -4,13 +4,13 @@ use keepbest_data::{Dataset as _, LoadError, Prepared, Subset};
 use keepbest_model::{Costs, CriterionRecord, architecture, is_model_file};
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
-    Averaging, Engine, EngineConfig, EngineError, LossConfig, ModelSpec, OptimizerConfig,
-    Precision, Scorer, Tuning, build_engine,
+    Averaging, Engine, EngineConfig, EngineError, LossConfig, ModelSpec, Precision, Scorer, Tuning,
+    build_engine,
 };
 
 use super::decided::Decided;
 use crate::settings::Config;
-use crate::settings::{ClassWeights, OptimizerKind, PrecisionKind};
+use crate::settings::{ClassWeights, PrecisionKind};
 use crate::trainer::carry::Carried;
 use crate::trainer::error::TrainError;
 use crate::trainer::goals::Goals;
@@ -134,8 +134,6 @@ fn class_weights(how: &ClassWeights, train: &Subset) -> Option<Vec<f64>> {
 }
 
 fn engine_config(config: &Config, class_weights: Option<&[f64]>) -> EngineConfig {
-    let weight_decay = config.weight_decay;
-    let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
     EngineConfig {
         batch_size: config.batch_size,
         threads: config.threads,
@@ -144,26 +142,9 @@ fn engine_config(config: &Config, class_weights: Option<&[f64]>) -> EngineConfig
             PrecisionKind::Bf16 => Precision::Bf16,
         },
         seed: config.seed,
-        optimizer: match config.optimizer {
-            OptimizerKind::Sgd => OptimizerConfig::Sgd {
-                momentum: config.momentum.unwrap_or(0.0),
-                dampening: 0.0,
-                nesterov: config.nesterov.unwrap_or(false),
-                weight_decay,
-            },
-            OptimizerKind::Adam => OptimizerConfig::Adam {
-                beta1,
-                beta2,
-                eps,
-                weight_decay,
-            },
-            OptimizerKind::AdamW => OptimizerConfig::AdamW {
-                beta1,
-                beta2,
-                eps,
-                weight_decay,
-            },
-        },
+        optimizer: config
+            .optimizer
+            .config(config.momentum.zip(config.nesterov), config.weight_decay),
         loss: LossConfig {
             label_smoothing: config.label_smoothing,
             class_weights: class_weights

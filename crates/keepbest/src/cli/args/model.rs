@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use keepbest_core::classification::DecisionMetric;
 use keepbest_store::Attestation;
 
 use super::shared::{Compute, Images, Part, RunsDir, Threads, Unlike};
@@ -119,10 +120,15 @@ pub struct VerifyArgs {
     pub of: TrainedArgs,
 }
 
+/// The metrics of decisions, in words.
+fn decision_metrics() -> String {
+    let names = DecisionMetric::names().join(", ");
+    format!("Metric to make highest: {names}, or fbeta2_macro and so on for any beta")
+}
+
 #[derive(Debug, Args)]
 pub struct ThresholdsArgs {
-    /// Metric to make highest: f1_macro, balanced_accuracy, or any other that decisions alone make
-    #[arg(long, value_name = "METRIC")]
+    #[arg(long, value_name = "METRIC", help = decision_metrics())]
     pub metric: String,
     /// File to write, .safetensors
     #[arg(long = "out", value_name = "FILE")]

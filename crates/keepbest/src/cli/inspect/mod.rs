@@ -7,10 +7,11 @@ mod tensors;
 
 use std::path::Path;
 
-use keepbest_formats::map_file;
 use keepbest_formats::model_file::{ModelFile, ModelFileError, OpenError};
 use keepbest_formats::pth::PthFile;
 use keepbest_formats::sniff::{FileKind, sniff};
+use keepbest_formats::{map_file, sharded};
+use keepbest_model::{Opening, open_any};
 
 use crate::cli::args::InspectArgs;
 use crate::cli::failure::{Exit, Failure};
@@ -20,6 +21,13 @@ use crate::cli::words::bytes;
 pub fn run(args: &InspectArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let at_hand = crate::cli::model::locate(&args.file, &args.runs.runs_dir)?;
     let path = at_hand.path().to_owned();
+    if path.is_dir() || sharded::is_index(&path) {
+        if args.key.is_some() {
+            return Err(no_keys(&path));
+        }
+        let model = open_any(&path, Opening::default())?.file;
+        return model::run(&path, model.weights.total_bytes(), &model, args.json);
+    }
     let file = map_file(&path).map_err(|error| Failure {
         causes: vec![error.to_string()],
         ..Failure::new(Exit::Failed, format!("cannot read {}", path.display()))
@@ -30,8 +38,7 @@ pub fn run(args: &InspectArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         return pth::run(&path, size, args, terminal);
     }
     if args.key.is_some() {
-        let message = format!("{} has no keys to pick from", path.display());
-        return Err(Failure::new(Exit::Usage, message));
+        return Err(no_keys(&path));
     }
     if kind == FileKind::Onnx {
         return onnx::run(&path, &file, args.json);
@@ -50,6 +57,11 @@ pub fn run(args: &InspectArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         }
     })?;
     model::run(&path, size, &model, args.json)
+}
+
+fn no_keys(path: &Path) -> Failure {
+    let message = format!("{} has no keys to pick from", path.display());
+    Failure::new(Exit::Usage, message)
 }
 
 /// Lines of a name and what is to say, wrapped to 80 columns.

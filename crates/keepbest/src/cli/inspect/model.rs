@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use keepbest_formats::model_file::{Kind, ModelFile};
+use keepbest_formats::model_file::{Kind, ModelFile, ModelMetadata};
 use keepbest_model::words::count;
 use serde_json::{Value, json};
 
@@ -19,31 +19,7 @@ pub fn run(path: &Path, size: u64, file: &ModelFile, as_json: bool) -> Result<Ex
         |metadata| metadata.kind.to_string(),
     );
     if as_json {
-        output::json(&json!({
-            "path": path,
-            "bytes": size,
-            "kind": metadata.map_or("foreign", |metadata| match metadata.kind {
-                Kind::Full => "full",
-                Kind::Params => "params",
-            }),
-            "verified": file.seal.is_some(),
-            "digest": file.weights_digest(),
-            "step": metadata.map(|metadata| metadata.step),
-            "epoch": metadata.map(|metadata| metadata.epoch),
-            "classes": metadata.map(|metadata| &metadata.classes),
-            "model": metadata.and_then(|metadata| metadata.model.as_ref()),
-            "preprocessing": metadata.and_then(|metadata| metadata.preprocessing.as_ref()),
-            "thresholds": metadata.and_then(|metadata| metadata.thresholds.as_ref()),
-            "evaluation": metadata.and_then(|metadata| metadata.evaluation.as_ref()),
-            "training": metadata.and_then(|metadata| metadata.training.as_ref()),
-            "provenance": metadata.and_then(|metadata| metadata.provenance.as_ref()),
-            "producer": file.seal.as_ref().map(|seal| &seal.producer),
-            "parameters": tensors::counts(&file.weights).0,
-            "buffers": tensors::counts(&file.weights).1,
-            "weights": tensors::json(&file.weights),
-            "optimizer": tensors::json(&file.training),
-            "other": file.other,
-        }))?;
+        output::json(&as_value(path, size, file))?;
         return Ok(Exit::Done);
     }
     let mut facts = Facts::new(path, size);
@@ -68,50 +44,7 @@ pub fn run(path: &Path, size: u64, file: &ModelFile, as_json: bool) -> Result<Ex
         ),
     );
     if let Some(metadata) = metadata {
-        fact(
-            "trained",
-            format!("{}, epoch {}", count(metadata.step, "step"), metadata.epoch),
-        );
-        if let Some(model) = &metadata.model {
-            fact("network", text(&model["name"]));
-            let input = &model["input"];
-            fact(
-                "input",
-                format!(
-                    "{}x{}x{}",
-                    input["height"], input["width"], input["channels"]
-                ),
-            );
-        }
-        if !metadata.classes.is_empty() {
-            fact(
-                "classes",
-                format!(
-                    "{}: {}",
-                    metadata.classes.len(),
-                    metadata.classes.join(", ")
-                ),
-            );
-        }
-        if let Some(own) = thresholds::of(metadata) {
-            fact("decides", format!("by {}", own.words()));
-            fact("", own.by_class(&metadata.classes).join(", "));
-        }
-        if let Some(evaluation) = metadata
-            .evaluation
-            .as_ref()
-            .and_then(|evaluation| evaluation["metrics"].as_object())
-        {
-            for name in ["val/accuracy", "val/loss"] {
-                if let Some(value) = evaluation.get(name).and_then(Value::as_f64) {
-                    fact(name, format!("{value:.4}"));
-                }
-            }
-        }
-        if let Some(provenance) = &metadata.provenance {
-            fact("data", text(&provenance["data"]["source"]));
-            fact("recipe", text(&provenance["recipe"]));
-        }
+        recorded(metadata, &mut fact);
     }
     for (key, text) in &file.other {
         fact(key, text.chars().take(200).collect());
@@ -129,6 +62,84 @@ pub fn run(path: &Path, size: u64, file: &ModelFile, as_json: bool) -> Result<Ex
         ))?;
     }
     Ok(Exit::Done)
+}
+
+/// Everything about the file as JSON.
+fn as_value(path: &Path, size: u64, file: &ModelFile) -> Value {
+    let metadata = file.metadata.as_ref();
+    json!({
+        "path": path,
+        "bytes": size,
+        "kind": metadata.map_or("foreign", |metadata| match metadata.kind {
+            Kind::Full => "full",
+            Kind::Params => "params",
+        }),
+        "verified": file.seal.is_some(),
+        "digest": file.weights_digest(),
+        "step": metadata.map(|metadata| metadata.step),
+        "epoch": metadata.map(|metadata| metadata.epoch),
+        "classes": metadata.map(|metadata| &metadata.classes),
+        "model": metadata.and_then(|metadata| metadata.model.as_ref()),
+        "preprocessing": metadata.and_then(|metadata| metadata.preprocessing.as_ref()),
+        "thresholds": metadata.and_then(|metadata| metadata.thresholds.as_ref()),
+        "evaluation": metadata.and_then(|metadata| metadata.evaluation.as_ref()),
+        "training": metadata.and_then(|metadata| metadata.training.as_ref()),
+        "provenance": metadata.and_then(|metadata| metadata.provenance.as_ref()),
+        "producer": file.seal.as_ref().map(|seal| &seal.producer),
+        "parameters": tensors::counts(&file.weights).0,
+        "buffers": tensors::counts(&file.weights).1,
+        "weights": tensors::json(&file.weights),
+        "optimizer": tensors::json(&file.training),
+        "other": file.other,
+    })
+}
+
+/// The facts that keepbest recorded about its model.
+fn recorded(metadata: &ModelMetadata, fact: &mut impl FnMut(&str, String)) {
+    fact(
+        "trained",
+        format!("{}, epoch {}", count(metadata.step, "step"), metadata.epoch),
+    );
+    if let Some(model) = &metadata.model {
+        fact("network", text(&model["name"]));
+        let input = &model["input"];
+        fact(
+            "input",
+            format!(
+                "{}x{}x{}",
+                input["height"], input["width"], input["channels"]
+            ),
+        );
+    }
+    if !metadata.classes.is_empty() {
+        fact(
+            "classes",
+            format!(
+                "{}: {}",
+                metadata.classes.len(),
+                metadata.classes.join(", ")
+            ),
+        );
+    }
+    if let Some(own) = thresholds::of(metadata) {
+        fact("decides", format!("by {}", own.words()));
+        fact("", own.by_class(&metadata.classes).join(", "));
+    }
+    if let Some(evaluation) = metadata
+        .evaluation
+        .as_ref()
+        .and_then(|evaluation| evaluation["metrics"].as_object())
+    {
+        for name in ["val/accuracy", "val/loss"] {
+            if let Some(value) = evaluation.get(name).and_then(Value::as_f64) {
+                fact(name, format!("{value:.4}"));
+            }
+        }
+    }
+    if let Some(provenance) = &metadata.provenance {
+        fact("data", text(&provenance["data"]["source"]));
+        fact("recipe", text(&provenance["recipe"]));
+    }
 }
 
 fn text(value: &Value) -> String {

@@ -18,62 +18,96 @@ use crate::cli::words::shorten;
 /// Entries shown of what is beside the weights, and lines of a module tree.
 const SHOWN: (usize, usize) = (24, 200);
 
+/// A file, and what was found in it.
+struct Inspected {
+    file: PthFile,
+    weights: Result<FoundWeights, PthError>,
+    /// Names and words of what is beside the weights.
+    beside: Vec<(String, String)>,
+}
+
 pub fn run(
     path: &Path,
     size: u64,
     args: &InspectArgs,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
-    let key = args.key.as_deref();
-    let unreadable = |error: &PthError| {
-        let mut failure = Failure::of(Exit::Failed, error);
-        failure.causes.insert(0, failure.message);
-        failure.message = format!("cannot read {}", path.display());
-        failure
-    };
-    let file = PthFile::open(path).map_err(|error| unreadable(&error))?;
-    let globals: Vec<_> = file.globals().collect();
-    let dangerous = file.dangerous();
-    let weights = match args.ignore_calls {
-        true => file.weights_beside_calls(key),
-        false => file.weights(key),
-    };
-    let weights = match weights {
-        Err(error @ PthError::NoSuchKey { .. }) => {
+    let inspected = Inspected::open(path, args)?;
+    let exit = inspected.exit();
+    if args.json {
+        output::json(&inspected.json(path, size))?;
+        return Ok(exit);
+    }
+    let mut facts = Facts::new(path, size);
+    inspected.container(&mut facts);
+    inspected.globals(&mut facts, terminal);
+    match &inspected.weights {
+        Ok(found) => found_weights(found, &mut facts),
+        Err(error) => no_weights(error, &mut facts),
+    }
+    for (name, text) in &inspected.beside {
+        facts.fact(name, text);
+    }
+    output::lines(&facts.lines())?;
+    if let Ok(found) = &inspected.weights {
+        listings(found)?;
+    }
+    Ok(exit)
+}
+
+impl Inspected {
+    fn open(path: &Path, args: &InspectArgs) -> Result<Self, Failure> {
+        let unreadable = |error: &PthError| {
+            let mut failure = Failure::of(Exit::Failed, error);
+            failure.causes.insert(0, failure.message);
+            failure.message = format!("cannot read {}", path.display());
+            failure
+        };
+        let key = args.key.as_deref();
+        let file = PthFile::open(path).map_err(|error| unreadable(&error))?;
+        let weights = match args.ignore_calls {
+            true => file.weights_beside_calls(key),
+            false => file.weights(key),
+        };
+        if let Err(error @ PthError::NoSuchKey { .. }) = &weights {
             return Err(Failure {
                 exit: Exit::Usage,
-                ..unreadable(&error)
+                ..unreadable(error)
             });
         }
-        other => other,
-    };
-    let beside = beside(&file, weights.as_ref().ok());
-    let refused: Vec<_> = globals
-        .iter()
-        .filter(|(_, trust)| *trust == Trust::Refused)
-        .collect();
-    let exit = if !dangerous.is_empty() {
-        Exit::CheckFailed
-    } else if weights.is_err() {
-        Exit::Failed
-    } else {
-        Exit::Done
-    };
+        Ok(Self {
+            beside: beside(&file, weights.as_ref().ok()),
+            weights,
+            file,
+        })
+    }
 
-    if args.json {
-        let found = weights.as_ref().ok();
-        output::json(&json!({
+    fn exit(&self) -> Exit {
+        if !self.file.dangerous().is_empty() {
+            Exit::CheckFailed
+        } else if self.weights.is_err() {
+            Exit::Failed
+        } else {
+            Exit::Done
+        }
+    }
+
+    fn json(&self, path: &Path, size: u64) -> serde_json::Value {
+        let dangerous = self.file.dangerous();
+        let found = self.weights.as_ref().ok();
+        json!({
             "path": path,
             "bytes": size,
             "kind": "pytorch",
-            "container": file.container().to_string(),
-            "format_version": file.version(),
-            "pickle_protocol": file.protocol(),
-            "big_endian": file.big_endian(),
+            "container": self.file.container().to_string(),
+            "format_version": self.file.version(),
+            "pickle_protocol": self.file.protocol(),
+            "big_endian": self.file.big_endian(),
             "dangerous": dangerous.iter().map(|call| call.global.to_string()).collect::<Vec<_>>(),
             "calls": dangerous.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "globals": globals
-                .iter()
+            "globals": self
+                .file
+                .globals()
                 .map(|(used, trust)| json!({
                     "name": used.global.to_string(),
                     "calls": used.calls,
@@ -84,7 +118,7 @@ pub fn run(
                     },
                 }))
                 .collect::<Vec<_>>(),
-            "error": weights.as_ref().err().map(ToString::to_string),
+            "error": self.weights.as_ref().err().map(ToString::to_string),
             "digest": found.map(|found| weights_digest(&found.weights)),
             "key": found.map(|found| &found.key),
             "other_keys": found.map(|found| &found.others),
@@ -98,129 +132,140 @@ pub fn run(
             "buffers": found.map(|found| tensors::counts(&found.weights).1),
             "weights": found.map(|found| tensors::json(&found.weights)),
             "modules": found.and_then(|found| found.module.as_ref()).map(module_json),
-            "beside": beside
+            "beside": self
+                .beside
                 .iter()
                 .map(|(name, text)| json!({"name": name, "what": text}))
                 .collect::<Vec<_>>(),
-        }))?;
-        return Ok(exit);
+        })
     }
 
-    let mut facts = Facts::new(path, size);
-    let version = match file.version() {
-        Some(version) => format!(", format version {version}"),
-        None => String::new(),
-    };
-    facts.fact("kind", format!("{}{version}", file.container()));
-    let order = if file.big_endian() {
-        ", big-endian"
-    } else {
-        ""
-    };
-    facts.fact(
-        "pickle",
-        format!("protocol {}{order}, read as data", file.protocol()),
-    );
-    let bad = terminal.style().bad;
-    if !dangerous.is_empty() {
-        let names = dangerous.iter().map(ToString::to_string);
-        let names = names.collect::<Vec<_>>().join(", ");
+    /// How the file is laid out.
+    fn container(&self, facts: &mut Facts) {
+        let file = &self.file;
+        let version = match file.version() {
+            Some(version) => format!(", format version {version}"),
+            None => String::new(),
+        };
+        facts.fact("kind", format!("{}{version}", file.container()));
+        let order = if file.big_endian() {
+            ", big-endian"
+        } else {
+            ""
+        };
         facts.fact(
-            "DANGEROUS",
-            format!("{bad}its pickle would call {names}{bad:#}"),
-        );
-        facts.fact(
-            "",
-            "a pickle loader that opens this file runs it; nothing was run here",
+            "pickle",
+            format!("protocol {}{order}, read as data", file.protocol()),
         );
     }
-    // Named, and neither called nor handed to anything.
-    let named = globals.iter().filter(|(used, trust)| {
-        *trust == Trust::Dangerous && dangerous.iter().all(|call| call.global != used.global)
-    });
-    let named: Vec<String> = named
-        .map(|(used, _)| used.global.to_string())
-        .take(SHOWN.0)
-        .collect();
-    if !named.is_empty() {
-        facts.fact("named", format!("and not called: {}", named.join(", ")));
-    }
-    if !refused.is_empty() {
-        let names = refused.iter().map(|(used, _)| used.global.to_string());
-        let names: Vec<String> = names.take(SHOWN.0).collect();
-        facts.fact(
-            "refused",
-            format!("kept as names, never looked up: {}", names.join(", ")),
-        );
-    }
-    match &weights {
-        Ok(found) => {
-            let under = match &found.key {
-                Some(key) => format!("under {key:?}"),
-                None => "the file itself".into(),
-            };
-            facts.fact("weights", under);
-            if !found.others.is_empty() {
-                facts.fact(
-                    "other weights",
-                    format!("{} (--key shows them)", found.others.join(", ")),
-                );
-            }
-            if !found.stripped.is_empty() {
-                facts.fact("names", format!("{:?} taken off each", found.stripped));
-            }
-            for skipped in found.skipped.iter().take(SHOWN.0) {
-                facts.fact("left out", format!("{}: {}", skipped.name, skipped.what));
-            }
+
+    /// The functions and classes that the pickle names, as far as they are no data.
+    fn globals(&self, facts: &mut Facts, terminal: &Terminal) {
+        let bad = terminal.style().bad;
+        let dangerous = self.file.dangerous();
+        if !dangerous.is_empty() {
+            let names = dangerous.iter().map(ToString::to_string);
+            let names = names.collect::<Vec<_>>().join(", ");
             facts.fact(
-                "digest",
-                format!("{} (computed)", weights_digest(&found.weights)),
+                "DANGEROUS",
+                format!("{bad}its pickle would call {names}{bad:#}"),
             );
-            facts.fact("parameters", tensors::parameters(&found.weights));
+            facts.fact(
+                "",
+                "a pickle loader that opens this file runs it; nothing was run here",
+            );
         }
-        Err(error) => {
-            facts.fact("weights", "none read");
-            if !matches!(error, PthError::Dangerous { .. }) {
-                facts.fact("because", error.to_string());
-                let mut source = std::error::Error::source(error);
-                while let Some(cause) = source {
-                    facts.fact("because", cause.to_string());
-                    source = cause.source();
-                }
-            }
-            if let PthError::NoWeights { nested, .. } = error
-                && !nested.is_empty()
-            {
-                let keys = nested
-                    .iter()
-                    .map(|key| format!("--key {}", shell_word(key)));
-                facts.fact("further in", keys.collect::<Vec<_>>().join(", "));
-            }
+        let trusted = |trust: Trust| {
+            let globals = self.file.globals();
+            globals.filter(move |(_, found)| *found == trust)
+        };
+        // Named, and neither called nor handed to anything.
+        let named: Vec<String> = trusted(Trust::Dangerous)
+            .filter(|(used, _)| dangerous.iter().all(|call| call.global != used.global))
+            .map(|(used, _)| used.global.to_string())
+            .take(SHOWN.0)
+            .collect();
+        if !named.is_empty() {
+            facts.fact("named", format!("and not called: {}", named.join(", ")));
+        }
+        let refused: Vec<String> = trusted(Trust::Refused)
+            .map(|(used, _)| used.global.to_string())
+            .take(SHOWN.0)
+            .collect();
+        if !refused.is_empty() {
+            facts.fact(
+                "refused",
+                format!("kept as names, never looked up: {}", refused.join(", ")),
+            );
         }
     }
-    for (name, text) in &beside {
-        facts.fact(name, text);
-    }
-    output::lines(&facts.lines())?;
-    if let Ok(found) = &weights {
-        if let Some(module) = &found.module {
-            output::line("")?;
-            let mut lines = Vec::new();
-            tree(module, 0, &mut lines);
-            let more = lines.len().saturating_sub(SHOWN.1);
-            lines.truncate(SHOWN.1);
-            output::lines(&lines)?;
-            if more > 0 {
-                output::line(format!(".. and {}", count(more as u64, "module")))?;
-            }
-        }
-        output::line("")?;
-        output::lines(&tensors::table(&found.weights))?;
-    }
-    Ok(exit)
 }
 
-/// What else is in the file: a name and a few words each.
+fn found_weights(found: &FoundWeights, facts: &mut Facts) {
+    let under = match &found.key {
+        Some(key) => format!("under {key:?}"),
+        None => "the file itself".into(),
+    };
+    facts.fact("weights", under);
+    if !found.others.is_empty() {
+        facts.fact(
+            "other weights",
+            format!("{} (--key shows them)", found.others.join(", ")),
+        );
+    }
+    if !found.stripped.is_empty() {
+        facts.fact("names", format!("{:?} taken off each", found.stripped));
+    }
+    for skipped in found.skipped.iter().take(SHOWN.0) {
+        facts.fact("left out", format!("{}: {}", skipped.name, skipped.what));
+    }
+    facts.fact(
+        "digest",
+        format!("{} (computed)", weights_digest(&found.weights)),
+    );
+    facts.fact("parameters", tensors::parameters(&found.weights));
+}
+
+/// Why there are no weights, and where some may be.
+fn no_weights(error: &PthError, facts: &mut Facts) {
+    facts.fact("weights", "none read");
+    if !matches!(error, PthError::Dangerous { .. }) {
+        facts.fact("because", error.to_string());
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            facts.fact("because", cause.to_string());
+            source = cause.source();
+        }
+    }
+    if let PthError::NoWeights { nested, .. } = error
+        && !nested.is_empty()
+    {
+        let keys = nested
+            .iter()
+            .map(|key| format!("--key {}", shell_word(key)));
+        facts.fact("further in", keys.collect::<Vec<_>>().join(", "));
+    }
+}
+
+/// The tree of modules, where there is one, and the table of tensors.
+fn listings(found: &FoundWeights) -> Result<(), Failure> {
+    if let Some(module) = &found.module {
+        output::line("")?;
+        let mut lines = Vec::new();
+        tree(module, 0, &mut lines);
+        let more = lines.len().saturating_sub(SHOWN.1);
+        lines.truncate(SHOWN.1);
+        output::lines(&lines)?;
+        if more > 0 {
+            output::line(format!(".. and {}", count(more as u64, "module")))?;
+        }
+    }
+    output::line("")?;
+    output::lines(&tensors::table(&found.weights))?;
+    Ok(())
+}
+
+/// The entries beside the weights: a name and a few words each.
 fn beside(file: &PthFile, found: Option<&FoundWeights>) -> Vec<(String, String)> {
     let Value::Dict(root) = file.root() else {
         return Vec::new();

@@ -4,18 +4,11 @@
 //! class, as with argmax. Only the ratios of thresholds matter: when all are alike, the decision is argmax. With two classes
 //! and thresholds 1 - t and t, class 1 is decided for exactly when its probability is above t.
 //!
-//! [`tune`] finds thresholds by which a metric of decisions is as high as it can make it.
-
-mod metric;
-mod tally;
-mod tune;
+//! [`tune`](super::tune) finds thresholds by which a metric of decisions is as high as it can make it.
 
 use serde::{Deserialize, Serialize};
 
-use super::accumulator::first_highest;
-
-pub use metric::{DecisionMetric, UnknownDecisionMetric};
-pub use tune::{Tuned, tune, tune_while};
+use super::row::first_highest;
 
 /// One threshold a class, each above 0 and at most 1. Serialised as their list.
 ///
@@ -48,7 +41,7 @@ pub enum ThresholdsError {
     OutOfRange {
         /// The class.
         class: usize,
-        /// What was found.
+        /// The value found.
         value: f64,
     },
 }
@@ -87,7 +80,7 @@ impl Thresholds {
         self.alike
     }
 
-    /// How many classes there are.
+    /// The number of classes.
     #[must_use]
     pub fn classes(&self) -> usize {
         self.values.len()

@@ -1,13 +1,14 @@
 //! Counts of decisions, and a metric of them that follows each change at once.
 
-use super::metric::{Average, DecisionMetric, Kind, OfClass};
-use crate::classification::averages::{ClassCounts, Products};
+use crate::classification::averages::{Average, ClassCounts, Products};
+use crate::classification::decision::DecisionMetric;
+use crate::classification::metric::{Compute, Metric};
 
 /// What a metric needs to know of all decisions. A changed decision costs the same however many classes there are, and
 /// the sums are of whole numbers: the way to some counts leaves no trace in them.
 #[derive(Debug, Clone)]
 pub(super) struct Tally {
-    metric: DecisionMetric,
+    metric: Metric,
     counts: Vec<ClassCounts>,
     products: Products,
     /// Classes that the mean is over.
@@ -19,7 +20,7 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn new(metric: DecisionMetric, counts: Vec<ClassCounts>) -> Self {
         let mut tally = Self {
-            metric,
+            metric: metric.metric(),
             products: Products::of(&counts),
             counts,
             averaged: 0,
@@ -73,27 +74,30 @@ impl Tally {
     /// Whether a class counts for the mean, and what it adds to the sum.
     fn part_of(&self, class: usize) -> (u64, i128) {
         let class = self.counts[class];
-        let (of, weight) = match self.metric.0 {
-            Kind::BalancedAccuracy if class.support > 0 => (OfClass::Recall, 1),
-            Kind::Averaged(of, Average::Macro) if class.occurs() => (of, 1),
-            Kind::Averaged(of, Average::Weighted) => (of, i128::from(class.support)),
-            _ => return (0, 0),
+        let Compute::Classes(_, of) = self.metric.compute() else {
+            return (0, 0);
         };
-        (1, (of.value(class) * UNIT).round() as i128 * weight)
+        let weight = match self.metric.average() {
+            Average::Macro if class.occurs() => 1,
+            Average::Labelled if class.support > 0 => 1,
+            Average::Weighted => i128::from(class.support),
+            Average::Macro | Average::Labelled | Average::Micro => return (0, 0),
+        };
+        let value = of(class, self.metric.number());
+        (1, (value * UNIT).round() as i128 * weight)
     }
 
     /// How good the decisions are: the metric in steps so coarse that rounding makes no difference, and so fine that an
     /// example does. The lowest where there is no value.
     pub(super) fn rank(&self) -> i64 {
-        let total = self.products.total as f64;
-        let value = match self.metric.0 {
-            Kind::Accuracy | Kind::Averaged(_, Average::Micro) => self.products.accuracy(),
-            Kind::BalancedAccuracy | Kind::Averaged(_, Average::Macro) => {
-                self.sum as f64 / UNIT / self.averaged as f64
-            }
-            Kind::Averaged(_, Average::Weighted) => self.sum as f64 / UNIT / total,
-            Kind::Matthews => self.products.matthews(),
-            Kind::CohenKappa => self.products.cohen_kappa(),
+        let value = match self.metric.compute() {
+            Compute::Decisions(of) => of(&self.products),
+            Compute::Classes(_, of) => match self.metric.average() {
+                Average::Macro | Average::Labelled => self.sum as f64 / UNIT / self.averaged as f64,
+                Average::Weighted => self.sum as f64 / UNIT / self.products.total as f64,
+                Average::Micro => of(self.products.summed(), self.metric.number()),
+            },
+            _ => f64::NAN,
         };
         if value.is_nan() {
             i64::MIN
@@ -116,7 +120,10 @@ mod tests {
     /// After any moves the value is that of the counts computed anew.
     #[test]
     fn follows_every_move() {
-        let names = DecisionMetric::NAMES.into_iter().chain(["fbeta2_macro"]);
+        let names = DecisionMetric::names()
+            .iter()
+            .copied()
+            .chain(["fbeta2_macro"]);
         for name in names {
             let metric: DecisionMetric = name.parse().unwrap();
             let labels = [0u32, 0, 0, 1, 1, 3, 3, 3, 3];

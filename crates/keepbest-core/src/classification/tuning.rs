@@ -1,15 +1,18 @@
-//! Finding thresholds.
+//! Search for the thresholds by which a metric of decisions is as high as it can be.
 
-use super::metric::DecisionMetric;
-use super::tally::Tally;
-use super::{Thresholds, first_highest};
-use crate::classification::accumulator::{ClassificationError, check_batch};
-use crate::classification::averages::ClassCounts;
+mod tally;
+
+use self::tally::Tally;
+use super::averages::ClassCounts;
+use super::batch::{ClassificationError, check_batch};
+use super::decision::DecisionMetric;
+use super::row::first_highest;
+use super::thresholds::Thresholds;
 
 /// Rounds over all classes, at most. Most ascents end after two or three: when a round changes nothing.
 const ROUNDS: usize = 10;
 
-/// What came of tuning.
+/// The result of tuning.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Tuned {
@@ -401,7 +404,7 @@ mod tests {
     #[test]
     fn certain_answers_are_no_trouble() {
         let rows = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0];
-        for name in DecisionMetric::NAMES {
+        for name in DecisionMetric::names() {
             let tuned = tune(3, &rows, &[0, 0, 1, 2], name.parse().unwrap()).unwrap();
             assert!(tuned.after >= tuned.before, "{name}: {tuned:?}");
         }

@@ -1,4 +1,4 @@
-//! Protocol buffers, as far as ONNX needs them: fields written in order, bytes of tensors shared.
+//! Protocol buffers, written: fields in order, large bytes shared.
 //!
 //! Reference: the encoding at <https://protobuf.dev/programming-guides/encoding/>.
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 /// A message being written. Large byte fields stay where they are: a message is a list of pieces.
 #[derive(Debug, Default)]
-pub(super) struct Message {
+pub struct Message {
     pieces: Vec<Bytes>,
     tail: Vec<u8>,
     length: u64,
@@ -14,6 +14,7 @@ pub(super) struct Message {
 
 /// Wire types.
 const VARINT: u64 = 0;
+const FIXED_64: u64 = 1;
 const BYTES: u64 = 2;
 const FIXED_32: u64 = 5;
 
@@ -22,33 +23,39 @@ const LARGE: usize = 1024;
 
 impl Message {
     /// Integer, enumeration or truth value. Negative numbers take ten bytes, as the format has it.
-    pub(super) fn int(&mut self, field: u64, value: i64) {
+    pub fn int(&mut self, field: u64, value: i64) {
         self.varint(field << 3 | VARINT);
         self.varint(value as u64);
     }
 
     /// 32-bit float.
-    pub(super) fn float(&mut self, field: u64, value: f32) {
+    pub fn float(&mut self, field: u64, value: f32) {
         self.varint(field << 3 | FIXED_32);
         self.raw(&value.to_le_bytes());
     }
 
+    /// 64-bit float.
+    pub fn double(&mut self, field: u64, value: f64) {
+        self.varint(field << 3 | FIXED_64);
+        self.raw(&value.to_le_bytes());
+    }
+
     /// Text or a few bytes.
-    pub(super) fn text(&mut self, field: u64, text: &str) {
+    pub fn text(&mut self, field: u64, text: &str) {
         self.varint(field << 3 | BYTES);
         self.varint(text.len() as u64);
         self.raw(text.as_bytes());
     }
 
     /// Bytes that may be many.
-    pub(super) fn bytes(&mut self, field: u64, bytes: &Bytes) {
+    pub fn bytes(&mut self, field: u64, bytes: &Bytes) {
         self.varint(field << 3 | BYTES);
         self.varint(bytes.len() as u64);
         self.shared(bytes.clone());
     }
 
     /// A message in this one.
-    pub(super) fn message(&mut self, field: u64, write: impl FnOnce(&mut Message)) {
+    pub fn message(&mut self, field: u64, write: impl FnOnce(&mut Message)) {
         let mut inner = Message::default();
         write(&mut inner);
         self.varint(field << 3 | BYTES);
@@ -59,7 +66,7 @@ impl Message {
     }
 
     /// All pieces in order.
-    pub(super) fn into_pieces(mut self) -> Vec<Bytes> {
+    pub fn into_pieces(mut self) -> Vec<Bytes> {
         self.flush();
         self.pieces
     }
@@ -106,6 +113,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn numbers_are_written_seven_bits_at_a_time() {
+        let mut message = Message::default();
+        message.varint(300);
+        assert_eq!(message.into_pieces().concat(), [0xac, 2]);
+    }
+
+    #[test]
     fn the_encodings_of_the_specification() {
         let mut message = Message::default();
         message.int(1, 150);
@@ -113,8 +127,9 @@ mod tests {
         message.message(3, |inner| inner.int(1, 150));
         message.int(4, -2);
         message.float(5, 1.0);
+        message.double(6, 1.0);
         let bytes = message.into_pieces().concat();
-        let expected = b"\x08\x96\x01\x12\x07testing\x1a\x03\x08\x96\x01\x20\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01\x2d\0\0\x80\x3f";
+        let expected = b"\x08\x96\x01\x12\x07testing\x1a\x03\x08\x96\x01\x20\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01\x2d\0\0\x80\x3f\x31\0\0\0\0\0\0\xf0\x3f";
         assert_eq!(bytes, expected);
     }
 

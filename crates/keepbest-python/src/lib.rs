@@ -1,0 +1,32 @@
+//! `keepbest._native`: what the Python package is built on.
+//!
+//! | class | is |
+//! |---|---|
+//! | [`Arena`](arena::Arena) | memory that a model is copied into, and read from by the writer thread |
+//! | [`Keeper`](keeper::Keeper) | the Rust keeper of a run |
+//! | [`Saves`](keeper::Saves) | waiting for what it saves |
+//! | [`ModelFile`](model::ModelFile) | a model file, verified, its tensors mapped |
+//!
+//! Python sees tensors as `(name, dtype, shape, offset)`; which object a tensor belongs to, and how containers are put into a
+//! file, is decided in Python. Whatever can block lets other threads of Python run.
+
+mod arena;
+mod errors;
+mod keeper;
+mod model;
+mod options;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = false)]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<arena::Arena>()?;
+    module.add_class::<keeper::Keeper>()?;
+    module.add_class::<keeper::Saves>()?;
+    module.add_class::<model::ModelFile>()?;
+    module.add_function(wrap_pyfunction!(keeper::run_summary, module)?)?;
+    module.add_function(wrap_pyfunction!(model::save, module)?)?;
+    module.add_function(wrap_pyfunction!(model::resolve, module)?)?;
+    Ok(())
+}

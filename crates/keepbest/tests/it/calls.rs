@@ -1,0 +1,142 @@
+//! System calls that fail for good, in the real program: a library loaded before the C library answers for it.
+
+#![cfg(all(target_os = "linux", target_env = "gnu"))]
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{Place, Said};
+
+/// Directories cannot be closed, or reads at a place are interrupted without end.
+const FAILING: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/types.h>
+
+static int fails(const char *call) {
+    const char *which = getenv("FAILING");
+    for (; which && *which && *call; which++, call++)
+        if (*which != *call) return 0;
+    return which && !*which && !*call;
+}
+
+int closedir(void *directory) {
+    int (*real)(void *) = dlsym(RTLD_NEXT, "closedir");
+    int closed = real(directory);
+    if (!fails("closedir")) return closed;
+    errno = EIO;
+    return -1;
+}
+
+int flock(int file, int operation) {
+    int (*real)(int, int) = dlsym(RTLD_NEXT, "flock");
+    if (!fails("flock")) return real(file, operation);
+    errno = EIO;
+    return -1;
+}
+
+int pthread_create(void *thread, const void *how, void *(*start)(void *), void *with) {
+    int (*real)(void *, const void *, void *(*)(void *), void *) =
+        dlsym(RTLD_NEXT, "pthread_create");
+    return fails("pthread_create") ? EAGAIN : real(thread, how, start, with);
+}
+
+ssize_t pread64(int file, void *into, size_t length, off_t at) {
+    ssize_t (*real)(int, void *, size_t, off_t) = dlsym(RTLD_NEXT, "pread64");
+    if (!fails("pread64")) return real(file, into, length, at);
+    errno = EINTR;
+    return -1;
+}
+"#;
+
+fn ended(mut child: Child, what: &str) -> Said {
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > Duration::from_secs(300) {
+            child.kill().unwrap();
+            panic!("{what} does not come to an end");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Said::of(child.wait_with_output().unwrap())
+}
+
+/// Builds the library with the C compiler that links Rust's programs, and runs the program with it.
+fn with_failing(place: &Place, call: &str, args: &str) -> Said {
+    let library = place.path("failing.so");
+    if !library.exists() {
+        let source = place.path("failing.c");
+        std::fs::write(&source, FAILING).unwrap();
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .args([&library, &source])
+            .arg("-ldl")
+            .status();
+        assert!(built.unwrap().success());
+    }
+    let mut command = place.command(args);
+    let child = command
+        .env("LD_PRELOAD", &library)
+        .env("FAILING", call)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    ended(child.unwrap(), args)
+}
+
+#[test]
+fn a_directory_that_cannot_be_closed_ends_nothing() {
+    let place = Place::with_data();
+    place.trained("run", "--keep last:2");
+    for verb in [
+        "fsck run",
+        "fsck run --repair",
+        "list",
+        "show run",
+        "verify run --digest-only",
+        "archive run",
+        "train --resume run --epochs 3",
+    ] {
+        let said = with_failing(&place, "closedir", verb);
+        assert_eq!(said.code, 0, "{verb}: {}", said.err);
+    }
+    // What is no run is looked for by the names of the runs there are.
+    with_failing(&place, "closedir", "show rum").fails(1, &["did you mean run?"]);
+}
+
+#[test]
+fn reads_that_are_interrupted_for_good_end_with_an_error_and_touch_nothing() {
+    let place = Place::with_data();
+    place.trained("run", "");
+    let best = std::fs::read(place.path("runs/run/best.safetensors")).unwrap();
+    for verb in ["fsck run --repair", "train --resume run --epochs 3"] {
+        with_failing(&place, "pread64", verb).fails(1, &["Interrupted"]);
+    }
+    assert!(std::fs::read(place.path("runs/run/best.safetensors")).unwrap() == best);
+    place.ok("fsck run");
+}
+
+#[test]
+fn a_lock_that_fails_is_not_taken_for_another_process() {
+    let place = Place::with_data();
+    place.trained("run", "--keep last:2");
+    for verb in ["fsck run --repair", "archive run", "prune run"] {
+        let said = with_failing(&place, "flock", verb);
+        said.fails(1, &["cannot lock"]);
+        assert!(!said.err.contains("wait for"), "{verb}: {}", said.err);
+    }
+}
+
+#[test]
+fn a_thread_that_does_not_start_is_not_taken_for_an_image() {
+    let place = Place::with_data();
+    let said = with_failing(
+        &place,
+        "pthread_create",
+        &format!("train {} --name run", crate::support::SMALL),
+    );
+    said.fails(1, &["thread"]);
+    assert!(!said.err.contains("image back"), "{}", said.err);
+}

@@ -1,0 +1,115 @@
+"""What goes into a file: a model, and the state beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from keepbest import _native, _rng, _tensors, _tree, errors
+
+STATE = "optimizer."
+"""What the names of tensors beside the model begin with in a file."""
+
+Entries = list[tuple[str, str, list[int], int]]
+
+
+class Contents:
+    """The tensors of a model and of the state beside it, gathered and not copied yet; ``state=None`` for the weights alone."""
+
+    def __init__(self, model: Any, state: dict[str, Any] | None, strict: bool) -> None:
+        self.weights, self._beside = _tree.Encoder(strict), _tree.Encoder(strict)
+        tree = self.weights.encode(state_of(model), "")
+        self._check()
+        if state is not None:
+            values = {name: state_of(value) for name, value in state.items() if value is not None}
+            trees = {name: self._beside.encode(value, name) for name, value in values.items()}
+            self._add_json({"version": 1, "model": tree, "state": trees})
+        self.pieces = [*self.weights.pieces.values(), *self._beside.pieces.values()]
+
+    def _check(self) -> None:
+        if not self.weights.pieces:
+            raise errors.CannotStore("the model holds no tensors", where="model", type="model")
+        for name in self.weights.pieces:
+            if name.startswith(STATE):
+                raise errors.CannotStore(
+                    f"{name} cannot be stored: names that begin with {STATE!r} are those of the state beside a model",
+                    where=name,
+                    type="tensor",
+                )
+
+    def _add_json(self, trees: dict[str, Any]) -> None:
+        """Puts the structure of everything beside the tensors: as bytes, so that every number comes back as it was."""
+        import numpy
+
+        raw = numpy.frombuffer(to_json(trees, "the state").encode(), dtype=numpy.uint8)
+        self._beside.pieces["python"] = _tensors.piece(raw, "python")
+
+    def place(self) -> int:
+        """Bytes that the copy takes."""
+        return _tensors.place(self.pieces)
+
+    def copy(self, arena: _native.Arena) -> tuple[Entries, Entries]:
+        """Copies all tensors to their places, and says where they are: those of the model, those beside it."""
+        _tensors.copy(self.pieces, arena)
+        return _entries(self.weights), _entries(self._beside)
+
+
+def _entries(encoder: _tree.Encoder) -> Entries:
+    return [(name, it.dtype, it.shape, it.offset) for name, it in encoder.pieces.items()]
+
+
+def state_of(value: Any) -> Any:
+    """The state dict of an object that has one, else the value itself."""
+    state_dict = getattr(value, "state_dict", None)
+    return state_dict() if callable(state_dict) else value
+
+
+def to_json(value: Any, what: str) -> str:
+    """JSON of plain values."""
+
+    def refuse(item: Any) -> Any:
+        if isinstance(item, Mapping):
+            return dict(item)
+        raise errors.InvalidOption(f"{what} hold a {type(item).__qualname__}, which is no plain value")
+
+    if isinstance(value, dict):
+        value = {key: item for key, item in value.items() if item is not None}
+    try:
+        return json.dumps(value, default=refuse, allow_nan=False)
+    except ValueError as error:
+        raise errors.InvalidOption(f"{what} cannot be written as JSON: {error}") from error
+
+
+def save(
+    path: str | os.PathLike[str],
+    model: Any,
+    *,
+    epoch: int = 0,
+    step: int = 0,
+    strict: bool = True,
+    rng: bool = False,
+    **state: Any,
+) -> None:
+    """Writes one model file, outside of any run, as safely as in one: staged beside it, synced, read back, renamed. An older file of that name is
+    replaced, and is whole until then.
+
+    Args:
+        path: The file.
+        model: As of :meth:`Keeper.offer`.
+        epoch: The epoch that it is of.
+        step: Steps of the optimizer behind it.
+        strict: Whether what cannot be stored is an error; else it is left out, with a warning.
+        rng: Whether the states of the random number generators are saved with the rest.
+        state: What is needed to go on, as of :meth:`Keeper.offer`.
+
+    Raises:
+        CannotStore: Something has no place in a file; ``where`` names it.
+        CannotWrite: The file cannot be written. What was there is untouched.
+    """
+    if rng:
+        state = {**state, "rng": _rng.state()}
+    contents = Contents(model, state, strict)
+    arena = _native.Arena(contents.place())
+    _native.save(os.fspath(path), arena, *contents.copy(arena), step, epoch)

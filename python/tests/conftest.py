@@ -1,0 +1,22 @@
+"""What tests share."""
+
+from __future__ import annotations
+
+import pathlib
+import warnings
+
+import pytest
+
+
+@pytest.fixture
+def run(tmp_path: pathlib.Path) -> str:
+    """A path for a run that does not exist yet."""
+    return str(tmp_path / "run")
+
+
+@pytest.fixture(autouse=True)
+def _failures_are_errors() -> None:
+    """A save that fails where none is to fail must not pass unseen."""
+    from keepbest import errors
+
+    warnings.simplefilter("error", errors.SaveFailed)

@@ -1,0 +1,57 @@
+"""Transformers' Trainer on a small model that is made here."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+transformers = pytest.importorskip("transformers")
+import torch  # noqa: E402
+
+import keepbest  # noqa: E402
+from keepbest.transformers import KeepBest  # noqa: E402
+
+
+class Net(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        logits = self.layer(x)
+        return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+def trainer(model: Net, tmp: pathlib.Path, callback: KeepBest, accuracies: list[float], epochs: int) -> "transformers.Trainer":
+    torch.manual_seed(0)
+    rows = [{"x": torch.randn(4), "labels": torch.tensor(i % 2)} for i in range(16)]
+    said = iter(accuracies)
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp / "out"), num_train_epochs=epochs, eval_strategy="epoch", save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True
+    )
+    return transformers.Trainer(
+        model,
+        arguments,
+        train_dataset=rows,
+        eval_dataset=rows,
+        compute_metrics=lambda _: {"accuracy": next(said)},
+        callbacks=[callback],
+    )
+
+
+def test_the_best_of_a_training(run: str, tmp_path: pathlib.Path) -> None:
+    model = Net()
+    callback = KeepBest(run, "eval_accuracy", load_best=True)
+    trainer(model, tmp_path, callback, [0.5, 0.8, float("nan"), 0.6], 4).train()
+    best = keepbest.load(run)
+    assert (best.epoch, best.metrics["eval_accuracy"]) == (2, 0.8)
+    assert torch.equal(model.layer.weight, best.state_dict()["layer.weight"])
+    assert set(keepbest.load(f"{run}@last").state()) >= {"optimizer", "scheduler", "trainer", "rng"}
+    assert callback.summary is not None and callback.summary.evaluations == 4
+
+
+def test_patience_stops_it(run: str, tmp_path: pathlib.Path) -> None:
+    callback = KeepBest(run, "eval_accuracy", patience=2)
+    trainer(Net(), tmp_path, callback, [0.5, 0.4, 0.3, 0.2, 0.1, 0.0], 6).train()
+    assert callback.summary is not None and callback.summary.evaluations == 3
