@@ -63,11 +63,45 @@ pub enum DataError {
         /// What is in it, in words.
         found: String,
     },
-    /// The folder holds no image at all.
-    #[error("{}: the folder holds no images", path.display())]
+    /// The folder or file holds no image at all.
+    #[error("{}: it holds no images", path.display())]
     Empty {
+        /// The folder or file.
+        path: PathBuf,
+    },
+    /// None of the images of a set can be read, where such are left out.
+    #[error("none of the {count} image{} of {} can be read; the first: {first}", plural(*count), path.display())]
+    NoneReadable {
+        /// The folder that they are in, or the table that lists them.
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
+        /// The first, and why.
+        first: String,
+    },
+    /// An archive, which is to be unpacked first.
+    #[error("{}: it is an archive ({kind}), which is not read", path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// Its extension.
+        kind: String,
+    },
+    /// Folders that can be meant as classes or as splits.
+    #[error("{}: not clear what are classes and what are splits: {found}", path.display())]
+    Ambiguous {
         /// The folder.
         path: PathBuf,
+        /// What was found, in words.
+        found: String,
+    },
+    /// No array of a NumPy archive is called as images are, and no shapes tell.
+    #[error("{}: no array in it is called as images and labels are; found {found}", path.display())]
+    NoImageArrays {
+        /// The archive.
+        path: PathBuf,
+        /// The arrays, with type and shape.
+        found: String,
     },
     /// The source has images to measure on and none to train on.
     #[error("{origin}: there are {split} images alone, and none to train on")]

@@ -17,6 +17,15 @@ impl DataError {
             Self::NothingToTrainOn { .. } => Some(
                 "a model can be measured on it: `keepbest evaluate`; to train takes a `train` split beside it".to_owned(),
             ),
+            Self::Archive { .. } => Some("unpack it, and name the folder".to_owned()),
+            Self::Ambiguous { .. } => Some(
+                "folders read without doubt: train/<class>/ with val/ and test/ beside it, or <class>/ alone".to_owned(),
+            ),
+            Self::NoImageArrays { .. } => Some(
+                "call them x_train and y_train, with x_val, y_val, x_test and y_test beside them; or train_images and train_labels; \
+                 or images and labels"
+                    .to_owned(),
+            ),
             Self::EmptyClass { .. } => Some("remove the folder or put images into it".to_owned()),
             Self::MissingImages { .. } => Some("paths are relative to the table's folder; --skip-corrupt leaves out what cannot be read".to_owned()),
             _ => None,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::decode::read_image;
+use crate::readers::folder::kinds;
 use crate::readers::idx;
 use crate::readers::tree::Tree;
 use crate::{DataError, Image};
@@ -33,6 +34,26 @@ fn idx_reference(path: &Path) -> Option<(PathBuf, usize)> {
 pub fn list_images(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let tree = Tree::scan(folder)?;
     Ok(tree.root.images().into_iter().map(Path::to_owned).collect())
+}
+
+/// What [`list_images`] leaves out of a folder, in words, a line each: files that are no images by their kind, links to a folder
+/// above, and what systems leave behind.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn left_out_of(folder: &Path) -> Result<Vec<String>, DataError> {
+    let tree = Tree::scan(folder)?;
+    let others = tree.root.others();
+    let plural = if others.len() == 1 { "" } else { "s" };
+    let first = (!others.is_empty()).then(|| {
+        format!(
+            "left out {} file{plural} in {} that are no images by their names: {}",
+            others.len(),
+            folder.display(),
+            kinds(others.iter().copied())
+        )
+    });
+    Ok(first.into_iter().chain(tree.notes()).collect())
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ pub use guard::is_decoding;
 pub use identity::{Identity, SharedImages};
 pub use image::{Image, ImageShape};
 pub use image_set::{ImageCount, ImageSet, ImageSetError};
-pub use input::{list_images, load_image};
+pub use input::{left_out_of, list_images, load_image};
 pub use joined::Joined;
 pub use loader::{Batch, Epoch, Loader, LoaderConfig, Shard, batch_ranges};
 pub use normalise::Normaliser;

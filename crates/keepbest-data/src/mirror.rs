@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{DataBundle, Dataset, Mirrored, embedded};
+use crate::{DataBundle, Dataset, Image, Mirrored, embedded};
 
 impl DataBundle {
     /// Whether a mirror image shows the same class. It is told by the layout where that holds one set alone, else by the names
@@ -56,7 +56,7 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-const SIDES: [&str; 24] = [
+const SIDES: [&str; 36] = [
     "left",
     "right",
     "leftward",
@@ -67,9 +67,17 @@ const SIDES: [&str; 24] = [
     "righthand",
     "lefthanded",
     "righthanded",
+    "lhs",
+    "rhs",
+    "starboard",
+    "larboard",
     "clockwise",
     "anticlockwise",
     "counterclockwise",
+    "sinistral",
+    "dextral",
+    "levo",
+    "dextro",
     "east",
     "west",
     "backslash",
@@ -79,8 +87,26 @@ const SIDES: [&str; 24] = [
     "rechts",
     "izquierda",
     "derecha",
+    "esquerda",
+    "direita",
     "sinistra",
     "destra",
+    "vänster",
+    "höger",
+];
+
+/// Words that are sides beside their opposite; alone they may be anything.
+const OPPOSITES: [(&str, &str); 10] = [
+    ("l", "r"),
+    ("lh", "rh"),
+    ("lt", "rt"),
+    ("lft", "rgt"),
+    ("port", "starboard"),
+    ("cw", "ccw"),
+    ("cw", "acw"),
+    ("sx", "dx"),
+    ("os", "od"),
+    ("e", "w"),
 ];
 
 /// Whether a name says left or right, or is `hand_l` beside `hand_r`.
@@ -89,16 +115,19 @@ fn has_side(name: &str, names: &[&str]) -> bool {
     if of_name.iter().any(|word| SIDES.contains(&word.as_str())) {
         return true;
     }
-    let swapped: Vec<String> = of_name
-        .iter()
-        .map(|word| match word.as_str() {
-            "l" => "r".to_owned(),
-            "r" => "l".to_owned(),
-            _ => word.clone(),
-        })
-        .collect();
-    // `l` and `r` alone are letters.
-    swapped != of_name && of_name.len() > 1 && names.iter().any(|other| words(other) == swapped)
+    OPPOSITES.iter().any(|(left, right)| {
+        let swapped: Vec<&str> = of_name
+            .iter()
+            .map(|word| match word.as_str() {
+                word if word == *left => right,
+                word if word == *right => left,
+                word => word,
+            })
+            .collect();
+        // One letter alone is a letter.
+        let of_letters = left.len() == 1 && of_name.len() < 2;
+        swapped != of_name && !of_letters && names.iter().any(|other| words(other) == swapped)
+    })
 }
 
 /// Whether all names are numbers, or one word with numbers; but WordNet's (`n01440764`), which are things.
@@ -141,9 +170,11 @@ fn is_character(name: &str) -> bool {
 /// How many images are looked at.
 const SAMPLE: usize = 64;
 
-/// Whether the images are grey, mostly background, and the rest is as far from it as can be: strokes of a pen.
+/// Whether the images are grey and show strokes of a pen: mostly background, and the rest as far from it as can be or in
+/// thin lines.
 fn is_writing(images: &Arc<dyn Dataset>) -> bool {
     let (mut dark, mut light, mut all) = (0usize, 0usize, 0usize);
+    let mut strokes = Strokes::default();
     let step = images.len().div_ceil(SAMPLE).max(1);
     for index in (0..images.len()).step_by(step) {
         // Whoever trains on it reports it.
@@ -159,10 +190,88 @@ fn is_writing(images: &Arc<dyn Dataset>) -> bool {
             light += usize::from(pixel[0] >= 192);
             all += 1;
         }
+        strokes.see(&image);
     }
     let (background, ink) = (dark.max(light), dark.min(light));
     let between = all - dark - light;
-    10 * background >= 6 * all && 50 * ink >= all && 8 * between <= all
+    10 * background >= 6 * all && 50 * ink >= all && 8 * between <= all || strokes.are_writing()
+}
+
+/// What is drawn on images, summed over them.
+#[derive(Default)]
+struct Strokes {
+    images: f64,
+    /// The parts of the images that are background, and that are drawn on.
+    background: f64,
+    ink: f64,
+    /// The part of the ink with ink all around it, as far as an eighth of the shorter side.
+    broad: f64,
+    /// How far ink is from the background, in levels.
+    contrast: f64,
+}
+
+impl Strokes {
+    fn see(&mut self, image: &Image) {
+        let shape = image.shape();
+        let (height, width) = (shape.height, shape.width);
+        let levels: Vec<u8> = image
+            .pixels()
+            .chunks_exact(shape.channels)
+            .map(|pixel| pixel[0])
+            .collect();
+        let mut edge: Vec<u8> = levels
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| {
+                let (y, x) = (at / width, at % width);
+                y == 0 || x == 0 || y + 1 == height || x + 1 == width
+            })
+            .map(|(_, level)| *level)
+            .collect();
+        edge.sort_unstable();
+        let paper = edge[edge.len() / 2];
+        let away: Vec<u8> = levels.iter().map(|level| level.abs_diff(paper)).collect();
+        let most = away.iter().copied().max().unwrap_or(0);
+        let ink: Vec<bool> = away.iter().map(|away| *away > most / 2).collect();
+        let reach = ((height.min(width) + 4) / 8).max(1);
+        let count = |of: &[bool]| of.iter().filter(|is| **is).count() as f64;
+        let (all, drawn) = (levels.len() as f64, count(&ink));
+        self.images += 1.0;
+        self.background += away.iter().filter(|away| **away < most / 4).count() as f64 / all;
+        self.ink += drawn / all;
+        self.broad += count(&eroded(&ink, height, width, reach)) / drawn.max(1.0);
+        self.contrast += f64::from(most);
+    }
+
+    /// The bounds are between scanned digits (at most 0.03 of the ink is broad) and clothes (0.045).
+    fn are_writing(&self) -> bool {
+        let mean = |sum: f64| sum / self.images.max(1.0);
+        mean(self.background) >= 0.5
+            && (0.02..=0.4).contains(&mean(self.ink))
+            && mean(self.broad) <= 0.035
+            && mean(self.contrast) >= 96.0
+    }
+}
+
+/// Where all within `reach`, as far as the image goes, is set.
+fn eroded(set: &[bool], height: usize, width: usize, reach: usize) -> Vec<bool> {
+    // Along lines of `length` pixels, `next` apart: how many are not set up to each, and so in any stretch.
+    let along = |set: &[bool], starts: Vec<usize>, length: usize, next: usize| {
+        let mut out = vec![false; set.len()];
+        for start in starts {
+            let mut unset = vec![0; length + 1];
+            for at in 0..length {
+                unset[at + 1] = unset[at] + usize::from(!set[start + at * next]);
+            }
+            for at in 0..length {
+                let (from, to) = (at.saturating_sub(reach), (at + reach + 1).min(length));
+                out[start + at * next] = unset[to] == unset[from];
+            }
+        }
+        out
+    };
+    let rows = along(set, (0..height).map(|y| y * width).collect(), width, 1);
+    along(&rows, (0..width).collect(), height, width)
 }
 
 #[cfg(test)]
@@ -172,7 +281,7 @@ mod tests {
 
     #[test]
     fn names_that_tell() {
-        let sets: [&[&str]; 18] = [
+        let sets: [&[&str]; 24] = [
             &["0", "1", "9"],
             &["00000", "00042"],
             &["digit_0", "digit_1"],
@@ -191,6 +300,12 @@ mod tests {
             &["hand_l", "hand_r"],
             &["rechts", "links"],
             &["straight", "arrow-left"],
+            &["lhs", "rhs"],
+            &["hand-LHS", "none"],
+            &["port", "starboard"],
+            &["cw", "ccw"],
+            &["eye_os", "eye_od"],
+            &["lt", "rt"],
         ];
         for names in sets {
             assert!(by_names(names).is_some(), "{names:?}");
@@ -199,13 +314,15 @@ mod tests {
 
     #[test]
     fn names_that_do_not() {
-        let sets: [&[&str]; 6] = [
+        let sets: [&[&str]; 8] = [
             &["cat", "dog"],
             &["cat", "car"],
             &["n01440764", "n02102040"],
             &["bright", "copyright", "cleft"],
             &["one person", "two people", "crowd"],
             &["3d print", "2d print", "photo"],
+            &["port", "beach"],
+            &["os", "app"],
         ];
         for names in sets {
             assert_eq!(by_names(names), None, "{names:?}");
@@ -232,6 +349,17 @@ mod tests {
         } else {
             255
         })));
+        // A stroke that fades out, as in an image that was made smaller.
+        let soft = |y: usize, x: usize| {
+            let away = (y as i32 - 10).abs().max(2 * (x as i32 - 10).abs());
+            (250 - 28 * away).max(0) as u8
+        };
+        assert!(is_writing(&drawn(soft)));
+        let broad = |y: usize, x: usize| {
+            let away = (y as i32 - 10).abs().max((x as i32 - 10).abs());
+            (250 - 20 * away).max(0) as u8
+        };
+        assert!(!is_writing(&drawn(broad)));
         assert!(!is_writing(&drawn(|y, x| (12 * y + x) as u8)));
         assert!(!is_writing(&drawn(|_, _| 0)));
         let clothes = crate::embedded::fashion_mnist().unwrap();

@@ -151,10 +151,37 @@ fn open_path(source: &Source<'_>) -> Result<DataBundle, DataError> {
     }
     let metadata = path.metadata().map_err(|source| io_error(path, source))?;
     check_regular(path, &metadata)?;
-    Err(DataError::Unrecognised {
-        path: path.to_owned(),
-        found: "a file of another kind".to_owned(),
-    })
+    Err(other_file(path))
+}
+
+/// Extensions of archives, the longer first.
+const ARCHIVES: [&str; 13] = [
+    "tar.gz", "tar.bz2", "tar.xz", "tar.zst", "tgz", "tar", "zip", "rar", "7z", "gz", "bz2", "xz",
+    "zst",
+];
+
+/// The error about a file that is of no kind that is read.
+fn other_file(path: &Path) -> DataError {
+    let path = path.to_owned();
+    let name = path.file_name().unwrap_or_default();
+    let name = name.to_string_lossy().to_lowercase();
+    let archive = ARCHIVES
+        .iter()
+        .find(|kind| name.ends_with(&format!(".{kind}")));
+    match (archive, path.extension()) {
+        (Some(kind), _) => DataError::Archive {
+            path,
+            kind: format!(".{kind}"),
+        },
+        (None, Some(kind)) => DataError::Unrecognised {
+            found: format!("a file of another kind (.{})", kind.to_string_lossy()),
+            path,
+        },
+        (None, None) => DataError::Unrecognised {
+            path,
+            found: "a file of another kind, without extension".to_owned(),
+        },
+    }
 }
 
 /// Opens a source with the first reader that finds its files there.

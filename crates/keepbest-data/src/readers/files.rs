@@ -128,16 +128,18 @@ impl FileDataset {
     /// Reads the header of every file. Labels are below the number of classes.
     ///
     /// # Errors
-    /// When headers cannot be read: the first file is named, the others are counted.
+    /// When headers cannot be read: the first file is named, the others are counted; and when none is left of those that are left
+    /// out. `place` is the folder or table that the files are of.
     pub(crate) fn open(
         origin: &'static str,
+        place: &Path,
         classes: &[String],
         labelled: Vec<(PathBuf, u32)>,
         intake: &mut Intake<'_>,
     ) -> Result<Self, DataError> {
         let mut files = Vec::with_capacity(labelled.len());
         let mut broken: Vec<DataError> = Vec::new();
-        let of = labelled.len();
+        let (of, skipped) = (labelled.len(), intake.skipped.len());
         for (done, (path, label)) in labelled.into_iter().enumerate() {
             intake.watch.tell(Stage::Opening, done, of)?;
             match intake.shape(&path) {
@@ -157,6 +159,13 @@ impl FileDataset {
             }
             Some(error) => return Err(error),
             None => {}
+        }
+        if let (true, Some(first)) = (files.is_empty(), intake.skipped.get(skipped)) {
+            return Err(DataError::NoneReadable {
+                path: place.to_owned(),
+                count: of,
+                first: first.clone(),
+            });
         }
         let first = files.first().map(|file| file.shape);
         let shape = first.filter(|first| files.iter().all(|file| file.shape == *first));

@@ -5,14 +5,14 @@
 //! the folders below that, each folder's entries in the order of their names. Hidden files are ignored; what else is not
 //! used is counted in the notes. Opening reads the header of every image; decoding happens when an image is asked for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::{FileDataset, Intake};
 use super::limits;
 use super::reader::{Accepts, Reader, Source};
-use super::split_names::{Part, parts};
+use super::split_names::{Part, USUAL, is_fold, parts};
 use super::tree::Folder;
 use crate::{DataBundle, DataError, Dataset, Mirrored};
 
@@ -22,8 +22,8 @@ struct Layout<'a> {
     train: &'a Folder,
     val: Option<&'a Folder>,
     test: Option<&'a Folder>,
-    /// The folder that the splits are in.
-    around: Option<&'a Folder>,
+    /// The folder that the splits are in, and those in it that are called as splits and used.
+    around: Option<(&'a Folder, Vec<(Part, &'a Folder)>)>,
     /// The split that stands in `train` where there is nothing to train on.
     only: Option<Part>,
 }
@@ -57,11 +57,27 @@ impl<'a> Layout<'a> {
             (None, Some(val), None) => (val, None, None, Some(Part::Val)),
             (None, None, None) => return None,
         };
+        let splits = [
+            (only.unwrap_or(Part::Train), Some(train)),
+            (Part::Val, val),
+            (Part::Test, test),
+        ];
+        let splits = splits.into_iter();
+        let splits: Vec<_> = splits
+            .filter_map(|(part, split)| Some((part, split?)))
+            .collect();
+        if folder.folders().count() == 1 && are_splits(train.folders()) {
+            // The folder around the splits is called as one.
+            return None;
+        }
+        let train = folder_of_classes(train, &[]);
+        // A folder in another split that is called as a class is that class.
+        let known: Vec<&str> = train.folders().map(|class| class.name.as_str()).collect();
         Some(Self {
             train,
-            val,
-            test,
-            around: Some(folder),
+            val: val.map(|val| folder_of_classes(val, &known)),
+            test: test.map(|test| folder_of_classes(test, &known)),
+            around: Some((folder, splits)),
             only,
         })
     }
@@ -69,8 +85,7 @@ impl<'a> Layout<'a> {
     /// Takes the folders in `folder` as classes; `None` when there is no image in them, or when they are called as splits
     /// are: `train` and `test` full of images are not two classes.
     pub fn of_classes(folder: &'a Folder) -> Option<Self> {
-        let names = folder.folders().map(|inner| inner.name.as_str());
-        if parts(names).iter().all(Option::is_some) {
+        if are_splits(folder.folders()) {
             return None;
         }
         let any = folder.folders().any(Folder::has_images);
@@ -83,25 +98,14 @@ impl<'a> Layout<'a> {
         })
     }
 
-    fn splits(&self) -> impl Iterator<Item = (Part, &'a Folder)> {
-        let splits = [
-            (self.only.unwrap_or(Part::Train), Some(self.train)),
-            (Part::Val, self.val),
-            (Part::Test, self.test),
-        ];
-        splits
-            .into_iter()
-            .filter_map(|(part, folder)| Some((part, folder?)))
-    }
-
     /// Which folders were taken for what, where that is not plain; and which beside them are not used.
     fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        let Some(around) = self.around else {
+        let mut notes = doubts(self.train);
+        let Some((around, splits)) = &self.around else {
             return notes;
         };
-        let unusual = self
-            .splits()
+        let unusual = splits
+            .iter()
             .filter(|(_, folder)| !USUAL.contains(&folder.name.as_str()));
         let read: Vec<String> = unusual
             .map(|(part, folder)| format!("`{}` as {}", folder.name, part.name()))
@@ -109,15 +113,21 @@ impl<'a> Layout<'a> {
         if !read.is_empty() {
             notes.push(format!("read {}", read.join(", ")));
         }
-        for folder in around.folders() {
-            let used = self.splits().any(|(_, split)| std::ptr::eq(split, folder));
+        let first = &splits[0].1.name;
+        let names: Vec<&str> = around.folders().map(|inner| inner.name.as_str()).collect();
+        let parts = parts(names.into_iter());
+        for (folder, part) in around.folders().zip(parts) {
+            let used = splits.iter().any(|(_, split)| std::ptr::eq(*split, folder));
             let images = folder.images().len();
-            if !used && images > 0 {
+            // An empty folder is worth a word where it is called as a split.
+            if !used && (images > 0 || part.is_some()) {
+                let images = match images {
+                    0 => "no image".to_owned(),
+                    images => format!("{images} image{}", plural(images)),
+                };
                 notes.push(format!(
-                    "left out the folder `{}` beside `{}`, with {images} image{} in it",
+                    "left out the folder `{}` beside `{first}`, with {images} in it",
                     folder.name,
-                    self.train.name,
-                    plural(images)
                 ));
             }
         }
@@ -125,11 +135,154 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// The names of splits that need no explanation.
-const USUAL: [&str; 5] = ["train", "val", "valid", "validation", "test"];
+/// Whether all folders are called as different splits are, or the only one as one.
+fn are_splits<'a>(folders: impl Iterator<Item = &'a Folder>) -> bool {
+    let names: Vec<&str> = folders.map(|folder| folder.name.as_str()).collect();
+    let parts: Option<Vec<Part>> = parts(names.iter().copied()).into_iter().collect();
+    let distinct = |parts: &Vec<Part>| parts.iter().collect::<HashSet<_>>().len();
+    parts.is_some_and(|parts| parts.len() < 2 || distinct(&parts) > 1)
+}
+
+/// The folder that holds the classes of a split: itself, or the only one in it, where that is called as a split too
+/// (`train/train/<class>`) or holds several folders of images (`train/images/<class>`). One that is called as one of the
+/// `known` classes is that class.
+fn folder_of_classes<'a>(split: &'a Folder, known: &[&str]) -> &'a Folder {
+    let mut full = split.folders().filter(|inner| inner.has_files());
+    let (Some(inner), None) = (full.next(), full.next()) else {
+        return split;
+    };
+    let classes = inner.folders().filter(|class| class.has_images()).count();
+    let loose = split.loose_images() + inner.loose_images();
+    let is_split = inner.name == split.name || parts(std::iter::once(&*inner.name))[0].is_some();
+    if loose > 0 || known.contains(&&*inner.name) || classes < if is_split { 1 } else { 2 } {
+        return split;
+    }
+    folder_of_classes(inner, known)
+}
+
+/// Checks that what would be classes are not splits, sets or folds, by which a model would learn the images it is tested on.
+fn check_classes(folder: &Folder) -> Result<(), DataError> {
+    let ambiguous = |found: String| DataError::Ambiguous {
+        path: folder.path.clone(),
+        found,
+    };
+    let classes: Vec<&Folder> = folder
+        .folders()
+        .filter(|class| class.has_images())
+        .collect();
+    let names = |folders: &[&Folder]| {
+        let names = folders
+            .iter()
+            .take(3)
+            .map(|folder| format!("`{}`", folder.name));
+        let more = if folders.len() > 3 { ", ..." } else { "" };
+        names.collect::<Vec<_>>().join(", ") + more
+    };
+    if classes.len() > 1 && classes.iter().all(|class| is_fold(&class.name)) {
+        let found = format!(
+            "{} are called as folds of a cross-validation",
+            names(&classes)
+        );
+        return Err(ambiguous(found));
+    }
+    if classes.len() > 1 && are_splits(classes.iter().copied()) {
+        return Err(ambiguous(format!(
+            "{} are called as splits",
+            names(&classes)
+        )));
+    }
+    for class in &classes {
+        let inner: Vec<&Folder> = class.folders().filter(|inner| inner.has_images()).collect();
+        let found = parts(inner.iter().map(|inner| inner.name.as_str()));
+        let split = |part: Part| found.contains(&Some(part));
+        let several = [Part::Train, Part::Val, Part::Test]
+            .into_iter()
+            .filter(|part| split(*part))
+            .count()
+            > 1;
+        if several || Layout::of_splits(class).is_some() {
+            let found = format!(
+                "`{}` holds {}, which are called as splits",
+                class.name,
+                names(&inner)
+            );
+            return Err(ambiguous(found));
+        }
+    }
+    // Splits with the classes beside them in their folders.
+    let found = parts(classes.iter().map(|class| class.name.as_str()));
+    let (splits, others): (Vec<_>, Vec<_>) = classes
+        .iter()
+        .zip(found)
+        .partition(|(_, part)| part.is_some());
+    let holds_others = |split: &Folder| {
+        let mut inner = split.folders().filter(|inner| inner.has_images());
+        inner.any(|inner| others.iter().any(|(other, _)| other.name == inner.name))
+    };
+    let splits: Vec<&Folder> = splits
+        .iter()
+        .map(|(split, _)| **split)
+        .filter(|split| holds_others(split))
+        .collect();
+    if !splits.is_empty() {
+        let others: Vec<&Folder> = others.iter().map(|(other, _)| **other).collect();
+        let found = format!(
+            "{} {} folders called as {} beside {}",
+            names(&splits),
+            if splits.len() == 1 { "holds" } else { "hold" },
+            names(&others),
+            if splits.len() == 1 { "it" } else { "them" },
+        );
+        return Err(ambiguous(found));
+    }
+    Ok(())
+}
+
+/// What was taken for classes and may be meant otherwise.
+fn doubts(folder: &Folder) -> Vec<String> {
+    let classes: Vec<&Folder> = folder
+        .folders()
+        .filter(|class| class.has_images())
+        .collect();
+    let mut notes = Vec::new();
+    let found = parts(classes.iter().map(|class| class.name.as_str()));
+    if classes.len() > 1 {
+        let called = classes
+            .iter()
+            .zip(found)
+            .filter_map(|(class, part)| Some((class, part?)));
+        notes.extend(called.map(|(class, part)| {
+            format!(
+                "`{}` is taken for a class like those beside it, not for {} images",
+                class.name,
+                part.name()
+            )
+        }));
+    }
+    let inner = |class: &Folder| -> Vec<String> {
+        let full = class.folders().filter(|inner| inner.has_images());
+        full.map(|inner| inner.name.clone()).collect()
+    };
+    if let [first, others @ ..] = &classes[..]
+        && !others.is_empty()
+    {
+        let same = inner(first);
+        let loose = classes.iter().any(|class| class.loose_images() > 0);
+        if same.len() > 1 && !loose && others.iter().all(|other| inner(other) == same) {
+            notes.push(format!(
+                "the {} folders `{}`, ... are taken for the classes; all hold the same folders (`{}`, ...): if those are the classes, \
+                 call the outer ones train, val and test",
+                classes.len(),
+                first.name,
+                same[0]
+            ));
+        }
+    }
+    notes
+}
 
 /// The folder in `folder` that alone can hold the data set: the only one with splits in it, or the only one with files,
-/// where those are in folders again.
+/// where those are in folders again. Single images beside several folders of them are none.
 pub(crate) fn inner_folder(folder: &Folder) -> Option<&Folder> {
     fn only<'a>(mut folders: impl Iterator<Item = &'a Folder>) -> Option<&'a Folder> {
         let first = folders.next()?;
@@ -140,8 +293,43 @@ pub(crate) fn inner_folder(folder: &Folder) -> Option<&Folder> {
         .filter(|inner| Layout::of_splits(inner).is_some());
     only(with_splits).or_else(|| {
         let full = only(folder.folders().filter(|inner| inner.has_files()))?;
-        (full.loose_images() == 0 && folder.loose_images() == 0).then_some(full)
+        let several = full.folders().filter(|class| class.has_images()).count() > 1;
+        let loose = folder.loose_images();
+        (full.loose_images() == 0 && (loose == 0 || several)).then_some(full)
     })
+}
+
+/// What lies beside the folders from `root` to `folder`, that of the data set, and is not used.
+pub(crate) fn passed_by(root: &Folder, folder: &Folder) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut around = root;
+    while !std::ptr::eq(around, folder)
+        && let Some(inner) = inner_folder(around)
+    {
+        let others = around
+            .folders()
+            .filter(|other| !std::ptr::eq(*other, inner));
+        for (other, images) in others.map(|other| (other, other.images().len())) {
+            if images > 0 {
+                notes.push(format!(
+                    "left out the folder `{}` beside `{}`, with {images} image{} in it",
+                    other.name,
+                    inner.name,
+                    plural(images)
+                ));
+            }
+        }
+        let loose = around.loose_images();
+        if loose > 0 {
+            notes.push(format!(
+                "left out {loose} image{} beside the folder `{}`",
+                plural(loose),
+                inner.name
+            ));
+        }
+        around = inner;
+    }
+    notes
 }
 
 /// A folder of images, one folder a class.
@@ -176,6 +364,7 @@ impl Reader for ImageFolders {
             return Ok(None);
         };
         let mut bundle = read(&layout, source)?;
+        bundle.notes.extend(passed_by(&tree.root, folder));
         bundle.notes.extend(tree.notes());
         Ok(Some(bundle))
     }
@@ -187,6 +376,7 @@ impl Reader for ImageFolders {
 /// When there are no class folders, one of the training set is empty, an image's header cannot be read (the first is
 /// named), or another split has a class that the training set does not have.
 fn read(layout: &Layout<'_>, source: &Source<'_>) -> Result<DataBundle, DataError> {
+    check_classes(layout.train)?;
     let mut intake = Intake::new(source.unreadable, source.watch);
     let mut found = Found::default();
     let classes: Vec<String> = class_folders(layout.train)?
@@ -213,7 +403,10 @@ fn read(layout: &Layout<'_>, source: &Source<'_>) -> Result<DataBundle, DataErro
         Ok(Some(Arc::new(set)))
     };
     let (val, test) = (other(layout.val)?, other(layout.test)?);
-    found.loose += layout.around.map_or(0, Folder::loose_images);
+    found.loose += layout
+        .around
+        .as_ref()
+        .map_or(0, |(around, _)| around.loose_images());
     let notes = layout.notes().into_iter().chain(found.notes());
     let name = source.path.display().to_string();
     Ok(DataBundle {
@@ -273,7 +466,7 @@ fn read_split(
             });
         }
     }
-    FileDataset::open("image folder", classes, files, intake)
+    FileDataset::open("image folder", &split.path, classes, files, intake)
 }
 
 /// What was found in class folders besides the images that lie there plainly.
@@ -331,7 +524,7 @@ impl Found {
 }
 
 /// Files by their extension, in lower case: `1 without extension, 2 .txt`.
-fn kinds<'a>(files: impl Iterator<Item = &'a Path>) -> String {
+pub(crate) fn kinds<'a>(files: impl Iterator<Item = &'a Path>) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for file in files {
         let extension = file

@@ -3,6 +3,7 @@
 //! Images: magic `0x00000803`, count, rows, columns (u32, big-endian), then the pixels, one byte each. Labels: magic
 //! `0x00000801`, count, then one byte each. Whether a file is gzip is told by its first two bytes, not by its name.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,11 +12,12 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 
 use super::class_names::class_names_or_numbers;
-use super::disk::{io_error, is_there, open_file, read_file};
+use super::disk::{io_error, names_in, open_file, read_file};
 use super::limits;
 use super::reader::{Accepts, Reader, Source};
+use super::split_names::{Part, parts};
 use crate::dataset::check_labels;
-use crate::{DataBundle, DataError, Image, ImageShape, MemoryDataset, Mirrored};
+use crate::{DataBundle, DataError, Dataset, Image, ImageShape, MemoryDataset, Mirrored};
 
 const IMAGES_MAGIC: u32 = 0x0000_0803;
 const LABELS_MAGIC: u32 = 0x0000_0801;
@@ -38,65 +40,165 @@ pub struct IdxImages {
     pub count: usize,
 }
 
-/// The four files of a data set in IDX format.
+/// A file of images and that of their labels.
+#[derive(Debug, Clone)]
+struct Pair {
+    images: PathBuf,
+    labels: PathBuf,
+}
+
+/// The files of a data set in IDX format.
 #[derive(Debug, Clone)]
 pub(crate) struct IdxFiles {
-    pub train_images: PathBuf,
-    pub train_labels: PathBuf,
-    pub test: Option<(PathBuf, PathBuf)>,
-    /// `test` where those are the images for testing, and there are none for training.
-    only: Option<&'static str>,
+    train: Option<Pair>,
+    val: Option<Pair>,
+    test: Option<Pair>,
+    /// Files of images that are not used.
+    unused: Vec<String>,
 }
 
 impl IdxFiles {
-    /// Looks for the files in `folder`; `None` when there are no training images.
+    /// Looks for the files in `folder`: `train-images-idx3-ubyte`, also written `train-images.idx3-ubyte`, and gzipped, in any
+    /// case; the splits by any usual name, `t10k` for the test, and with the set's name before it (`emnist-letters-train`).
+    /// `None` when there are none.
     ///
     /// # Errors
-    /// When images are there without their labels.
+    /// When images are there without their labels, or those of several sets.
     pub fn find(folder: &Path) -> Result<Option<Self>, DataError> {
-        let pair = |part: &str| -> Result<Option<(PathBuf, PathBuf)>, DataError> {
-            let Some(images) = find_file(folder, &format!("{part}-images"), 3) else {
+        let names = names_in(folder)?;
+        let mut images: Vec<(IdxName, &String, &PathBuf)> = names
+            .iter()
+            .filter_map(|(name, path)| Some((IdxName::of(name, "images", 3)?, name, path)))
+            .collect();
+        // Plain before gzip, a dash before a point, and the usual name of a split before others.
+        images.sort_by_key(|(idx, name, _)| (idx.rank(), (*name).clone()));
+        let parts = parts_of(&images);
+        let of_splits = images.iter().zip(&parts).filter(|(_, part)| part.is_some());
+        let sets: BTreeSet<String> = of_splits
+            .map(|((idx, ..), _)| idx.set_name().to_owned())
+            .collect();
+        // Names without a set's come before those with one.
+        let mut sets = sets.into_iter();
+        let set = sets.next().unwrap_or_default();
+        if let Some(other) = sets.next().filter(|_| !set.is_empty()) {
+            return Err(DataError::Ambiguous {
+                path: folder.to_owned(),
+                found: format!("IDX files of several sets, `{set}...` and `{other}...`"),
+            });
+        }
+        let of_set = images.iter().zip(parts);
+        let parts: Vec<Option<Part>> = of_set
+            .map(|((idx, ..), part)| part.filter(|_| idx.set_name() == set))
+            .collect();
+        let pair = |part: Part| -> Result<Option<Pair>, DataError> {
+            let Some(at) = parts.iter().position(|found| *found == Some(part)) else {
                 return Ok(None);
             };
-            match find_file(folder, &format!("{part}-labels"), 1) {
-                Some(labels) => Ok(Some((images, labels))),
+            let (idx, _, path) = &images[at];
+            let mut labels: Vec<(u8, &PathBuf)> = names
+                .iter()
+                .filter_map(|(name, path)| {
+                    let found = IdxName::of(name, "labels", 1)?;
+                    (found.prefix == idx.prefix).then_some((found.form, path))
+                })
+                .collect();
+            labels.sort();
+            match labels.first() {
+                Some((_, labels)) => Ok(Some(Pair {
+                    images: (*path).clone(),
+                    labels: (*labels).clone(),
+                })),
                 None => Err(DataError::MissingFile {
-                    path: folder.join(format!("{part}-labels-idx1-ubyte[.gz]")),
-                    needed_by: images.display().to_string(),
+                    path: folder.join(format!("{}labels-idx1-ubyte[.gz]", idx.prefix)),
+                    needed_by: path.display().to_string(),
                 }),
             }
         };
-        let test = match pair("t10k")? {
-            Some(files) => Some(files),
-            None => pair("test")?,
-        };
-        let (train, test, only) = match (pair("train")?, test) {
-            (Some(train), test) => (train, test, None),
-            (None, Some(test)) => (test, None, Some("test")),
-            (None, None) => return Ok(None),
-        };
-        let (train_images, train_labels) = train;
+        let (train, val, test) = (pair(Part::Train)?, pair(Part::Val)?, pair(Part::Test)?);
+        if train.is_none() && val.is_none() && test.is_none() {
+            return Ok(None);
+        }
+        let used: Vec<&str> = [Part::Train, Part::Val, Part::Test]
+            .iter()
+            .filter_map(|part| parts.iter().position(|found| *found == Some(*part)))
+            .map(|at| images[at].0.prefix.as_str())
+            .collect();
+        // The same file once more, packed, is not worth a word.
+        let unused = images
+            .iter()
+            .filter(|(idx, ..)| !used.contains(&idx.prefix.as_str()));
         Ok(Some(Self {
-            train_images,
-            train_labels,
+            unused: unused.map(|(_, name, _)| (*name).clone()).collect(),
+            train,
+            val,
             test,
-            only,
         }))
     }
 }
 
-/// `train-images-idx3-ubyte`, also written `train-images.idx3-ubyte`; plain before gzip.
-fn find_file(folder: &Path, stem: &str, rank: u32) -> Option<PathBuf> {
-    ["-", "."]
-        .iter()
-        .flat_map(|dash| {
-            ["", ".gz"].map(|gz| folder.join(format!("{stem}{dash}idx{rank}-ubyte{gz}")))
+/// The split of each file of images; those without any name are for training.
+fn parts_of(images: &[(IdxName, &String, &PathBuf)]) -> Vec<Option<Part>> {
+    let names = images.iter().map(|(idx, ..)| idx.split());
+    let found = parts(names);
+    let named = images.iter().zip(found);
+    named
+        .map(|((idx, ..), part)| match idx.split() {
+            "" => Some(Part::Train),
+            "t10k" => Some(Part::Test),
+            _ => part,
         })
-        .find(|path| is_there(path))
+        .collect()
+}
+
+/// The name of an IDX file, taken apart.
+#[derive(Debug)]
+struct IdxName {
+    /// What stands before `images` or `labels`, in lower case: `train-`, `emnist-letters-test-`.
+    prefix: String,
+    /// How it is written: plain before gzip, a dash before a point.
+    form: u8,
+}
+
+impl IdxName {
+    /// Takes apart a name such as `train-images-idx3-ubyte.gz`; `None` for any other.
+    fn of(name: &str, what: &str, rank: u8) -> Option<Self> {
+        let lower = name.to_ascii_lowercase().replace('_', "-");
+        let (plain, packed) = match lower.strip_suffix(".gz") {
+            Some(plain) => (plain, true),
+            None => (lower.as_str(), false),
+        };
+        let plain = plain.strip_suffix(&format!("idx{rank}-ubyte"))?;
+        let (plain, point) = match plain.strip_suffix('-') {
+            Some(plain) => (plain, false),
+            None => (plain.strip_suffix('.')?, true),
+        };
+        Some(Self {
+            prefix: plain.strip_suffix(what)?.to_owned(),
+            form: 2 * u8::from(point) + u8::from(packed),
+        })
+    }
+
+    /// The last word before `images`.
+    fn split(&self) -> &str {
+        let name = self.prefix.trim_end_matches(['-', '_', '.']);
+        name.rsplit(['-', '_', '.']).next().unwrap_or(name)
+    }
+
+    /// What stands before the split.
+    fn set_name(&self) -> &str {
+        let name = self.prefix.trim_end_matches(['-', '_', '.']);
+        name.strip_suffix(self.split()).unwrap_or("")
+    }
+
+    fn rank(&self) -> (usize, u8) {
+        let usual = ["train", "val", "t10k", "test"];
+        let at = usual.iter().position(|usual| *usual == self.split());
+        (at.unwrap_or(usual.len()), self.form)
+    }
 }
 
 /// A folder with IDX files: `train-images-idx3-ubyte[.gz]` and `train-labels-idx1-ubyte[.gz]`, the test set as
-/// `t10k-...` or `test-...` where there is one. Names of the classes come from `classes.txt`, one a line; without it they
+/// `t10k-...` or `test-...` and the validation set as `val-...` where there are such. Names of the classes come from `classes.txt`, one a line; without it they
 /// are the numbers.
 #[derive(Debug)]
 pub(crate) struct Idx;
@@ -131,35 +233,50 @@ pub(crate) fn open_files(
     folder: &Path,
     classes: Option<Vec<String>>,
 ) -> Result<DataBundle, DataError> {
-    let train = read_pair(&files.train_images, &files.train_labels)?;
-    let classes = match classes {
-        Some(classes) => classes,
-        None => class_names_or_numbers(folder, CLASSES_FILE, &files.train_labels, &train.1)?,
+    let read = |pair: &Option<Pair>| {
+        let pair = pair.as_ref();
+        pair.map(|pair| read_pair(&pair.images, &pair.labels))
+            .transpose()
     };
-    let set =
-        |images: IdxImages, labels: Vec<u32>, path: &Path| -> Result<MemoryDataset, DataError> {
-            MemoryDataset::new(
-                path.display().to_string(),
-                images.shape,
-                images.pixels,
-                labels,
-                classes.clone(),
-            )
-        };
-    let test = match &files.test {
-        None => None,
-        Some((images_path, labels_path)) => {
-            let (images, labels) = read_pair(images_path, labels_path)?;
-            check_labels(&labels_path.display().to_string(), &labels, classes.len())?;
-            Some(Arc::new(set(images, labels, images_path)?) as _)
+    let (train, val, test) = (read(&files.train)?, read(&files.val)?, read(&files.test)?);
+    let leading = [
+        (&files.train, &train),
+        (&files.test, &test),
+        (&files.val, &val),
+    ];
+    let leading = leading
+        .iter()
+        .find_map(|(pair, read)| Some((pair.as_ref()?, read.as_ref()?)));
+    let classes = match (classes, leading) {
+        (Some(classes), _) => classes,
+        (None, Some((pair, (_, labels)))) => {
+            class_names_or_numbers(folder, CLASSES_FILE, &pair.labels, labels)?
         }
+        (None, None) => Vec::new(),
     };
-    let labels_path = files.train_labels.display().to_string();
-    check_labels(&labels_path, &train.1, classes.len())?;
-    let train = Arc::new(set(train.0, train.1, &files.train_images)?);
+    type Read = Option<(IdxImages, Vec<u32>)>;
+    let set = |pair: &Option<Pair>, read: Read| -> Result<Option<Arc<dyn Dataset>>, DataError> {
+        let (Some(pair), Some((images, labels))) = (pair, read) else {
+            return Ok(None);
+        };
+        check_labels(&pair.labels.display().to_string(), &labels, classes.len())?;
+        let origin = pair.images.display().to_string();
+        let set = MemoryDataset::new(origin, images.shape, images.pixels, labels, classes.clone());
+        Ok(Some(Arc::new(set?)))
+    };
+    let bundle = DataBundle::of_splits(
+        folder.display().to_string(),
+        set(&files.train, train)?,
+        set(&files.val, val)?,
+        set(&files.test, test)?,
+    );
+    let bundle = bundle.ok_or_else(|| DataError::Empty {
+        path: folder.to_owned(),
+    })?;
+    let unused = files.unused.iter();
     Ok(DataBundle {
-        only: files.only,
-        ..DataBundle::new(folder.display().to_string(), train, None, test)
+        notes: unused.map(|name| format!("left out {name}")).collect(),
+        ..bundle
     })
 }
 

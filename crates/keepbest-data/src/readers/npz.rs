@@ -1,24 +1,32 @@
-//! NumPy archives (`.npz`): arrays of `uint8` images and of whole-number labels.
+//! NumPy archives (`.npz`): arrays of images and of labels.
 //!
-//! Names as Keras, MedMNIST and others give them: `x_train`, `y_train`, `x_val`, `x_test`, ...; `train_images`,
-//! `train_labels`, `val_images`, ...; or, without a split, `images` and `labels`, or `x` and `y`. Images are `[n][h][w]`,
-//! `[n][h][w][c]` or `[n][c][h][w]` with one or three channels, labels `[n]` or `[n][1]`. Names of the classes come from
-//! `classes.txt` beside the file, one a line; without it they are the numbers. Arrays of Python objects are never read: they
-//! are pickles.
+//! Names as Keras, scikit-learn, MedMNIST and others give them, in any case: `x_train`, `y_train`, `X_val`, `x_test`, ...;
+//! `train_images`, `train_labels`, `val_images`, ...; or, without a split, `images` and `labels`, or `x` and `y`; splits by any
+//! usual name. Where no name tells, the only array with the shape of images and the only one of labels for them. What is not
+//! used is told. Images are `[n][h][w]`, `[n][h][w][c]` or `[n][c][h][w]` with one or three channels: whole numbers from 0 to
+//! 255 of any type, or floats from 0 to 1. Labels are `[n]` or `[n][1]`, numbers or text, or `[n][classes]` with one 1 in each
+//! row. Names of the classes come from `classes.txt` beside the file, one a line; without it they are the numbers, or the text.
+//! Arrays of Python objects are never read: they are pickles.
 
+mod names;
+mod values;
+
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use zip::ZipArchive;
+use zip::read::ZipFile;
 
+use self::values::{Labels, Pixels};
 use super::class_names::class_names_or_numbers;
-use super::disk::{io_error, open_file};
+use super::disk::{io_error, is_there, open_file};
 use super::limits;
 use super::reader::{Accepts, Reader, Source};
 use crate::dataset::check_labels;
-use crate::{DataBundle, DataError, Dataset, ImageShape, MemoryDataset, Mirrored};
+use crate::{DataBundle, DataError, Dataset, MemoryDataset, Mirrored};
 
 const CLASSES_FILE: &str = "classes.txt";
 
@@ -50,73 +58,153 @@ impl Reader for Npz {
     }
 }
 
-/// Names of images and labels of a split.
-fn names(split: &str) -> Vec<(String, String)> {
-    let mut names = vec![
-        (format!("x_{split}"), format!("y_{split}")),
-        (format!("{split}_images"), format!("{split}_labels")),
-        (format!("{split}_x"), format!("{split}_y")),
-    ];
-    if split == "train" {
-        for (x, y) in [("images", "labels"), ("x", "y"), ("data", "target")] {
-            names.push((x.to_owned(), y.to_owned()));
-        }
-    }
-    names
-}
-
 /// Opens a NumPy archive.
 ///
 /// # Errors
-/// When it is damaged, has no training images under these names, or an array is of another type or shape.
+/// When it is damaged, has no images by a name or shape that tells, or an array is of another type or shape.
 fn open(path: &Path) -> Result<DataBundle, DataError> {
     let file = open_file(path)?;
     let length = file.metadata().map_err(|source| io_error(path, source))?;
-    // What the arrays may take, all of them together.
-    let mut room = limits::unpacked_bytes(length.len());
-    let mut archive = ZipArchive::new(file).map_err(|error| bad(path, "", error.to_string()))?;
-    let mut set = |split: &str| -> Result<Option<(Pixels, Vec<u32>, String)>, DataError> {
-        for (images, labels) in names(split) {
-            let Some(x) = read(&mut archive, path, &images, &mut room)? else {
-                continue;
-            };
-            let Some(y) = read(&mut archive, path, &labels, &mut room)? else {
-                return Err(bad(path, &images, format!("there is no `{labels}` to it")));
-            };
-            let pixels = pixels(path, &images, x)?;
-            let found = whole_numbers(path, &labels, &y)?;
-            if pixels.count != found.len() {
-                return Err(bad(
-                    path,
-                    &labels,
-                    format!("{} labels for {} images", found.len(), pixels.count),
-                ));
-            }
-            return Ok((pixels.count > 0).then_some((pixels, found, labels)));
-        }
-        Ok(None)
+    let archive = ZipArchive::new(file).map_err(|error| bad(path, "", error.to_string()))?;
+    let mut archive = Archive {
+        path,
+        archive,
+        // What the arrays may take, all of them together.
+        room: limits::unpacked_bytes(length.len()),
     };
-    let (train, val, test) = (set("train")?, set("val")?, set("test")?);
+    let mut found = names::sort(&archive.arrays());
+    let mut notes = Vec::new();
+    if found.train.is_none() && found.val.is_none() && found.test.is_none() {
+        let (images, labels) = archive.by_shape(&found.unused)?;
+        notes.push(format!(
+            "read array `{images}` as images and `{labels}` as their labels"
+        ));
+        found.unused.clear();
+        found.train = Some((images, Some(labels)));
+    }
+    let mut set = |pair: Option<(String, Option<String>)>| archive.set(pair, &mut notes);
+    let (train, val, test) = (set(found.train)?, set(found.val)?, set(found.test)?);
+    notes.extend(left_out(&found.unused));
+    check_scales(path, [&train, &val, &test])?;
+    if [&train, &val, &test]
+        .iter()
+        .any(|set| set.as_ref().is_some_and(|set| set.pixels.scaled))
+    {
+        notes.push("numbers from 0 to 1 in it were read as levels from 0 to 255".to_owned());
+    }
     let empty = || DataError::Empty {
         path: path.to_owned(),
     };
     let leading = train.as_ref().or(test.as_ref()).or(val.as_ref());
-    let leading = leading.ok_or_else(empty)?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let classes = class_names_or_numbers(folder, CLASSES_FILE, path, &leading.1)?;
-    let dataset = |(pixels, labels, name): (Pixels, Vec<u32>, String)| {
-        let origin = format!("{}:{name}", path.display());
+    let classes = classes(path, leading.ok_or_else(empty)?)?;
+    let dataset = |set: Set| {
+        let origin = format!("{}:{}", path.display(), set.name);
+        let labels = set.numbers(path, &classes)?;
         check_labels(&origin, &labels, classes.len())?;
-        let set = MemoryDataset::new(origin, pixels.shape, pixels.values, labels, classes.clone());
+        let Pixels { shape, values, .. } = set.pixels;
+        let set = MemoryDataset::new(origin, shape, values, labels, classes.clone());
         Ok(Arc::new(set?) as Arc<dyn Dataset>)
     };
     let bundle = DataBundle::of_splits(
         path.display().to_string(),
-        train.map(&dataset).transpose()?,
-        val.map(&dataset).transpose()?,
-        test.map(&dataset).transpose()?,
+        train.map(dataset).transpose()?,
+        val.map(dataset).transpose()?,
+        test.map(dataset).transpose()?,
     );
-    bundle.ok_or_else(empty)
+    Ok(DataBundle {
+        notes,
+        ..bundle.ok_or_else(empty)?
+    })
+}
+
+fn left_out(arrays: &[String]) -> Option<String> {
+    const SHOWN: usize = 6;
+    let shown: Vec<String> = arrays
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let more = if arrays.len() > SHOWN { ", ..." } else { "" };
+    let plural = if arrays.len() == 1 { "" } else { "s" };
+    (!arrays.is_empty()).then(|| format!("left out the array{plural} {}{more}", shown.join(", ")))
+}
+
+/// Levels from 0 to 1 in one split and from 0 to 255 in another are a mistake of whoever wrote them.
+fn check_scales(path: &Path, sets: [&Option<Set>; 3]) -> Result<(), DataError> {
+    let mut sets = sets.into_iter().flatten();
+    let Some(first) = sets.next() else {
+        return Ok(());
+    };
+    match sets.find(|set| set.pixels.scaled != first.pixels.scaled) {
+        None => Ok(()),
+        Some(other) => {
+            let range = |set: &Set| {
+                if set.pixels.scaled {
+                    "0 to 1"
+                } else {
+                    "0 to 255"
+                }
+            };
+            let reason = format!(
+                "its images are numbers from {}, those of `{}` from {}",
+                range(other),
+                first.images,
+                range(first)
+            );
+            Err(bad(path, &other.images, reason))
+        }
+    }
+}
+
+/// The classes by the file beside the archive, by the text of the labels, or by their numbers.
+fn classes(path: &Path, leading: &Set) -> Result<Vec<String>, DataError> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    match &leading.labels {
+        Labels::Names(names) => {
+            let distinct: BTreeSet<&String> = names.iter().collect();
+            limits::check_classes(path, distinct.len(), "classes")?;
+            Ok(distinct.into_iter().cloned().collect())
+        }
+        Labels::Numbers(numbers, least) => {
+            limits::check_classes(path, *least, "classes")?;
+            let mut classes = class_names_or_numbers(folder, CLASSES_FILE, path, numbers)?;
+            if !is_there(&folder.join(CLASSES_FILE)) {
+                classes.extend((classes.len()..*least).map(|class| class.to_string()));
+            }
+            Ok(classes)
+        }
+    }
+}
+
+/// The images and labels of a split.
+struct Set {
+    pixels: Pixels,
+    labels: Labels,
+    /// The arrays that they are from.
+    images: String,
+    name: String,
+}
+
+impl Set {
+    /// The labels as numbers of the classes.
+    fn numbers(&self, path: &Path, classes: &[String]) -> Result<Vec<u32>, DataError> {
+        let names = match &self.labels {
+            Labels::Numbers(numbers, _) => return Ok(numbers.clone()),
+            Labels::Names(names) => names,
+        };
+        let numbers: HashMap<&str, u32> = (0u32..)
+            .zip(classes)
+            .map(|(number, class)| (class.as_str(), number))
+            .collect();
+        let number = |(index, name): (usize, &String)| {
+            numbers.get(name.as_str()).copied().ok_or_else(|| {
+                let reason =
+                    format!("label `{name}` at index {index} is not one of the training images'");
+                bad(path, &self.name, reason)
+            })
+        };
+        names.iter().enumerate().map(number).collect()
+    }
 }
 
 fn bad(path: &Path, array: &str, reason: String) -> DataError {
@@ -132,87 +220,185 @@ struct Array {
     /// NumPy's type string, such as `|u1` or `<i8`.
     dtype: String,
     shape: Vec<usize>,
+    /// Whether the first side goes fastest (Fortran's order).
+    columns_first: bool,
     bytes: Vec<u8>,
 }
 
-fn read(
-    archive: &mut ZipArchive<File>,
-    path: &Path,
-    name: &str,
-    room: &mut u64,
-) -> Result<Option<Array>, DataError> {
-    let bad = |reason: String| bad(path, name, reason);
-    let Some(index) = archive.index_for_name(&format!("{name}.npy")) else {
-        return Ok(None);
-    };
-    let mut member = archive
-        .by_index(index)
-        .map_err(|error| bad(error.to_string()))?;
-    let mut start = [0; 8];
-    member
-        .read_exact(&mut start)
-        .map_err(|error| bad(error.to_string()))?;
-    let wide = match &start {
-        [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _] => 2,
-        [0x93, b'N', b'U', b'M', b'P', b'Y', 2 | 3, _] => 4,
-        _ => return Err(bad("it is not a NumPy array".to_owned())),
-    };
-    let mut length = [0; 4];
-    member
-        .read_exact(&mut length[..wide])
-        .map_err(|error| bad(error.to_string()))?;
-    let length = u32::from_le_bytes(length) as usize;
-    if length > MAX_HEADER {
-        return Err(bad(format!("its header declares {length} bytes")));
+struct Archive<'a> {
+    path: &'a Path,
+    archive: ZipArchive<File>,
+    room: u64,
+}
+
+impl Archive<'_> {
+    /// The names of the arrays in it.
+    fn arrays(&self) -> Vec<String> {
+        let members = self.archive.file_names().filter_map(Result::ok);
+        let arrays = members.filter_map(|name| Some(name.strip_suffix(".npy")?.to_owned()));
+        arrays.collect()
     }
-    let mut header = vec![0; length];
-    member
-        .read_exact(&mut header)
-        .map_err(|error| bad(error.to_string()))?;
-    let (dtype, shape) = parse_header(&String::from_utf8_lossy(&header)).map_err(bad)?;
-    let size = item_size(&dtype).ok_or_else(|| {
-        bad(format!(
-            "its elements are of type `{dtype}`, not whole numbers"
-        ))
-    })?;
-    let expected = shape
-        .iter()
-        .try_fold(size as u64, |bytes, &side| bytes.checked_mul(side as u64))
-        .ok_or_else(|| bad(format!("its shape {shape:?} is too large")))?;
-    *room = room
-        .checked_sub(expected)
-        .ok_or_else(|| DataError::OverLimit {
-            path: path.to_owned(),
-            found: expected,
-            what: format!("bytes unpacked in array `{name}`"),
-            limit: *room,
+
+    fn set(
+        &mut self,
+        pair: Option<(String, Option<String>)>,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<Set>, DataError> {
+        let Some((images, labels)) = pair else {
+            return Ok(None);
+        };
+        let path = self.path;
+        let labels = labels.ok_or_else(|| {
+            let expected = names::labels_to(&images);
+            bad(path, &images, format!("there is no `{expected}` to it"))
         })?;
-    let mut bytes = Vec::new();
-    // What the archive declares is not trusted with memory: it grows as data comes.
-    member
-        .take(expected + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| bad(error.to_string()))?;
-    if bytes.len() as u64 != expected {
-        return Err(bad(format!(
-            "its shape {shape:?} takes {expected} bytes, it has {}{}",
-            bytes.len().min(expected as usize),
-            if bytes.len() as u64 > expected {
-                " and more"
-            } else {
-                ""
-            }
-        )));
+        let (x, y) = (self.read(&images)?, self.read(&labels)?);
+        let pixels = values::pixels(x).map_err(|reason| bad(path, &images, reason))?;
+        let found = values::labels(y).map_err(|reason| bad(path, &labels, reason))?;
+        if pixels.count != found.len() {
+            let reason = format!("{} labels for {} images", found.len(), pixels.count);
+            return Err(bad(path, &labels, reason));
+        }
+        if pixels.count == 0 {
+            notes.push(format!("array `{images}` holds no images and is not used"));
+            return Ok(None);
+        }
+        Ok(Some(Set {
+            pixels,
+            labels: found,
+            images,
+            name: labels,
+        }))
     }
-    Ok(Some(Array {
-        dtype,
-        shape,
-        bytes,
-    }))
+
+    /// The only array with the shape of images and the only one that can be their labels, where no name tells.
+    fn by_shape(&mut self, names: &[String]) -> Result<(String, String), DataError> {
+        const SHOWN: usize = 6;
+        let (mut images, mut others) = (Vec::new(), Vec::new());
+        let mut found = Vec::new();
+        for name in names.iter().take(SHOWN) {
+            let (_, header) = self.start(name)?;
+            found.push(format!("`{name}` ({}, {:?})", header.dtype, header.shape));
+            match values::image_shape(&header.shape) {
+                Some((count, ..)) if values::item_size(&header.dtype).is_some() => {
+                    images.push((name, count))
+                }
+                _ => others.push((name, header.shape)),
+            }
+        }
+        if let ([(image, count)], [(label, shape)]) = (&images[..], &others[..])
+            && names.len() == 2
+            && *count > 0
+            && matches!(shape[..], [labels] | [labels, _] if labels == *count)
+        {
+            return Ok(((*image).clone(), (*label).clone()));
+        }
+        if names.len() > SHOWN {
+            found.push("...".to_owned());
+        }
+        Err(DataError::NoImageArrays {
+            path: self.path.to_owned(),
+            found: if found.is_empty() {
+                "no array".to_owned()
+            } else {
+                found.join(", ")
+            },
+        })
+    }
+
+    /// An array's elements, to be read, and what its header says.
+    fn start(&mut self, name: &str) -> Result<(ZipFile<'_, File>, Header), DataError> {
+        let path = self.path;
+        let bad = |reason: String| bad(path, name, reason);
+        let member = self.archive.by_name(&format!("{name}.npy"));
+        let mut member = member.map_err(|error| bad(error.to_string()))?;
+        let mut start = [0; 8];
+        member
+            .read_exact(&mut start)
+            .map_err(|error| bad(error.to_string()))?;
+        let wide = match &start {
+            [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _] => 2,
+            [0x93, b'N', b'U', b'M', b'P', b'Y', 2 | 3, _] => 4,
+            _ => return Err(bad("it is not a NumPy array".to_owned())),
+        };
+        let mut length = [0; 4];
+        member
+            .read_exact(&mut length[..wide])
+            .map_err(|error| bad(error.to_string()))?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > MAX_HEADER {
+            return Err(bad(format!("its header declares {length} bytes")));
+        }
+        let mut header = vec![0; length];
+        member
+            .read_exact(&mut header)
+            .map_err(|error| bad(error.to_string()))?;
+        let header = parse_header(&String::from_utf8_lossy(&header)).map_err(bad)?;
+        Ok((member, header))
+    }
+
+    fn read(&mut self, name: &str) -> Result<Array, DataError> {
+        let (path, room) = (self.path, self.room);
+        let bad = |reason: String| bad(path, name, reason);
+        let (member, header) = self.start(name)?;
+        let Header {
+            dtype,
+            columns_first,
+            shape,
+        } = header;
+        let size = values::item_size(&dtype).ok_or_else(|| {
+            bad(format!(
+                "its elements are of type `{dtype}`, neither numbers nor text"
+            ))
+        })?;
+        let expected = shape
+            .iter()
+            .try_fold(size as u64, |bytes, &side| bytes.checked_mul(side as u64))
+            .ok_or_else(|| bad(format!("its shape {shape:?} is too large")))?;
+        let left = room
+            .checked_sub(expected)
+            .ok_or_else(|| DataError::OverLimit {
+                path: path.to_owned(),
+                found: expected,
+                what: format!("bytes unpacked in array `{name}`"),
+                limit: room,
+            })?;
+        let mut bytes = Vec::new();
+        // What the archive declares is not trusted with memory: it grows as data comes.
+        member
+            .take(expected + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| bad(error.to_string()))?;
+        if bytes.len() as u64 != expected {
+            return Err(bad(format!(
+                "its shape {shape:?} takes {expected} bytes, it has {}{}",
+                bytes.len().min(expected as usize),
+                if bytes.len() as u64 > expected {
+                    " and more"
+                } else {
+                    ""
+                }
+            )));
+        }
+        self.room = left;
+        Ok(Array {
+            dtype,
+            shape,
+            columns_first,
+            bytes,
+        })
+    }
+}
+
+/// What is said of an array before its elements.
+struct Header {
+    dtype: String,
+    columns_first: bool,
+    shape: Vec<usize>,
 }
 
 /// `{'descr': '|u1', 'fortran_order': False, 'shape': (60000, 28, 28), }`: type and shape (NumPy's `lib.format`).
-fn parse_header(text: &str) -> Result<(String, Vec<usize>), String> {
+fn parse_header(text: &str) -> Result<Header, String> {
     let value = |key: &str| {
         let quoted = [format!("'{key}':"), format!("\"{key}\":")];
         quoted.iter().find_map(|key| {
@@ -225,11 +411,13 @@ fn parse_header(text: &str) -> Result<(String, Vec<usize>), String> {
     let quote = descr.chars().next().filter(|c| *c == '\'' || *c == '"');
     let dtype = quote
         .and_then(|quote| descr[1..].split(quote).next())
-        .ok_or("its elements are records, not whole numbers")?;
+        .ok_or("its elements are records, neither numbers nor text")?;
     let order = value("fortran_order").ok_or_else(|| missing("fortran_order"))?;
-    if !order.starts_with("False") {
-        return Err("it is in Fortran order; write it with numpy.ascontiguousarray".to_owned());
-    }
+    let columns_first = match order {
+        order if order.starts_with("False") => false,
+        order if order.starts_with("True") => true,
+        _ => return Err("its header says neither True nor False of Fortran's order".to_owned()),
+    };
     let shape = value("shape").ok_or_else(|| missing("shape"))?;
     let inner = shape
         .strip_prefix('(')
@@ -242,103 +430,9 @@ fn parse_header(text: &str) -> Result<(String, Vec<usize>), String> {
         .map(str::parse)
         .collect();
     let sides = sides.map_err(|_| format!("its shape ({inner}) is not one"))?;
-    Ok((dtype.to_owned(), sides))
-}
-
-fn item_size(dtype: &str) -> Option<usize> {
-    match dtype.get(1..)? {
-        "u1" | "i1" | "b1" => Some(1),
-        "u2" | "i2" => Some(2),
-        "u4" | "i4" => Some(4),
-        "u8" | "i8" => Some(8),
-        _ => None,
-    }
-}
-
-/// Images, dense, channels last.
-struct Pixels {
-    shape: ImageShape,
-    count: usize,
-    values: Vec<u8>,
-}
-
-fn pixels(path: &Path, name: &str, array: Array) -> Result<Pixels, DataError> {
-    if array.dtype.get(1..) != Some("u1") {
-        let reason = format!("images must be uint8, these are `{}`", array.dtype);
-        return Err(bad(path, name, reason));
-    }
-    let (count, shape, planes) = match array.shape[..] {
-        [count, height, width] => (count, ImageShape::new(height, width, 1), false),
-        [count, height, width, channels @ (1 | 3)] => {
-            (count, ImageShape::new(height, width, channels), false)
-        }
-        [count, channels @ (1 | 3), height, width] => {
-            (count, ImageShape::new(height, width, channels), true)
-        }
-        _ => {
-            let reason = format!(
-                "its shape {:?} is none of [n, h, w], [n, h, w, c] and [n, c, h, w] with 1 or 3 channels",
-                array.shape
-            );
-            return Err(bad(path, name, reason));
-        }
-    };
-    if shape.size() == 0 && count > 0 {
-        return Err(bad(path, name, format!("its images are {shape}")));
-    }
-    let values = match planes {
-        false => array.bytes,
-        true => {
-            let plane = shape.height * shape.width;
-            let pixel = |image: &[u8], at: usize| -> Vec<u8> {
-                (0..shape.channels).map(|c| image[c * plane + at]).collect()
-            };
-            array
-                .bytes
-                .chunks_exact(shape.size().max(1))
-                .flat_map(|image| (0..plane).flat_map(move |at| pixel(image, at)))
-                .collect()
-        }
-    };
-    Ok(Pixels {
-        shape,
-        count,
-        values,
+    Ok(Header {
+        dtype: dtype.to_owned(),
+        columns_first,
+        shape: sides,
     })
-}
-
-fn whole_numbers(path: &Path, name: &str, array: &Array) -> Result<Vec<u32>, DataError> {
-    if !matches!(array.shape[..], [_] | [_, 1]) {
-        let reason = format!("labels must be [n] or [n, 1], these are {:?}", array.shape);
-        return Err(bad(path, name, reason));
-    }
-    let big_endian = array.dtype.starts_with('>');
-    let signed = array.dtype.get(1..2) == Some("i");
-    let size = item_size(&array.dtype).unwrap_or(1);
-    array
-        .bytes
-        .chunks_exact(size)
-        .enumerate()
-        .map(|(index, item)| {
-            let value = number(item, big_endian, signed);
-            u32::try_from(value).map_err(|_| {
-                bad(
-                    path,
-                    name,
-                    format!("label {value} at index {index} is not a class"),
-                )
-            })
-        })
-        .collect()
-}
-
-fn number(item: &[u8], big_endian: bool, signed: bool) -> i128 {
-    let mut bytes: Vec<u8> = item.to_vec();
-    if big_endian {
-        bytes.reverse();
-    }
-    let negative = signed && bytes.last().is_some_and(|&high| high >= 0x80);
-    let mut wide = [if negative { 0xff } else { 0 }; 16];
-    wide[..bytes.len()].copy_from_slice(&bytes);
-    i128::from_le_bytes(wide)
 }

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::disk::io_error;
+use super::folder::kinds;
 use super::limits;
 use crate::DataError;
 use crate::decode::has_image_extension;
@@ -257,26 +258,24 @@ impl Folder {
         })
     }
 
-    /// How many folders there are between it and its deepest image.
-    pub fn depth_of_images(&self) -> usize {
-        let deepest = self.folders().filter(|folder| folder.has_images());
-        deepest
-            .map(|folder| 1 + folder.depth_of_images())
-            .max()
-            .unwrap_or(0)
+    /// How many folders there are between it and its deepest file.
+    fn depth(&self) -> usize {
+        let deepest = self.folders().filter(|folder| folder.has_files());
+        deepest.map(|folder| 1 + folder.depth()).max().unwrap_or(0)
     }
 
     /// What is in it, in words: `2 folders (a: 36 images, b) and 5 files (x.txt, ...)`.
     pub fn describe(&self) -> String {
         let folders = self.folders().map(|folder| {
-            let images = folder.images().len();
-            let deep = match folder.depth_of_images() {
+            let deep = match folder.depth() {
                 0 => String::new(),
                 1 => ", up to 1 folder down".to_owned(),
                 depth => format!(", up to {depth} folders down"),
             };
+            let (images, others) = (folder.images().len(), folder.others());
             match images {
-                0 => folder.name.clone(),
+                0 if others.is_empty() => folder.name.clone(),
+                0 => format!("{}: {}{deep}", folder.name, kinds(others.into_iter())),
                 1 => format!("{}: 1 image{deep}", folder.name),
                 images => format!("{}: {images} images{deep}", folder.name),
             }

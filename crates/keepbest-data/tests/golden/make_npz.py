@@ -6,7 +6,7 @@ Pixel i of an array (dense, in the array's own order) is (i * 7 + 3) mod 256; la
 - keras.npz: x_train [6, 4, 5] and y_train uint8, x_test [3, 4, 5] and y_test
 - medmnist.npz: train, val and test images [n, 4, 5, 3], labels [n, 1] int64
 - planes.npz: images [4, 3, 5, 6], labels int32, big-endian
-- floats.npz: images of float32, which are refused; objects.npz: labels that are a pickle, which are never read
+- floats.npz: images of float32, whole levels; objects.npz: labels that are a pickle, which are never read
 """
 
 import argparse

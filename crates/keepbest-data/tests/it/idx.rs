@@ -48,6 +48,74 @@ fn names_beside_the_files_and_other_spellings() {
 }
 
 #[test]
+fn splits_by_any_usual_name_in_any_case_and_with_the_sets_name() {
+    let (images, labels) = idx_pair(40);
+    let (few, few_labels) = idx_pair(30);
+    for (train, val, test) in [
+        ("train", "val", "t10k"),
+        ("TRAIN", "VALIDATION", "TEST"),
+        (
+            "emnist-letters-train",
+            "emnist-letters-dev",
+            "emnist-letters-test",
+        ),
+        ("kmnist_train", "kmnist_valid", "kmnist_holdout"),
+    ] {
+        let folder = temp();
+        for (name, images, labels) in [
+            (train, &images, &labels),
+            (val, &few, &few_labels),
+            (test, &few, &few_labels),
+        ] {
+            let upper = name == name.to_uppercase();
+            let file = |what: &str| {
+                let file = format!("{name}-{what}-ubyte");
+                let file = if upper { file.to_uppercase() } else { file };
+                folder.path().join(file)
+            };
+            fs::write(file("images-idx3"), images).unwrap();
+            fs::write(file("labels-idx1"), gzip(labels)).unwrap();
+        }
+        let bundle = open(folder.path()).unwrap();
+        assert_eq!(bundle.train.len(), 40, "{train}");
+        assert_eq!(bundle.val.unwrap().len(), 30, "{val}");
+        assert_eq!(bundle.test.unwrap().len(), 30, "{test}");
+        assert!(bundle.notes.is_empty(), "{:?}", bundle.notes);
+    }
+    // What no split is called is told.
+    let folder = temp();
+    write_idx(folder.path(), 40, 30);
+    fs::write(folder.path().join("extra-images-idx3-ubyte"), &images).unwrap();
+    fs::write(folder.path().join("extra-labels-idx1-ubyte"), &labels).unwrap();
+    assert_eq!(
+        open(folder.path()).unwrap().notes,
+        ["left out extra-images-idx3-ubyte"]
+    );
+    // Of two sets none is taken.
+    let folder = temp();
+    for set in ["letters", "digits"] {
+        for part in ["train", "test"] {
+            let file = |what: &str| folder.path().join(format!("{set}-{part}-{what}-ubyte"));
+            fs::write(file("images-idx3"), &images).unwrap();
+            fs::write(file("labels-idx1"), &labels).unwrap();
+        }
+    }
+    let error = open_error(folder.path());
+    assert!(
+        error.ends_with("IDX files of several sets, `digits-...` and `letters-...`"),
+        "{error}"
+    );
+    // A validation set alone is one to measure on.
+    let folder = temp();
+    fs::write(folder.path().join("val-images-idx3-ubyte"), &images).unwrap();
+    fs::write(folder.path().join("val-labels-idx1-ubyte"), &labels).unwrap();
+    assert!(matches!(
+        open(folder.path()),
+        Err(DataError::NothingToTrainOn { split: "val", .. })
+    ));
+}
+
+#[test]
 fn labels_out_of_range_name_the_file() {
     let folder = temp();
     write_idx(folder.path(), 40, 40);
@@ -98,7 +166,7 @@ fn counts_must_match_and_sizes_need_not() {
     );
 
     write_idx(folder.path(), 0, 40);
-    assert!(open_error(folder.path()).ends_with("the folder holds no images"));
+    assert!(open_error(folder.path()).ends_with("it holds no images"));
 
     fs::remove_file(folder.path().join("train-labels-idx1-ubyte.gz")).unwrap();
     let error = open_error(folder.path());

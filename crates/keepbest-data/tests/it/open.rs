@@ -80,7 +80,7 @@ fn listed_sets_can_be_opened() {
 #[test]
 fn what_is_no_data_set_says_what_was_found() {
     let folder = temp();
-    assert!(open_error(folder.path()).ends_with("the folder holds no images"));
+    assert!(open_error(folder.path()).ends_with("it holds no images"));
     assert!(matches!(
         open(&folder.path().join("missing/folder")),
         Err(DataError::NotFound { .. })
@@ -106,7 +106,7 @@ fn what_is_no_data_set_says_what_was_found() {
     );
     let error = open_error(&folder.path().join("a.txt"));
     assert!(
-        error.ends_with("not a data set: found a file of another kind"),
+        error.ends_with("not a data set: found a file of another kind (.txt)"),
         "{error}"
     );
 }

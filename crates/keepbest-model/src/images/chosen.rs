@@ -24,6 +24,8 @@ use crate::words::count;
 pub struct ImagesUsed {
     /// Whether they are the images that the model was trained with.
     pub own_data: bool,
+    /// What the reader of the data has to say, such as files that were left out.
+    pub notes: Vec<String>,
     /// The model's classes that have no images.
     pub missing_classes: Vec<String>,
     /// Classes that the model does not know, with how many images were left out.
@@ -199,6 +201,9 @@ impl<'m> ChosenImages<'m> {
             }
             None => Picked::new(self.split, self.raw.clone(), &how)?,
         };
+        // What the reader of the data has to say was said of the first model.
+        let mut bundle = self.bundle.clone();
+        bundle.notes.clear();
         Ok(ChosenImages {
             seen: seen(model, &picked, own)?,
             converted: converted(&self.bundle, &model.preprocessing),
@@ -209,7 +214,7 @@ impl<'m> ChosenImages<'m> {
             images: picked.images,
             missing: self.missing.clone(),
             left_out: self.left_out.clone(),
-            bundle: self.bundle.clone(),
+            bundle,
             model,
         })
     }
@@ -282,7 +287,7 @@ impl<'m> ChosenImages<'m> {
     /// What the reader of the figures has to know, a line each.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut notes = self.bundle.notes.clone();
         let of: usize = sets(&self.bundle).map(|set| set.len()).sum();
         if !self.own && self.split != Part::All && self.len() < of {
             notes.push(format!(
@@ -337,6 +342,7 @@ impl<'m> ChosenImages<'m> {
     pub fn used(&self) -> ImagesUsed {
         ImagesUsed {
             own_data: self.own,
+            notes: self.bundle.notes.clone(),
             missing_classes: self.missing.clone(),
             left_out: self.left_out.iter().cloned().collect(),
             converted: self.converted.as_ref().map_or(0, |found| found.count),
@@ -388,7 +394,7 @@ fn converted(bundle: &DataBundle, recorded: &Preprocessing) -> Option<Converted>
 /// How many of the images the model, or one it comes from, had seen; `None` where that is not recorded or goes without saying.
 fn seen(model: &Model, picked: &Picked, own: bool) -> Result<Option<SeenBefore>, MeasureError> {
     let seen = model.seen();
-    // That it was trained on what is called train goes without saying.
+    // That a model was trained on its own train split goes without saying.
     let Some(seen) = seen.filter(|_| !own || picked.split != Part::Train) else {
         return Ok(None);
     };

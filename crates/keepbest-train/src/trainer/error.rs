@@ -50,6 +50,18 @@ pub enum TrainError {
         /// The classes that val has no images of.
         lacking: Vec<String>,
     },
+    /// The layers of the network do not fit images of this size.
+    #[error("the network does not fit images of {height}x{width}{}", if *given { "" } else { ", the size chosen for those found" })]
+    ImageSize {
+        /// Height.
+        height: usize,
+        /// Width.
+        width: usize,
+        /// Whether the size was asked for.
+        given: bool,
+        /// The layer that does not, and why.
+        source: keepbest_nn::EngineError,
+    },
     /// There is no such network.
     #[error(transparent)]
     Architecture(#[from] keepbest_model::ArchitectureError),
@@ -202,6 +214,9 @@ impl TrainError {
             Self::Undefined { .. } => Some(
                 "monitor another metric, such as val/balanced_accuracy, or bring val images of every class".into(),
             ),
+            Self::ImageSize { .. } => {
+                Some("--image-size brings the images to another size, such as 32x32".into())
+            }
             Self::Architecture(error) => error.hint(),
             Self::Engine(keepbest_nn::EngineError::NothingToFreeze {
                 pattern,

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keepbest_core::text::with_causes;
-use keepbest_data::{DataError, Image, Unrecorded, list_images, load_image, read_image_from};
+use keepbest_data::{
+    DataError, Image, Unrecorded, left_out_of, list_images, load_image, read_image_from,
+};
 use keepbest_model::{Answer, Classifier, ClassifyOptions, Guess};
 use serde::Serialize;
 
@@ -32,7 +34,7 @@ struct Printed<'a> {
 
 pub fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let model = model::open(&args.model, &args.runs.runs_dir, &args.compute, terminal)?;
-    let inputs = expand(&args.inputs)?;
+    let inputs = expand(&args.inputs, terminal)?;
     let batch_size = usize::from(args.compute.batch_size);
     let options = ClassifyOptions {
         batch_size,
@@ -133,16 +135,22 @@ fn tell(args: &PredictArgs, input: &Path, width: usize, answer: &Answer) -> Resu
 }
 
 /// Files as they are, folders as the images in them, `-` as it is.
-fn expand(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+fn expand(inputs: &[PathBuf], terminal: &Terminal) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for input in inputs {
         if input.is_dir() {
-            let found = list_images(input)
-                .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
+            let failed =
+                |error: DataError| Failure::of(Exit::Failed, &error).with_hint(error.hint());
+            let found = list_images(input).map_err(failed)?;
+            for note in left_out_of(input).map_err(failed)? {
+                terminal.note(&note);
+            }
             if found.is_empty() {
-                let message = format!("{}: the folder holds no images", input.display());
-                return Err(Failure::new(Exit::Failed, message)
-                    .with_hint(Some("PNG and JPEG are read".to_owned())));
+                let error = DataError::Empty {
+                    path: input.clone(),
+                };
+                return Err(Failure::of(Exit::Failed, &error)
+                    .with_hint("PNG, JPEG, WebP, BMP, TIFF, GIF and PNM are read".to_owned()));
             }
             files.extend(found);
         } else {

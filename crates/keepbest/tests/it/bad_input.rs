@@ -136,7 +136,7 @@ fn folders_of_images() {
         &place,
         "--data ./empty",
         1,
-        &["./empty: the folder holds no images"],
+        &["./empty: it holds no images"],
     );
     std::fs::create_dir(place.path("texts")).unwrap();
     std::fs::write(place.path("texts/a.txt"), "a").unwrap();

@@ -385,7 +385,7 @@ fn tables_that_are_wrong_say_where() {
             let mark = |name: &str| u8::from(name == class);
             format!("{path},{},{},{}\n", mark("cat"), mark("cow"), mark("dog"))
         },
-        &["line 1: the columns cat, cow, dog hold 0 and 1"],
+        &["line 1: the columns cat, cow, dog hold yes and no"],
     );
     wrong(
         "path,colour,kind",

@@ -19,6 +19,7 @@ mod images;
 mod inputs;
 mod interrupt;
 mod kill;
+mod layouts;
 mod limits;
 mod listing;
 mod log;

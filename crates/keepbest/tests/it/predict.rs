@@ -182,7 +182,7 @@ fn images_that_do_not_fit_are_named() {
     std::fs::create_dir(place.path("empty")).unwrap();
     place
         .run("predict run empty")
-        .fails(1, &["empty: the folder holds no images"]);
+        .fails(1, &["empty: it holds no images"]);
     assert_eq!(place.run("predict run").code, 2);
 }
 

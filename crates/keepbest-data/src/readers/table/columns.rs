@@ -4,7 +4,7 @@ use std::path::Path;
 
 use csv::StringRecord;
 
-use super::super::split_names::parts;
+use super::super::split_names::{Part, parts};
 use crate::decode::has_image_extension;
 
 /// What columns are called, the surest names first; without case, blanks and underscores.
@@ -41,8 +41,6 @@ const LABEL: [&[&str]; 2] = [
     ],
 ];
 const SPLIT: [&[&str]; 1] = [&["split", "set", "subset", "partition", "phase"]];
-const IS_VAL: [&[&str]; 1] = [&["isvalid", "isval", "isvalidation"]];
-const IS_TEST: [&[&str]; 1] = [&["istest"]];
 
 /// Where the columns are, from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,10 +51,10 @@ pub(super) struct Columns {
     pub label: usize,
     /// The name of the split.
     pub split: Option<usize>,
-    /// Whether the image is one of validation.
-    pub is_val: Option<usize>,
-    /// Whether the image is one for testing.
-    pub is_test: Option<usize>,
+    /// Those that say of one split, by yes or no, whether the image is in it.
+    pub marks: Vec<(usize, Part)>,
+    /// Those with a name that are none of these.
+    pub unused: Vec<usize>,
 }
 
 impl Columns {
@@ -98,27 +96,65 @@ impl Columns {
                 path,
                 label,
                 split: (first.len() > 2).then_some(2),
-                is_val: None,
-                is_test: None,
+                marks: Vec::new(),
+                unused: Vec::new(),
             });
         }
         let split = named(first, &SPLIT).or_else(|| split_by_content(rows, path));
-        let (is_val, is_test) = (named(first, &IS_VAL), named(first, &IS_TEST));
-        let label = match by_name {
-            Some((_, label)) => label,
-            None => {
-                let used = [Some(path), split, is_val, is_test];
-                label_column(rows, &used)?
-            }
+        let by_name = by_name.map(|(_, label)| label);
+        let split = split.filter(|&split| Some(split) != by_name);
+        let marks = match split {
+            Some(_) => Vec::new(),
+            None => marks(rows, &[Some(path), by_name]),
         };
+        let mut used = vec![Some(path), split];
+        used.extend(marks.iter().map(|(column, _)| Some(*column)));
+        let label = match by_name {
+            Some(label) => label,
+            None => label_column(rows, &used)?,
+        };
+        used.push(Some(label));
+        let unused = (0..first.len()).filter(|&column| {
+            !used.contains(&Some(column)) && first.get(column).is_some_and(|name| !name.is_empty())
+        });
         Ok(Self {
             header,
             path,
             label,
+            unused: unused.collect(),
             split: split.filter(|&split| split != label),
-            is_val,
-            is_test,
+            marks,
         })
+    }
+}
+
+/// The columns called as one split is (`is_valid`, `is_training_image`, `test`) that hold yes and no. After `is` the name alone
+/// tells.
+fn marks(rows: &[StringRecord], used: &[Option<usize>]) -> Vec<(usize, Part)> {
+    let part = |column: usize| {
+        let name = bare(rows[0].get(column)?);
+        let (sure, name) = match name.strip_prefix("is") {
+            Some(name) => (true, name),
+            None => (false, name.as_str()),
+        };
+        let name = ["image", "img", "flag", "sample"]
+            .iter()
+            .find_map(|suffix| name.strip_suffix(suffix))
+            .unwrap_or(name);
+        let part = parts(std::iter::once(name))[0]?;
+        let mut cells = rows.iter().skip(1).map(|row| row.get(column));
+        (sure || cells.all(|cell| cell.and_then(yes).is_some())).then_some((column, part))
+    };
+    let columns = (0..rows[0].len()).filter(|&column| !used.contains(&Some(column)));
+    columns.filter_map(part).collect()
+}
+
+/// Whether a cell says yes; `None` where it says neither yes nor no.
+pub(super) fn yes(cell: &str) -> Option<bool> {
+    match cell.to_lowercase().as_str() {
+        "true" | "t" | "yes" | "y" | "1" | "1.0" => Some(true),
+        "false" | "f" | "no" | "n" | "0" | "0.0" => Some(false),
+        _ => None,
     }
 }
 
@@ -139,12 +175,15 @@ fn bare(name: &str) -> String {
 /// The column that has files in it, and the first row where it has one: the first row's where that has any. What is called
 /// as images are counts as well, so that a missing file is not taken for a name of a column.
 fn path_column(rows: &[StringRecord], folder: &Path) -> Option<(usize, usize)> {
-    let exists = |cell: &str| !cell.is_empty() && super::locate(folder, cell).is_file();
+    let exists = |cell: &str| !cell.is_empty() && super::written(folder, cell).is_file();
+    let is_id = |cell: &str| !cell.is_empty() && super::locate(folder, cell).is_file();
     let is_called_image = |cell: &str| has_image_extension(Path::new(cell));
     let (first, others) = rows.split_first()?;
     let column = |row: &StringRecord| {
         let by = |test: &dyn Fn(&str) -> bool| row.iter().position(test);
-        by(&exists).or_else(|| by(&is_called_image))
+        by(&exists)
+            .or_else(|| by(&is_called_image))
+            .or_else(|| by(&is_id))
     };
     let in_first = column(first).map(|column| (0, column));
     in_first.or_else(|| {
@@ -188,13 +227,13 @@ fn label_column(rows: &[StringRecord], used: &[Option<usize>]) -> Result<usize, 
     };
     let is_mark = |&column: &usize| {
         let mut cells = rows.iter().skip(1).map(|row| row.get(column));
-        cells.all(|cell| matches!(cell, Some("0" | "1" | "0.0" | "1.0")))
+        cells.all(|cell| cell.and_then(yes).is_some())
     };
     match left[..] {
         [label] => Ok(label),
         [] => Err("there is no column for the label".to_owned()),
         _ if left.iter().all(is_mark) => Err(format!(
-            "the columns {} hold 0 and 1, a label each; what is read is one column `label` with the one class of the image",
+            "the columns {} hold yes and no, a label each; what is read is one column `label` with the one class of the image",
             names(&left)
         )),
         _ => Err(format!(

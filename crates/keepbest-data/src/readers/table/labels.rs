@@ -32,8 +32,11 @@ pub(super) fn check(table: &Cells, rows: &[Row]) -> Result<Option<String>, DataE
         }
         repeated += usize::from(!listed.insert((path, row.part)));
     }
-    let plural = if repeated == 1 { "" } else { "s" };
-    Ok((repeated > 0).then(|| format!("{repeated} row{plural} list an image once more")))
+    Ok(match repeated {
+        0 => None,
+        1 => Some("1 row lists an image once more".to_owned()),
+        _ => Some(format!("{repeated} rows list an image once more")),
+    })
 }
 
 /// The path without links, `.` and `..` in it, so that one file has one.
@@ -41,11 +44,15 @@ fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// The first row with several labels, joined by a bar, a semicolon or a comma. A class may be called so, too: what is
-/// joined are labels when they occur on their own, or in different places of the list.
+/// The first row with several labels, joined by a bar, a semicolon or a comma. What has a bar in it is several; with the other
+/// marks a class may be called so, too: what is joined are labels when they occur on their own, or in different places of the
+/// list.
 fn several(rows: &[Row]) -> Option<&Row> {
     let joined = |mark: char| rows.iter().filter(move |row| row.label.contains(mark));
-    for mark in ['|', ';', ','] {
+    if let Some(row) = joined('|').next() {
+        return Some(row);
+    }
+    for mark in [';', ','] {
         let mut places: HashMap<&str, usize> = HashMap::new();
         let mut moved: HashSet<&str> = HashSet::new();
         for row in joined(mark) {

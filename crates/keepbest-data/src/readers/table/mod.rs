@@ -1,7 +1,7 @@
 //! A table of image files and their labels: CSV or TSV, in UTF-8 or UTF-16; what parts the cells is told by the content.
 //!
 //! Columns are told by a first row of names (`path`, `filename`, `image` and the like; `label`, `class`, `species`;
-//! `split`, `set`; `is_valid`, `is_test`). Where it does not name them, the path is the column with files in it, and the
+//! `split`, `set`; `is_valid`, `is_test`, `is_train` and the like, or `train`, `val`, `test` with yes and no in them). Where it does not name them, the path is the column with files in it, and the
 //! first row is one of names when it has no file there. Without names the columns are path, label and split in this order.
 //! Paths are relative to the table. The split is `train`, `val` or `test` by any usual name; without that column all
 //! images are for training. Classes are the labels of the training images, sorted by number when all are whole numbers, by
@@ -24,7 +24,8 @@ use super::disk::read_file;
 use super::files::{FileDataset, Intake, Unreadable};
 use super::limits;
 use super::reader::{Accepts, Reader, Source};
-use super::split_names::{Part, parts};
+use super::split_names::{Part, USUAL, parts};
+use crate::decode::{EXTENSIONS, has_image_extension};
 use crate::{DataBundle, DataError, Dataset, Mirrored};
 
 /// A table of image files and their labels.
@@ -104,7 +105,7 @@ fn open(source: &Source<'_>) -> Result<DataBundle, DataError> {
         if files.is_empty() {
             return Ok(None);
         }
-        let set = FileDataset::open("table", &classes, files, &mut intake)?;
+        let set = FileDataset::open("table", path, &classes, files, &mut intake)?;
         Ok(Some(Arc::new(set)))
     };
     let [train, val, test] = [set(Part::Train)?, set(Part::Val)?, set(Part::Test)?];
@@ -113,7 +114,12 @@ fn open(source: &Source<'_>) -> Result<DataBundle, DataError> {
         path: path.to_owned(),
     })?;
     Ok(DataBundle {
-        notes: repeated.into_iter().chain(intake.note()).collect(),
+        notes: table
+            .notes()
+            .into_iter()
+            .chain(repeated)
+            .chain(intake.note())
+            .collect(),
         skipped: intake.skipped,
         ..bundle
     })
@@ -150,13 +156,32 @@ fn check_files(table: &Path, rows: &[Row]) -> Result<(), DataError> {
     })
 }
 
-/// The path of an image that a cell names. Windows' separators are read where that gives a file.
+/// The path of an image that a cell names; with the extension of an image where the cell has none, and such a file is there.
 fn locate(folder: &Path, cell: &str) -> PathBuf {
+    let path = written(folder, cell);
+    if has_image_extension(&path) || path.is_file() {
+        return path;
+    }
+    let extended = EXTENSIONS
+        .iter()
+        .flat_map(|extension| [(*extension).to_owned(), extension.to_uppercase()])
+        .map(|extension| {
+            let mut name = path.clone().into_os_string();
+            name.push(format!(".{extension}"));
+            PathBuf::from(name)
+        });
+    let mut extended = extended.filter(|path| path.is_file());
+    extended.next().unwrap_or(path)
+}
+
+/// The path as a cell has it. Windows' separators are read where that gives a file.
+fn written(folder: &Path, cell: &str) -> PathBuf {
     let path = folder.join(cell);
     if cell.contains('\\') && !path.exists() {
-        let other = folder.join(cell.replace('\\', "/"));
-        if other.exists() {
-            return other;
+        let other = cell.replace('\\', "/");
+        let there = folder.join(other);
+        if there.exists() || !has_image_extension(&there) {
+            return there;
         }
     }
     path
@@ -174,7 +199,8 @@ impl Cells {
         let text = text::decode(&read_file(path, limits::TABLE_BYTES)?, path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let usual = usual_delimiter(path).unwrap_or(b',');
-        let delimiter = text::delimiter(&text, usual, folder);
+        let (text, told) = text::without_separator(text);
+        let delimiter = told.unwrap_or_else(|| text::delimiter(&text, usual, folder));
         let bad = |line: u64, reason: String| DataError::Table {
             path: path.to_owned(),
             line,
@@ -261,34 +287,102 @@ impl Cells {
             };
             return records.iter().zip(names).map(part).collect();
         }
-        let marks = [
-            (self.columns.is_test, Part::Test),
-            (self.columns.is_val, Part::Val),
-        ];
-        let part = |record: &StringRecord| {
-            for (column, part) in marks {
-                if let Some(column) = column
-                    && self.mark(record, column)?
-                {
-                    return Ok(part);
-                }
+        records.iter().map(|record| self.marked(record)).collect()
+    }
+
+    /// The split by the columns that say yes or no of one. Where they say no, it is the one that they leave: that for training,
+    /// or where they say of that the test, unless only val is left.
+    fn marked(&self, record: &StringRecord) -> Result<Part, DataError> {
+        let marks = &self.columns.marks;
+        let mut found: Option<(usize, Part)> = None;
+        for &(column, part) in marks {
+            if !self.mark(record, column)? {
+                continue;
             }
-            Ok(Part::Train)
-        };
-        records.iter().map(part).collect()
+            if let Some((other, _)) = found.filter(|(_, other)| *other != part) {
+                let reason = format!(
+                    "it is of two splits, `{}` and `{}`",
+                    self.name(other),
+                    self.name(column)
+                );
+                return Err(self.bad(line(record), Some(column), reason));
+            }
+            found = Some((column, part));
+        }
+        let told = |part: Part| marks.iter().any(|(_, told)| *told == part);
+        match found {
+            Some((_, part)) => Ok(part),
+            None if !told(Part::Train) => Ok(Part::Train),
+            None if !told(Part::Test) => Ok(Part::Test),
+            None if !told(Part::Val) => Ok(Part::Val),
+            None => {
+                let reason = "it is of no split".to_owned();
+                Err(self.bad(line(record), Some(marks[0].0), reason))
+            }
+        }
+    }
+
+    /// What a column is called in the first row.
+    fn name(&self, column: usize) -> &str {
+        self.records[0].get(column).unwrap_or_default()
+    }
+
+    /// Which column says what, where that is not plain, and which are not used.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let records = &self.records[usize::from(self.columns.header)..];
+        if let Some(column) = self.columns.split {
+            let cells = records.iter().filter_map(|record| record.get(column));
+            let distinct: BTreeSet<&str> = cells.collect();
+            let found = parts(distinct.iter().copied());
+            let unusual = distinct.iter().zip(found).filter_map(|(name, part)| {
+                let part = part?;
+                (!USUAL.contains(name)).then(|| format!("`{name}` as {}", part.name()))
+            });
+            let unusual: Vec<String> = unusual.collect();
+            if !unusual.is_empty() {
+                notes.push(format!("read {}", unusual.join(", ")));
+            }
+        }
+        let marks = &self.columns.marks;
+        if let Some((column, _)) = marks.iter().find(|(_, part)| *part == Part::Train) {
+            let told = |part: Part| marks.iter().any(|(_, told)| *told == part);
+            let rest = match (told(Part::Test), told(Part::Val)) {
+                (false, _) => Some("test"),
+                (true, false) => Some("val"),
+                (true, true) => None,
+            };
+            notes.extend(rest.map(|rest| {
+                format!(
+                    "rows whose `{}` is no are read as {rest}",
+                    self.name(*column)
+                )
+            }));
+        }
+        const SHOWN: usize = 8;
+        let unused = &self.columns.unused;
+        if !unused.is_empty() {
+            let names = unused.iter().take(SHOWN);
+            let names: Vec<String> = names
+                .map(|&column| format!("`{}`", self.name(column)))
+                .collect();
+            notes.push(format!(
+                "not used: the column{} {}{}",
+                if unused.len() == 1 { "" } else { "s" },
+                names.join(", "),
+                if unused.len() > SHOWN { ", ..." } else { "" }
+            ));
+        }
+        notes
     }
 
     /// Whether a cell says yes.
     fn mark(&self, record: &StringRecord, column: usize) -> Result<bool, DataError> {
         let cell = self.cell(record, column, "value, true or false")?;
-        match cell.to_lowercase().as_str() {
-            "true" | "t" | "yes" | "y" | "1" | "1.0" => Ok(true),
-            "false" | "f" | "no" | "n" | "0" | "0.0" => Ok(false),
-            _ => {
-                let reason = format!("`{cell}` is neither true nor false");
-                Err(self.bad(line(record), Some(column), reason))
-            }
-        }
+        columns::yes(cell).ok_or_else(|| {
+            let reason = format!("`{cell}` is neither true nor false");
+            self.bad(line(record), Some(column), reason)
+        })
     }
 }
 

@@ -52,6 +52,20 @@ pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<String, DataError> {
     Ok(text.to_owned())
 }
 
+/// The text with nothing in its first line where that is `sep=;`, by which Excel is told what parts the cells; and what that is.
+pub(super) fn without_separator(text: String) -> (String, Option<u8>) {
+    let first = text.lines().next().unwrap_or_default();
+    let bare = first.trim().trim_matches('"').to_lowercase();
+    let told = match bare.strip_prefix("sep=").map(str::as_bytes) {
+        Some(&[delimiter]) => delimiter,
+        // A tab at the end is trimmed away.
+        Some([]) if first.contains('\t') => b'\t',
+        _ => return (text, None),
+    };
+    let rest = text[first.len()..].to_owned();
+    (rest, Some(told))
+}
+
 /// What parts the cells: of comma, semicolon, tab and bar the first by which the columns can be told, `usual` before all
 /// others; else the first by which there is more than one column.
 pub(super) fn delimiter(text: &str, usual: u8, folder: &Path) -> u8 {

@@ -1,10 +1,11 @@
 //! The network of a run, and what trains and scores it.
 
 use keepbest_data::{Dataset as _, LoadError, Prepared, Subset};
-use keepbest_model::{Costs, CriterionRecord, architecture};
+use keepbest_model::{Costs, CriterionRecord, architecture, is_model_file};
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
-    Averaging, Engine, EngineConfig, LossConfig, ModelSpec, Precision, Scorer, Tuning, build_engine,
+    Averaging, Engine, EngineConfig, EngineError, LossConfig, ModelSpec, Precision, Scorer, Tuning,
+    build_engine,
 };
 
 use super::decided::Decided;
@@ -50,7 +51,21 @@ impl Learner {
         heed.check()?;
         let class_weights = class_weights(&config.class_weights, &data.train);
         let engine_config = engine_config(config, class_weights.as_deref());
-        let mut engine = build_engine(&config.device, &spec, engine_config.clone())?;
+        let engine = build_engine(&config.device, &spec, engine_config.clone());
+        let mut engine = engine.map_err(|error| match error {
+            // The networks of the zoo are right but for the size; a model file may be wrong in itself.
+            source @ (EngineError::Layer(_) | EngineError::Shape(_))
+                if !is_model_file(&config.model) =>
+            {
+                TrainError::ImageSize {
+                    height: input.height,
+                    width: input.width,
+                    given: decided.given.image_size.is_some(),
+                    source,
+                }
+            }
+            error => error.into(),
+        })?;
         if let Some(asked) = config.threads.filter(|asked| *asked > engine.threads()) {
             notes.push(format!(
                 "{asked} threads were asked for, {} compute: this machine has no use for more, or starts no more",
