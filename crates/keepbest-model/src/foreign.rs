@@ -349,7 +349,6 @@ fn metadata_of(checkpoint: Checkpoint, about: &Value) -> (ModelMetadata, StateDi
             evaluation: measured("evaluation"),
             history: measured("history"),
             provenance: part("provenance"),
-            ..Attachments::default()
         },
         ..ModelMetadata::default()
     };
