@@ -338,11 +338,12 @@ fn metadata_of(checkpoint: Checkpoint, about: &Value) -> (ModelMetadata, StateDi
     let digest = part("weights_digest");
     let changed = digest != Some(json!(weights_digest(&checkpoint.weights)));
     let measured = |key: &str| part(key).filter(|_| !changed);
-    let mut metadata = ModelMetadata {
+    let metadata = ModelMetadata {
         step: checkpoint.step.unwrap_or(0),
         epoch: checkpoint.epoch.unwrap_or(0),
         attachments: Attachments {
             model: part("model"),
+            classes: checkpoint.classes,
             preprocessing: checkpoint.preprocessing,
             thresholds: measured("thresholds"),
             training: measured("training"),
@@ -352,7 +353,6 @@ fn metadata_of(checkpoint: Checkpoint, about: &Value) -> (ModelMetadata, StateDi
         },
         ..ModelMetadata::default()
     };
-    metadata.classes = checkpoint.classes;
     let training = match checkpoint.optimizer {
         Some(optimizer) if !changed => optimizer.tensors,
         _ => StateDict::new(),
