@@ -39,7 +39,6 @@ fn says(said: &Said, code: i32, words: &[&str]) {
 fn what_it_has_forgotten_is_told_and_nothing_is_replaced_or_decided_by_it() {
     let (place, digest) = trained();
     let whole = fs::read_to_string(place.path(JOURNAL)).unwrap();
-    let page = fs::read(place.path("runs/run/report.html")).unwrap();
     place.ok("card run --to card.md");
     let card = fs::read(place.path("card.md")).unwrap();
     let lines = whole.lines().count();
@@ -47,6 +46,7 @@ fn what_it_has_forgotten_is_told_and_nothing_is_replaced_or_decided_by_it() {
     let latest = lines - 1 - whole.lines().rev().position(promoted).unwrap();
     // Where nothing is best, and before the latest became best though it was saved.
     for kept in [1, latest] {
+        let page = fs::read(place.path("runs/run/report.html")).unwrap();
         let cut = without(&whole, |at| at >= kept);
         fs::write(place.path(JOURNAL), &cut).unwrap();
         let told = [
