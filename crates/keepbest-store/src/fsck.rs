@@ -163,6 +163,8 @@ pub fn restore_config(
 ) -> Result<Option<Finding>, OpenError> {
     let missing = match RunReader::open(path) {
         Err(error @ OpenError::NotARun { .. }) => error,
+        // It is the journal that is gone: that is for others to mend.
+        Err(OpenError::NoJournal { .. }) => return Ok(None),
         opened => return opened.map(|_| None),
     };
     let fs = patient(RealFileSystem::shared());

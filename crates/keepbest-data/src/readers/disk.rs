@@ -1,9 +1,13 @@
 //! Regular files and folders, opened with care: no pipe is waited for, no device is touched.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::DataError;
 
@@ -98,14 +102,53 @@ pub(crate) fn io_error(path: &Path, source: io::Error) -> DataError {
 pub(crate) fn names_in(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
     let io = |source| io_error(folder, source);
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        if let Some(name) = path.file_name().and_then(|name| name.to_str())
+    for (name, _) in entries_of(folder).map_err(io)? {
+        let path = folder.join(&name);
+        if let Some(name) = name.to_str()
             && !path.is_dir()
         {
-            names.push((name.to_owned(), path.clone()));
+            names.push((name.to_owned(), path));
         }
     }
     names.sort();
     Ok(names)
+}
+
+/// The kind of an entry of a folder; a link is not followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    Folder,
+    Link,
+    Other,
+}
+
+/// Names and kinds of the entries of a folder, in no order. Unlike `std::fs::read_dir` it does not panic when the folder cannot be closed,
+/// as on a disk that is gone: everything was read by then.
+pub(crate) fn entries_of(folder: &Path) -> io::Result<Vec<(OsString, EntryKind)>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = rustix::fs::open(folder, flags, Mode::empty())?;
+    let mut entries = Vec::new();
+    for entry in rustix::fs::Dir::new(open)? {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name == "." || name == ".." {
+            continue;
+        }
+        let kind = match entry.file_type() {
+            FileType::Directory => EntryKind::Folder,
+            FileType::Symlink => EntryKind::Link,
+            // Some file systems do not tell.
+            FileType::Unknown => {
+                let found = fs::symlink_metadata(folder.join(name))?.file_type();
+                match (found.is_dir(), found.is_symlink()) {
+                    (true, _) => EntryKind::Folder,
+                    (_, true) => EntryKind::Link,
+                    _ => EntryKind::Other,
+                }
+            }
+            _ => EntryKind::Other,
+        };
+        entries.push((name.to_owned(), kind));
+    }
+    Ok(entries)
 }

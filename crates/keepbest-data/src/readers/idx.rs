@@ -217,6 +217,9 @@ impl Reader for Idx {
     }
 
     fn open(&self, source: &Source<'_>) -> Result<Option<DataBundle>, DataError> {
+        if !source.path.is_dir() {
+            return Ok(None);
+        }
         match IdxFiles::find(source.path)? {
             Some(files) => open_files(&files, source.path, None).map(Some),
             None => Ok(None),

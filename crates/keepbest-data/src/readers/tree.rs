@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::disk::io_error;
+use super::disk::{EntryKind, entries_of, io_error};
 use super::folder::kinds;
 use super::limits;
 use crate::DataError;
@@ -121,7 +121,7 @@ impl Scan<'_> {
         let names = self.names(path)?;
         self.above.push(real);
         let mut entries = Vec::with_capacity(names.len());
-        for (name, file_type) in names {
+        for (name, kind) in names {
             let entry_path = path.join(&name);
             if is_left_behind(&name) {
                 if entry_path.is_dir() {
@@ -129,9 +129,9 @@ impl Scan<'_> {
                 }
                 continue;
             }
-            let is_link = file_type.is_symlink();
+            let is_link = kind == EntryKind::Link;
             // A link to nowhere is kept as a file: reading it then gives an error with its path.
-            if !(file_type.is_dir() || is_link && entry_path.is_dir()) {
+            if !(kind == EntryKind::Folder || is_link && entry_path.is_dir()) {
                 entries.push(if has_image_extension(&entry_path) {
                     Entry::Image(entry_path)
                 } else {
@@ -160,20 +160,13 @@ impl Scan<'_> {
     }
 
     /// The names in a folder that are not hidden, sorted by their bytes.
-    fn names(&mut self, path: &Path) -> Result<Vec<(OsString, fs::FileType)>, DataError> {
-        let io = |source| io_error(path, source);
-        let mut names = Vec::new();
-        for entry in fs::read_dir(path).map_err(io)? {
-            let entry = entry.map_err(io)?;
-            self.entries += 1;
-            if self.entries > limits::ENTRIES {
-                return Err(self.over(self.entries, "files and folders", limits::ENTRIES));
-            }
-            let name = entry.file_name();
-            if !name.as_encoded_bytes().starts_with(b".") {
-                names.push((name, entry.file_type().map_err(io)?));
-            }
+    fn names(&mut self, path: &Path) -> Result<Vec<(OsString, EntryKind)>, DataError> {
+        let mut names = entries_of(path).map_err(|source| io_error(path, source))?;
+        self.entries += names.len() as u64;
+        if self.entries > limits::ENTRIES {
+            return Err(self.over(self.entries, "files and folders", limits::ENTRIES));
         }
+        names.retain(|(name, _)| !name.as_encoded_bytes().starts_with(b"."));
         names.sort_by(|(a, _), (b, _)| a.as_encoded_bytes().cmp(b.as_encoded_bytes()));
         Ok(names)
     }

@@ -285,13 +285,13 @@ fn the_first_epoch_that_differs_is_named() {
     let place = Place::with_data();
     place.trained("run", "--epochs 3");
     place.trained("other", "--epochs 3 --seed 5 --val-fraction 0.1");
-    // The journal of another run in the place of this one's.
+    // The settings of another run in the place of its own: journal and files agree, and another training made them.
     std::fs::copy(
-        place.path("runs/other/journal.jsonl"),
-        place.path("runs/run/journal.jsonl"),
+        place.path("runs/run/run.toml"),
+        place.path("runs/other/run.toml"),
     )
     .unwrap();
-    let said = place.run("reproduce run --quiet");
+    let said = place.run("reproduce other --quiet");
     assert_eq!(said.code, 3, "{}{}", said.out, said.err);
     assert!(
         said.out.starts_with("NOT reproduced  epoch 1 differs: "),

@@ -398,7 +398,7 @@ fn a_journal_without_its_beginning_is_mended_in_words_that_say_what_is_missing()
     let (_, rest) = text.split_once('\n').unwrap();
     std::fs::write(&journal, rest).unwrap();
     let said = place.run("fsck run --repair");
-    let told = "incomplete before line 1: its seq is 2, expected 1";
+    let told = "what was line 1 is gone";
     assert!(said.out.contains(told), "{}", said.out);
     let said = place.ok("show run");
     assert!(said.out.contains("(score "), "{}", said.out);
