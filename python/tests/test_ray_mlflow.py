@@ -10,10 +10,13 @@ import pytest
 import keepbest
 
 
-def test_mlflow_gets_the_best_with_its_metrics(run: str, tmp_path: pathlib.Path) -> None:
+def test_mlflow_gets_the_best_with_its_metrics(
+    run: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mlflow = pytest.importorskip("mlflow")
     from keepbest.mlflow import log_best
 
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
     with keepbest.Keeper(run, "val/accuracy") as keeper:
         for epoch, accuracy in enumerate([0.5, 0.9, 0.7]):
@@ -30,7 +33,7 @@ def test_mlflow_gets_the_best_with_its_metrics(run: str, tmp_path: pathlib.Path)
 def test_ray_gets_a_checkpoint_for_each_new_best(tmp_path: pathlib.Path) -> None:
     pytest.importorskip("ray.train")
     from ray.train import Checkpoint, RunConfig, ScalingConfig
-    from ray.train.data_parallel_trainer import DataParallelTrainer
+    from ray.train.torch import TorchTrainer
 
     folder = str(tmp_path)
 
@@ -46,7 +49,7 @@ def test_ray_gets_a_checkpoint_for_each_new_best(tmp_path: pathlib.Path) -> None
                 verdict = keeper.offer({"w": numpy.full(3, epoch)}, metrics, epoch=epoch)
                 report(keeper, verdict, metrics)
 
-    result = DataParallelTrainer(
+    result = TorchTrainer(
         loop, scaling_config=ScalingConfig(num_workers=1), run_config=RunConfig(storage_path=folder, name="ray")
     ).fit()
     assert isinstance(result.checkpoint, Checkpoint)

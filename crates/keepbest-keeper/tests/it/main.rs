@@ -2,6 +2,7 @@
 
 mod also;
 mod archive;
+mod copying;
 mod crash;
 mod failures;
 mod file_systems;
