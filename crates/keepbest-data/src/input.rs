@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::decode::read_image;
-use crate::readers::folder::kinds;
 use crate::readers::idx;
 use crate::readers::tree::Tree;
+use crate::readers::tree::kinds;
 use crate::{DataError, Image};
 
 /// Loads one image: a PNG, JPEG, WebP, BMP, TIFF, GIF (its first frame) or PNM file, or image number `n` (from 0) of an IDX file as `FILE#n`, such as

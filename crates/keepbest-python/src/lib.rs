@@ -2,10 +2,10 @@
 //!
 //! | class | is |
 //! |---|---|
-//! | [`Arena`](arena::Arena) | memory that a model is copied into, and read from by the writer thread |
-//! | [`Keeper`](keeper::Keeper) | the Rust keeper of a run |
-//! | [`Saves`](keeper::Saves) | waiting for what it saves |
-//! | [`ModelFile`](model::ModelFile) | a model file, verified, its tensors mapped |
+//! | `Arena` | memory that a model is copied into, and read from by the writer thread |
+//! | `Keeper` | the Rust keeper of a run |
+//! | `Saves` | waiting for what it saves |
+//! | `ModelFile` | a model file, verified, its tensors mapped |
 //!
 //! Python sees tensors as `(name, dtype, shape, offset)`; which object a tensor belongs to, and how containers are put into a
 //! file, is decided in Python. Whatever can block lets other threads of Python run.

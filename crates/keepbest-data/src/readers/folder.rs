@@ -5,7 +5,7 @@
 //! the folders below that, each folder's entries in the order of their names. Hidden files are ignored; what else is not
 //! used is counted in the notes. Opening reads the header of every image; decoding happens when an image is asked for.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::files::{FileDataset, Intake};
 use super::limits;
 use super::reader::{Accepts, Reader, Source};
 use super::split_names::{Part, USUAL, is_fold, parts};
-use super::tree::Folder;
+use super::tree::{Folder, kinds};
 use crate::{DataBundle, DataError, Dataset, Mirrored};
 
 /// The folders of a data set, by split.
@@ -521,24 +521,6 @@ impl Found {
         }
         notes
     }
-}
-
-/// Files by their extension, in lower case: `1 without extension, 2 .txt`.
-pub(crate) fn kinds<'a>(files: impl Iterator<Item = &'a Path>) -> String {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for file in files {
-        let extension = file
-            .extension()
-            .map(|extension| extension.to_string_lossy().to_lowercase());
-        *counts.entry(extension.unwrap_or_default()).or_default() += 1;
-    }
-    let kinds = counts
-        .iter()
-        .map(|(extension, count)| match extension.as_str() {
-            "" => format!("{count} without extension"),
-            extension => format!("{count} .{extension}"),
-        });
-    kinds.collect::<Vec<_>>().join(", ")
 }
 
 fn plural(count: usize) -> &'static str {

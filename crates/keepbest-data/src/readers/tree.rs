@@ -3,12 +3,12 @@
 //! Hidden names, and what systems leave behind (`__MACOSX`, `@eaDir`, `lost+found`, `Thumbs.db` and the like), are passed
 //! over. Links are followed, except those that lead back to a folder they are in.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::disk::{EntryKind, entries_of, io_error};
-use super::folder::kinds;
 use super::limits;
 use crate::DataError;
 use crate::decode::has_image_extension;
@@ -292,4 +292,22 @@ impl Folder {
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         parts.join(" and ")
     }
+}
+
+/// Files by their extension, in lower case: `1 without extension, 2 .txt`.
+pub(crate) fn kinds<'a>(files: impl Iterator<Item = &'a Path>) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for file in files {
+        let extension = file
+            .extension()
+            .map(|extension| extension.to_string_lossy().to_lowercase());
+        *counts.entry(extension.unwrap_or_default()).or_default() += 1;
+    }
+    let kinds = counts
+        .iter()
+        .map(|(extension, count)| match extension.as_str() {
+            "" => format!("{count} without extension"),
+            extension => format!("{count} .{extension}"),
+        });
+    kinds.collect::<Vec<_>>().join(", ")
 }

@@ -392,7 +392,8 @@ fn images_of_other_classes_or_sizes_are_a_check_that_does_not_hold() {
 fn a_model_that_contradicts_itself_does_not_hold_and_is_not_used() {
     let place = trained();
     let copy = "copy.safetensors";
-    let changes: [(fn(&mut ModelMetadata), &str); 2] = [
+    type Change = fn(&mut ModelMetadata);
+    let changes: [(Change, &str); 2] = [
         (
             |metadata| metadata.classes.truncate(2),
             "4 classes, 2 are named",

@@ -292,7 +292,11 @@ fn show(shared: &Shared, mut screen: Screen) {
             drawn
         };
         // Without the locks: nobody else waits for the terminal.
-        while !output::taken_within(TICK) && !shared.over.load(Ordering::Relaxed) {}
+        while !output::taken_within(TICK) {
+            if shared.over.load(Ordering::Relaxed) {
+                break;
+            }
+        }
         // A terminal that is gone sends SIGHUP; one that only fails is tried again. Of neither there is anything to read.
         if !drawn || output::is_refused() {
             std::thread::sleep(TICK);
