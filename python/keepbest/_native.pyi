@@ -1,9 +1,22 @@
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
+
+__all__ = [
+    "Arena",
+    "Keeper",
+    "ModelFile",
+    "Saves",
+    "View",
+    "__version__",
+    "resolve",
+    "run_summary",
+    "save",
+]
 
 __version__: str
 
+@final
 class Arena:
     def __new__(cls, len: int) -> Arena: ...
     @staticmethod
@@ -15,9 +28,11 @@ class Arena:
     def is_free(self) -> bool: ...
     def copy(self, pieces: list[tuple[int, int, int]]) -> None: ...
 
+@final
 class Saves:
     def wait(self) -> None: ...
 
+@final
 class Keeper:
     @staticmethod
     def create(run: str, options: str, session: str | None) -> Keeper: ...
@@ -44,10 +59,12 @@ class Keeper:
     def finish(self, summary: str) -> dict[str, Any]: ...
     def interrupt(self) -> dict[str, Any]: ...
 
+@final
 class View:
     @property
     def __array_interface__(self) -> dict[str, Any]: ...
 
+@final
 class ModelFile:
     @staticmethod
     def open(path: str | os.PathLike[str], verify: bool) -> ModelFile: ...

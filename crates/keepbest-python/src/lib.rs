@@ -25,6 +25,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<keeper::Keeper>()?;
     module.add_class::<keeper::Saves>()?;
     module.add_class::<model::ModelFile>()?;
+    module.add_class::<model::View>()?;
     module.add_function(wrap_pyfunction!(keeper::run_summary, module)?)?;
     module.add_function(wrap_pyfunction!(model::save, module)?)?;
     module.add_function(wrap_pyfunction!(model::resolve, module)?)?;

@@ -212,7 +212,7 @@ settings! {
         default EvalEvery::Epoch;
     patience: Option<u32> = "patience" "N"
         "Stop after N evaluations without a better one, or none"
-        .number("a whole number of 1 or more, or none", |n| n >= 1.0),
+        .number("a whole number from 1 to 4,294,967,295, or none", |n| n >= 1.0),
         default None;
     target: Option<f64> = "target" "VALUE"
         "Stop when what is monitored reaches this value, or none",
