@@ -6,13 +6,12 @@ import math
 
 import pytest
 
-torch = pytest.importorskip("torch")
+import torch
 
 import keepbest  # noqa: E402
 
 
 def test_ignite_hands_over_what_it_would_keep(run: str) -> None:
-    pytest.importorskip("ignite")
     from ignite.engine import Engine, Events
     from ignite.handlers import Checkpoint
 
@@ -35,7 +34,8 @@ def test_ignite_hands_over_what_it_would_keep(run: str) -> None:
 
 
 def test_accelerate_unwraps_and_stores_what_was_prepared(run: str) -> None:
-    accelerate = pytest.importorskip("accelerate")
+    import accelerate
+
     from keepbest.accelerate import KeepBest
 
     accelerator = accelerate.Accelerator(cpu=True)

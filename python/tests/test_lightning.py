@@ -9,7 +9,6 @@ import warnings
 
 import pytest
 
-pytest.importorskip("lightning")
 import torch  # noqa: E402
 from lightning.pytorch import LightningModule, Trainer  # noqa: E402
 from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402

@@ -6,9 +6,6 @@ import pathlib
 import subprocess
 import sys
 
-import pytest
-
-pytest.importorskip("torch")
 
 
 def test_two_ranks_get_one_verdict_and_store_what_is_sharded(run: str) -> None:

@@ -14,7 +14,8 @@ import keepbest
 def test_mlflow_gets_the_best_with_its_metrics(
     run: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mlflow = pytest.importorskip("mlflow")
+    import mlflow
+
     from keepbest.mlflow import log_best
 
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -33,7 +34,6 @@ def test_mlflow_gets_the_best_with_its_metrics(
 
 @pytest.mark.skipif("KEEPBEST_RAY" not in os.environ, reason="starts a cluster of Ray, minutes on two cores: by hand, with KEEPBEST_RAY=1")
 def test_ray_gets_a_checkpoint_for_each_new_best(tmp_path: pathlib.Path) -> None:
-    pytest.importorskip("ray.train")
     from ray.train import Checkpoint, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-torch = pytest.importorskip("torch")
+import torch
 
 import keepbest  # noqa: E402
 from keepbest import errors  # noqa: E402

@@ -6,8 +6,8 @@ import pathlib
 
 import pytest
 
-transformers = pytest.importorskip("transformers")
-import torch  # noqa: E402
+import torch
+import transformers
 
 import keepbest  # noqa: E402
 from keepbest.transformers import KeepBest  # noqa: E402
