@@ -9,12 +9,15 @@ __all__ = [
     "Saves",
     "View",
     "__version__",
+    "main",
     "resolve",
     "run_summary",
     "save",
 ]
 
 __version__: str
+
+def main(arguments: list[str]) -> int: ...
 
 @final
 class Arena:

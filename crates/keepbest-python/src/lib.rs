@@ -16,7 +16,16 @@ mod keeper;
 mod model;
 mod options;
 
+use std::ffi::OsString;
+
 use pyo3::prelude::*;
+
+/// The `keepbest` program with these arguments, of which the first is its name; gives its exit code. It takes over the
+/// process's signals and streams.
+#[pyfunction]
+fn main(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
+    py.detach(|| keepbest::cli::main(arguments))
+}
 
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -26,6 +35,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<keeper::Saves>()?;
     module.add_class::<model::ModelFile>()?;
     module.add_class::<model::View>()?;
+    module.add_function(wrap_pyfunction!(main, module)?)?;
     module.add_function(wrap_pyfunction!(keeper::run_summary, module)?)?;
     module.add_function(wrap_pyfunction!(model::save, module)?)?;
     module.add_function(wrap_pyfunction!(model::resolve, module)?)?;

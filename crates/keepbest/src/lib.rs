@@ -1,7 +1,7 @@
 //! Trains convolutional networks on CPUs and keeps the best model of every run: complete, verified, and able to predict
 //! without any code.
 //!
-//! This crate is the `keepbest` program and, as a library, all of its parts under one name:
+//! This crate is the `keepbest` program (feature `cli`, on by default) and, as a library, all of its parts under one name:
 //!
 //! | module | is |
 //! |---|---|
@@ -35,8 +35,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-// Libraries never print.
+// Libraries never print; the program does through `cli::output`, where what cannot be written ends nothing.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 
 #[doc(inline)]
 pub use keepbest_core as core;

@@ -49,7 +49,7 @@ mod tui;
 mod verify;
 mod words;
 
-use std::process::ExitCode;
+use std::ffi::OsString;
 
 use clap::Parser;
 use clap::error::{ContextValue, ErrorKind};
@@ -59,20 +59,22 @@ use args::{Cli, Verb};
 use failure::{Exit, Failure};
 use terminal::Terminal;
 
-/// Runs the program.
-pub fn main() -> ExitCode {
+/// Runs the program with these arguments, of which the first is its name, and gives its exit code: 0 done, 1 failed, 2 a
+/// call that is not understood, 3 a check did not hold, 130 interrupted. Takes over the process's signals, its panic hook
+/// and its streams, so it is for a process that does nothing else.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let terminal = Terminal::detect();
     signals::survive_file_size_limit();
     signals::fail_when_aborted();
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // A damaged image may stop a decoder: that is told as an error of ours.
-        if !keepbest::data::is_decoding() {
+        if !keepbest_data::is_decoding() {
             output::settle();
             hook(panic);
         }
     }));
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(error),
     };
@@ -81,11 +83,11 @@ pub fn main() -> ExitCode {
         failure.exit
     });
     output::end();
-    ExitCode::from(exit as u8)
+    exit as u8
 }
 
 /// Help and version go to stdout, complaints to stderr; clap has worded both.
-fn usage(mut error: clap::Error) -> ExitCode {
+fn usage(mut error: clap::Error) -> u8 {
     // Complaints repeat what was given, which may be names of files: it is written like all else.
     let shown = |text: &String| visible(text).into_owned();
     let given = error.context().map(|(kind, value)| match value {
@@ -102,8 +104,8 @@ fn usage(mut error: clap::Error) -> ExitCode {
     // Nobody is left to tell when this fails.
     let _ = error.print();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::from(Exit::Done as u8),
-        _ => ExitCode::from(Exit::Usage as u8),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done as u8,
+        _ => Exit::Usage as u8,
     }
 }
 
