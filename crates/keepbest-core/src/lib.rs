@@ -16,8 +16,7 @@
 //! # Ok::<(), keepbest_core::ObjectiveError>(())
 //! ```
 
-// Libraries never print.
-#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#![forbid(unsafe_code)]
 
 pub mod classification;
 pub mod digest;

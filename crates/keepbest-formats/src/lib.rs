@@ -15,9 +15,6 @@
 //! - [`sharded`]: weights in several files with an index.
 //! - [`sniff`]: what a file holds that is something else.
 
-// Libraries never print.
-#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
-
 pub mod archive;
 mod convert;
 pub mod delta;

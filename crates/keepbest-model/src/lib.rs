@@ -7,8 +7,7 @@
 //!   the verbs of the command line do. They give typed results, which can be serialised, and typed errors with hints; they print
 //!   nothing, and tell a [`Watch`] how far they are, which may stop them.
 
-// Libraries never print.
-#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#![forbid(unsafe_code)]
 
 mod architecture;
 mod attest;

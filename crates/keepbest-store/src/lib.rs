@@ -14,8 +14,7 @@
 //!
 //! [`RunWriter`] says in which order things are written and what that guarantees.
 
-// Libraries never print.
-#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#![forbid(unsafe_code)]
 
 mod archive;
 mod attestation;

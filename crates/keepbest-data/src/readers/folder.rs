@@ -31,7 +31,7 @@ struct Layout<'a> {
 impl<'a> Layout<'a> {
     /// Looks for splits in `folder`: a folder for training, with folders in it. One called `train` that holds images
     /// itself is a class (of vehicles, say).
-    pub fn of_splits(folder: &'a Folder) -> Option<Self> {
+    pub(crate) fn of_splits(folder: &'a Folder) -> Option<Self> {
         let found: Vec<&Folder> = folder
             .folders()
             .filter(|inner| inner.folders().next().is_some())
@@ -84,7 +84,7 @@ impl<'a> Layout<'a> {
 
     /// Takes the folders in `folder` as classes; `None` when there is no image in them, or when they are called as splits
     /// are: `train` and `test` full of images are not two classes.
-    pub fn of_classes(folder: &'a Folder) -> Option<Self> {
+    pub(crate) fn of_classes(folder: &'a Folder) -> Option<Self> {
         if are_splits(folder.folders()) {
             return None;
         }

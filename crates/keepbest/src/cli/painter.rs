@@ -15,7 +15,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::words::{duration, shorten};
 
 /// Tells on stderr what a run does.
-pub struct Painter {
+pub(super) struct Painter {
     terminal: Terminal,
     quiet: bool,
     stop: Arc<AtomicBool>,
@@ -56,7 +56,7 @@ impl Pace {
 }
 
 impl Painter {
-    pub fn new(terminal: Terminal, quiet: bool, stop: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(terminal: Terminal, quiet: bool, stop: Arc<AtomicBool>) -> Self {
         let pace = Pace {
             begun: None,
             steps: 0,
@@ -79,7 +79,7 @@ impl Painter {
     }
 
     /// Takes the bar away.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.reading = None;
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();

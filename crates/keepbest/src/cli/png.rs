@@ -13,7 +13,7 @@ const FONT: &[u8] = include_bytes!("../../assets/DejaVuSans-subset.ttf");
 const SCALE: f32 = 3.0;
 
 /// A plot of the report, in its light colours.
-pub fn png(svg: &str) -> Result<Vec<u8>, String> {
+pub(super) fn png(svg: &str) -> Result<Vec<u8>, String> {
     let mut fonts = fontdb::Database::new();
     fonts.load_font_data(FONT.to_vec());
     let options = Options {

@@ -1,8 +1,8 @@
 //! Letters of 5 by 7 pixels for labels in pictures.
 
 /// Width and height of a letter, and the pixels from one to the next.
-pub const SIZE: (usize, usize) = (5, 8);
-pub const ADVANCE: usize = 6;
+pub(super) const SIZE: (usize, usize) = (5, 8);
+pub(super) const ADVANCE: usize = 6;
 
 /// From blank to tilde: five columns each, the lowest bit on top.
 #[rustfmt::skip]
@@ -34,7 +34,7 @@ const GLYPHS: [[u8; 5]; 95] = [
 ];
 
 /// Calls `dot` with the place of every dark pixel of the text. A letter beyond ASCII shows as a question mark.
-pub fn write(text: &str, mut dot: impl FnMut(usize, usize)) {
+pub(super) fn write(text: &str, mut dot: impl FnMut(usize, usize)) {
     for (at, letter) in text.chars().enumerate() {
         let letter = if (' '..='~').contains(&letter) {
             letter

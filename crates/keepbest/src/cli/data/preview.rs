@@ -18,7 +18,7 @@ const GAP: usize = 8;
 /// A picture is enlarged, by a whole number, to at least this many pixels.
 const LEAST: usize = 96;
 
-pub fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
+pub(super) fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
     write::refuse_existing(&args.to, args.force)?;
     // Read as `train` reads them.
     let mut settings = Settings::default();

@@ -7,7 +7,7 @@ use crate::cli::words::bytes;
 
 /// As of the latest look.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Resources {
+pub(super) struct Resources {
     /// Bytes of memory that this process holds.
     pub memory: Option<u64>,
     /// Processors in use by it, since the look before: 1.5 is one and a half.
@@ -18,7 +18,7 @@ pub struct Resources {
 
 impl Resources {
     /// In words, as many as are known.
-    pub fn words(&self) -> String {
+    pub(super) fn words(&self) -> String {
         let known = [
             self.memory.map(|memory| format!("{} RAM", bytes(memory))),
             self.processors.map(|used| format!("{used:.1} CPUs")),
@@ -30,13 +30,13 @@ impl Resources {
 
 /// Looks again and again.
 #[derive(Debug, Default)]
-pub struct Meter {
+pub(super) struct Meter {
     before: Option<(Instant, f64)>,
 }
 
 impl Meter {
     /// How it is now.
-    pub fn look(&mut self, run: &Path) -> Resources {
+    pub(super) fn look(&mut self, run: &Path) -> Resources {
         let now = Instant::now();
         let used = processor_seconds();
         let processors = match (self.before, used) {

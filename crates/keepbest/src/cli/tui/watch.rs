@@ -20,11 +20,11 @@ const LIVE_POINTS: usize = 512;
 const LINES: usize = 200;
 
 /// A line with its points, by the epoch.
-pub type Points = Vec<(f64, f64)>;
+pub(super) type Points = Vec<(f64, f64)>;
 
 /// Everything that is on the screen.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub(super) struct Watch {
     /// Where the run is, and all below as it is shown.
     pub directory: PathBuf,
     pub run: String,
@@ -70,7 +70,7 @@ struct Pace {
 }
 
 impl Watch {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             doing: "reading the data".into(),
             every: 1,
@@ -79,7 +79,7 @@ impl Watch {
     }
 
     /// Takes in what the run tells.
-    pub fn on(&mut self, event: &Event<'_>) {
+    pub(super) fn on(&mut self, event: &Event<'_>) {
         if !matches!(event, Event::Stepped(_) | Event::Keeper(_)) {
             self.pace.latest = None;
         }
@@ -241,7 +241,7 @@ impl Watch {
     }
 
     /// Says something below the curves.
-    pub fn line(&mut self, text: String) {
+    pub(super) fn line(&mut self, text: String) {
         self.lines.push_back(visible(&text).into_owned());
         if self.lines.len() > LINES {
             self.lines.pop_front();
@@ -249,13 +249,13 @@ impl Watch {
     }
 
     /// Part of the plan that is done.
-    pub fn done(&self) -> f64 {
+    pub(super) fn done(&self) -> f64 {
         let part = |progress: &Progress| progress.step as f64 / progress.steps.max(1) as f64;
         self.progress.as_ref().map_or(0.0, part).clamp(0.0, 1.0)
     }
 
     /// Where the run is, in words.
-    pub fn position(&self) -> String {
+    pub(super) fn position(&self) -> String {
         let Some(progress) = &self.progress else {
             return String::new();
         };
@@ -271,7 +271,7 @@ impl Watch {
     }
 
     /// Training images a second.
-    pub fn images_per_second(&self) -> Option<f64> {
+    pub(super) fn images_per_second(&self) -> Option<f64> {
         let seconds = self.pace.busy.as_secs_f64();
         (seconds > 0.0).then(|| self.pace.images / seconds)
     }
