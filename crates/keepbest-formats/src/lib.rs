@@ -15,6 +15,9 @@
 //! - [`sharded`]: weights in several files with an index.
 //! - [`sniff`]: what a file holds that is something else.
 
+#[cfg(not(unix))]
+compile_error!("keepbest-formats builds on Unix systems only");
+
 pub mod archive;
 mod convert;
 pub mod delta;

@@ -16,9 +16,13 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(not(unix))]
+compile_error!("keepbest-store builds on Unix systems only");
+
 mod archive;
 mod attestation;
 mod error;
+#[cfg(feature = "test-support")]
 pub mod faulty;
 mod file;
 mod fs;
