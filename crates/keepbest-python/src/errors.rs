@@ -1,8 +1,7 @@
 //! Errors of the Rust parts as exceptions of `keepbest.errors`, with their facts as attributes.
 
-use std::error::Error;
-
 use keepbest_core::ObjectiveError;
+use keepbest_core::text::with_causes;
 use keepbest_formats::model_file::OpenError as ModelOpenError;
 use keepbest_keeper::{CreateError, FinishError, OfferError, ResumeError};
 use keepbest_store::{CreateError as RunCreateError, LockError, OpenError as RunOpenError, Owner};
@@ -29,18 +28,6 @@ pub(crate) fn raise<'py>(
 /// Without attributes beside the message.
 pub(crate) fn raise_plain(py: Python<'_>, class: &str, message: &str) -> PyErr {
     raise(py, class, message, PyDict::new(py))
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// A metric is missing, or the objective is no objective.

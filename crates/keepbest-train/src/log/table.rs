@@ -6,7 +6,7 @@ use keepbest_core::History;
 use keepbest_store::replace_unsynced;
 use serde_json::json;
 
-use super::logger::{About, Ended, Logged, Logger, about_file};
+use super::logger::{Logged, Logger, SessionEnd, SessionStart, cannot_write};
 
 /// The format of a table.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +31,8 @@ impl Table {
 }
 
 impl Logger for Table {
-    fn begin(&mut self, about: &About) -> Result<(), String> {
-        self.run.clone_from(&about.run);
+    fn begin(&mut self, start: &SessionStart) -> Result<(), String> {
+        self.run.clone_from(&start.run);
         Ok(())
     }
 
@@ -42,10 +42,10 @@ impl Logger for Table {
             TableKind::Json => ("metrics.json", json(&logged.history)?),
         };
         replace_unsynced(&self.run.join(name), &bytes)
-            .map_err(|error| about_file(&error.path, &error.source))
+            .map_err(|error| cannot_write(&error.path, &error.source))
     }
 
-    fn end(&mut self, _: &Ended) -> Result<(), String> {
+    fn end(&mut self, _: &SessionEnd) -> Result<(), String> {
         Ok(())
     }
 }

@@ -29,6 +29,7 @@ mod lr_find;
 mod measured;
 mod model;
 mod models;
+mod pace;
 mod painter;
 mod pin;
 mod png;
