@@ -1,10 +1,14 @@
 //! Opening files, and mapping them into memory.
 
+#![allow(unsafe_code, reason = "a file mapped into memory")]
+
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use bytes::Bytes;
+use rustix::fs::OFlags;
 
 /// Maps a file into memory, read-only: pages are read when they are touched and shared with the
 /// system's cache.
@@ -30,14 +34,10 @@ pub fn open_regular(path: impl AsRef<Path>) -> io::Result<File> {
     let path = path.as_ref();
     // Looked at first, since to open a device can do something; and again once it is open, since the name may lead elsewhere by then.
     check_regular(&fs::metadata(path)?)?;
-    let mut options = File::options();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
-    }
-    let file = options.open(path)?;
+    let file = File::options()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
     check_regular(&file.metadata()?)?;
     Ok(file)
 }
@@ -78,19 +78,13 @@ fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
     if metadata.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    #[cfg(unix)]
-    let what = {
-        use std::os::unix::fs::FileTypeExt as _;
-        let kind = metadata.file_type();
-        match () {
-            () if kind.is_fifo() => "a FIFO",
-            () if kind.is_socket() => "a socket",
-            () if kind.is_char_device() || kind.is_block_device() => "a device",
-            () => "something else",
-        }
+    let kind = metadata.file_type();
+    let what = match () {
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_char_device() || kind.is_block_device() => "a device",
+        () => "something else",
     };
-    #[cfg(not(unix))]
-    let what = "something else";
     let message = format!("it is {what}, not a regular file");
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
@@ -118,13 +112,12 @@ mod tests {
 
     #[test]
     fn directories_and_missing_files_are_named_as_such() {
-        let error = map_file(std::env::temp_dir()).unwrap_err();
+        let error = map_file(env!("CARGO_MANIFEST_DIR")).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
         let error = map_file("no/such/file").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
-    #[cfg(unix)]
     #[test]
     fn what_is_no_regular_file_is_refused_at_once() {
         let dir = tempfile::tempdir().unwrap();

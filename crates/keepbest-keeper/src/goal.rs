@@ -31,7 +31,7 @@ impl Goal {
     }
 
     /// Judges an evaluation; `withheld` is why it must not replace a best.
-    pub fn judge(
+    pub(crate) fn judge(
         &self,
         evaluation: &Evaluation,
         to_beat: Option<Score>,
@@ -54,7 +54,7 @@ impl Goal {
     }
 
     /// Takes note of an improvement, and says why it must not be saved as best nevertheless, if so.
-    pub fn improved(&mut self, step: u64, score: Score) -> Option<String> {
+    pub(crate) fn improved(&mut self, step: u64, score: Score) -> Option<String> {
         self.replay_at(step)?;
         let replay = self.replay.as_mut()?;
         replay.best = Some(score);

@@ -1,5 +1,7 @@
 //! GB/s (bytes read and written once) of the kernels bound by memory: `cargo run --release --example layer_speed [threads] [channels]`.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 mod timing;
 
 use keepbest_kernels::batch_norm::Upstream;

@@ -104,7 +104,7 @@ impl FileAtHand {
             .prefix("keepbest-")
             .permissions(Permissions::from_mode(0o700))
             .tempdir()
-            .map_err(cannot(std::env::temp_dir()))?;
+            .map_err(cannot(tempfile::env::temp_dir()))?;
         let path = folder.path().join(checkpoint.to_string());
         let name = checkpoint.path(view.path());
         let mut options = OpenOptions::new();

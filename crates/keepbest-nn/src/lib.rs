@@ -8,8 +8,7 @@
 //! and layouts. In f32 the results depend on the seed and the data alone, not on the number of threads or the
 //! processor's instructions.
 
-// Libraries never print.
-#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#![forbid(unsafe_code)]
 
 mod cpu;
 mod engine;

@@ -1,6 +1,11 @@
 //! Memory that a model is copied into. The writer thread reads it while training goes on, so it is written to only while
 //! no snapshot holds it.
 
+#![allow(
+    unsafe_code,
+    reason = "reads and writes memory of Python's, by its address"
+)]
+
 use std::sync::Arc;
 use std::thread;
 

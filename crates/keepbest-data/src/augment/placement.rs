@@ -33,7 +33,7 @@ pub(super) struct Placement {
 
 impl Placement {
     /// The image with its pixels moved; 0 where they come from outside.
-    pub fn apply(&self, image: Image) -> Image {
+    pub(super) fn apply(&self, image: Image) -> Image {
         if *self == Self::default() {
             return image;
         }

@@ -161,22 +161,22 @@ impl VerifyError {
 
 /// What is found out, as it is.
 #[derive(Default)]
-pub struct Findings {
+pub(super) struct Findings {
     pub checks: Vec<Check>,
     not_checked: Vec<String>,
 }
 
 impl Findings {
-    pub fn check(&mut self, check: &'static str, ok: bool, told: impl Into<String>) {
+    pub(super) fn check(&mut self, check: &'static str, ok: bool, told: impl Into<String>) {
         let told = told.into();
         self.checks.push(Check { check, ok, told });
     }
 
-    pub fn unchecked(&mut self, what: impl Into<String>) {
+    pub(super) fn unchecked(&mut self, what: impl Into<String>) {
         self.not_checked.push(what.into());
     }
 
-    pub fn report(mut self, model: PathBuf, cut_short: Option<VerifyError>) -> VerifyReport {
+    pub(super) fn report(mut self, model: PathBuf, cut_short: Option<VerifyError>) -> VerifyReport {
         if let Some(error) = &cut_short {
             self.unchecked(format!("the rest: {error}"));
         }

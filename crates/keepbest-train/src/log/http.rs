@@ -55,7 +55,7 @@ pub(super) struct Answer {
 
 impl Answer {
     /// The JSON of a success; else what went wrong, in words.
-    pub fn json(self) -> Result<Value, String> {
+    pub(super) fn json(self) -> Result<Value, String> {
         let text = String::from_utf8_lossy(&self.body);
         if self.status != 200 {
             let said: String = text.chars().take(200).collect();

@@ -17,7 +17,7 @@ pub(crate) struct Logged {
 
 impl Logged {
     /// The values by name: metrics, learning rate, speed.
-    pub fn values(&self) -> impl Iterator<Item = (&str, f64)> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&str, f64)> {
         let record = self.history.last();
         let metrics = record.into_iter().flat_map(|record| record.metrics.iter());
         metrics
@@ -28,7 +28,7 @@ impl Logged {
             )
     }
 
-    pub fn record(&self) -> Option<&EvaluationRecord> {
+    pub(crate) fn record(&self) -> Option<&EvaluationRecord> {
         self.history.last()
     }
 }

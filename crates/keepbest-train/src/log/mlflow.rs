@@ -24,7 +24,7 @@ pub(super) struct MlFlow {
 }
 
 impl MlFlow {
-    pub fn new(url: Url) -> Self {
+    pub(super) fn new(url: Url) -> Self {
         Self {
             url,
             run_id: String::new(),

@@ -86,7 +86,7 @@ struct LoggerThread {
 
 impl Loggers {
     /// Starts them.
-    pub fn start(to: &[LogTo], session: SessionStart) -> Self {
+    pub(crate) fn start(to: &[LogTo], session: SessionStart) -> Self {
         let threads = to.iter().map(|to| LoggerThread::start(to, session.clone()));
         Self {
             threads: threads.collect(),
@@ -94,7 +94,7 @@ impl Loggers {
     }
 
     /// Hands on an evaluation.
-    pub fn evaluated(&mut self, logged: Logged) {
+    pub(crate) fn evaluated(&mut self, logged: Logged) {
         let logged = Arc::new(logged);
         for thread in &mut self.threads {
             thread.evaluated(&logged);
@@ -102,7 +102,7 @@ impl Loggers {
     }
 
     /// Hands on the end, and waits until all is logged; not for ever, and no longer than `go_on` says.
-    pub fn end(&mut self, ended: &SessionEnd, go_on: &dyn Fn() -> bool) {
+    pub(crate) fn end(&mut self, ended: &SessionEnd, go_on: &dyn Fn() -> bool) {
         let patience = if ended.finished {
             let best = ended.best.as_ref().and_then(|best| best.metadata().ok());
             PATIENCE + http::time_for(best.map_or(0, |best| best.len()))
@@ -116,7 +116,7 @@ impl Loggers {
     }
 
     /// The problems since the last call.
-    pub fn problems(&mut self) -> Vec<String> {
+    pub(crate) fn problems(&mut self) -> Vec<String> {
         let threads = self.threads.iter_mut();
         threads.flat_map(LoggerThread::problems).collect()
     }

@@ -22,7 +22,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub fn new(kind: TableKind) -> Self {
+    pub(super) fn new(kind: TableKind) -> Self {
         Self {
             kind,
             run: PathBuf::new(),

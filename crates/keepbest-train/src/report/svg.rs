@@ -67,7 +67,7 @@ pub(super) struct Axis {
 
 impl Axis {
     /// An axis that shows `low` to `high`, widened to round numbers, between two places.
-    pub fn round(low: f64, high: f64, from: f64, to: f64) -> Self {
+    pub(super) fn round(low: f64, high: f64, from: f64, to: f64) -> Self {
         let (low, high) = if high > low {
             (low, high)
         } else {
@@ -89,7 +89,7 @@ impl Axis {
     }
 
     /// An axis of epochs or the like: exactly `low` to `high`, ticks at round whole numbers.
-    pub fn whole(low: f64, high: f64, from: f64, to: f64) -> Self {
+    pub(super) fn whole(low: f64, high: f64, from: f64, to: f64) -> Self {
         let high = if high > low { high } else { low + 1.0 };
         let step = round_step((high - low) / 6.0).max(1.0);
         let first = (low / step).ceil() as i64;
@@ -104,19 +104,25 @@ impl Axis {
     }
 
     /// The place of a value, in pixels.
-    pub fn at(&self, value: f64) -> f64 {
+    pub(super) fn at(&self, value: f64) -> f64 {
         self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
     }
 }
 
 /// The next of 1, 2, 5, 10, 20, ...
 fn round_step(least: f64) -> f64 {
-    let power = 10f64.powi(least.log10().floor() as i32);
+    let power = power_of_ten(libm::log10(least).floor() as i32);
     [1.0, 2.0, 5.0]
         .into_iter()
         .map(|times| times * power)
         .find(|step| *step >= least * (1.0 - 1e-9))
         .unwrap_or(10.0 * power)
+}
+
+/// Ten to this power; up to 22 either way, the nearest number that there is.
+fn power_of_ten(exponent: i32) -> f64 {
+    let whole = (0..exponent.unsigned_abs()).fold(1.0, |power, _| power * 10.0);
+    if exponent < 0 { 1.0 / whole } else { whole }
 }
 
 /// A number as an axis shows it.

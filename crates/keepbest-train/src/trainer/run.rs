@@ -34,7 +34,7 @@ pub(super) struct Run {
 
 impl Run {
     /// A run whose session begins now.
-    pub fn begun(
+    pub(super) fn begun(
         setup: Setup,
         path: PathBuf,
         keeper: Keeper,
@@ -59,7 +59,7 @@ impl Run {
     }
 
     /// Passes on what the keeper has done meanwhile.
-    pub fn tell(&mut self, observer: &mut dyn Observer) {
+    pub(super) fn tell(&mut self, observer: &mut dyn Observer) {
         for event in self.keeper.events() {
             observer.on(Event::Keeper(&event));
         }
@@ -69,7 +69,7 @@ impl Run {
     }
 
     /// The session is over: the loggers get what they have not got, and the page its last form.
-    pub fn close(
+    pub(super) fn close(
         loggers: &mut Loggers,
         finished: bool,
         best: Option<&Path>,
@@ -87,7 +87,7 @@ impl Run {
         }
     }
 
-    pub fn session_start(&self) -> SessionStart {
+    pub(super) fn session_start(&self) -> SessionStart {
         let settings = self.setup.config.to_settings();
         let given = settings.given().into_iter();
         SessionStart {
@@ -99,18 +99,18 @@ impl Run {
         }
     }
 
-    pub fn training_json(&self) -> serde_json::Value {
+    pub(super) fn training_json(&self) -> serde_json::Value {
         let next = self.rates.at(self.state.step, self.state.plateau.as_ref());
         let mut state = self.state.clone();
         state.learning_rate = Some(next);
         serde_json::to_value(state).expect("the state has string keys and finite numbers")
     }
 
-    pub fn steps_planned(&self) -> u64 {
+    pub(super) fn steps_planned(&self) -> u64 {
         self.state.epochs * self.setup.timetable.batches
     }
 
-    pub fn overview(&self) -> Overview {
+    pub(super) fn overview(&self) -> Overview {
         let setup = &self.setup;
         let input = setup.data.preprocessing.input;
         Overview {

@@ -23,7 +23,7 @@ struct Batches(Option<(u64, Epoch)>);
 
 impl Run {
     /// Trains to the end, or until told to stop.
-    pub fn go(
+    pub(super) fn go(
         mut self,
         observer: &mut dyn Observer,
         stop: &AtomicBool,

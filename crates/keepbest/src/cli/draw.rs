@@ -40,7 +40,7 @@ const POOLING: &str = "#d5f0d8";
 const OTHER: &str = "#ececec";
 
 /// The picture of a network.
-pub fn svg(network: &Network) -> String {
+pub(super) fn svg(network: &Network) -> String {
     let spec = network.spec();
     let shapes: HashMap<String, [usize; 3]> = network
         .summary()

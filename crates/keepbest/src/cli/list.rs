@@ -19,7 +19,7 @@ use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{bytes, shorten, tail};
 
-pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let runs_dir = &args.runs.runs_dir;
     let runs = match RunView::all_in(runs_dir) {
         Ok(runs) => runs,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// The speed of a training and the time that it has left.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub(super) struct Pace {
     begun: Option<Instant>,
     /// When the latest step ended, if nothing else came after it.
     latest: Option<Instant>,
@@ -18,7 +18,7 @@ pub struct Pace {
 
 impl Pace {
     /// A step of so many images has ended.
-    pub fn step(&mut self, images: usize, now: Instant) {
+    pub(super) fn step(&mut self, images: usize, now: Instant) {
         self.since_begun = now - *self.begun.get_or_insert(now);
         if let Some(latest) = self.latest.replace(now) {
             self.busy += now - latest;
@@ -28,18 +28,18 @@ impl Pace {
     }
 
     /// Something else than training goes on: the time until the next step is not that step's.
-    pub fn pause(&mut self) {
+    pub(super) fn pause(&mut self) {
         self.latest = None;
     }
 
     /// Training images a second; `None` as long as it is not known, as after the first step.
-    pub fn images_per_second(&self) -> Option<f64> {
+    pub(super) fn images_per_second(&self) -> Option<f64> {
         let rate = self.images as f64 / self.busy.as_secs_f64();
         (self.steps > 0 && rate.is_finite()).then_some(rate)
     }
 
     /// The time that so many steps will take, with what comes between them.
-    pub fn time_for(&self, steps: u64) -> Option<Duration> {
+    pub(super) fn time_for(&self, steps: u64) -> Option<Duration> {
         let each = (self.steps > 0).then(|| self.since_begun.div_f64(self.steps as f64))?;
         Some(each.mul_f64(steps as f64))
     }

@@ -16,7 +16,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::words::{duration, shorten};
 
 /// Tells on stderr what a run does.
-pub struct Painter {
+pub(super) struct Painter {
     terminal: Terminal,
     quiet: bool,
     stop: Arc<AtomicBool>,
@@ -42,7 +42,7 @@ fn progress_words(loss: f64, pace: &Pace, steps_left: u64) -> Vec<String> {
 }
 
 impl Painter {
-    pub fn new(terminal: Terminal, quiet: bool, stop: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(terminal: Terminal, quiet: bool, stop: Arc<AtomicBool>) -> Self {
         Self {
             terminal,
             quiet,
@@ -58,7 +58,7 @@ impl Painter {
     }
 
     /// Takes the bar away.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.reading = None;
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();

@@ -13,13 +13,13 @@ const FONT: &[u8] = include_bytes!("../../assets/DejaVuSans-subset.ttf");
 const SCALE: f32 = 3.0;
 
 /// A plot of the report, in its light colours.
-pub fn png(svg: &str) -> Result<Vec<u8>, String> {
+pub(super) fn png(svg: &str) -> Result<Vec<u8>, String> {
     let pixels = draw(&flat(svg), SCALE)?;
     pixels.encode_png().map_err(|error| error.to_string())
 }
 
 /// An SVG on white, in `scale` pixels a unit.
-pub fn draw(svg: &str, scale: f32) -> Result<Pixmap, String> {
+pub(super) fn draw(svg: &str, scale: f32) -> Result<Pixmap, String> {
     let mut fonts = fontdb::Database::new();
     fonts.load_font_data(FONT.to_vec());
     let options = Options {

@@ -32,7 +32,7 @@ struct Difference {
     told: String,
 }
 
-pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
     let view = open_whole_run(&path)?;
     let best = view.best().ok_or_else(|| {

@@ -13,14 +13,14 @@ use crate::cli::failure::Failure;
 use crate::cli::terminal::Terminal;
 
 /// Warns of a run whose journal knows less than its files.
-pub fn warn_of_forgotten(view: &RunView, terminal: &Terminal) {
+pub(super) fn warn_of_forgotten(view: &RunView, terminal: &Terminal) {
     if let Some(found) = view.forgotten() {
         Failure::from(found).warn(terminal);
     }
 }
 
 /// A run in a few facts.
-pub struct Facts {
+pub(super) struct Facts {
     pub name: String,
     pub status: String,
     pub network: String,
@@ -41,7 +41,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    pub fn of(view: &RunView) -> Self {
+    pub(super) fn of(view: &RunView) -> Self {
         let state = view.state();
         let settings = view
             .config()
@@ -76,7 +76,7 @@ impl Facts {
         }
     }
 
-    pub fn json(&self, view: &RunView) -> Value {
+    pub(super) fn json(&self, view: &RunView) -> Value {
         json!({
             "name": self.name,
             "path": view.path(),
@@ -99,7 +99,7 @@ impl Facts {
 }
 
 /// A best, as every verb tells it.
-pub fn best_json(best: &BestRecord) -> Value {
+pub(super) fn best_json(best: &BestRecord) -> Value {
     json!({
         "ref": best.reference,
         "path": best.path,
@@ -112,7 +112,7 @@ pub fn best_json(best: &BestRecord) -> Value {
 }
 
 /// `just now`, `5 min ago`, `3 h ago`, `12 days ago`.
-pub fn ago(ms: Option<u64>) -> String {
+pub(super) fn ago(ms: Option<u64>) -> String {
     let Some(ms) = ms else { return String::new() };
     let then = UNIX_EPOCH + Duration::from_millis(ms);
     let seconds = SystemTime::now()

@@ -21,7 +21,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::thresholds;
 use crate::cli::words::{bytes, shorten};
 
-pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.directory()?;
     let view = open_run(&path)?;
     warn_of_forgotten(&view, terminal);

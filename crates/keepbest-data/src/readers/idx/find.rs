@@ -31,7 +31,7 @@ impl IdxFiles {
     ///
     /// # Errors
     /// When images are there without their labels, or those of several sets.
-    pub fn find(folder: &Path) -> Result<Option<Self>, DataError> {
+    pub(crate) fn find(folder: &Path) -> Result<Option<Self>, DataError> {
         let names = names_in(folder)?;
         let mut images: Vec<(IdxName, &String, &PathBuf)> = names
             .iter()

@@ -59,7 +59,7 @@ pub(super) struct Columns {
 
 impl Columns {
     /// Whether the first rows alone show which columns are path and label.
-    pub fn are_told(rows: &[StringRecord], folder: &Path) -> bool {
+    pub(super) fn are_told(rows: &[StringRecord], folder: &Path) -> bool {
         let Some(first) = rows.first() else {
             return false;
         };
@@ -72,7 +72,7 @@ impl Columns {
     ///
     /// # Errors
     /// In words, when it does not show which column is the label.
-    pub fn find(rows: &[StringRecord], folder: &Path) -> Result<Self, String> {
+    pub(super) fn find(rows: &[StringRecord], folder: &Path) -> Result<Self, String> {
         let Some(first) = rows.first() else {
             return Err("the table is empty".to_owned());
         };

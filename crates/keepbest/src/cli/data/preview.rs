@@ -23,7 +23,7 @@ const LINE: usize = 12;
 const FONT_SIZE: usize = 10;
 const LABEL_LINES: usize = 2;
 
-pub fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
+pub(super) fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
     write::refuse_existing(&args.to, args.force)?;
     // Read as `train` reads them.
     let mut settings = Settings::default();

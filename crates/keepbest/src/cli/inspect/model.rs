@@ -12,7 +12,12 @@ use crate::cli::output;
 use crate::cli::thresholds;
 use crate::cli::words::bytes;
 
-pub fn run(path: &Path, size: u64, file: &ModelFile, as_json: bool) -> Result<Exit, Failure> {
+pub(super) fn run(
+    path: &Path,
+    size: u64,
+    file: &ModelFile,
+    as_json: bool,
+) -> Result<Exit, Failure> {
     let metadata = file.metadata.as_ref();
     let kind = metadata.map_or(
         "safetensors, not written by keepbest".to_owned(),

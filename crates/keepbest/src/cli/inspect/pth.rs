@@ -26,7 +26,7 @@ struct Inspected {
     beside: Vec<(String, String)>,
 }
 
-pub fn run(
+pub(super) fn run(
     path: &Path,
     size: u64,
     args: &InspectArgs,

@@ -9,7 +9,7 @@ use crate::cli::words::bytes;
 
 /// As of the latest look.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Resources {
+pub(super) struct Resources {
     /// Bytes of memory that this process holds.
     pub memory: Option<u64>,
     /// Processors in use by it, since the look before: 1.5 is one and a half.
@@ -20,7 +20,7 @@ pub struct Resources {
 
 impl Resources {
     /// In words, as many as are known.
-    pub fn words(&self) -> String {
+    pub(super) fn words(&self) -> String {
         let known = [
             self.memory.map(|memory| format!("{} RAM", bytes(memory))),
             self.processors.map(|used| format!("{used:.1} CPUs")),
@@ -32,14 +32,14 @@ impl Resources {
 
 /// Looks again and again.
 #[derive(Debug, Default)]
-pub struct Meter {
+pub(super) struct Meter {
     /// The latest look, and the milliseconds of processor time until then.
     before: Option<(Instant, u64)>,
 }
 
 impl Meter {
     /// How it is now.
-    pub fn look(&mut self, run: &Path) -> Resources {
+    pub(super) fn look(&mut self, run: &Path) -> Resources {
         let now = Instant::now();
         let (memory, used) = memory_and_processor_time().unzip();
         let processors = match (self.before, used) {

@@ -21,11 +21,11 @@ const LIVE_POINTS: usize = 512;
 const LINES: usize = 200;
 
 /// A line with its points, by the epoch.
-pub type Points = Vec<(f64, f64)>;
+pub(super) type Points = Vec<(f64, f64)>;
 
 /// Everything that is on the screen.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub(super) struct Watch {
     /// Where the run is, and all below as it is shown.
     pub directory: PathBuf,
     pub run: String,
@@ -62,7 +62,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             doing: "reading the data".into(),
             every: 1,
@@ -71,7 +71,7 @@ impl Watch {
     }
 
     /// Takes in what the run tells.
-    pub fn on(&mut self, event: &Event<'_>) {
+    pub(super) fn on(&mut self, event: &Event<'_>) {
         if !matches!(event, Event::Stepped(_) | Event::Keeper(_)) {
             self.pace.pause();
         }
@@ -229,7 +229,7 @@ impl Watch {
     }
 
     /// Says something below the curves.
-    pub fn line(&mut self, text: String) {
+    pub(super) fn line(&mut self, text: String) {
         self.lines.push_back(visible(&text).into_owned());
         if self.lines.len() > LINES {
             self.lines.pop_front();
@@ -237,13 +237,13 @@ impl Watch {
     }
 
     /// Part of the plan that is done.
-    pub fn done(&self) -> f64 {
+    pub(super) fn done(&self) -> f64 {
         let part = |progress: &Progress| progress.step as f64 / progress.steps.max(1) as f64;
         self.progress.as_ref().map_or(0.0, part).clamp(0.0, 1.0)
     }
 
     /// Where the run is, in words.
-    pub fn position(&self) -> String {
+    pub(super) fn position(&self) -> String {
         let Some(progress) = &self.progress else {
             return String::new();
         };
@@ -259,7 +259,7 @@ impl Watch {
     }
 
     /// Training images a second.
-    pub fn images_per_second(&self) -> Option<f64> {
+    pub(super) fn images_per_second(&self) -> Option<f64> {
         self.pace.images_per_second()
     }
 
