@@ -65,8 +65,16 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             format!("{name:<9} {line}")
         }));
     };
-    fact("network", facts.network.clone());
-    fact("data", facts.data.clone());
+    match &facts.kept_by {
+        Some(by) => fact(
+            "kept by",
+            format!("{by}: network and images are that program's"),
+        ),
+        None => {
+            fact("network", facts.network.clone());
+            fact("data", facts.data.clone());
+        }
+    }
     for (at, (_, objective)) in view.state().objectives().into_iter().enumerate() {
         let name = if at == 0 { "best is" } else { "and" };
         fact(name, objective.to_string());
