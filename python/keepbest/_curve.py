@@ -8,8 +8,8 @@ from typing import Any
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BETWEEN = 330, 170, 52, 22, 40
 
-# Tell two lines apart on either ground, for colour-blind eyes, too (Okabe and Ito).
-_COLOURS = ("#0072b2", "#d55e00")
+# Blue and orange are told apart on either ground, by colour-blind eyes, too.
+_COLOURS = ("#2f8fd0", "#e07020")
 
 _STYLE = """
 .keepbest-run { font: 12px system-ui, sans-serif; max-width: 780px; color: inherit }
@@ -54,8 +54,10 @@ class Curve:
         measured = {name for _, _, metrics in self._points for name in metrics}
         split, _, metric = self.monitor.rpartition("/")
         first = [name for name in (self.monitor, f"train/{metric}") if name in measured and split]
-        panels = [first or [self.monitor], [name for name in ("val/loss", "train/loss") if name in measured]]
-        panels = [names for at, names in enumerate(panels) if names and names not in panels[:at]]
+        panels: list[list[str]] = [first or [self.monitor]]
+        losses: list[str] = [name for name in ("val/loss", "train/loss") if name in measured]
+        if losses and sorted(losses) != sorted(panels[0]):
+            panels.append(losses)
         drawn = "".join(
             self._panel(names, at * (_WIDTH + _LEFT + _BETWEEN) + _LEFT) for at, names in enumerate(panels)
         )

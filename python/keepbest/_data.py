@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +20,8 @@ def as_source(data: Any) -> Iterator[str | None]:
     if data is None or isinstance(data, (str, os.PathLike)):
         yield None if data is None else os.fspath(data)
         return
+    import tempfile
+
     import numpy
 
     arrays, classes = _arrays(data)

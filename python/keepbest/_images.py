@@ -38,7 +38,8 @@ def _placed(part: list[Any]) -> list[Input]:
     """The same, with arrays in memory that nobody changes meanwhile."""
     arrays = [item[1] for item in part if isinstance(item, tuple) and not isinstance(item[1], bytes)]
     arena = _native.Arena(sum(array.nbytes for array in arrays))
-    pieces, placed = [], []
+    pieces = []
+    placed: list[Input] = []
     offset = 0
     for item in part:
         if isinstance(item, tuple) and not isinstance(item[1], bytes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 
@@ -10,7 +11,7 @@ class KeepbestError(Exception):
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)
-        self.__dict__.update(facts)
+        self.__dict__.update({name: os.fspath(fact) if isinstance(fact, os.PathLike) else fact for name, fact in facts.items()})
 
 
 class InvalidOption(KeepbestError):
