@@ -23,9 +23,9 @@ def command(*arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[s
     return subprocess.run([*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
-def started(cwd: pathlib.Path) -> subprocess.Popen[bytes]:
+def started(cwd: pathlib.Path, *shell: str) -> subprocess.Popen[bytes]:
     """A long run of which an epoch is measured."""
-    process = subprocess.Popen([*COMMAND, *LONG], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen([*shell, *COMMAND, *LONG], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     until = time.monotonic() + 60
     while not (cwd / "runs/a/best.safetensors").exists():
         assert process.poll() is None and time.monotonic() < until, process.stderr and process.stderr.read()
@@ -80,6 +80,16 @@ def test_a_signal_saves(tmp_path: pathlib.Path, number: signal.Signals) -> None:
     keepbest.load(tmp_path / "runs/a@last").verify()
     again = command("train", "--resume", "a", "--max-minutes", "0.001", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
+
+
+def test_a_signal_that_was_ignored_from_the_start_stays_ignored(tmp_path: pathlib.Path) -> None:
+    process = started(tmp_path, "bash", "-c", 'trap "" INT; exec "$@"', "bash")
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
 
 
 def test_the_second_ctrl_c_ends_it_at_once(tmp_path: pathlib.Path) -> None:

@@ -98,7 +98,7 @@ enum Found {
     Model(Box<Model>),
     /// Weights that the keeper kept for another loop.
     Weights {
-        file: ModelFile,
+        file: Box<ModelFile>,
         kept_by: OtherLoop,
     },
 }
@@ -127,7 +127,10 @@ fn opened(path: &Path, findings: &mut Findings) -> Result<Option<Found>, VerifyE
             kept_by: Some(kept_by),
             ..
         }) => match ModelFile::open(path) {
-            Ok(file) if file.seal.is_some() => whole(Found::Weights { file, kept_by }),
+            Ok(file) if file.seal.is_some() => {
+                let file = Box::new(file);
+                whole(Found::Weights { file, kept_by })
+            }
             Ok(_) => Err(VerifyError::Unsealed { path: path.into() }),
             Err(error) => Err(ModelError::from(error).into()),
         },
