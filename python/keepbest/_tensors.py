@@ -48,12 +48,12 @@ class Piece:
 
     __slots__ = ("address", "dtype", "framework", "nbytes", "offset", "pair", "shape", "source", "strides")
 
-    def __init__(self, source: Any, framework: str, dtype: str, shape: Sequence[int], nbytes: int) -> None:
+    def __init__(self, source: Any, framework: str, dtype: str, shape: list[int], nbytes: int) -> None:
         self.source = source
         self.framework = framework
         self.pair = dtype if dtype in PAIRS else None
         self.dtype = DTYPES[PAIRS.get(dtype, dtype)]
-        self.shape = [*map(int, shape), *([2] if self.pair else [])]
+        self.shape = [*shape, 2] if self.pair else shape
         self.nbytes = nbytes
         # Where the bytes lie if they can be copied as they are, else 0.
         self.address = 0
@@ -71,20 +71,22 @@ def loaded(module: str) -> Any:
     return sys.modules.get(module)
 
 
+def is_torch_tensor(value: Any) -> bool:
+    """Whether a value is a tensor of torch."""
+    torch = loaded("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
 def is_tensor(value: Any) -> bool:
     """Whether a value is a tensor or array of some framework."""
-    torch = loaded("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
-        return True
     kind = type(value)
-    return hasattr(kind, "__array__") or hasattr(kind, "__dlpack__") or isinstance(value, memoryview)
+    return is_torch_tensor(value) or hasattr(kind, "__array__") or hasattr(kind, "__dlpack__") or isinstance(value, memoryview)
 
 
 def piece(value: Any, where: str) -> Piece:
     """What is to be copied of a tensor. Raises ``CannotStore``."""
-    torch = loaded("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
-        return _torch_piece(torch, value, where)
+    if is_torch_tensor(value):
+        return _torch_piece(value, where)
     return _array_piece(value, where)
 
 
@@ -93,16 +95,25 @@ def _refuse(where: str, value: Any, why: str) -> CannotStore:
     return CannotStore(f"{where} cannot be stored: {why}", where=where, type=name)
 
 
-def _torch_piece(torch: Any, value: Any, where: str) -> Piece:
-    tensor = value.detach()
+_torch_names: dict[Any, str] = {}
+"""The names of torch's element types, as far as they were seen: asking a type for its own takes longer than all else here."""
+
+
+def _torch_piece(value: Any, where: str) -> Piece:
+    torch: Any = loaded("torch")
+    # Holding the tensor itself is enough where its memory is copied as it lies.
+    tensor = value if not value.requires_grad else value.detach()
     if tensor.device.type == "meta":
         raise _refuse(where, value, "it is on the meta device and holds no numbers")
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
         raise _refuse(where, value, f"it is {tensor.layout}, not a dense tensor")
-    name = str(tensor.dtype).removeprefix("torch.")
-    if name not in DTYPES and name not in PAIRS:
-        raise _refuse(where, value, f"there is no place for elements of type {name} in a file")
-    made = Piece(tensor, "torch", name, tensor.shape, tensor.numel() * tensor.element_size())
+    name = _torch_names.get(tensor.dtype)
+    if name is None:
+        name = str(tensor.dtype).removeprefix("torch.")
+        if name not in DTYPES and name not in PAIRS:
+            raise _refuse(where, value, f"there is no place for elements of type {name} in a file")
+        _torch_names[tensor.dtype] = name
+    made = Piece(tensor, "torch", name, list(tensor.shape), tensor.nbytes)
     lazy = tensor.is_conj() or tensor.is_neg()
     if tensor.device.type == "cpu" and tensor.is_contiguous() and not lazy:
         try:
@@ -139,7 +150,7 @@ def _array_piece(value: Any, where: str) -> Piece:
     if array.dtype.hasobject or (name not in DTYPES and name not in PAIRS):
         raise _refuse(where, value, f"there is no place for elements of type {array.dtype} in a file")
     framework = "scalar" if isinstance(value, numpy.generic) else "numpy"
-    made = Piece(array, framework, name, array.shape, array.nbytes)
+    made = Piece(array, framework, name, list(array.shape), array.nbytes)
     if array.flags.c_contiguous:
         made.address = array.ctypes.data
     return made

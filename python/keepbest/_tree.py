@@ -50,6 +50,10 @@ class Encoder:
             return value
         if type(value) is float:
             return value if math.isfinite(value) else {FLOAT: repr(value)}
+        if type(value) is dict:  # by far the usual one, and asking for an abstract class takes long
+            return self._mapping(value, where, depth)
+        if _tensors.is_torch_tensor(value):
+            return self._leaf(value, where)
         if isinstance(value, Mapping):
             return self._mapping(value, where, depth)
         if isinstance(value, list | collections.deque):
@@ -64,11 +68,11 @@ class Encoder:
         pairs = []
         plain = True
         for key, item in value.items():
-            encoded_key = key if type(key) is str else self._encode(key, f"{where} (a key)", depth + 1)
-            path = f"{where}.{key}" if where else str(key)
-            encoded = self._encode(item, path, depth + 1)
+            named = type(key) is str
+            encoded_key = key if named else self._encode(key, f"{where} (a key)", depth + 1)
+            encoded = self._encode(item, f"{where}.{key}" if where else str(key), depth + 1)
             if encoded is not _LEFT_OUT:
-                plain = plain and type(key) is str and not key.startswith("$")
+                plain = plain and named and key[:1] != "$"
                 pairs.append([encoded_key, encoded])
         return dict(pairs) if plain else {PAIRS: pairs}
 

@@ -142,7 +142,7 @@ fn copy_all(target: usize, pieces: &[(usize, usize, usize)]) {
     let total: usize = pieces.iter().map(|piece| piece.2).sum();
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = (total / BYTES_PER_THREAD).clamp(1, cores.min(MOST_THREADS));
-    let share = total.div_ceil(threads).max(1);
+    let share = total.div_ceil(threads).next_multiple_of(LINE).max(LINE);
     // The share of thread t: bytes t * share and on, of all pieces one after another.
     let copy_share = |thread: usize| {
         let (begin, end) = (thread * share, ((thread + 1) * share).min(total));
@@ -154,7 +154,7 @@ fn copy_all(target: usize, pieces: &[(usize, usize, usize)]) {
                 // SAFETY: the caller holds the objects at the source addresses, `copy` checked that the target lies in the arena, which
                 // nothing reads, and shares of threads do not overlap.
                 unsafe {
-                    std::ptr::copy_nonoverlapping(
+                    copy_past_caches(
                         (address + skip) as *const u8,
                         (target + offset + skip) as *mut u8,
                         to - from,
@@ -171,4 +171,51 @@ fn copy_all(target: usize, pieces: &[(usize, usize, usize)]) {
         }
         copy_share(0);
     });
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Copies without reading the target and without driving what training works with out of the caches: about half the traffic of
+/// a plain copy, and half its time where memory is what limits it.
+///
+/// # Safety
+/// As of [`std::ptr::copy_nonoverlapping`].
+unsafe fn copy_past_caches(from: *const u8, to: *mut u8, bytes: usize) {
+    let head = to.align_offset(LINE).min(bytes);
+    let lines = (bytes - head) / LINE;
+    let tail = head + lines * LINE;
+    // SAFETY: head, lines and tail are parts of what the caller vouched for, and the lines begin at a multiple of `LINE`.
+    unsafe {
+        std::ptr::copy_nonoverlapping(from, to, head);
+        copy_lines(from.add(head), to.add(head), lines);
+        std::ptr::copy_nonoverlapping(from.add(tail), to.add(tail), bytes - tail);
+    }
+}
+
+/// Copies whole cache lines to a target that begins with one.
+#[cfg(target_arch = "x86_64")]
+unsafe fn copy_lines(from: *const u8, to: *mut u8, lines: usize) {
+    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+    const PARTS: usize = LINE / size_of::<__m128i>();
+    // SAFETY: every x86-64 has SSE2. Loads may lie anywhere, and stores are aligned as the target is.
+    unsafe {
+        for line in 0..lines {
+            let (from, to) = (from.add(line * LINE), to.add(line * LINE));
+            let parts: [__m128i; PARTS] =
+                std::array::from_fn(|part| _mm_loadu_si128(from.cast::<__m128i>().add(part)));
+            for (part, value) in parts.into_iter().enumerate() {
+                _mm_stream_si128(to.cast::<__m128i>().add(part), value);
+            }
+        }
+        // Such stores are seen by other threads only after this.
+        _mm_sfence();
+    }
+}
+
+/// Copies whole cache lines.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn copy_lines(from: *const u8, to: *mut u8, lines: usize) {
+    // SAFETY: the caller's.
+    unsafe { std::ptr::copy_nonoverlapping(from, to, lines * LINE) }
 }
