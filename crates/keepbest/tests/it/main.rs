@@ -28,6 +28,7 @@ mod memory;
 mod models;
 mod moved;
 mod noise;
+mod other_loop;
 mod output;
 mod pareto;
 mod predict;
