@@ -205,14 +205,6 @@ pub fn find_resumable(text: &str, runs_dir: &Path) -> Result<PathBuf, ModelRefEr
     }
 }
 
-/// The run that a model's file is in, or that is at `path` itself.
-pub(crate) fn run_around(path: &Path) -> Option<PathBuf> {
-    let path = std::path::absolute(path).ok()?;
-    let mut folders = path.ancestors().take(3);
-    let run = folders.find(|folder| folder.join("run.toml").is_file())?;
-    Some(run.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

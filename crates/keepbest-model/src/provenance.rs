@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::criterion::Criterion;
 use crate::environment::Environment;
-use crate::model_ref::run_around;
-use crate::place::{NotThere, Place, Places, find, recorded};
+use crate::place::{NotThere, Place, Places, find, recorded, run_around};
 use crate::seen::{Seen, SeenBefore};
 
 /// The part of a model file that says how it came about: enough to measure it again on the same images.

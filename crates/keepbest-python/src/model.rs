@@ -9,7 +9,7 @@ use keepbest_core::text::with_causes;
 use keepbest_formats::model_file::{self, Kind, ModelMetadata};
 use keepbest_formats::{StateDict, Tensor};
 use keepbest_keeper::RunView;
-use keepbest_model::{ModelPlace, find_model};
+use keepbest_model::{ClassifyOptions, Model, ModelPlace, find_model};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::json;
@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::arena::Arena;
 use crate::errors;
 use crate::keeper::{Entry, state_dict};
+use crate::predict::Predictor;
 
 /// `(name, dtype, shape, view)`.
 type Viewed = (String, &'static str, Vec<usize>, View);
@@ -81,6 +82,34 @@ impl ModelFile {
     /// Parameters and buffers.
     fn weights(&self) -> Vec<Viewed> {
         views(&self.file.weights)
+    }
+
+    /// The model, to ask; `network` names that of a file with weights alone.
+    fn predictor(
+        &self,
+        py: Python<'_>,
+        network: Option<&str>,
+        strict: bool,
+        batch_size: usize,
+        threads: Option<usize>,
+    ) -> PyResult<Predictor> {
+        let opened = py.detach(|| {
+            // The same file, whatever has its name by now; those of others are brought to our form.
+            let model = match self.file.seal {
+                Some(_) => Model::from_file(&self.path, self.file.clone(), network),
+                None => Model::open(&self.path, network),
+            }?;
+            model.check_finite()?;
+            Ok(model)
+        });
+        let model = opened.map_err(|error| errors::model(py, &error))?;
+        let options = ClassifyOptions {
+            batch_size: batch_size.max(1),
+            threads,
+            top_k: 1,
+            strict,
+        };
+        Ok(Predictor::of(model, options))
     }
 
     /// What was saved beside them.

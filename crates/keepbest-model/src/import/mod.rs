@@ -20,6 +20,7 @@ use crate::error::ModelError;
 use crate::foreign::{Opening, open_any};
 use crate::model::Model;
 use crate::network::{guess_network, named_spec, part_of, part_words};
+use crate::other_loop::OtherLoop;
 use crate::words::count;
 use dropped::Dropped;
 use fit::fit;
@@ -259,6 +260,7 @@ fn spec_of(
             path: file.into(),
             trained_as: None,
             guess: guess_network(weights),
+            kept_by: OtherLoop::around(file),
         }
         .into()),
         (None, Some(network)) => {

@@ -93,10 +93,16 @@ fn json(view: &RunView, facts: &Facts, selection: Option<&Selection>) -> Value {
 type Fact = (&'static str, String);
 
 fn facts_of_run(view: &RunView, facts: &Facts) -> Vec<Fact> {
-    let mut told = vec![
-        ("network", facts.network.clone()),
-        ("data", facts.data.clone()),
-    ];
+    let mut told = match &facts.kept_by {
+        Some(by) => vec![(
+            "kept by",
+            format!("{by}: network and images are that program's"),
+        )],
+        None => vec![
+            ("network", facts.network.clone()),
+            ("data", facts.data.clone()),
+        ],
+    };
     for (at, (_, objective)) in view.state().objectives().into_iter().enumerate() {
         let name = if at == 0 { "best is" } else { "and" };
         told.push((name, objective.to_string()));
