@@ -105,7 +105,7 @@ pub enum Mirrored {
     Same,
     /// They may well not be.
     Other {
-        /// What tells, in words.
+        /// The sign that it is so, in words.
         why: String,
     },
     /// Nothing tells.

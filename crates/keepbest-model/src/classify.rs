@@ -14,7 +14,7 @@ use crate::error::ModelError;
 use crate::model::Model;
 use crate::predict::{Guess, decide, probabilities, top_k};
 
-/// How to ask.
+/// Options for classifying images.
 #[derive(Debug, Clone)]
 pub struct ClassifyOptions {
     /// Images computed at a time; answers do not depend on it.

@@ -136,7 +136,7 @@ pub enum ModelError {
         path: PathBuf,
         /// The network.
         network: String,
-        /// What differs.
+        /// The difference.
         source: Box<keepbest_nn::WeightsError>,
     },
     /// The architecture and the preprocessing or class names contradict each other.

@@ -27,7 +27,7 @@ use crate::thresholds::TunedThresholds;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Model {
-    /// Where it was read from.
+    /// The place that it was read from.
     pub path: PathBuf,
     /// The architecture: the file's own, or one that was named.
     pub spec: ModelSpec,
@@ -37,7 +37,7 @@ pub struct Model {
     pub preprocessing: Preprocessing,
     /// By what it decides, where that is not the likeliest class.
     pub thresholds: Option<TunedThresholds>,
-    /// How it came about, where the file says so.
+    /// The provenance, where the file says so.
     pub provenance: Option<Provenance>,
     /// What the user should know.
     pub notes: Vec<String>,

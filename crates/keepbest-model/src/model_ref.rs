@@ -41,7 +41,7 @@ pub enum ModelRefError {
     NotFound {
         /// As given.
         found: String,
-        /// Where runs were looked for.
+        /// The folder in which runs were looked for.
         runs_dir: PathBuf,
         /// A run of a similar name.
         nearest: Option<String>,

@@ -23,7 +23,7 @@ use crate::arena::Arena;
 use crate::errors;
 use crate::options::Options;
 
-/// How often a wait looks for Ctrl-C.
+/// The time between two looks for Ctrl-C while waiting.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// `(name, dtype, shape, offset in the arena)`.

@@ -1,4 +1,4 @@
-//! How a keeper comes to be: a run is begun, or taken up again.
+//! The beginning of a keeper: a run is begun, or taken up again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub struct Resumed {
     pub best: Option<BestRecord>,
     /// The evaluations up to the resume point.
     pub history: History,
-    /// Where training goes on; `None` when nothing had been saved yet: it then begins anew.
+    /// The point at which training goes on; `None` when nothing had been saved yet: it then begins anew.
     pub point: Option<ResumePoint>,
     /// What the interruption left behind, and what was done about it.
     pub repairs: FsckReport,

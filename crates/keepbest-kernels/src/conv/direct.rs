@@ -102,7 +102,7 @@ enum Along {
     Images,
 }
 
-/// How a run is cut into tasks.
+/// The cut of a run into tasks.
 #[derive(Debug)]
 struct Partition {
     images: Split,

@@ -20,7 +20,7 @@ struct Expected {
     tensors: Tensors,
     logits: Vec<Vec<f64>>,
     loss: f64,
-    /// Of every parameter: 2-norm of its gradient, and its product with a fixed vector.
+    /// The 2-norm of every parameter's gradient, and its product with a fixed vector.
     gradients: Vec<[f64; 2]>,
 }
 

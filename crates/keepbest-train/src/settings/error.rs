@@ -40,7 +40,7 @@ pub enum SettingsError {
         key: String,
         /// The known one that is meant, maybe.
         nearest: Option<&'static str>,
-        /// Where.
+        /// The place where it was given.
         origin: Origin,
     },
     /// A value of another kind, or out of range.
@@ -52,7 +52,7 @@ pub enum SettingsError {
         found: String,
         /// In words.
         expected: String,
-        /// Where.
+        /// The place where it was given.
         origin: Origin,
     },
     /// Not TOML.

@@ -1,4 +1,4 @@
-//! How fast a training goes, as the bar and the live screen show it.
+//! The pace of a training, as the bar and the live screen show it.
 
 use std::time::{Duration, Instant};
 

@@ -122,7 +122,7 @@ fn parts_of(images: &[(IdxName, &String, &PathBuf)]) -> Vec<Option<Part>> {
 struct IdxName {
     /// What stands before `images` or `labels`, in lower case: `train-`, `emnist-letters-test-`.
     prefix: String,
-    /// How it is written: plain before gzip, a dash before a point.
+    /// The order of ways to write it: plain before gzip, a dash before a point.
     form: u8,
 }
 

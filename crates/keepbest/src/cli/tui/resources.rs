@@ -38,7 +38,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// How it is now.
+    /// The resources in use now.
     pub(super) fn look(&mut self, run: &Path) -> Resources {
         let now = Instant::now();
         let (memory, used) = memory_and_processor_time().unzip();

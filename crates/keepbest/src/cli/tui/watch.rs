@@ -26,7 +26,7 @@ pub(super) type Points = Vec<(f64, f64)>;
 /// Everything that is on the screen.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// Where the run is, and all below as it is shown.
+    /// The run's directory; all below is as it is shown.
     pub directory: PathBuf,
     pub run: String,
     pub data: String,
@@ -242,7 +242,7 @@ impl Watch {
         self.progress.as_ref().map_or(0.0, part).clamp(0.0, 1.0)
     }
 
-    /// Where the run is, in words.
+    /// The position of the run, in words.
     pub(super) fn position(&self) -> String {
         let Some(progress) = &self.progress else {
             return String::new();
