@@ -13,7 +13,7 @@ const STEP: usize = 4;
 
 /// What the images of some sets have in common.
 pub(crate) struct Shapes {
-    /// How many images there are of each height and width.
+    /// The number of images of each height and width.
     sizes: BTreeMap<(usize, usize), usize>,
     /// Whether some are grey.
     pub grey: bool,

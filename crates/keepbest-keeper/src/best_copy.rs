@@ -35,7 +35,7 @@ pub(crate) enum CopyError {
     Io(#[from] IoError),
 }
 
-/// How the file stands to best.
+/// The state of the file beside best.
 enum Standing {
     InStep,
     Missing,

@@ -1,4 +1,4 @@
-//! How far the best by one objective is.
+//! The state of the best by one objective: reached, on disk, on its way.
 
 use keepbest_core::{EvaluationRecord, Objective, Score};
 use keepbest_store::RefName;

@@ -15,7 +15,7 @@ pub(crate) struct Goal {
 
 /// After a resume, until the step of a best that was found on disk beyond the resume point.
 ///
-/// Those evaluations are repeated. They are judged as they were the first time, so that early stopping goes the same way as
+/// The evaluations between the two are repeated. They are judged as they were the first time, so that early stopping goes the same way as
 /// without the interruption; but only what is not worse than the best on disk is saved as best.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Replay {

@@ -118,7 +118,7 @@ pub(crate) struct State {
     pub present: Vec<Checkpoint>,
     pub events: Vec<KeeperEvent>,
     pub failures: Vec<SaveFailure>,
-    /// Those that nothing made good for, known at the end.
+    /// Failures that nothing made good for, known at the end.
     pub unresolved: Vec<SaveFailure>,
     /// Why the other form of best is not in step with best.
     pub also_error: Option<String>,

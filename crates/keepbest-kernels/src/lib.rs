@@ -48,6 +48,7 @@ pub mod loss;
 pub mod max_pool;
 pub mod optim;
 pub mod pointwise;
+pub mod random;
 pub mod reduce;
 pub mod relu;
 

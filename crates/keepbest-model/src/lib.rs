@@ -28,6 +28,7 @@ mod model;
 mod model_ref;
 mod network;
 mod origin;
+mod other_loop;
 mod outcomes;
 pub mod place;
 mod predict;
@@ -48,7 +49,7 @@ pub use architecture::{
 };
 pub use attest::{AttestError, attest};
 pub use card::{CardError, card};
-pub use classify::{Answer, AnswerError, Classifier, ClassifyError, ClassifyOptions};
+pub use classify::{Answer, AnswerError, Classifier, ClassifyError, ClassifyOptions, Rating};
 pub use compare::{CompareError, CompareReport, Contender, Pair, Side, compare};
 pub use costs::{Costs, LATENCY, fixed_costs, is_timed};
 pub use criterion::Criterion;
@@ -71,6 +72,7 @@ pub use model_ref::{
     DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_resumable, find_run,
 };
 pub use origin::{ChangedOrigin, OriginError, changed_origin};
+pub use other_loop::OtherLoop;
 pub use outcomes::{
     ClassIntervals, Comparison, Intervals, Outcomes, OutcomesError, Resampled, Wrong,
 };

@@ -183,7 +183,7 @@ pub(crate) fn named_spec(
     Ok(spec)
 }
 
-/// How many tensors of the network and of the weights are not in the other, or of another shape. Counters may be missing, and types of
+/// The number of tensors of the network and of the weights that are not in the other, or of another shape. Counters may be missing, and types of
 /// elements say nothing about sizes.
 fn differing(tensors: &[ParamTensor], weights: &StateDict) -> usize {
     let mut there = 0;

@@ -31,7 +31,7 @@ pub use engine::{
     WhichWeights, build_engine, build_scorer,
 };
 pub use keepbest_formats::{OptimizerConfig, OptimizerDefaults, OptimizerKind, SettingError};
-pub use keepbest_kernels::loss::{Labels, Mixed};
+pub use keepbest_kernels::loss::{Labels, SecondLabels};
 pub use keepbest_kernels::{Isa, Precision};
 pub use network::{LayerError, LayerSummary, Network};
 pub use params::{

@@ -195,7 +195,7 @@ impl Folder {
         })
     }
 
-    /// How many images are in it, not counting those in folders.
+    /// The number of images in it, not counting those in folders.
     pub(crate) fn loose_images(&self) -> usize {
         let image = |entry: &&Entry| matches!(entry, Entry::Image(_));
         self.entries.iter().filter(image).count()
@@ -251,7 +251,7 @@ impl Folder {
         })
     }
 
-    /// How many folders there are between it and its deepest file.
+    /// The number of folders between it and its deepest file.
     fn depth(&self) -> usize {
         let deepest = self.folders().filter(|folder| folder.has_files());
         deepest.map(|folder| 1 + folder.depth()).max().unwrap_or(0)

@@ -1,21 +1,21 @@
 //! Random data, the reference's data layout, and comparisons.
 
-use keepbest_kernels::{ActShape, Buffer, Context, Isa};
+use keepbest_kernels::{ActShape, Buffer, Context, Isa, random};
 
-/// Numbers from a seed (SplitMix64).
-pub(crate) struct Random(u64);
+/// Numbers from a seed.
+pub(crate) struct Random {
+    seed: u64,
+    drawn: u64,
+}
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Random {
-        Random(seed)
+        Random { seed, drawn: 0 }
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.drawn += 1;
+        random::bits(self.seed, self.drawn - 1)
     }
 
     /// Uniform in -1..1.

@@ -15,7 +15,7 @@ pub(super) struct Picked {
     pub raw: Subset,
     /// As the model takes them.
     pub images: Subset,
-    /// How they changed since the training, in words.
+    /// The changes since the training, in words.
     pub changed: Option<String>,
 }
 

@@ -72,7 +72,7 @@ impl Record {
 }
 
 /// The journal must hold together, and the file must be the one that it has.
-pub(super) fn journal(record: Option<&Record>, model: &Model, findings: &mut Findings) {
+pub(super) fn journal(record: Option<&Record>, file: &ModelFile, findings: &mut Findings) {
     let Some(record) = record else {
         findings.unchecked(
             "where the file comes from: it is in no run, and its digests are its own, which whoever writes it can make anew",
@@ -90,8 +90,8 @@ pub(super) fn journal(record: Option<&Record>, model: &Model, findings: &mut Fin
         findings.check("journal", false, told);
         return;
     };
-    wrong.extend(audit_file(view, saved, &model.file));
-    later(record, &model.file, &mut wrong, findings);
+    wrong.extend(audit_file(view, saved, file));
+    later(record, file, &mut wrong, findings);
     if wrong.is_empty() {
         let what = match &record.which {
             Selector::Ref(name) => format!("these weights as {name}, of epoch {}", saved.epoch),
@@ -110,7 +110,7 @@ pub(super) fn journal(record: Option<&Record>, model: &Model, findings: &mut Fin
     }
     match saved.file {
         Some(digest) => {
-            let found = model.file.seal.as_ref().map(|seal| seal.file_digest);
+            let found = file.seal.as_ref().map(|seal| seal.file_digest);
             let told = match found == Some(digest) {
                 true => "the whole file has the digest that was journalled when it was saved",
                 false => "the whole file has another digest than was journalled when it was saved",
@@ -165,10 +165,10 @@ fn later(
 pub(super) fn against(
     attested: &Attestation,
     record: Option<&Record>,
-    model: &Model,
+    file: &ModelFile,
     findings: &mut Findings,
 ) -> Result<(), VerifyError> {
-    let found = model.file.seal.as_ref().map(|seal| seal.file_digest);
+    let found = file.seal.as_ref().map(|seal| seal.file_digest);
     let Some(record) = record else {
         findings.unchecked("the attested journal and settings: the file is in no run");
         let told = match found == attested.best() {

@@ -12,7 +12,7 @@ use crate::images::{ImageSource, MeasureError};
 use crate::model_ref::ModelRefError;
 use crate::run_files::{OpenRunError, RunFilesError};
 
-/// How a run's settings were when weights were saved, against those that the model records.
+/// A run's settings when weights were saved, against those that the model records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsFound {
     /// The first setting that differs.
@@ -46,7 +46,7 @@ pub struct VerifyOptions<'a> {
     pub test: bool,
     /// The line that the run must be the one of.
     pub against: Option<Attestation>,
-    /// Where the images of the training lie now.
+    /// The place where the images of the training lie now.
     pub images: ImageSource,
     /// Threads, one a core by default.
     pub threads: Option<usize>,
@@ -159,7 +159,7 @@ impl VerifyError {
     }
 }
 
-/// What is found out, as it is.
+/// The findings of a verification, as they come.
 #[derive(Default)]
 pub(super) struct Findings {
     pub checks: Vec<Check>,

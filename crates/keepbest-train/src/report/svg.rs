@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use keepbest_core::text::{self, visible, visible_lines};
+use keepbest_core::text::{self, escape_xml, visible, visible_lines};
 
 /// Colours and fonts of the plots, in the page and in SVG files of their own. The hues are Okabe and Ito's, which people of
 /// every colour vision tell apart; lines differ in dash and marks in shape, too.
@@ -28,27 +28,12 @@ svg.plot{background:var(--ground);font:13px system-ui,-apple-system,'Segoe UI','
 
 /// Text made safe for HTML and SVG, on one line; what is not seen, or XML does not allow, is written out.
 pub(super) fn escape(text: &str) -> String {
-    marked_up(&visible(text))
+    escape_xml(&visible(text))
 }
 
 /// The same with line breaks.
 pub(super) fn escape_lines(text: &str) -> String {
-    marked_up(&visible_lines(text))
-}
-
-fn marked_up(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
-        }
-    }
-    safe
+    escape_xml(&visible_lines(text))
 }
 
 /// The text as it is shown, cut to `width` characters, the end marked.

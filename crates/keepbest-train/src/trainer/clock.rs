@@ -38,7 +38,7 @@ impl Clock {
     }
 }
 
-/// How fast the steps go.
+/// The speed of the steps.
 #[derive(Default)]
 pub(super) struct Throughput {
     images: usize,

@@ -12,7 +12,7 @@ use super::rate::Rates;
 use super::reporting::Reporting;
 use super::setup::Setup;
 use super::significance::Significance;
-use crate::log::{About, Ended, Loggers, now_ms};
+use crate::log::{Loggers, SessionEnd, SessionStart, now_ms};
 
 /// A run: setup, keeper and position.
 pub(super) struct Run {
@@ -76,7 +76,7 @@ impl Run {
         observer: &mut dyn Observer,
         go_on: &dyn Fn() -> bool,
     ) {
-        let ended = Ended {
+        let ended = SessionEnd {
             finished,
             best: best.map(Path::to_owned),
             time_ms: now_ms(),
@@ -87,10 +87,10 @@ impl Run {
         }
     }
 
-    pub(super) fn about(&self) -> About {
+    pub(super) fn session_start(&self) -> SessionStart {
         let settings = self.setup.config.to_settings();
         let given = settings.given().into_iter();
-        About {
+        SessionStart {
             run: self.path.clone(),
             settings: given
                 .filter_map(|name| Some((name.to_owned(), settings.text_of(name)?)))

@@ -28,7 +28,7 @@ impl Significance {
         }
     }
 
-    /// How the val images came out.
+    /// The outcomes of the val images.
     pub(super) fn trace(&self, measured: &Measured, provenance: &Provenance) -> Option<Trace> {
         let images = provenance.data.fingerprints.get("val")?;
         let outcomes = measured.outcomes.as_ref()?;

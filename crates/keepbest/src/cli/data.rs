@@ -1,6 +1,5 @@
 //! `keepbest data`: the images there are.
 
-mod font;
 mod preview;
 mod sample;
 

@@ -19,7 +19,7 @@ enum Item {
         title: String,
         /// Side by side; an empty one passes its input on.
         columns: Vec<Vec<Item>>,
-        /// How the columns come together.
+        /// The operation by which the columns come together.
         joined: Option<&'static str>,
     },
 }

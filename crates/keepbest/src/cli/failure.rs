@@ -6,7 +6,7 @@ use keepbest_core::text::shell_word;
 
 use crate::cli::terminal::{Paint, Terminal};
 
-/// How a command ended.
+/// The end of a command, as its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Exit {
@@ -124,7 +124,7 @@ impl From<keepbest_keeper::MaintainError> for Failure {
     }
 }
 
-/// Of a run whose journal is damaged or gone: who tells more.
+/// The hint for a run whose journal is damaged or gone: who tells more.
 pub(super) fn fsck_hint(error: &keepbest_store::OpenError) -> Option<String> {
     use keepbest_store::{JournalError, OpenError};
     let run = match error {

@@ -216,7 +216,7 @@ pub(super) fn json(view: &RunView) -> Value {
     fronts(view).iter().map(front).collect()
 }
 
-/// Where a checkpoint of a front stands.
+/// The point of a checkpoint of a front.
 fn point_of(pareto: &Pareto, member: &CheckpointState) -> Option<Point> {
     let record = member.evaluation.as_ref()?;
     pareto.point(&record.metrics).ok().flatten()

@@ -45,7 +45,7 @@ pub(super) fn open(
     Ok(model)
 }
 
-/// How to measure with these flags.
+/// The options for measuring that these flags give.
 pub(super) fn measuring(compute: &Compute) -> EvaluateOptions {
     EvaluateOptions {
         batch_size: Some(compute.batch_size.into()),

@@ -26,7 +26,7 @@ use queue::{Piece, Queue};
 /// What is on its way to stderr.
 static STDERR: Queue = Queue::new();
 
-/// How long words are waited for that nobody reads, before data that comes after them and at the end.
+/// The time to wait for words that nobody reads, before data that comes after them and at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Words on stderr, a line of them: as `eprintln!`, which panics where this goes on.

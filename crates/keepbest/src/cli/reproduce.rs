@@ -25,7 +25,7 @@ use crate::cli::painter::Painter;
 use crate::cli::signals::{end_at_next_signal, stop_on_signals};
 use crate::cli::terminal::Terminal;
 
-/// Where the two runs part.
+/// The point at which the two runs part.
 struct Difference {
     /// `epoch 4`, `the val images`, `lr`: what differs first.
     what: String,
@@ -294,7 +294,7 @@ fn trained_by_time(view: &RunView, settings: &Settings) -> Option<String> {
 /// Compares while training goes on, and ends it at the first difference. Asks for the evaluations that the run was asked for.
 struct Watch<'a> {
     painter: Painter,
-    /// Where the run was made longer: training ends there, to go on by the new plan.
+    /// The point at which the run was made longer: training ends there, to go on by the new plan.
     until: Option<PlanChange>,
     recorded: &'a History,
     to_the_end: bool,

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keepbest_core::statistics::Interval;
 use keepbest_keeper::{BestRecord, RunView};
-use keepbest_model::{RunSummary, status_of};
+use keepbest_model::{OtherLoop, RunSummary, status_of};
 use keepbest_train::Settings;
 use serde_json::{Value, json};
 
@@ -23,8 +23,12 @@ pub(super) fn warn_of_forgotten(view: &RunView, terminal: &Terminal) {
 pub(super) struct Facts {
     pub name: String,
     pub status: String,
+    /// Empty for another training loop.
     pub network: String,
+    /// Empty for another training loop.
     pub data: String,
+    /// The training loop, where it is not `keepbest train`.
+    pub kept_by: Option<OtherLoop>,
     /// The latest epoch, and those planned.
     pub epochs: (u64, u64),
     pub monitor: String,
@@ -55,6 +59,7 @@ impl Facts {
             status: status_of(view),
             network: settings.model.unwrap_or_default(),
             data: settings.data.unwrap_or_default(),
+            kept_by: OtherLoop::of_run(view),
             epochs: (
                 view.history().last().map_or(0, |record| record.epoch),
                 planned,
@@ -84,6 +89,7 @@ impl Facts {
             "warning": view.forgotten().map(|found| found.to_string()),
             "model": self.network,
             "data": self.data,
+            "loop": self.kept_by.as_ref().map(OtherLoop::name),
             "epoch": self.epochs.0,
             "epochs": self.epochs.1,
             "monitor": self.monitor,

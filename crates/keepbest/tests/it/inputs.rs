@@ -49,7 +49,7 @@ fn classes(folder: &Path, count: u32) {
     }
 }
 
-/// How many images `data info` finds in a split.
+/// The number of images that `data info` finds in a split.
 fn images(info: &Value, split: &str) -> u64 {
     info["splits"][split]["images"].as_u64().unwrap_or(0)
 }

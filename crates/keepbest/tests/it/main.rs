@@ -34,6 +34,7 @@ mod memory;
 mod models;
 mod moved;
 mod noise;
+mod other_loop;
 mod output;
 mod pareto;
 mod predict;

@@ -9,7 +9,7 @@ use serde_json::Value;
 /// A folder that the program is run in.
 pub(crate) struct Place(tempfile::TempDir);
 
-/// How the program ended and what it said.
+/// The exit code of the program and what it said.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub code: i32,

@@ -42,7 +42,7 @@ const LABEL: [&[&str]; 2] = [
 ];
 const SPLIT: [&[&str]; 1] = [&["split", "set", "subset", "partition", "phase"]];
 
-/// Where the columns are, from 0.
+/// The places of the columns, from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Columns {
     /// Whether the first row names them.
@@ -51,9 +51,9 @@ pub(super) struct Columns {
     pub label: usize,
     /// The name of the split.
     pub split: Option<usize>,
-    /// Those that say of one split, by yes or no, whether the image is in it.
+    /// Columns that say of one split, by yes or no, whether the image is in it.
     pub marks: Vec<(usize, Part)>,
-    /// Those with a name that are none of these.
+    /// Columns with a name that are none of these.
     pub unused: Vec<usize>,
 }
 

@@ -48,7 +48,7 @@ enum Known {
 
 pub(super) struct Pickler {
     out: Vec<u8>,
-    /// Of what is known, the position is its memo number. There are some thirty names in all.
+    /// All that is known, each at the position of its memo number. There are some thirty names in all.
     memo: Vec<Known>,
     storages: Vec<Bytes>,
 }

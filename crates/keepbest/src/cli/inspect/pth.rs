@@ -140,7 +140,7 @@ impl Inspected {
         })
     }
 
-    /// How the file is laid out.
+    /// The layout of the file.
     fn container(&self, facts: &mut Facts) {
         let file = &self.file;
         let version = match file.version() {

@@ -41,7 +41,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// The name of the thread that draws.
 const THREAD: &str = "keepbest-screen";
 
-/// How long the thread that draws is waited for at the end, and a terminal that takes nothing.
+/// The time to wait at the end for the thread that draws, and a terminal that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The screen of a run.
