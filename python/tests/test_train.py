@@ -155,6 +155,21 @@ def test_an_exception_in_the_callback_ends_training_saved_and_the_run_goes_on_to
         keepbest.train(squares(), resume=run, lr=0.5, progress=False)
 
 
+def test_a_run_that_is_being_trained_is_not_resumed(where: dict[str, Any]) -> None:
+    raised: list[errors.RunLocked] = []
+
+    def evaluated(evaluation: keepbest.Evaluation) -> None:
+        with pytest.raises(errors.RunLocked) as found:
+            keepbest.train(squares(), resume=where["runs_dir"] / "a", progress=False)
+        raised.append(found.value)
+
+    keepbest.train(squares(), on_evaluation=evaluated, **where)
+    assert len(raised) == 2 and str(os.getpid()) in str(raised[0].owner)
+    with pytest.raises(errors.ModelMissing) as missing:
+        keepbest.train(squares(), **{**where, "name": "b"}, from_="nothing")
+    assert missing.value.path == "nothing"
+
+
 def test_a_run_of_another_loop_and_none_are_not_resumed(tmp_path: pathlib.Path) -> None:
     run = str(tmp_path / "loop")
     with keepbest.Keeper(run, "val/accuracy") as keeper:

@@ -6,7 +6,7 @@ use keepbest_core::ObjectiveError;
 use keepbest_core::text::with_causes;
 use keepbest_formats::model_file::OpenError as ModelOpenError;
 use keepbest_keeper::{CreateError, FinishError, OfferError, ResumeError};
-use keepbest_model::{ClassifyError, MeasureError, ModelError};
+use keepbest_model::{ClassifyError, MeasureError, ModelError, ModelRefError, RunFilesError};
 use keepbest_store::{CreateError as RunCreateError, LockError, OpenError as RunOpenError, Owner};
 use keepbest_train::{Settings, SettingsError, TrainError};
 use pyo3::prelude::*;
@@ -242,6 +242,15 @@ pub(crate) fn training(py: Python<'_>, error: &TrainError) -> PyErr {
         TrainError::Create(error) => create(py, error),
         TrainError::Resume(error) => resume(py, error),
         TrainError::Model(error) => model(py, error),
+        TrainError::Unmended { source, .. } => open_run(py, source),
+        TrainError::RunFiles(RunFilesError::Open(error)) => open_run(py, error),
+        TrainError::ModelRef(error) => {
+            let path = match error {
+                ModelRefError::NotFound { found, .. } => found.clone(),
+                _ => String::new(),
+            };
+            raise(py, "ModelMissing", &message, [("path", path)])
+        }
         TrainError::Stopped {
             run, step, epoch, ..
         } => raise_with("TrainingStopped", {
