@@ -275,6 +275,9 @@ def _result(outcome: dict[str, Any], monitor: str) -> TrainResult:
         raise errors.RecheckFailed(f"the best read back and measured again: {outcome['difference']}", result=result)
     if outcome["unresolved"] or not outcome["also_is_saved"]:
         raise errors.CannotWrite(f"the best is saved; what else was to be saved is not all there: {why}", result=result)
+    if outcome["end_error"] is not None:
+        message = f"the best is saved; the run did not end in order: {outcome['end_error']}"
+        raise errors.CannotWrite(message, result=result)
     if result.best is None:
         warnings.warn(f"{result.run} has no best: no evaluation could be one", errors.Caution, stacklevel=3)
     return result

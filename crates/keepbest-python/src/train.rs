@@ -257,6 +257,7 @@ fn finished_json(finished: &Finished) -> Value {
         "also_is_saved": finished.also_is_saved,
         "failures": finished.failures,
         "unresolved": finished.unresolved,
+        "end_error": finished.end_error,
         "difference": again.and_then(|again| again.difference.as_ref()).map(ToString::to_string),
         "test": test.map(|test| test.metrics("test")),
         "test_intervals": finished.test_intervals.as_ref().map(|found| &found.metrics),
