@@ -132,6 +132,11 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
                 fact(head, metric_words(name, number, interval));
             }
         }
+        let mut seen = facts.seen_before.iter();
+        if let Some(found) = seen.find(|found| found.split == "test") {
+            let images = count(found.images, "image");
+            fact("", format!("on {images}, {}", found.not_unseen()));
+        }
     }
     if let Some(selection) = &selection {
         let test = facts
