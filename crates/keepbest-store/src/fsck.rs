@@ -156,12 +156,13 @@ pub fn fsck_on(
         None => salvage::state(&reader)?,
     };
     let (fs, run) = (reader.file_system(), reader.path());
-    let mut facts = check::rehearse(fs, run, known, Depth::All, verify, read.is_none())?;
+    let facts = check::rehearse(fs, run, known, Depth::All, verify, read.is_none())?;
+    let mut first = shortened(&facts);
     if read.is_none() {
-        salvage::salvage(fs, run, shortened(&mut facts, &mut report), &mut report)?;
+        salvage::salvage(fs, run, first.take(), &mut report)?;
     }
     let mut writer = RunWriter::open_locked(&reader, lock)?;
-    if let Some(event) = shortened(&mut facts, &mut report) {
+    if let Some(event) = first {
         writer.append(event)?;
     }
     writer.recover_into(Depth::All, verify, facts, &mut report)?;
@@ -224,9 +225,9 @@ fn without_journal(
     }
     let lock = RunLock::acquire(path)?;
     let fs = reader.file_system();
-    let mut facts = check::rehearse(fs, path, RunState::default(), Depth::All, verify, true)?;
+    let facts = check::rehearse(fs, path, RunState::default(), Depth::All, verify, true)?;
     let mut writer = RunWriter::open_locked(reader, lock)?;
-    if let Some(event) = shortened(&mut facts, &mut report) {
+    if let Some(event) = shortened(&facts) {
         writer.append(event)?;
     }
     let action = "made anew from what the files tell";
@@ -240,22 +241,9 @@ fn without_journal(
 }
 
 /// What is written before anything else of a journal that was cut short: with more events in it the loss would not show any more.
-fn shortened(facts: &mut check::Facts, report: &mut FsckReport) -> Option<Event> {
-    let pinned = std::mem::take(&mut facts.pins_unknown);
-    if pinned.is_empty() {
-        return None;
-    }
-    let names: Vec<String> = pinned.iter().map(ToString::to_string).collect();
-    report.add(
-        FindingKind::PinsUnknown,
-        JOURNAL_FILE,
-        "pins may be gone with what it lost",
-        Some(&format!(
-            "pinned is what is there, until unpin lets it go: {}",
-            names.join(", ")
-        )),
-    );
-    Some(Event::Shortened(ShortenedEvent { pinned }))
+fn shortened(facts: &check::Facts) -> Option<Event> {
+    let pinned = facts.pins_unknown.clone();
+    (!pinned.is_empty()).then_some(Event::Shortened(ShortenedEvent { pinned }))
 }
 
 impl RunWriter {
@@ -278,8 +266,8 @@ impl RunWriter {
         if let Some(event) = begin.clone() {
             state.apply(&Entry::unwritten(event));
         }
-        let mut facts = check::rehearse(&self.fs, &self.path, state, depth, verify, false)?;
-        if let Some(event) = shortened(&mut facts, &mut report) {
+        let facts = check::rehearse(&self.fs, &self.path, state, depth, verify, false)?;
+        if let Some(event) = shortened(&facts) {
             self.append(event)?;
         }
         if let Some(event) = begin {
@@ -319,6 +307,19 @@ impl RunWriter {
                 Some(action),
             );
         }
-        check::mend(self, depth, verify, facts, report)
+        let pinned: Vec<String> = facts.pins_unknown.iter().map(ToString::to_string).collect();
+        check::mend(self, depth, verify, facts, report)?;
+        if !pinned.is_empty() {
+            report.add(
+                FindingKind::PinsUnknown,
+                JOURNAL_FILE,
+                "pins may be gone with what it lost",
+                Some(&format!(
+                    "pinned is what is there, until unpin lets it go: {}",
+                    pinned.join(", ")
+                )),
+            );
+        }
+        Ok(())
     }
 }
