@@ -7,6 +7,7 @@ use super::recall::{Known, alike};
 use super::report::FindingKind;
 use crate::error::OpenError;
 use crate::journal::{BestLostEvent, Event};
+use crate::layout::RefName;
 
 /// What was best before the mending.
 pub(super) struct WasBest {
@@ -21,13 +22,32 @@ impl Check<'_> {
         if self.report.active_writer.is_some() {
             return Ok(());
         }
+        let mut lost = self.never_saved();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        // One that only the journal tells of may have been on its way when the writer ended.
         let witnesses = self.witnesses()?;
-        let is_told = |record: &EvaluationRecord| {
+        lost.retain(|(_, record, _)| {
             let mut told = witnesses.iter().flat_map(|it| it.testimony.history.iter());
             told.any(|told| alike(record, told))
-        };
+        });
+        for (reference, record, score) in lost {
+            let EvaluationRecord { step, epoch, .. } = record;
+            self.append(Event::BestLost(BestLostEvent {
+                reference: reference.clone(),
+                step,
+                epoch,
+            }))?;
+            self.lost.insert(reference, WasBest { epoch, score });
+        }
+        Ok(())
+    }
+
+    /// The evaluations that were judged best, are better than what is best, and were never saved as far as the journal tells.
+    fn never_saved(&self) -> Vec<(RefName, EvaluationRecord, Score)> {
         let state = self.state();
-        let mut lost = Vec::new();
+        let mut found = Vec::new();
         for (place, (reference, objective)) in state.objectives().into_iter().enumerate() {
             let improved = |record: &&EvaluationRecord| {
                 let judgement = record.judgement(place);
@@ -48,19 +68,11 @@ impl Check<'_> {
                 Some(digest) => it.saved.weights == digest,
                 None => it.saved.step == record.step,
             });
-            if is_better && !was_saved && is_told(record) {
-                lost.push((reference, record.step, record.epoch, score));
+            if is_better && !was_saved {
+                found.push((reference, record.clone(), score));
             }
         }
-        for (reference, step, epoch, score) in lost {
-            self.append(Event::BestLost(BestLostEvent {
-                reference: reference.clone(),
-                step,
-                epoch,
-            }))?;
-            self.lost.insert(reference, WasBest { epoch, score });
-        }
-        Ok(())
+        found
     }
 
     /// Says which bests are not as good as they were before the mending.
