@@ -10,15 +10,17 @@ use keepbest_core::text::with_causes;
 use keepbest_formats::archive::{Archive, ArchiveError, ArchiveWriter};
 use keepbest_formats::model_file::{ModelFile, ModelFileError};
 use keepbest_store::{
-    ARCHIVES_DIR, BoxError, CheckpointName, CommitError, Event, JournalError, OpenError,
-    PinnedEvent, RealFileSystem, RunState, RunWriter, SavedEvent, SharedFileSystem, archive_path,
+    ARCHIVES_DIR, ArchivedCheckpoint, BoxError, CheckpointName, CommitError, Event, JournalError,
+    OpenError, PinnedEvent, RealFileSystem, RunState, RunWriter, SavedEvent, SharedFileSystem,
+    archive_path, archived_in,
 };
 use thiserror::Error;
 
 use crate::config::SaveMode;
 use crate::error::SelectError;
 use crate::forgotten::Forgotten;
-use crate::open::{is_refused, map_own, verify_checkpoint};
+use crate::fsck::testimony;
+use crate::open::{is_refused, map_own, verify_bytes, verify_checkpoint};
 use crate::prune::retention_plan;
 use crate::select::{Selector, find, find_archived};
 use crate::view::RunView;
@@ -148,7 +150,7 @@ pub fn archive_run_on(fs: SharedFileSystem, path: &Path) -> Result<Archived, Arc
             archived.left.push((name, with_causes(&error)));
             continue;
         }
-        let reason = format!("archived in {ARCHIVES_DIR}/{archive}");
+        let reason = archived_in(&archive);
         if let Err(error) = run.prune(&name, &reason) {
             archived.left.push((name, with_causes(&error)));
         }
@@ -378,6 +380,54 @@ pub(crate) fn lost_in_archive(
             Some((saved.checkpoint.clone(), with_causes(&error)))
         });
     Ok(lost.collect())
+}
+
+/// The checkpoints that come back whole from an archive of which the journal says nothing; none longer than `longest` bytes is tried.
+///
+/// # Errors
+/// When the archive is there and cannot be read.
+pub(crate) fn give_back(path: &Path, longest: u64) -> Result<Vec<ArchivedCheckpoint>, BoxError> {
+    let archive = match open_archive(path) {
+        Ok(archive) => archive,
+        Err(error) if is_unread(&error) => return Err(error.into()),
+        Err(_) => return Ok(Vec::new()),
+    };
+    let mut found = BTreeMap::new();
+    let mut add = |name: &str, file: &Bytes| {
+        let Ok(name) = name.parse::<CheckpointName>() else {
+            return;
+        };
+        let Ok(verified) = verify_bytes(file.clone()) else {
+            return;
+        };
+        let is_named = verified.step == name.step()
+            && verified.kind == name.kind()
+            && verified.weights.short() == name.digest8();
+        if let (true, Ok(testimony)) = (is_named, testimony(file.clone())) {
+            let bytes = file.len() as u64;
+            let checkpoint = ArchivedCheckpoint {
+                name: name.clone(),
+                bytes,
+                verified,
+                testimony,
+            };
+            found.insert(name, checkpoint);
+        }
+    };
+    let limit = |_: &str| Some(longest);
+    let whole = archive.restore_all::<ArchiveError>(limit, |member, file| {
+        add(&member.name, file);
+        Ok(())
+    });
+    if whole.is_err() {
+        // A damaged one need not be the end of the others.
+        for (at, member) in archive.members().iter().enumerate() {
+            if let Ok(file) = archive.restore(at, limit) {
+                add(&member.name, &file);
+            }
+        }
+    }
+    Ok(found.into_values().collect())
 }
 
 /// The checkpoints that an archive holds by its index; `None` when it cannot be read.

@@ -335,13 +335,12 @@ fn passed(
         return None;
     }
     let explained = |step: u64| {
-        view.entries().iter().any(|entry| match &entry.event {
-            Event::SaveFailed(event) => event.step == step && event.refs.contains(reference),
-            Event::Superseded(event) => event.step == step && event.refs.contains(reference),
-            // A best that was lost was removed; what retention removes was not best.
-            Event::Pruned(event) => event.checkpoint.step() == step,
-            _ => false,
-        })
+        state.passed_over.contains(&(reference.clone(), step))
+            || view.entries().iter().any(|entry| match &entry.event {
+                // A best that was lost was removed; what retention removes was not best.
+                Event::Pruned(event) => event.checkpoint.step() == step,
+                _ => false,
+            })
     };
     let passed = state.history.iter().find(|record| {
         record

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use keepbest_formats::model_file::ModelFile;
 use keepbest_store::{
-    BoxError, CheckpointName, FsckReport, OpenError, RunReader, SavedEvent, Testimony, Verified,
-    Verifier, VerifyError,
+    ArchivedCheckpoint, BoxError, CheckpointName, FsckReport, OpenError, RunReader, SavedEvent,
+    Testimony, Verified, Verifier, VerifyError,
 };
 
-use crate::archive::{lost_in_archive, members};
+use crate::archive::{give_back, lost_in_archive, members};
 use crate::best_copy;
 use crate::open::{map_own, verify_checkpoint};
 use crate::stamp;
@@ -36,23 +37,15 @@ impl Verifier for ModelFiles {
     }
 
     fn testimony(&self, path: &Path) -> Result<Testimony, BoxError> {
-        let mut testimony = Testimony::default();
-        // It verified before: its header alone is read.
-        let file = ModelFile::from_bytes_unverified(map_own(path)?)?;
-        let Some(metadata) = file.metadata else {
-            return Ok(testimony);
-        };
-        testimony.events = stamp::events(&metadata);
-        // What another program put there is no testimony.
-        let read = |value: Option<serde_json::Value>| value.unwrap_or_default();
-        testimony.history =
-            serde_json::from_value(read(metadata.attachments.history)).unwrap_or_default();
-        testimony.evaluation = serde_json::from_value(read(metadata.attachments.evaluation)).ok();
-        Ok(testimony)
+        testimony(map_own(path)?)
     }
 
     fn archived(&self, path: &Path) -> Option<Vec<CheckpointName>> {
         members(path)
+    }
+
+    fn give_back(&self, path: &Path, longest: u64) -> Result<Vec<ArchivedCheckpoint>, BoxError> {
+        give_back(path, longest)
     }
 
     fn archive(
@@ -62,4 +55,24 @@ impl Verifier for ModelFiles {
     ) -> Result<Vec<(CheckpointName, String)>, BoxError> {
         lost_in_archive(path, members)
     }
+}
+
+/// What a model file that verified says about its run.
+///
+/// # Errors
+/// When it has no header.
+pub(crate) fn testimony(file: Bytes) -> Result<Testimony, BoxError> {
+    let mut testimony = Testimony::default();
+    // It verified before: its header alone is read.
+    let file = ModelFile::from_bytes_unverified(file)?;
+    let Some(metadata) = file.metadata else {
+        return Ok(testimony);
+    };
+    testimony.events = stamp::events(&metadata);
+    // What another program put there is no testimony.
+    let read = |value: Option<serde_json::Value>| value.unwrap_or_default();
+    testimony.history =
+        serde_json::from_value(read(metadata.attachments.history)).unwrap_or_default();
+    testimony.evaluation = serde_json::from_value(read(metadata.attachments.evaluation)).ok();
+    Ok(testimony)
 }

@@ -5,7 +5,9 @@ use std::path::Path;
 use bytes::Bytes;
 use keepbest_formats::map_open_file;
 use keepbest_formats::model_file::{self, Kind, ModelFile, ModelFileError};
-use keepbest_store::{CheckpointKind, Links, NotRegular, Verified, VerifyError, open_regular};
+use keepbest_store::{
+    BoxError, CheckpointKind, Links, NotRegular, Verified, VerifyError, open_regular,
+};
 
 /// Opens and verifies a model file in a run, where no link is followed.
 pub(crate) fn open_model(path: &Path) -> Result<ModelFile, model_file::OpenError> {
@@ -50,13 +52,22 @@ pub fn verify_checkpoint(path: &Path) -> Result<Verified, VerifyError> {
         true => VerifyError::Unread(error.into()),
         false => VerifyError::Damaged(error.into()),
     })?;
+    verified(file).map_err(VerifyError::Damaged)
+}
+
+/// Reads every byte of a checkpoint that is in memory.
+///
+/// # Errors
+/// When it is damaged, or is not one of keepbest's.
+pub(crate) fn verify_bytes(file: Bytes) -> Result<Verified, BoxError> {
+    verified(ModelFile::from_bytes(file)?)
+}
+
+fn verified(file: ModelFile) -> Result<Verified, BoxError> {
     let weights = file.weights_digest();
     let digest = file.seal.as_ref().map(|seal| seal.file_digest);
-    let foreign = || {
-        let problem = "it was not written by keepbest: nothing in it can be verified";
-        VerifyError::Damaged(problem.into())
-    };
-    let metadata = file.metadata.ok_or_else(foreign)?;
+    let foreign = "it was not written by keepbest: nothing in it can be verified";
+    let metadata = file.metadata.ok_or(foreign)?;
     Ok(Verified {
         step: metadata.step,
         epoch: metadata.epoch,

@@ -45,6 +45,12 @@ impl RunSummary {
         }
     }
 
+    /// Whether it stopped of its own accord before all epochs were done: repeated, it would stop again.
+    #[must_use]
+    pub fn is_stopped_early(&self) -> bool {
+        self.ended.as_deref() == Some("stopped early") && !self.cut_short
+    }
+
     /// Reads what a journal has; nothing of what another training loop said in a form of its own.
     #[must_use]
     pub fn read(summary: &Value) -> Self {

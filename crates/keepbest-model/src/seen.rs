@@ -119,6 +119,17 @@ impl Seen {
 }
 
 impl SeenBefore {
+    /// What they are instead of unseen: `not unseen: 54 were trained on before`.
+    #[must_use]
+    pub fn not_unseen(&self) -> String {
+        let (number, how) = match (self.trained, self.chosen) {
+            (0, chosen) => (chosen, "chosen by"),
+            (trained, _) => (trained, "trained on"),
+        };
+        let about = if self.exact { "" } else { "about " };
+        format!("not unseen: {about}{number} were {how} before")
+    }
+
     /// Whether any was.
     #[must_use]
     pub fn any(&self) -> bool {

@@ -52,6 +52,12 @@ pub fn archive_path(run: &Path, name: &str) -> Option<PathBuf> {
     is_archive(name).then(|| run.join(ARCHIVES_DIR).join(name))
 }
 
+/// Why a checkpoint that an archive holds was removed.
+#[must_use]
+pub fn archived_in(archive: &str) -> String {
+    format!("archived in {ARCHIVES_DIR}/{archive}")
+}
+
 /// An archive under a hidden name: [`commit`](Self::commit) it or drop it.
 #[derive(Debug)]
 pub struct StagedArchive {

@@ -3,6 +3,7 @@
 mod archives;
 mod aside;
 mod check;
+mod lost;
 mod promotions;
 mod recall;
 mod report;
@@ -12,12 +13,15 @@ use std::path::Path;
 
 use keepbest_core::{FileDigest, WeightsDigest};
 
+pub use archives::ArchivedCheckpoint;
 pub use recall::Testimony;
 pub use report::{Finding, FindingKind, FsckReport};
 
 use crate::error::{BoxError, IoError, JournalError, OpenError};
 use crate::fs::{RealFileSystem, SharedFileSystem};
-use crate::journal::{Entry, Event, RepairedEvent, SavedEvent, StartedEvent, parse_salvaging};
+use crate::journal::{
+    Entry, Event, RepairedEvent, SavedEvent, ShortenedEvent, StartedEvent, parse_salvaging,
+};
 use crate::layout::{CONFIG_FILE, CheckpointKind, CheckpointName, JOURNAL_FILE};
 use crate::lock::{RunLock, active_writer};
 use crate::patient::patient;
@@ -71,6 +75,15 @@ pub trait Verifier {
     /// The checkpoints that an archive holds by its own account; `None` when it gives none.
     fn archived(&self, _path: &Path) -> Option<Vec<CheckpointName>> {
         None
+    }
+
+    /// The checkpoints that come back whole from an archive of which nothing else is known; none longer than `longest` bytes is
+    /// tried. Nothing, unless the caller knows archives.
+    ///
+    /// # Errors
+    /// When the archive is there and cannot be read.
+    fn give_back(&self, _path: &Path, _longest: u64) -> Result<Vec<ArchivedCheckpoint>, BoxError> {
+        Ok(Vec::new())
     }
 
     /// The `members` that do not come back from an archive as they were saved, each with the reason; all of them when the archive
@@ -143,11 +156,15 @@ pub fn fsck_on(
         None => salvage::state(&reader)?,
     };
     let (fs, run) = (reader.file_system(), reader.path());
-    let facts = check::rehearse(fs, run, known, Depth::All, verify)?;
+    let facts = check::rehearse(fs, run, known, Depth::All, verify, read.is_none())?;
+    let mut first = shortened(&facts);
     if read.is_none() {
-        salvage::salvage(fs, run, &mut report)?;
+        salvage::salvage(fs, run, first.take(), &mut report)?;
     }
     let mut writer = RunWriter::open_locked(&reader, lock)?;
+    if let Some(event) = first {
+        writer.append(event)?;
+    }
     writer.recover_into(Depth::All, verify, facts, &mut report)?;
     Ok(report)
 }
@@ -208,8 +225,11 @@ fn without_journal(
     }
     let lock = RunLock::acquire(path)?;
     let fs = reader.file_system();
-    let facts = check::rehearse(fs, path, RunState::default(), Depth::All, verify)?;
+    let facts = check::rehearse(fs, path, RunState::default(), Depth::All, verify, true)?;
     let mut writer = RunWriter::open_locked(reader, lock)?;
+    if let Some(event) = shortened(&facts) {
+        writer.append(event)?;
+    }
     let action = "made anew from what the files tell";
     writer.append(Event::Repaired(RepairedEvent {
         finding: format!("{JOURNAL_FILE}: is missing"),
@@ -218,6 +238,12 @@ fn without_journal(
     report.add(kind, JOURNAL_FILE, "is missing", Some(action));
     writer.recover_into(Depth::All, verify, facts, &mut report)?;
     Ok(report)
+}
+
+/// What is written before anything else of a journal that was cut short: with more events in it the loss would not show any more.
+fn shortened(facts: &check::Facts) -> Option<Event> {
+    let pinned = facts.pins_unknown.clone();
+    (!pinned.is_empty()).then_some(Event::Shortened(ShortenedEvent { pinned }))
 }
 
 impl RunWriter {
@@ -240,7 +266,10 @@ impl RunWriter {
         if let Some(event) = begin.clone() {
             state.apply(&Entry::unwritten(event));
         }
-        let facts = check::rehearse(&self.fs, &self.path, state, depth, verify)?;
+        let facts = check::rehearse(&self.fs, &self.path, state, depth, verify, false)?;
+        if let Some(event) = shortened(&facts) {
+            self.append(event)?;
+        }
         if let Some(event) = begin {
             self.append(event)?;
         }
@@ -278,6 +307,19 @@ impl RunWriter {
                 Some(action),
             );
         }
-        check::mend(self, depth, verify, facts, report)
+        let pinned: Vec<String> = facts.pins_unknown.iter().map(ToString::to_string).collect();
+        check::mend(self, depth, verify, facts, report)?;
+        if !pinned.is_empty() {
+            report.add(
+                FindingKind::PinsUnknown,
+                JOURNAL_FILE,
+                "pins may be gone with what it lost",
+                Some(&format!(
+                    "pinned is what is there, until unpin lets it go: {}",
+                    pinned.join(", ")
+                )),
+            );
+        }
+        Ok(())
     }
 }

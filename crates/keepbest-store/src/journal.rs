@@ -15,9 +15,9 @@ mod reader;
 mod writer;
 
 pub use event::{
-    Event, FinishedEvent, InterruptedEvent, OtherEvent, PinnedEvent, PromotedEvent, PrunedEvent,
-    RejectedEvent, RepairedEvent, ResumedEvent, SaveFailedEvent, SavedEvent, StartedEvent,
-    SupersededEvent,
+    BestLostEvent, Event, FinishedEvent, InterruptedEvent, OtherEvent, PinnedEvent, PromotedEvent,
+    PrunedEvent, RejectedEvent, RepairedEvent, ResumedEvent, SaveFailedEvent, SavedEvent,
+    ShortenedEvent, StartedEvent, SupersededEvent,
 };
 pub use reader::{Entry, Journal, TornTail};
 pub(crate) use reader::{parse, parse_salvaging};

@@ -43,6 +43,7 @@ mod writer;
 
 pub use archive::{
     ARCHIVES_DIR, ArchiveLostEvent, ArchivedEvent, CommittedArchive, StagedArchive, archive_path,
+    archived_in,
 };
 pub use attestation::{Attestation, NotAttested, ParseAttestationError};
 pub use error::{
@@ -51,14 +52,14 @@ pub use error::{
 pub use file::{holds, replace_unsynced, write_file, write_file_on};
 pub use fs::{FileSystem, RealFileSystem, SharedFileSystem, Stat, WritableFile, names_in};
 pub use fsck::{
-    Depth, Finding, FindingKind, FsckReport, Testimony, Verified, Verifier, VerifyError, fsck,
-    fsck_on, restore_config,
+    ArchivedCheckpoint, Depth, Finding, FindingKind, FsckReport, Testimony, Verified, Verifier,
+    VerifyError, fsck, fsck_on, restore_config,
 };
 pub use in_use::{InUse, is_in_use};
 pub use journal::{
-    Entry, Event, FinishedEvent, InterruptedEvent, Journal, OtherEvent, PinnedEvent, PromotedEvent,
-    PrunedEvent, RejectedEvent, RepairedEvent, ResumedEvent, SaveFailedEvent, SavedEvent,
-    StartedEvent, SupersededEvent, TornTail,
+    BestLostEvent, Entry, Event, FinishedEvent, InterruptedEvent, Journal, OtherEvent, PinnedEvent,
+    PromotedEvent, PrunedEvent, RejectedEvent, RepairedEvent, ResumedEvent, SaveFailedEvent,
+    SavedEvent, ShortenedEvent, StartedEvent, SupersededEvent, TornTail,
 };
 pub use layout::{
     CHECKPOINTS_DIR, CONFIG_FILE, CheckpointKind, CheckpointName, CheckpointNameError,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use keepbest_core::{EvaluationRecord, History, Objective, Score};
 use serde_json::Value;
 
-use crate::journal::{Entry, Event, SavedEvent, StartedEvent};
+use crate::journal::{BestLostEvent, Entry, Event, SavedEvent, StartedEvent};
 use crate::layout::{CheckpointKind, CheckpointName, RefName};
 
 /// What the journal says about a run. Nothing here is stored anywhere else.
@@ -25,12 +25,17 @@ pub struct RunState {
     pub refs: BTreeMap<RefName, RefState>,
     /// Refs whose checkpoint was removed because it was damaged or missing, with nothing promoted since.
     pub lost: BTreeSet<RefName>,
+    /// Evaluations, by ref and step, that were or would have become a best and of which the journal tells why they are none:
+    /// superseded, not saved, lost.
+    pub passed_over: BTreeSet<(RefName, u64)>,
     /// What the run was last resumed from.
     pub resumed_from: Option<CheckpointName>,
     /// Kept whatever retention says.
     pub pinned: BTreeSet<CheckpointName>,
     /// Checkpoints that an archive holds, and which.
     pub archived: BTreeMap<CheckpointName, String>,
+    /// Archives that did not give back what they should hold.
+    pub lost_archives: BTreeSet<String>,
     /// The number of events that it takes.
     pub events: u64,
     /// The number of times that it was resumed.
@@ -160,25 +165,42 @@ impl RunState {
             Event::Unpinned(event) => {
                 self.pinned.remove(&event.checkpoint);
             }
+            Event::Shortened(event) => self.pinned.extend(event.pinned.iter().cloned()),
+            Event::Superseded(event) => self.pass_over(event.step, &event.refs),
+            Event::SaveFailed(event) => self.pass_over(event.step, &event.refs),
+            Event::BestLost(event) => self.lose_best(event),
             Event::Archived(event) => {
+                self.lost_archives.remove(&event.archive);
                 for checkpoint in &event.checkpoints {
                     self.archived
                         .insert(checkpoint.clone(), event.archive.clone());
                 }
             }
             Event::ArchiveLost(event) => {
+                self.lost_archives.insert(event.archive.clone());
                 for checkpoint in &event.checkpoints {
                     self.archived.remove(checkpoint);
                 }
             }
             Event::Interrupted(_) => self.status = RunStatus::Interrupted,
             Event::Finished(event) => self.status = RunStatus::Finished(event.summary.clone()),
-            Event::Rejected(_)
-            | Event::Superseded(_)
-            | Event::SaveFailed(_)
-            | Event::Repaired(_)
-            | Event::Other(_) => {}
+            Event::Rejected(_) | Event::Repaired(_) | Event::Other(_) => {}
         }
+    }
+
+    fn lose_best(&mut self, event: &BestLostEvent) {
+        // What had been best before it is not there either, or takes its place.
+        let steps: Vec<u64> = self.history.iter().map(|record| record.step).collect();
+        for step in steps.into_iter().filter(|step| *step <= event.step) {
+            self.pass_over(step, std::slice::from_ref(&event.reference));
+        }
+        self.refs.remove(&event.reference);
+        self.lost.insert(event.reference.clone());
+    }
+
+    fn pass_over(&mut self, step: u64, refs: &[RefName]) {
+        let refs = refs.iter().cloned();
+        self.passed_over.extend(refs.map(|name| (name, step)));
     }
 
     /// What the best by the first objective points at.

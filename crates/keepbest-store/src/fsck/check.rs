@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 
 use keepbest_core::text::with_causes;
 
+use super::archives::ArchivedCheckpoint;
+use super::lost::WasBest;
 use super::recall::Known;
 use super::report::{FindingKind, FsckReport};
 use super::{Depth, Testimony, Verified, Verifier, VerifyError};
 use crate::error::{IoError, JournalError, OpenError};
 use crate::fs::{SharedFileSystem, Stat, sync_dir};
 use crate::journal::{Entry, Event, PrunedEvent, RepairedEvent, SavedEvent};
-use crate::layout::{CHECKPOINTS_DIR, CheckpointName, JOURNAL_FILE, OUTCOMES_DIR, STAGED_PREFIX};
+use crate::layout::{
+    CHECKPOINTS_DIR, CheckpointName, JOURNAL_FILE, OUTCOMES_DIR, RefName, STAGED_PREFIX,
+};
 use crate::reader::RunReader;
 use crate::refs;
 use crate::regular::FileKind;
@@ -54,13 +58,15 @@ pub(super) fn examine(
 }
 
 /// Goes through a repair without touching anything, so that all it reads has been read before it begins. What is read late may be of
-/// use early on, as what a file tells of the others: it goes through it again until there is nothing new.
+/// use early on, as what a file tells of the others: it goes through it again until there is nothing new. `is_part` says that the
+/// state is known to lack events.
 pub(super) fn rehearse(
     fs: &SharedFileSystem,
     run: &Path,
     state: RunState,
     depth: Depth,
     verify: &dyn Verifier,
+    is_part: bool,
 ) -> Result<Facts, OpenError> {
     let mut facts = Facts {
         before: Known::of(&state),
@@ -73,8 +79,13 @@ pub(super) fn rehearse(
         let mut check = Check::new(fs, run, hand, verify, &mut report);
         check.facts = facts;
         check.run(depth)?;
+        let unknown = match is_part || check.shortened {
+            true => check.pins_unknown(&check.facts.before),
+            false => Vec::new(),
+        };
         facts = check.facts;
         if facts.len() == known {
+            facts.pins_unknown = unknown;
             return Ok(facts);
         }
     }
@@ -109,11 +120,18 @@ pub(super) struct Facts {
     pub(super) files: BTreeMap<PathBuf, Verdict>,
     testimonies: BTreeMap<PathBuf, Testimony>,
     pub(super) archives: BTreeMap<String, Vec<(CheckpointName, String)>>,
+    /// What archives that the journal does not know gave back.
+    pub(super) unknown_archives: BTreeMap<String, Vec<ArchivedCheckpoint>>,
+    /// Checkpoints that may have been pinned in a part of the journal that is gone.
+    pub(super) pins_unknown: Vec<CheckpointName>,
 }
 
 impl Facts {
     fn len(&self) -> usize {
-        self.files.len() + self.testimonies.len() + self.archives.len()
+        self.files.len()
+            + self.testimonies.len()
+            + self.archives.len()
+            + self.unknown_archives.len()
     }
 }
 
@@ -137,6 +155,12 @@ pub(super) struct Check<'a> {
     pub(super) restored: BTreeMap<CheckpointName, Restored>,
     // Checkpoints whose file is gone, or would be.
     pub(super) removed: BTreeSet<CheckpointName>,
+    // Archives to be taken in, with what they hold.
+    pub(super) unknown_archives: BTreeMap<String, Vec<ArchivedCheckpoint>>,
+    // Bests that were lost with the part of the journal that told of them.
+    pub(super) lost: BTreeMap<RefName, WasBest>,
+    // Whether the journal was found to lack events.
+    pub(super) shortened: bool,
     pub(super) report: &'a mut FsckReport,
 }
 
@@ -162,6 +186,9 @@ impl<'a> Check<'a> {
             hand,
             restored: BTreeMap::new(),
             removed: BTreeSet::new(),
+            unknown_archives: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            shortened: false,
             report,
         }
     }
@@ -179,6 +206,8 @@ impl<'a> Check<'a> {
         self.damaged(depth)?;
         self.archives(depth)?;
         self.recall(&before)?;
+        self.take_in_archives()?;
+        self.bests_untold()?;
         self.unfinished_promotions()?;
         for reference in self.state().ref_names() {
             self.reference(&reference)?;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use keepbest_core::{EvaluationRecord, History};
 
 use super::Verified;
+use super::archives::ArchivedCheckpoint;
 use super::check::Check;
 use super::report::FindingKind;
 use crate::error::OpenError;
@@ -32,7 +33,8 @@ pub struct Testimony {
 #[derive(Clone, Default)]
 pub(super) struct Known {
     checkpoints: BTreeSet<CheckpointName>,
-    bests: BTreeMap<RefName, RefState>,
+    pub(super) bests: BTreeMap<RefName, RefState>,
+    pinned: BTreeSet<CheckpointName>,
     events: u64,
 }
 
@@ -44,6 +46,7 @@ impl Known {
             bests: bests
                 .map(|(name, best)| (name.clone(), best.clone()))
                 .collect(),
+            pinned: state.pinned.clone(),
             events: state.events,
         }
     }
@@ -59,9 +62,27 @@ pub(super) struct RefFile {
 }
 
 /// A checkpoint that verified, with what it says.
-struct Witness {
+pub(super) struct Witness {
     name: CheckpointName,
-    testimony: Testimony,
+    pub(super) testimony: Testimony,
+}
+
+impl Witness {
+    fn new(name: CheckpointName, verified: Verified, mut testimony: Testimony) -> Self {
+        if let Some(evaluation) = &mut testimony.evaluation {
+            evaluation.digest = Some(verified.weights);
+        }
+        Self { name, testimony }
+    }
+}
+
+/// Whether two records are of one evaluation.
+pub(super) fn alike(known: &EvaluationRecord, told: &EvaluationRecord) -> bool {
+    let same = match (known.digest, told.digest) {
+        (Some(known), Some(told)) => known == told,
+        _ => known.metrics == told.metrics,
+    };
+    known.step == told.step && same
 }
 
 impl Check<'_> {
@@ -158,13 +179,6 @@ impl Check<'_> {
 
     /// Whether a file was written when the journal was no shorter than it is, and tells of all that the journal still does.
     fn goes_on(&self, testimony: &Testimony, before: &Known) -> bool {
-        let alike = |known: &EvaluationRecord, told: &EvaluationRecord| {
-            let same = match (known.digest, told.digest) {
-                (Some(known), Some(told)) => known == told,
-                _ => known.metrics == told.metrics,
-            };
-            known.step == told.step && same
-        };
         let told = || testimony.history.iter().chain(&testimony.evaluation);
         let known = &self.state().history;
         testimony
@@ -202,6 +216,7 @@ impl Check<'_> {
         if lacking.is_empty() && again.is_empty() && newest.is_none() {
             return self.pin_unknown(before);
         }
+        self.shortened |= newest.is_some() || !lacking.is_empty();
         let mut problem = match newest {
             Some((events, name)) => format!(
                 "was cut short: it had {events} events when {name} was written, and has {}",
@@ -238,19 +253,34 @@ impl Check<'_> {
         self.pin_unknown(before)
     }
 
-    /// The checkpoints that verified, the one written last first.
-    fn witnesses(&mut self) -> Result<Vec<Witness>, OpenError> {
+    /// The pins of a run whose journal was cut short: which there were is not known, and so every checkpoint that is there stays.
+    pub(super) fn pins_unknown(&self, before: &Known) -> Vec<CheckpointName> {
+        let present = self.state().present();
+        present
+            .map(|checkpoint| checkpoint.saved.checkpoint.clone())
+            .filter(|name| !before.pinned.contains(name))
+            .collect()
+    }
+
+    /// The checkpoints that verified, the one written last first, those that came back from an archive among them.
+    pub(super) fn witnesses(&mut self) -> Result<Vec<Witness>, OpenError> {
         let mut witnesses = Vec::new();
         for (name, verified) in self.sound() {
             // Set aside as damaged or pruned since it was read.
             if !self.state().checkpoints.contains_key(&name) {
                 continue;
             }
-            let mut testimony = self.testimony(&name)?;
-            if let Some(evaluation) = &mut testimony.evaluation {
-                evaluation.digest = Some(verified.weights);
-            }
-            witnesses.push(Witness { name, testimony });
+            let testimony = self.testimony(&name)?;
+            witnesses.push(Witness::new(name, verified, testimony));
+        }
+        for found in self.unknown_archives.values().flatten() {
+            let ArchivedCheckpoint {
+                name,
+                verified,
+                testimony,
+                ..
+            } = found.clone();
+            witnesses.push(Witness::new(name, verified, testimony));
         }
         witnesses.sort_by_key(|Witness { name, testimony }| {
             std::cmp::Reverse((testimony.events, name.step()))
@@ -301,6 +331,8 @@ impl Check<'_> {
             .filter(|witness| witness.testimony.evaluation.is_some())
             .filter(|witness| self.evaluation_of(&witness.name).is_none())
             .filter_map(|witness| self.state().checkpoints.get(&witness.name))
+            // What is in an archive alone is not said to be there.
+            .filter(|checkpoint| checkpoint.pruned.is_none())
             .map(|checkpoint| checkpoint.saved.clone())
             .collect()
     }
@@ -332,45 +364,6 @@ impl Check<'_> {
                     self.append(Event::Pinned(PinnedEvent { checkpoint: name }))?;
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// Says which bests are not as good as they were before the mending.
-    pub(super) fn lost_bests(&mut self, before: &Known) -> Result<(), OpenError> {
-        let state = self.state();
-        let mut lost = Vec::new();
-        for (reference, objective) in state.objectives() {
-            let Some(was) = before.bests.get(&reference) else {
-                continue;
-            };
-            let Some(score) = was.score else { continue };
-            let is = state.refs.get(&reference);
-            let worse = is.and_then(|is| is.score).is_none_or(|is| {
-                // Equal is none lost.
-                objective.compare_total(&is, &score).is_lt()
-            });
-            if worse {
-                let words = |best: &RefState| {
-                    let value = best.score.map(|score| score.value);
-                    let value = value.map(keepbest_core::format_value).unwrap_or_default();
-                    format!("{} {value}, epoch {}", objective.monitor(), best.epoch)
-                };
-                let problem = format!("what was best ({}) is lost", words(was));
-                let action = match is {
-                    Some(is) => format!("the best that is left: {}", words(is)),
-                    None => "no best is left".to_owned(),
-                };
-                lost.push((reference, problem, action));
-            }
-        }
-        for (reference, problem, action) in lost {
-            self.found(
-                FindingKind::LostBest,
-                reference.file_name(),
-                problem,
-                &action,
-            )?;
         }
         Ok(())
     }

@@ -110,6 +110,8 @@ pub enum FindingKind {
     MissingDirectory,
     /// The journal knows less than the files do: it was cut short.
     ShortenedJournal,
+    /// Checkpoints may have been pinned in what the journal lost.
+    PinsUnknown,
     /// A ref is missing.
     MissingRef,
     /// A ref is not what the journal says.

@@ -44,9 +44,11 @@ fn standing(entries: Vec<Entry>) -> Vec<Entry> {
     entries.into_iter().filter(stands).collect()
 }
 
+/// Writes the journal anew from the lines that can be read; `pins` goes with it, so that no crash parts them.
 pub(super) fn salvage(
     fs: &SharedFileSystem,
     run: &Path,
+    pins: Option<Event>,
     report: &mut FsckReport,
 ) -> Result<(), OpenError> {
     let path = run.join(JOURNAL_FILE);
@@ -66,14 +68,15 @@ pub(super) fn salvage(
     }
     // The copy is durable before the journal is replaced.
     Staged::create(fs, aside.clone())?.put(&bytes)?;
-    entries.push(Entry {
+    let repaired = Event::Repaired(RepairedEvent {
+        finding: format!("{JOURNAL_FILE}: {problem}"),
+        action: action.clone(),
+    });
+    entries.extend(pins.into_iter().chain([repaired]).map(|event| Entry {
         seq: 0,
         time_ms: now_ms(),
-        event: Event::Repaired(RepairedEvent {
-            finding: format!("{JOURNAL_FILE}: {problem}"),
-            action: action.clone(),
-        }),
-    });
+        event,
+    }));
     journal::rebuild(fs, &path, &entries)?;
     report.add(
         FindingKind::DamagedJournal,

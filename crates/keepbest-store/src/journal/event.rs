@@ -44,6 +44,10 @@ pub enum Event {
     Archived(ArchivedEvent),
     /// Archived checkpoints no longer come back: `fsck` found the archive damaged or gone.
     ArchiveLost(ArchiveLostEvent),
+    /// Events are gone from the journal, and with them pins perhaps.
+    Shortened(ShortenedEvent),
+    /// What files tell was a best is nowhere: only the journal's part that is gone knew what became of it.
+    BestLost(BestLostEvent),
     /// `fsck` mended something.
     Repaired(RepairedEvent),
     /// An event of a kind this version does not know.
@@ -228,6 +232,25 @@ pub struct PinnedEvent {
     pub checkpoint: CheckpointName,
 }
 
+/// [`Event::Shortened`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShortenedEvent {
+    /// The checkpoints that were there and not known to be pinned: they are from now on.
+    pub pinned: Vec<CheckpointName>,
+}
+
+/// [`Event::BestLost`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BestLostEvent {
+    /// The ref.
+    #[serde(rename = "ref")]
+    pub reference: RefName,
+    /// Step of its evaluation.
+    pub step: u64,
+    /// Epoch of its evaluation.
+    pub epoch: u64,
+}
+
 /// [`Event::Repaired`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RepairedEvent {
@@ -290,5 +313,7 @@ known! {
     "unpinned" => Unpinned,
     "archived" => Archived,
     "archive_lost" => ArchiveLost,
+    "shortened" => Shortened,
+    "best_lost" => BestLost,
     "repaired" => Repaired,
 }

@@ -6,6 +6,7 @@ mod smoothing;
 mod trace;
 
 pub use paired_test::PairedTest;
+pub(crate) use selection::MARKS;
 pub use selection::{Compared, Selection};
 pub(crate) use smoothing::Smoothing;
 pub use trace::{Trace, TraceError};

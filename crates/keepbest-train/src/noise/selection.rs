@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use super::{PairedTest, REPLICATES, Trace};
 
+/// Words of every page that tells what cannot be told from the best, or that it was flattered.
+pub(crate) const MARKS: [&str; 2] = ["best cannot be told from epoch", "flatters it by about"];
 /// p-values below it are called a difference.
 const SIGNIFICANT: f64 = 0.05;
 /// An optimism of the val score from which on it is worth a warning: half a percent point.

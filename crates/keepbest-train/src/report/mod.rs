@@ -20,7 +20,7 @@ pub use closeup::{Closeup, Mistake};
 use curves::Curve;
 pub use overlay::{Overlaid, overlay_page};
 
-use crate::noise::Selection;
+use crate::noise::{MARKS, Selection};
 
 /// The page's name in a run directory.
 pub const REPORT_FILE: &str = "report.html";
@@ -234,11 +234,13 @@ impl Report {
     /// Whether a page at `path` shows the best closely, and this one would not.
     #[must_use]
     pub fn shows_less_than(&self, path: &Path) -> bool {
-        let shows_best = |page: Vec<u8>| {
-            let mark = page::MEASURED.as_bytes();
-            page.windows(mark.len()).any(|part| part == mark)
-        };
-        self.closeups.is_empty() && std::fs::read(path).is_ok_and(shows_best)
+        self.closeups.is_empty() && has_any(path, &[page::MEASURED])
+    }
+
+    /// Whether a page at `path` tells how the best stands among the other epochs, and this one cannot.
+    #[must_use]
+    pub fn selects_less_than(&self, path: &Path) -> bool {
+        self.selection.is_none() && has_any(path, &MARKS)
     }
 
     /// Writes the page to `path`: whole, or not at all. It is not synced to disk, since it can be made again at any time.
@@ -248,6 +250,12 @@ impl Report {
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
         replace_unsynced(path, self.html().as_bytes()).map_err(|error| error.source)
     }
+}
+
+/// Whether a page has one of these words.
+fn has_any(path: &Path, marks: &[&str]) -> bool {
+    let has = |page: &str| marks.iter().any(|mark| page.contains(mark));
+    std::fs::read_to_string(path).is_ok_and(|page| has(&page))
 }
 
 /// Training images a second between evaluations that came one after the other in one session.

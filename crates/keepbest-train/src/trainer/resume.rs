@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use keepbest_core::text::shell_word;
 use keepbest_data::Fingerprint;
 use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::{Keeper, KeeperConfig, RunView};
-use keepbest_model::{DataRecord, Provenance};
+use keepbest_model::{DataRecord, Provenance, RunSummary};
 use keepbest_store::{FsckReport, RefName, RunStatus};
 
 use super::error::TrainError;
@@ -47,6 +48,12 @@ impl Run {
         tell(&mended, &mut lost, heed);
         let view = RunView::open(path).map_err(keepbest_model::RunFilesError::from)?;
         let over = matches!(view.state().status, RunStatus::Finished(_));
+        // Of a run that stopped early no more epochs are trained: the plan stays what it was.
+        let stopped = RunSummary::of(&view).is_some_and(|summary| summary.is_stopped_early());
+        let as_planned = Settings {
+            epochs: None,
+            ..given.clone()
+        };
         let mut settings = given_over(given, &written)?;
         use_own_model(&mut settings, path);
         // What was written counts from the directory of then; what is given, from that of now.
@@ -73,6 +80,10 @@ impl Run {
                 hint: Some("a run can be made longer, not shorter".into()),
             }));
         }
+        let (given, epochs) = match stopped {
+            true => (&as_planned, planned),
+            false => (given, epochs),
+        };
         settings.epochs = Some(epochs);
 
         // The weights it started from are behind the resume point.
@@ -112,7 +123,9 @@ impl Run {
             return Err(unfit(&last, "it changed while it was read".into()));
         }
         if over {
-            setup.notes.extend(is_over(&resumed.keeper, &setup, &state));
+            setup
+                .notes
+                .extend(is_over(path, &resumed.keeper, &setup, &state));
         }
         let rates = setup.rates(state.epochs)?;
         let run = Self::begun(setup, path.into(), resumed.keeper, state, rates);
@@ -311,10 +324,13 @@ fn explained(changes: &[Change], setup: &Setup, state: &TrainerState, planned: u
 }
 
 /// Says of a run that had ended that there is nothing more to train, if so.
-fn is_over(keeper: &Keeper, setup: &Setup, state: &TrainerState) -> Option<String> {
+fn is_over(path: &Path, keeper: &Keeper, setup: &Setup, state: &TrainerState) -> Option<String> {
     let epochs = state.epochs;
     let why = match keeper.should_stop() {
-        Some(reason) => format!("it stopped early: {reason}"),
+        Some(reason) => format!(
+            "it stopped early: {reason}; --from {}@last --name NAME trains on from there",
+            shell_word(path)
+        ),
         None if state.clone().next(&setup.timetable) == Next::Done => {
             format!("all {epochs} epochs are done; --epochs N with more than {epochs} trains on")
         }

@@ -6,8 +6,8 @@ use keepbest_core::pareto::Point;
 use keepbest_core::{Expression, Metrics, Pareto};
 use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::{BestRecord, Front, RunView, fronts};
-use keepbest_model::fixed_costs;
 use keepbest_model::words::{count, value};
+use keepbest_model::{fixed_costs, is_timed};
 use keepbest_nn::{ModelSpec, Network};
 use keepbest_store::CheckpointState;
 use serde_json::{Value, json};
@@ -65,7 +65,14 @@ impl Standings {
             .collect();
         // What no run has is mistyped.
         if let (Some(error), true) = (missing, points.iter().all(Option::is_none)) {
-            return Err(Failure::of(Exit::Usage, &error).with_hint(error.hint()));
+            let hint = match is_timed(&error.name) {
+                true => Some(format!(
+                    "{0} is known of runs trained with it, as by --pareto val/accuracy,{0}",
+                    error.name
+                )),
+                false => error.hint(),
+            };
+            return Err(Failure::of(Exit::Usage, &error).with_hint(hint));
         }
         for (one, on_front) in contenders.iter_mut().zip(pareto.front(&points)) {
             one.on_front = on_front;

@@ -24,6 +24,18 @@ pub(super) fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failur
     write::refuse_existing(&page, args.force || is_same(&page, &own))?;
     refuse_plots(args, &report)?;
     report.selection = Selection::of(&view);
+    if report.selects_less_than(&page) {
+        let message = format!(
+            "{} stays as it is: it tells how the best stands among the other epochs, and a new page could not",
+            page.display()
+        );
+        let traces = path.join(keepbest_store::OUTCOMES_DIR);
+        let hint = format!(
+            "what tells it was in {}; --to FILE writes a page without it",
+            traces.display()
+        );
+        return Err(Failure::new(Exit::Failed, message).with_hint(hint));
+    }
     if let Err(failure) = measure(args, &view, &mut report, terminal) {
         report.closeups.clear();
         if report.shows_less_than(&page) {

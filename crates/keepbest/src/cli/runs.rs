@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keepbest_core::statistics::Interval;
 use keepbest_keeper::{BestRecord, RunView};
-use keepbest_model::{OtherLoop, RunSummary, status_of};
+use keepbest_model::{OtherLoop, RunSummary, SeenBefore, status_of};
 use keepbest_train::Settings;
 use serde_json::{Value, json};
 
@@ -38,6 +38,8 @@ pub(super) struct Facts {
     pub test: Option<Value>,
     /// Intervals of its metrics, where they were recorded.
     pub test_intervals: BTreeMap<String, Interval>,
+    /// The images of val and test that were trained on or chosen by all the same.
+    pub seen_before: Vec<SeenBefore>,
     /// Bytes of all checkpoints.
     pub bytes: u64,
     /// When it was begun and last written to, milliseconds since 1970.
@@ -76,6 +78,7 @@ impl Facts {
                 .test
                 .and_then(|test| serde_json::to_value(test).ok()),
             test_intervals: summary.test_intervals.unwrap_or_default(),
+            seen_before: summary.seen_before,
             bytes: view.checkpoint_bytes().unwrap_or(0),
             times: (state.started_ms, state.updated_ms),
         }
@@ -97,6 +100,7 @@ impl Facts {
             "others": view.others().iter().map(best_json).collect::<Vec<_>>(),
             "test": self.test,
             "test_intervals": self.test_intervals,
+            "seen_before": self.seen_before,
             "bytes": self.bytes,
             "started_ms": self.times.0,
             "updated_ms": self.times.1,

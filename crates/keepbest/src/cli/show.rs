@@ -158,6 +158,11 @@ fn facts_of_outcome(view: &RunView, facts: &Facts, selection: Option<&Selection>
                 told.push((head, metric_words(name, number, interval)));
             }
         }
+        let mut seen = facts.seen_before.iter();
+        if let Some(found) = seen.find(|found| found.split == "test") {
+            let images = count(found.images, "image");
+            told.push(("", format!("on {images}, {}", found.not_unseen())));
+        }
     }
     if let Some(selection) = selection {
         let test = facts

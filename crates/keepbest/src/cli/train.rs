@@ -359,13 +359,8 @@ fn told(finished: &Finished) -> Vec<String> {
         let seen = finished.seen_before.iter().find(|of| of.split == "test");
         let images = match seen {
             Some(found) => {
-                let (number, how) = match (found.trained, found.chosen) {
-                    (0, chosen) => (chosen, "chosen by"),
-                    (trained, _) => (trained, "trained on"),
-                };
-                let about = if found.exact { "" } else { "about " };
                 let images = count(test.report.count(), "image");
-                format!("{images}, not unseen: {about}{number} were {how} before")
+                format!("{images}, {}", found.not_unseen())
             }
             None if finished.seen_unknown => {
                 count(test.report.count(), "image") + " that this run has not seen"

@@ -2,6 +2,7 @@
 //! replaced by less, nothing is decided by it, and it is mended.
 
 use std::fs;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -205,4 +206,239 @@ fn another_runs_model_in_the_place_of_best_is_told() {
     fs::remove_file(&best).unwrap();
     fs::write(&best, own).unwrap();
     is_whole(&place, &digest);
+}
+
+/// A copy of the run, links and all.
+fn copied(place: &Place, to: &str) {
+    let to = place.path(&format!("runs/{to}"));
+    let _ = fs::remove_dir_all(&to);
+    let mut cp = std::process::Command::new("cp");
+    cp.arg("-a").arg(place.path("runs/run")).arg(&to);
+    assert!(cp.status().unwrap().success());
+}
+
+/// The files in `checkpoints/` of a step, and their bytes.
+fn checkpoints(place: &Place, run: &str, step: u64) -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = place.path(&format!("runs/{run}/checkpoints"));
+    let files = fs::read_dir(folder).unwrap().map(|it| it.unwrap().path());
+    let of_step = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with(&format!("{step:08}-")) && name.ends_with(".safetensors")
+    };
+    let files = files.filter(of_step);
+    files
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect()
+}
+
+/// How a best is lost.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    Removed,
+    Damaged,
+}
+
+/// Takes a run its best: all of its files.
+fn lose_best(place: &Place, run: &str, step: u64, how: Loss) {
+    let best = place.path(&format!("runs/{run}/best.safetensors"));
+    for (path, mut bytes) in checkpoints(place, run, step) {
+        match how {
+            Loss::Removed => {
+                fs::remove_file(&path).unwrap();
+                let _ = fs::remove_file(&best);
+            }
+            Loss::Damaged => {
+                let at = bytes.len() - 9;
+                bytes[at] ^= 1;
+                // Into the file itself, which is that of best too.
+                fs::write(&path, bytes).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_best_that_is_lost_with_the_lines_that_told_of_it_is_told_as_lost() {
+    let place = Place::with_data();
+    let told = place.trained("run", "--epochs 12 --lr 0.02 --keep last:99 --seed 1");
+    let (step, epoch) = (
+        told["best"]["step"].as_u64().unwrap(),
+        told["best"]["epoch"].as_u64().unwrap(),
+    );
+    let whole = fs::read_to_string(place.path(JOURNAL)).unwrap();
+    let evaluated = |line: &str| line.contains("\"evaluated\"");
+    let before = 1 + whole
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| evaluated(line))
+        .nth(epoch as usize - 2)
+        .unwrap()
+        .0;
+    let lost = format!("epoch {epoch}) is lost");
+    for how in [Loss::Removed, Loss::Damaged] {
+        copied(&place, "control");
+        lose_best(&place, "control", step, how);
+        says(&place.run("fsck --repair control"), 3, &[&lost]);
+        let control = place.json("show control --json")["best"].clone();
+        // No improvement on what is lost, and better than what was best before it.
+        assert!(control["epoch"].as_u64().unwrap() > epoch, "{control}");
+        for kept in [1, before, before + 1] {
+            for verb in ["fsck --repair cut", "train --resume cut"] {
+                copied(&place, "cut");
+                let cut = without(&whole, |at| at >= kept);
+                fs::write(place.path("runs/cut/journal.jsonl"), cut).unwrap();
+                lose_best(&place, "cut", step, how);
+                says(&place.run(verb), 3, &[&lost]);
+                let best = place.json("show cut --json")["best"].clone();
+                assert_eq!(best["digest"], control["digest"], "{how:?} {kept} {verb}");
+                place.ok("fsck cut");
+                place.ok("verify cut");
+                // Said once.
+                place.ok("fsck --repair cut");
+            }
+        }
+        copied(&place, "cut");
+        fs::remove_file(place.path("runs/cut/journal.jsonl")).unwrap();
+        lose_best(&place, "cut", step, how);
+        says(&place.run("train --resume cut"), 3, &[&lost]);
+        let best = place.json("show cut --json")["best"].clone();
+        assert_eq!(best["digest"], control["digest"], "{how:?}, no journal");
+        place.ok("verify cut");
+    }
+    // With only the lines gone that say that it was saved and made best.
+    copied(&place, "cut");
+    let named = |line: &str| line.contains(&format!("\"checkpoint\":\"{step:08}-"));
+    let lines: Vec<&str> = whole.lines().collect();
+    fs::write(
+        place.path("runs/cut/journal.jsonl"),
+        without(&whole, |at| named(lines[at])),
+    )
+    .unwrap();
+    lose_best(&place, "cut", step, Loss::Removed);
+    says(&place.run("fsck --repair cut"), 3, &[&lost]);
+    place.ok("verify cut");
+    place.ok("fsck cut");
+}
+
+#[test]
+fn what_may_have_been_pinned_in_lines_that_are_gone_stays() {
+    let place = Place::with_data();
+    place.trained("run", "--epochs 6 --keep last:4");
+    let shown = place.json("show run --json");
+    let steps: Vec<u64> = shown["checkpoints"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["step"].as_u64().unwrap())
+        .collect();
+    let pinned = steps[0];
+    place.ok(&format!("pin run@step:{pinned}"));
+    // So that something comes after the pin.
+    place.ok("train --resume run --epochs 7 --quiet");
+    let whole = fs::read_to_string(place.path(JOURNAL)).unwrap();
+    let file = checkpoints(&place, "run", pinned).remove(0).1;
+    let lines = whole.lines().count();
+    let gone: [(&str, usize, usize); 4] = [
+        ("cut", 1, lines),
+        ("empty", 0, lines),
+        ("removed", 0, lines),
+        ("a hole", 5, lines - 1),
+    ];
+    for (what, from, to) in gone {
+        copied(&place, "cut");
+        let journal = place.path("runs/cut/journal.jsonl");
+        let hole = without(&whole, |at| (from..to).contains(&at));
+        fs::write(&journal, hole).unwrap();
+        if what == "removed" {
+            fs::remove_file(&journal).unwrap();
+        }
+        if what != "removed" && what != "empty" {
+            says(
+                &place.run("fsck --repair cut"),
+                0,
+                &["pins may be gone", "unpin"],
+            );
+        }
+        let said = place.ok("train --resume cut --epochs 14");
+        if what == "removed" || what == "empty" {
+            assert!(said.err.contains("pins may be gone"), "{}", said.err);
+        }
+        place.ok("prune cut");
+        let is = checkpoints(&place, "cut", pinned);
+        assert!(is.len() == 1 && is[0].1 == file, "{what}");
+        place.ok("fsck cut");
+        // Said once, and let go of by hand.
+        assert!(!place.ok("fsck --repair cut").out.contains("pins"));
+        place.ok(&format!("unpin cut@step:{pinned}"));
+        place.ok("prune cut");
+        assert!(checkpoints(&place, "cut", pinned).is_empty(), "{what}");
+    }
+    // A journal that is whole loses none, and pins none.
+    place.ok("fsck --repair run");
+    place.ok("train --resume run --epochs 14 --quiet");
+    let shown = place.json("show run --json");
+    let pins = shown["checkpoints"].as_array().unwrap().iter();
+    assert_eq!(pins.filter(|it| it["pinned"] == true).count(), 1);
+}
+
+#[test]
+fn archives_that_the_journal_has_forgotten_are_taken_in_again() {
+    let place = Place::with_data();
+    place.trained("run", "--epochs 6 --keep last:6");
+    let steps: Vec<u64> = place.json("show run --json")["checkpoints"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["step"].as_u64().unwrap())
+        .collect();
+    let saved = |step: u64| checkpoints(&place, "run", step);
+    let before: Vec<_> = steps.iter().map(|step| (*step, saved(*step))).collect();
+    place.ok("archive run");
+    let archived: Vec<_> = before
+        .into_iter()
+        .filter(|(step, _)| checkpoints(&place, "run", *step).is_empty())
+        .collect();
+    assert!(archived.len() >= 3);
+    let whole = fs::read_to_string(place.path(JOURNAL)).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    let saved = |at: usize| lines[at].contains("\"event\":\"saved\"");
+    let journals = [
+        without(&whole, |at| at > 0),
+        without(&whole, |at| at > 0 && at + 1 < lines.len()),
+        without(&whole, saved),
+        String::new(),
+    ];
+    for (nth, journal) in journals.into_iter().enumerate() {
+        copied(&place, "cut");
+        fs::write(place.path("runs/cut/journal.jsonl"), &journal).unwrap();
+        if journal.is_empty() {
+            place.ok("train --resume cut --quiet");
+        } else {
+            place.ok("fsck --repair cut");
+        }
+        place.ok("fsck cut");
+        place.ok("verify cut");
+        for (step, files) in &archived {
+            place.ok(&format!("restore cut@step:{step}"));
+            let is = checkpoints(&place, "cut", *step);
+            assert!(is.len() == 1 && is[0].1 == files[0].1, "{nth}: step {step}");
+        }
+        let shown = place.json("show cut --json");
+        assert_eq!(shown["history"].as_array().unwrap().len(), 6, "{nth}");
+        place.ok("fsck cut");
+    }
+    // What gives nothing back stays, and no repair says that it is mended.
+    copied(&place, "cut");
+    fs::write(
+        place.path("runs/cut/journal.jsonl"),
+        without(&whole, |at| at > 0),
+    )
+    .unwrap();
+    let archive = place.path("runs/cut/archives/0001.kbarchive");
+    fs::write(&archive, "no archive").unwrap();
+    for _ in 0..2 {
+        let said = place.run("fsck --repair cut");
+        says(&said, 3, &["nothing comes back from it; it stays"]);
+    }
+    assert_eq!(fs::read(archive).unwrap(), b"no archive");
 }

@@ -204,6 +204,11 @@ fn runs_are_compared_by_their_bests() {
     place
         .run("list --pareto speed,val/loss")
         .fails(2, &["metric `speed` was not measured"]);
+    // Known, and of these runs not measured.
+    place.run("list --pareto val/accuracy,latency_ms").fails(
+        2,
+        &["`latency_ms` was not measured", "runs trained with it"],
+    );
     place
         .run("list --pareto val/accuracy")
         .fails(2, &["two or more metrics"]);

@@ -150,3 +150,23 @@ fn a_run_that_is_taken_up_again_shows_its_best_all_the_time() {
         );
     }
 }
+
+#[test]
+fn a_page_that_tells_how_the_best_stands_is_not_replaced_by_one_that_cannot() {
+    let place = Place::with_data();
+    place.trained("run", "--epochs 6");
+    let page = place.path("runs/run/report.html");
+    let whole = std::fs::read_to_string(&page).unwrap();
+    assert!(whole.contains("cannot be told from epoch"));
+    std::fs::remove_dir_all(place.path("runs/run/outcomes")).unwrap();
+    place.run("report run").fails(
+        1,
+        &[
+            "report.html stays as it is",
+            "runs/run/outcomes",
+            "--to FILE",
+        ],
+    );
+    assert!(std::fs::read_to_string(&page).unwrap() == whole);
+    place.ok("report run --to less.html");
+}

@@ -54,6 +54,12 @@ fn test_images_that_a_parent_has_seen_are_not_called_unseen() {
     let told = format!("on 6 images, not unseen: {trained} were trained on before");
     assert!(said.out.contains(&told), "{}", said.out);
     assert!(!said.out.contains("unseen image"), "{}", said.out);
+    let shown = place.ok("show told").out;
+    assert!(shown.contains(&told), "{shown}");
+    assert_eq!(
+        of_test(&place.json("show told --json")),
+        json!([trained, chosen])
+    );
     for words in [
         format!("or a model it comes from, was trained on {trained} of 6 test images"),
         "to split these images as it did: --seed 1 --val-fraction 0.1 --test-fraction 0.1"

@@ -242,6 +242,16 @@ fn early_stopping_and_having_no_best_are_told() {
     );
     assert!(said.out.contains("stopped  after epoch 2"), "{}", said.out);
     assert_eq!(place.json("list --json")[0]["status"], "stopped early");
+    // More epochs do not take it on: it says what does, and the plan stays.
+    let said = place.ok("train --resume early --epochs 30");
+    for words in [
+        "the run is over: it stopped early",
+        "--from runs/early@last",
+    ] {
+        assert!(said.err.contains(words), "{words}\n{}", said.err);
+    }
+    assert!(!said.err.contains("from here on"), "{}", said.err);
+    place.ok("train --resume early --epochs 20");
 
     let none = place.run(&format!(
         "train {SMALL} --name none --constraint val/accuracy>1"
