@@ -1,10 +1,14 @@
 //! Opening files, and mapping them into memory.
 
+#![allow(unsafe_code, reason = "a file mapped into memory")]
+
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
+use rustix::fs::{Mode, OFlags};
 
 /// Maps a file into memory, read-only: pages are read when they are touched and shared with the
 /// system's cache.
@@ -30,16 +34,40 @@ pub fn open_regular(path: impl AsRef<Path>) -> io::Result<File> {
     let path = path.as_ref();
     // Looked at first, since to open a device can do something; and again once it is open, since the name may lead elsewhere by then.
     check_regular(&fs::metadata(path)?)?;
-    let mut options = File::options();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
-    }
-    let file = options.open(path)?;
+    let file = open_without_waiting(path)?;
     check_regular(&file.metadata()?)?;
     Ok(file)
+}
+
+/// How often an interrupted call is made. The standard library makes it again without end.
+const TRIES: u32 = 8;
+
+fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..TRIES {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+    // Of another kind, so that no loop further up makes it again.
+    call().map_err(|error| match error.kind() {
+        io::ErrorKind::Interrupted => io::Error::other(error),
+        _ => error,
+    })
+}
+
+fn open_without_waiting(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let opened = again(|| Ok(rustix::fs::open(path, flags, Mode::empty())?))?;
+    Ok(File::from(opened))
+}
+
+struct ReadAgain<R>(R);
+
+impl<R: io::Read> io::Read for ReadAgain<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        again(|| self.0.read(buffer))
+    }
 }
 
 /// Reads a text of at most `limit` bytes from a regular file, without the byte order mark that it may begin with.
@@ -49,7 +77,7 @@ pub fn open_regular(path: impl AsRef<Path>) -> io::Result<File> {
 pub fn read_text(path: impl AsRef<Path>, limit: u64) -> io::Result<String> {
     let file = open_regular(path)?;
     let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    ReadAgain(file.take(limit.saturating_add(1))).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         let message = format!("it has more than {limit} bytes, the limit for such a file");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
@@ -78,19 +106,13 @@ fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
     if metadata.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    #[cfg(unix)]
-    let what = {
-        use std::os::unix::fs::FileTypeExt as _;
-        let kind = metadata.file_type();
-        match () {
-            () if kind.is_fifo() => "a FIFO",
-            () if kind.is_socket() => "a socket",
-            () if kind.is_char_device() || kind.is_block_device() => "a device",
-            () => "something else",
-        }
+    let kind = metadata.file_type();
+    let what = match () {
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_char_device() || kind.is_block_device() => "a device",
+        () => "something else",
     };
-    #[cfg(not(unix))]
-    let what = "something else";
     let message = format!("it is {what}, not a regular file");
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
@@ -118,13 +140,12 @@ mod tests {
 
     #[test]
     fn directories_and_missing_files_are_named_as_such() {
-        let error = map_file(std::env::temp_dir()).unwrap_err();
+        let error = map_file(env!("CARGO_MANIFEST_DIR")).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
         let error = map_file("no/such/file").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
-    #[cfg(unix)]
     #[test]
     fn what_is_no_regular_file_is_refused_at_once() {
         let dir = tempfile::tempdir().unwrap();

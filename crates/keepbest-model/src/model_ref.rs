@@ -41,7 +41,7 @@ pub enum ModelRefError {
     NotFound {
         /// As given.
         found: String,
-        /// Where runs were looked for.
+        /// The folder in which runs were looked for.
         runs_dir: PathBuf,
         /// A run of a similar name.
         nearest: Option<String>,
@@ -203,14 +203,6 @@ pub fn find_resumable(text: &str, runs_dir: &Path) -> Result<PathBuf, ModelRefEr
         },
         found => found,
     }
-}
-
-/// The run that a model's file is in, or that is at `path` itself.
-pub(crate) fn run_around(path: &Path) -> Option<PathBuf> {
-    let path = std::path::absolute(path).ok()?;
-    let mut folders = path.ancestors().take(3);
-    let run = folders.find(|folder| folder.join("run.toml").is_file())?;
-    Some(run.to_owned())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where what a run was made of lay, so that it is found from another directory, and after run and data have moved together.
+//! The places where what a run was made of lay, so that it is found from another directory, and after run and data have moved together.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -25,7 +25,7 @@ pub struct Place {
 pub struct NotThere {
     /// As the user wrote it.
     pub written: String,
-    /// Where it was looked for.
+    /// The places where it was looked for.
     pub looked: Vec<String>,
 }
 
@@ -121,7 +121,7 @@ pub fn find(written: &str, places: &[&Place], run: Option<&Path>) -> Result<Path
     }
 }
 
-/// Where things lay in the latest session of a run; nothing for runs of earlier versions.
+/// The places of things in the latest session of a run; nothing for runs of earlier versions.
 #[must_use]
 pub fn recorded(run: &Path) -> Places {
     let Ok(view) = RunView::open(run) else {
@@ -202,6 +202,14 @@ fn shown(text: &str, home: Option<PathBuf>) -> PathBuf {
         (Some(rest), Some(home)) => home.join(rest),
         _ => text.into(),
     }
+}
+
+/// The run that a model's file is in, or that is at `path` itself.
+pub(crate) fn run_around(path: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    let mut folders = path.ancestors().take(3);
+    let run = folders.find(|folder| folder.join("run.toml").is_file())?;
+    Some(run.to_owned())
 }
 
 #[cfg(test)]

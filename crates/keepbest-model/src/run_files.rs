@@ -35,7 +35,7 @@ pub enum RunFilesError {
     NotAFile {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// It is archived and could not be put where it can be opened.
@@ -104,7 +104,7 @@ impl FileAtHand {
             .prefix("keepbest-")
             .permissions(Permissions::from_mode(0o700))
             .tempdir()
-            .map_err(cannot(std::env::temp_dir()))?;
+            .map_err(cannot(tempfile::env::temp_dir()))?;
         let path = folder.path().join(checkpoint.to_string());
         let name = checkpoint.path(view.path());
         let mut options = OpenOptions::new();
@@ -121,7 +121,7 @@ impl FileAtHand {
         })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -140,7 +140,7 @@ pub fn model_file_of(run: &Path, which: &Selector) -> Result<PathBuf, RunFilesEr
     Ok(RunView::open(run)?.select(which)?)
 }
 
-/// Where a run stands, in a word or two: `training`, `completed`, `stopped early`, `interrupted`, `killed`.
+/// The status of a run, in a word or two: `training`, `completed`, `stopped early`, `interrupted`, `killed`.
 #[must_use]
 pub fn status_of(view: &RunView) -> String {
     if let Ok(Some(_)) = view.active_writer() {

@@ -233,7 +233,7 @@ pub(crate) fn nearest_metric<'a, S: Borrow<str> + ?Sized + 'a>(
     ranked.min_by_key(|(rank, _)| *rank).map(|(_, name)| name)
 }
 
-/// How a metric is like the one that was written: 0 for the same, more for less; `None` for another.
+/// The likeness of a metric to the one that was written: 0 for the same, more for less; `None` for another.
 fn likeness(wanted: &str, metric: &str, candidate: &str, own: &str) -> Option<u8> {
     let are_near = |a: &str, b: &str| {
         let longest = a.chars().count().max(b.chars().count());

@@ -92,14 +92,12 @@ fn open(path: &Path, purpose: Purpose) -> Result<DataBundle, DataError> {
     {
         notes.push("numbers from 0 to 1 in it were read as levels from 0 to 255".to_owned());
     }
-    let empty = || DataError::Empty {
-        path: path.to_owned(),
-    };
     let leading = train.as_ref().or(test.as_ref()).or(val.as_ref());
-    let leading = leading.ok_or_else(empty)?;
-    let sets = [&train, &val, &test].into_iter().flatten();
-    let others = sets.filter(|set| purpose == Purpose::Measuring && set.name != leading.name);
-    let classes = classes(path, leading, &others.collect::<Vec<_>>())?;
+    let others = [&train, &val, &test].into_iter().flatten();
+    let others = others.filter(|_| purpose == Purpose::Measuring);
+    let others: Vec<&Set> = others.collect();
+    let classes = leading.map(|set| classes(path, set, &others)).transpose()?;
+    let classes = classes.unwrap_or_default();
     let dataset = |set: Set| {
         let origin = format!("{}:{}", path.display(), set.name);
         let labels = set.numbers(path, &classes)?;
@@ -108,15 +106,14 @@ fn open(path: &Path, purpose: Purpose) -> Result<DataBundle, DataError> {
         let set = MemoryDataset::new(origin, shape, values, labels, classes.clone());
         Ok(Arc::new(set?) as Arc<dyn Dataset>)
     };
-    let bundle = DataBundle::of_splits(
-        path.display().to_string(),
+    let splits = [
         train.map(dataset).transpose()?,
         val.map(dataset).transpose()?,
         test.map(dataset).transpose()?,
-    );
+    ];
     Ok(DataBundle {
         notes,
-        ..bundle.ok_or_else(empty)?
+        ..DataBundle::of_splits(path, splits)?
     })
 }
 
@@ -160,7 +157,7 @@ fn check_scales(path: &Path, sets: [&Option<Set>; 3]) -> Result<(), DataError> {
 }
 
 /// The classes by the file beside the archive, by the text of the labels, or by their numbers: those of `leading`, then what
-/// `others` have beside them.
+/// `others`, which may have it among them, have beside those.
 fn classes(path: &Path, leading: &Set, others: &[&Set]) -> Result<Vec<String>, DataError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     match &leading.labels {

@@ -1,4 +1,4 @@
-//! How a run ended.
+//! The end of a run.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use keepbest_model::{Guess, Intervals, Measured, MetricDifference, SeenBefore};
 
 use crate::noise::Selection;
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -81,6 +81,8 @@ pub struct Finished {
     pub others: Vec<BestRecord>,
     /// Whether the best ever measured is the best on disk, by all that is monitored.
     pub best_is_saved: bool,
+    /// Why the run did not end in order, where it did not: its end could not be journalled, or what lies there cannot be opened.
+    pub end_error: Option<String>,
     /// The other form of best, when one is kept.
     pub also: Option<PathBuf>,
     /// Whether it is in step with best.
@@ -123,7 +125,7 @@ pub struct Recheck {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Example {
-    /// Where it comes from.
+    /// The place that it comes from.
     pub source: String,
     /// Its label.
     pub label: String,

@@ -11,7 +11,7 @@ use crate::cli::failure::{Exit, Failure};
 const LIMIT: u64 = 16 << 20;
 
 /// Names by label: `a,b,c`, or a file with one a line. Blank lines, blanks around names and a byte order mark are left out.
-pub fn class_names(text: &str) -> Result<Vec<String>, Failure> {
+pub(super) fn class_names(text: &str) -> Result<Vec<String>, Failure> {
     let is_file = Path::new(text).exists();
     if !is_file && !text.contains(',') {
         let message = format!("--classes {text:?} is no file, and no names parted by commas");

@@ -24,7 +24,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::tui::Tui;
 use crate::cli::words::{shorten, tail};
 
-pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;
     if let Some(config) = &args.config {
         let mut file = Settings::from_file(config)?;
@@ -204,6 +204,7 @@ fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(
         let causes = finished.failures.last().cloned().into_iter().collect();
         return Err(Failure {
             causes,
+            hint: Some(go_on(finished)),
             ..Failure::new(Exit::Failed, message)
         });
     }
@@ -219,6 +220,14 @@ fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(
         let message = "the best is saved; what else was to be saved is not all there";
         return Err(Failure {
             causes: vec![failure.clone()],
+            ..Failure::new(Exit::Failed, message)
+        });
+    }
+    if let Some(error) = &finished.end_error {
+        let message = "the best is saved; the run did not end in order";
+        return Err(Failure {
+            causes: vec![error.clone()],
+            hint: Some(go_on(finished)),
             ..Failure::new(Exit::Failed, message)
         });
     }
@@ -285,6 +294,12 @@ fn none_lost(lost: &[String]) -> Result<(), Failure> {
             "a best was lost before this session began",
         )
     })
+}
+
+/// How to go on once what hindered it is gone.
+fn go_on(finished: &Finished) -> String {
+    let run = shell_word(&finished.run);
+    format!("once that is mended: keepbest train --resume {run}")
 }
 
 /// Which best could not be saved, and what is on disk.

@@ -26,7 +26,7 @@ pub(super) struct Images {
 
 impl Images {
     /// Opens and splits them; they are still to be [normalised](Self::normalise). A resumed run brings the preprocessing it recorded.
-    pub fn open(
+    pub(super) fn open(
         decided: &Decided,
         recorded: Option<Preprocessing>,
         watch: Watch<'_>,
@@ -65,7 +65,7 @@ impl Images {
     }
 
     /// Computes what the training images say of the normalisation, which reads them all.
-    pub fn normalise(&mut self, watch: Watch<'_>) -> Result<(), TrainError> {
+    pub(super) fn normalise(&mut self, watch: Watch<'_>) -> Result<(), TrainError> {
         if !self.normalised {
             self.data.normalise(watch)?;
             self.normalised = true;
@@ -74,7 +74,7 @@ impl Images {
     }
 
     /// What was decided about mirror images, where it is not certain.
-    pub fn flip_note(&self, augment: &Augmentation) -> Option<String> {
+    pub(super) fn flip_note(&self, augment: &Augmentation) -> Option<String> {
         flip_note(&self.mirrored, augment)
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use keepbest_formats::model_file::{Kind, ModelFile, ModelMetadata};
+use keepbest_model::OtherLoop;
 use keepbest_model::words::count;
 use serde_json::{Value, json};
 
@@ -12,11 +13,19 @@ use crate::cli::output;
 use crate::cli::thresholds;
 use crate::cli::words::bytes;
 
-pub fn run(path: &Path, size: u64, file: &ModelFile, as_json: bool) -> Result<Exit, Failure> {
+pub(super) fn run(
+    path: &Path,
+    size: u64,
+    file: &ModelFile,
+    as_json: bool,
+) -> Result<Exit, Failure> {
     let metadata = file.metadata.as_ref();
     let kind = metadata.map_or(
         "safetensors, not written by keepbest".to_owned(),
-        |metadata| metadata.kind.to_string(),
+        |metadata| match (metadata.kind, &metadata.model) {
+            (Kind::Full, None) => "weights and training state, without a network".to_owned(),
+            (kind, _) => kind.to_string(),
+        },
     );
     if as_json {
         output::json(&as_value(path, size, file))?;
@@ -44,7 +53,7 @@ pub fn run(path: &Path, size: u64, file: &ModelFile, as_json: bool) -> Result<Ex
         ),
     );
     if let Some(metadata) = metadata {
-        recorded(metadata, &mut fact);
+        recorded(path, metadata, &mut fact);
     }
     for (key, text) in &file.other {
         fact(key, text.chars().take(200).collect());
@@ -95,13 +104,17 @@ fn as_value(path: &Path, size: u64, file: &ModelFile) -> Value {
 }
 
 /// The facts that keepbest recorded about its model.
-fn recorded(metadata: &ModelMetadata, fact: &mut impl FnMut(&str, String)) {
+fn recorded(path: &Path, metadata: &ModelMetadata, fact: &mut impl FnMut(&str, String)) {
     fact(
         "trained",
         format!("{}, epoch {}", count(metadata.step, "step"), metadata.epoch),
     );
     if let Some(model) = &metadata.model {
-        fact("network", text(&model["name"]));
+        let name = &model["name"];
+        fact(
+            "network",
+            name.as_str().map_or_else(|| name.to_string(), Into::into),
+        );
         let input = &model["input"];
         fact(
             "input",
@@ -136,12 +149,16 @@ fn recorded(metadata: &ModelMetadata, fact: &mut impl FnMut(&str, String)) {
             }
         }
     }
-    if let Some(provenance) = &metadata.provenance {
-        fact("data", text(&provenance["data"]["source"]));
-        fact("recipe", text(&provenance["recipe"]));
+    // What another training loop says of its models it says in a form of its own.
+    let provenance = metadata.provenance.as_ref();
+    for (name, pointer) in [("data", "/data/source"), ("recipe", "/recipe")] {
+        if let Some(words) = provenance.and_then(|own| own.pointer(pointer)?.as_str()) {
+            fact(name, words.to_owned());
+        }
     }
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), Into::into)
+    if metadata.model.is_none()
+        && let Some(by) = OtherLoop::around(path)
+    {
+        fact("kept by", format!("{by}: the network is that program's"));
+    }
 }

@@ -26,7 +26,7 @@ struct Inspected {
     beside: Vec<(String, String)>,
 }
 
-pub fn run(
+pub(super) fn run(
     path: &Path,
     size: u64,
     args: &InspectArgs,
@@ -140,7 +140,7 @@ impl Inspected {
         })
     }
 
-    /// How the file is laid out.
+    /// The layout of the file.
     fn container(&self, facts: &mut Facts) {
         let file = &self.file;
         let version = match file.version() {
