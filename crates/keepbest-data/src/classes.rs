@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{DataBundle, DataError, Dataset, Image, ImageShape};
+use crate::look_alike::{ADVICE, look_alike};
+use crate::{DataBundle, DataError, Dataset, Image, ImageShape, Subset};
 
 /// Images whose labels are those of a model.
 #[derive(Debug)]
@@ -31,6 +32,18 @@ pub struct UnknownClasses {
 }
 
 impl UnknownClasses {
+    /// What to do about it, where there is something to say.
+    pub fn hint(&self) -> Option<String> {
+        let alike = |(name, _): &(String, usize)| {
+            let mut expected = self.expected.iter();
+            expected.any(|class| look_alike(name, class))
+        };
+        if self.unknown.iter().any(alike) {
+            return Some(ADVICE.to_owned());
+        }
+        (self.known > 0).then(|| "--skip-extra-classes leaves them out".to_owned())
+    }
+
     fn words(&self) -> String {
         let (classes, images) = (
             self.unknown.len(),
@@ -73,7 +86,8 @@ impl fmt::Display for Names<'_> {
 
 impl DataBundle {
     /// The same images labelled by `classes`, found by their names. Images of other classes are left out if `leave_out`, as long as
-    /// any are left.
+    /// any are left. Those of a split that the source has of its own (`train`, `val` or `test`) count alone where one is named: what
+    /// other splits have of other classes is left out without a word.
     ///
     /// # Errors
     /// [`UnknownClasses`].
@@ -81,6 +95,7 @@ impl DataBundle {
         &self,
         classes: &[String],
         leave_out: bool,
+        split: Option<&str>,
     ) -> Result<Matched, UnknownClasses> {
         let own = self.classes();
         let place = |name: &String| classes.iter().position(|class| class == name);
@@ -89,9 +104,9 @@ impl DataBundle {
             .map(|name| place(name).map(|label| label as u32))
             .collect();
         let mut counts = vec![0usize; own.len()];
-        for set in self.sets() {
-            for index in 0..set.len() {
-                counts[set.label(index) as usize] += 1;
+        for set in self.measured(split) {
+            for label in set.labels() {
+                counts[label as usize] += 1;
             }
         }
         // A class is unknown to the model where it has images.
@@ -141,10 +156,19 @@ impl DataBundle {
         })
     }
 
-    fn sets(&self) -> impl Iterator<Item = &Arc<dyn Dataset>> {
-        [Some(&self.train), self.val.as_ref(), self.test.as_ref()]
-            .into_iter()
-            .flatten()
+    /// The set of a split, or all sets where there is none of that name.
+    fn measured(&self, split: Option<&str>) -> Vec<Subset> {
+        let [train, val, test] = self.own_splits();
+        let named = match split {
+            Some("train") => &train,
+            Some("val") => &val,
+            Some("test") => &test,
+            _ => &None,
+        };
+        match named {
+            Some(named) => vec![named.clone()],
+            None => [train, val, test].into_iter().flatten().collect(),
+        }
     }
 }
 
@@ -242,7 +266,7 @@ mod tests {
     #[test]
     fn classes_are_found_by_name() {
         let found = bundle(&["c", "a"], &[0, 1, 0])
-            .labelled_by(&names(&["a", "b", "c"]), false)
+            .labelled_by(&names(&["a", "b", "c"]), false, None)
             .unwrap();
         let set = &found.bundle.train;
         let labels: Vec<u32> = (0..set.len()).map(|index| set.label(index)).collect();
@@ -256,19 +280,19 @@ mod tests {
     fn unknown_classes_are_named_or_left_out() {
         let data = bundle(&["a", "zebra", "empty"], &[0, 1, 1, 0]);
         let classes = names(&["a", "b"]);
-        let error = data.labelled_by(&classes, false).unwrap_err();
+        let error = data.labelled_by(&classes, false, None).unwrap_err();
         assert_eq!(
             error.to_string(),
             "1 class of the images is not the model's: \"zebra\", with 2 images"
         );
-        let found = data.labelled_by(&classes, true).unwrap();
+        let found = data.labelled_by(&classes, true, None).unwrap();
         assert_eq!(found.left_out, [("zebra".to_owned(), 2)]);
         assert_eq!(found.bundle.train.len(), 2);
         assert_eq!(found.bundle.train.image(1).unwrap().pixels(), [0]);
         assert!(found.bundle.train.image(2).is_err());
         // With nothing left there is nothing to measure.
         let error = bundle(&["x"], &[0])
-            .labelled_by(&classes, true)
+            .labelled_by(&classes, true, None)
             .unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -35,6 +35,14 @@ pub enum DataError {
         /// The folders looked at, in order.
         looked: Vec<PathBuf>,
     },
+    /// A link in a folder of images leads to where nothing is, or where nothing can be reached.
+    #[error("{}: it is a link to {}, where nothing can be read", path.display(), target.display())]
+    BrokenLink {
+        /// The link.
+        path: PathBuf,
+        /// The path that it leads to.
+        target: PathBuf,
+    },
     /// A file is needed, and this is something else.
     #[error("{}: it is {found}, not a file", path.display())]
     NotAFile {
@@ -104,12 +112,12 @@ pub enum DataError {
         found: String,
     },
     /// The source has images to measure on and none to train on.
-    #[error("{origin}: there are {split} images alone, and none to train on")]
+    #[error("{origin}: there are {} images alone, and none to train on", splits.join(" and "))]
     NothingToTrainOn {
         /// The source.
         origin: String,
-        /// The split that there is.
-        split: &'static str,
+        /// The splits that there are.
+        splits: Vec<&'static str>,
     },
     /// A class folder of the training set holds no image.
     #[error("{}: class `{class}` has no images{}", path.display(), if found.is_empty() { String::new() } else { format!(" (found {found})") })]
@@ -228,6 +236,8 @@ pub enum DataError {
         first: PathBuf,
         /// The line that lists it, from 1.
         line: u64,
+        /// The folder below the table's in which a file of its path is.
+        found_in: Option<PathBuf>,
     },
     /// A NumPy archive cannot be read, or an array in it is not what it should be.
     #[error("{}{}: {reason}", path.display(), if array.is_empty() { String::new() } else { format!(": array `{array}`") })]
@@ -256,6 +266,8 @@ pub enum DataError {
         path: PathBuf,
         /// Its name.
         class: String,
+        /// Whether a class of the training set has a name that looks the same, in another form of Unicode.
+        looks_known: bool,
     },
     /// A folder or class name is not valid: not UTF-8, empty, or twice there.
     #[error("{}: bad class name: {reason}", path.display())]

@@ -1,6 +1,7 @@
 //! Hints on errors of data sets, apart from the messages.
 
 use crate::DataError;
+use crate::look_alike::ADVICE;
 use crate::readers::accepted;
 
 impl DataError {
@@ -27,6 +28,16 @@ impl DataError {
                     .to_owned(),
             ),
             Self::EmptyClass { .. } => Some("remove the folder or put images into it".to_owned()),
+            Self::BrokenLink { .. } => Some(
+                "bring back what it leads to (a disk that is not mounted, data that is not fetched), or remove the link; \
+                 --skip-corrupt goes on without it"
+                    .to_owned(),
+            ),
+            Self::UnknownClass { looks_known: true, .. } => Some(ADVICE.to_owned()),
+            Self::MissingImages { found_in: Some(folder), .. } => Some(format!(
+                "there is such a file in {folder}: move the table there, or write the folder before the paths in it",
+                folder = folder.display()
+            )),
             Self::MissingImages { .. } => Some("paths are relative to the table's folder; --skip-corrupt leaves out what cannot be read".to_owned()),
             _ => None,
         }

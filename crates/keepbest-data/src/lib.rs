@@ -21,6 +21,7 @@ mod image_set;
 mod input;
 mod joined;
 mod loader;
+mod look_alike;
 mod mirror;
 mod normalise;
 mod open;

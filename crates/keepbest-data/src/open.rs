@@ -9,7 +9,7 @@ use crate::readers::disk::{check_regular, io_error};
 use crate::readers::files::Unreadable;
 use crate::readers::folder::inner_folder;
 use crate::readers::idx::{self, Idx, IdxFiles};
-use crate::readers::reader::{Source, open_as, recorded};
+use crate::readers::reader::{Purpose, Source, open_as, recorded};
 use crate::readers::tree::Tree;
 use crate::{DataBundle, DataError, ImageShape, Mirrored, Watch, embedded};
 
@@ -61,17 +61,18 @@ pub fn open_watched(
     unreadable: Unreadable,
     watch: Watch<'_>,
 ) -> Result<DataBundle, DataError> {
-    let bundle = open_to_measure(spec, data_dir, unreadable, watch)?;
+    let bundle = open_for(Purpose::Training, spec, data_dir, unreadable, watch)?;
     match bundle.only {
         None => Ok(bundle),
         Some(split) => Err(DataError::NothingToTrainOn {
             origin: bundle.name,
-            split,
+            splits: bundle.val.iter().map(|_| "val").chain([split]).collect(),
         }),
     }
 }
 
-/// As [`open_watched`], to measure on: a source with a test split alone, or a val split alone, will do ([`DataBundle::only`]).
+/// As [`open_watched`], to measure on: a source with a test split alone, or a val split alone, will do ([`DataBundle::only`]),
+/// and val and test may have classes that the training set has not; they come after its own.
 ///
 /// # Errors
 /// As [`open_watched`].
@@ -81,11 +82,21 @@ pub fn open_to_measure(
     unreadable: Unreadable,
     watch: Watch<'_>,
 ) -> Result<DataBundle, DataError> {
+    open_for(Purpose::Measuring, spec, data_dir, unreadable, watch)
+}
+
+fn open_for(
+    purpose: Purpose,
+    spec: &str,
+    data_dir: Option<&Path>,
+    unreadable: Unreadable,
+    watch: Watch<'_>,
+) -> Result<DataBundle, DataError> {
     match spec {
         embedded::NAME => embedded::fashion_mnist(),
         FASHION_MNIST => {
             let (folder, files) = find_fashion_mnist(data_dir)?;
-            let bundle = idx::open_files(&files, &folder, Some(embedded::class_names()))?;
+            let bundle = idx::open_files(&files, &folder, Some(embedded::class_names()), purpose)?;
             Ok(DataBundle {
                 name: FASHION_MNIST.to_owned(),
                 layout_mirrored: Mirrored::Same,
@@ -95,6 +106,7 @@ pub fn open_to_measure(
         path => open_path(&Source {
             path: Path::new(path),
             tree: None,
+            purpose,
             unreadable,
             watch,
         }),
@@ -210,6 +222,9 @@ fn open_below(source: &Source<'_>) -> Result<DataBundle, DataError> {
             return Ok(found_in(bundle, path, &folder.path));
         }
         next = inner_folder(folder);
+    }
+    if source.unreadable == Unreadable::Refuse {
+        tree.check_links()?;
     }
     let path = path.to_owned();
     if tree.root.entries.is_empty() {

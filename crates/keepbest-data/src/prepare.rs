@@ -94,6 +94,33 @@ impl Prepared {
         }
     }
 
+    /// Computes the normalisation on the training images, which decodes them.
+    ///
+    /// # Errors
+    /// When an image cannot be read; and [`DataError::Interrupted`] when told to stop.
+    pub fn normalise(&mut self, watch: Watch<'_>) -> Result<(), PrepareError> {
+        let computed = self.preprocessing.clone();
+        self.preprocessing = computed.computed_watched(&self.train, watch)?;
+        Ok(())
+    }
+
+    /// The same images split by other options: train, val and test. Sets that the source has of its own stay what they are.
+    ///
+    /// # Errors
+    /// As [`DataBundle::split`].
+    pub fn split_anew(
+        &self,
+        options: &PrepareOptions,
+    ) -> Result<(Subset, Subset, Option<Subset>), PrepareError> {
+        let train = self.train.dataset();
+        let own = |split: &Subset| {
+            let set = split.dataset();
+            (!Arc::ptr_eq(set, train)).then(|| set.clone())
+        };
+        let test = self.test.as_ref().and_then(own);
+        DataBundle::new(&*self.name, train.clone(), own(&self.val), test).split(options)
+    }
+
     /// The identity of a split; reads every image once.
     ///
     /// # Errors
@@ -122,12 +149,19 @@ impl DataBundle {
         options: &PrepareOptions,
         watch: Watch<'_>,
     ) -> Result<Prepared, PrepareError> {
+        let mut prepared = self.prepare_unread(options)?;
+        prepared.normalise(watch)?;
+        Ok(prepared)
+    }
+
+    /// As [`prepare`](Self::prepare), without reading images, which takes a while: [`Prepared::normalise`] is still to come.
+    ///
+    /// # Errors
+    /// When the split is not possible, or an image whose shape is known does not fit.
+    pub fn prepare_unread(&self, options: &PrepareOptions) -> Result<Prepared, PrepareError> {
         let (preprocessing, note) = self.infer_preprocessing(options)?;
         let mut prepared = self.prepare_with(options, preprocessing)?;
         prepared.notes.extend(note);
-        prepared.preprocessing = prepared
-            .preprocessing
-            .computed_watched(&prepared.train, watch)?;
         Ok(prepared)
     }
 

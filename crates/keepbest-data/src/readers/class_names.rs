@@ -34,6 +34,17 @@ pub(crate) fn read_class_names(path: &Path) -> Result<Vec<String>, DataError> {
     Ok(names)
 }
 
+/// Whether a label is what programs write where there is none. `NA` and `None` are not among them: things are called so.
+pub(crate) fn says_no_label(label: &str) -> bool {
+    let words = ["nan", "null", "n/a", "<na>", "#n/a", "?"];
+    words.iter().any(|word| word.eq_ignore_ascii_case(label))
+}
+
+/// Whether a label may well stand for none, and may as well be a class.
+pub(crate) fn may_say_no_label(label: &str) -> bool {
+    ["NA", "None", "-1"].contains(&label)
+}
+
 /// The class names beside the data where there are any, else the numbers up to the largest training label. `labels` is
 /// the file that the labels are from.
 pub(crate) fn class_names_or_numbers(

@@ -13,11 +13,12 @@ use std::sync::Arc;
 
 use self::layout::{Layout, check_classes};
 pub(crate) use self::layout::{inner_folder, passed_by};
-use super::files::{FileDataset, Intake};
+use super::files::{FileDataset, Intake, Unreadable};
 use super::limits;
-use super::reader::{Accepts, Reader, Source};
+use super::reader::{Accepts, Purpose, Reader, Source};
 use super::split_names::Part;
 use super::tree::{Folder, kinds};
+use crate::look_alike::look_alike;
 use crate::{DataBundle, DataError, Dataset, Mirrored};
 
 /// A folder of images, one folder a class.
@@ -51,26 +52,67 @@ impl Reader for ImageFolders {
         let Some(layout) = Layout::of_splits(folder).or_else(classes) else {
             return Ok(None);
         };
+        if source.unreadable == Unreadable::Refuse {
+            tree.check_links()?;
+        }
         let mut bundle = read(&layout, source)?;
         bundle.notes.extend(passed_by(&tree.root, folder));
+        bundle.notes.extend(tables_beside(&tree.root, &layout));
         bundle.notes.extend(tree.notes());
         Ok(Some(bundle))
     }
 }
 
+/// Names the tables in the folders around the classes: they may say more of the images than the folders do.
+fn tables_beside(root: &Folder, layout: &Layout<'_>) -> Option<String> {
+    let is_table = |path: &&Path| {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        extension.is_some_and(|one| {
+            ["csv", "tsv"]
+                .iter()
+                .any(|two| two.eq_ignore_ascii_case(one))
+        })
+    };
+    let mut tables = Vec::new();
+    let mut around = Some(root);
+    while let Some(folder) = around {
+        tables.extend(folder.loose_others().filter(is_table));
+        let mut inner = folder.folders();
+        around = inner.find(|inner| layout.train.path.starts_with(&inner.path));
+    }
+    let first = tables.first()?;
+    let (table, it) = match tables.len() {
+        1 => ("the table".to_owned(), "it says"),
+        count => (format!("{count} tables such as"), "they say"),
+    };
+    Some(format!(
+        "not used: {table} {} beside the images; if {it} what they show, name it as the data",
+        first.display()
+    ))
+}
+
 /// Reads the headers of all images.
 ///
 /// # Errors
-/// When there are no class folders, one of the training set is empty, an image's header cannot be read (the first is
-/// named), or another split has a class that the training set does not have.
+/// When there are no class folders; an image's header cannot be read (the first is named); and to train on, when a class folder
+/// of the training set is empty, or another split has a class that the training set does not have.
 fn read(layout: &Layout<'_>, source: &Source<'_>) -> Result<DataBundle, DataError> {
     check_classes(layout.train)?;
     let mut intake = Intake::new(source.unreadable, source.watch);
     let mut found = Found::default();
-    let classes: Vec<String> = class_folders(layout.train)?
+    let mut classes: Vec<String> = class_folders(layout.train)?
         .iter()
         .map(|class| class.name.clone())
         .collect();
+    if source.purpose == Purpose::Measuring {
+        for split in [layout.val, layout.test].into_iter().flatten() {
+            for class in class_folders(split)? {
+                if class.has_images() && !classes.contains(&class.name) {
+                    classes.push(class.name.clone());
+                }
+            }
+        }
+    }
     if classes.is_empty() {
         return Err(DataError::Empty {
             path: layout.train.path.clone(),
@@ -78,7 +120,7 @@ fn read(layout: &Layout<'_>, source: &Source<'_>) -> Result<DataBundle, DataErro
     }
     limits::check_classes(&layout.train.path, classes.len(), "classes")?;
     // To measure on, some of the classes will do.
-    let every = layout.only.is_none();
+    let every = layout.only.is_none() && source.purpose == Purpose::Training;
     let train = read_split(layout.train, &classes, every, &mut found, &mut intake)?;
     let mut other = |split: Option<&Folder>| -> Result<Option<Arc<dyn Dataset>>, DataError> {
         let Some(split) = split else { return Ok(None) };
@@ -144,6 +186,7 @@ fn read_split(
             return Err(DataError::UnknownClass {
                 path: folder.path.clone(),
                 class: folder.name.clone(),
+                looks_known: classes.iter().any(|class| look_alike(class, &folder.name)),
             });
         }
         if every_class && images.is_empty() {

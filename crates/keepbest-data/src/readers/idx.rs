@@ -17,7 +17,7 @@ use self::find::Pair;
 use super::class_names::class_names_or_numbers;
 use super::disk::{io_error, open_file, read_file};
 use super::limits;
-use super::reader::{Accepts, Reader, Source};
+use super::reader::{Accepts, Purpose, Reader, Source};
 use crate::dataset::check_labels;
 use crate::{DataBundle, DataError, Dataset, Image, ImageShape, MemoryDataset, Mirrored};
 
@@ -66,7 +66,7 @@ impl Reader for Idx {
             return Ok(None);
         }
         match IdxFiles::find(source.path)? {
-            Some(files) => open_files(&files, source.path, None).map(Some),
+            Some(files) => open_files(&files, source.path, None, source.purpose).map(Some),
             None => Ok(None),
         }
     }
@@ -80,6 +80,7 @@ pub(crate) fn open_files(
     files: &IdxFiles,
     folder: &Path,
     classes: Option<Vec<String>>,
+    purpose: Purpose,
 ) -> Result<DataBundle, DataError> {
     let read = |pair: &Option<Pair>| {
         let pair = pair.as_ref();
@@ -98,7 +99,14 @@ pub(crate) fn open_files(
     let classes = match (classes, leading) {
         (Some(classes), _) => classes,
         (None, Some((pair, (_, labels)))) => {
-            class_names_or_numbers(folder, CLASSES_FILE, &pair.labels, labels)?
+            let others = [&val, &test].into_iter().flatten();
+            let others = others.filter(|_| purpose == Purpose::Measuring);
+            let largest = |labels: &[u32]| labels.iter().max().copied();
+            let largest: Vec<u32> = others
+                .filter_map(|(_, labels)| largest(labels))
+                .chain(largest(labels))
+                .collect();
+            class_names_or_numbers(folder, CLASSES_FILE, &pair.labels, &largest)?
         }
         (None, None) => Vec::new(),
     };

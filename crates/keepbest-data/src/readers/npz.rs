@@ -3,8 +3,8 @@
 //! Names as Keras, scikit-learn, MedMNIST and others give them, in any case: `x_train`, `y_train`, `X_val`, `x_test`, ...;
 //! `train_images`, `train_labels`, `val_images`, ...; or, without a split, `images` and `labels`, or `x` and `y`; splits by any
 //! usual name. Where no name tells, the only array with the shape of images and the only one of labels for them. What is not
-//! used is told. Images are `[n][h][w]`, `[n][h][w][c]` or `[n][c][h][w]` with one or three channels: whole numbers from 0 to
-//! 255 of any type, or floats from 0 to 1. Labels are `[n]` or `[n][1]`, numbers or text, or `[n][classes]` with one 1 in each
+//! used is told. Images are `[n][h][w]`, `[n][h][w][c]` or `[n][c][h][w]` with one or three channels, or by name `[n][h * h]`, squares
+//! in grey: whole numbers from 0 to 255 of any type, or floats from 0 to 1. Labels are `[n]` or `[n][1]`, numbers or text, or `[n][classes]` with one 1 in each
 //! row. Names of the classes come from `classes.txt` beside the file, one a line; without it they are the numbers, or the text.
 //! Arrays of Python objects are never read: they are pickles.
 
@@ -24,7 +24,7 @@ use self::values::{Labels, Pixels};
 use super::class_names::class_names_or_numbers;
 use super::disk::{io_error, is_there, open_file};
 use super::limits;
-use super::reader::{Accepts, Reader, Source};
+use super::reader::{Accepts, Purpose, Reader, Source};
 use crate::dataset::check_labels;
 use crate::{DataBundle, DataError, Dataset, MemoryDataset, Mirrored};
 
@@ -52,7 +52,7 @@ impl Reader for Npz {
 
     fn open(&self, source: &Source<'_>) -> Result<Option<DataBundle>, DataError> {
         match source.has_extension(&["npz"]) {
-            true => open(source.path).map(Some),
+            true => open(source.path, source.purpose).map(Some),
             false => Ok(None),
         }
     }
@@ -62,7 +62,7 @@ impl Reader for Npz {
 ///
 /// # Errors
 /// When it is damaged, has no images by a name or shape that tells, or an array is of another type or shape.
-fn open(path: &Path) -> Result<DataBundle, DataError> {
+fn open(path: &Path, purpose: Purpose) -> Result<DataBundle, DataError> {
     let file = open_file(path)?;
     let length = file.metadata().map_err(|source| io_error(path, source))?;
     let archive = ZipArchive::new(file).map_err(|error| bad(path, "", error.to_string()))?;
@@ -93,7 +93,10 @@ fn open(path: &Path) -> Result<DataBundle, DataError> {
         notes.push("numbers from 0 to 1 in it were read as levels from 0 to 255".to_owned());
     }
     let leading = train.as_ref().or(test.as_ref()).or(val.as_ref());
-    let classes = leading.map(|set| classes(path, set)).transpose()?;
+    let others = [&train, &val, &test].into_iter().flatten();
+    let others = others.filter(|_| purpose == Purpose::Measuring);
+    let others: Vec<&Set> = others.collect();
+    let classes = leading.map(|set| classes(path, set, &others)).transpose()?;
     let classes = classes.unwrap_or_default();
     let dataset = |set: Set| {
         let origin = format!("{}:{}", path.display(), set.name);
@@ -153,18 +156,37 @@ fn check_scales(path: &Path, sets: [&Option<Set>; 3]) -> Result<(), DataError> {
     }
 }
 
-/// The classes by the file beside the archive, by the text of the labels, or by their numbers.
-fn classes(path: &Path, leading: &Set) -> Result<Vec<String>, DataError> {
+/// The classes by the file beside the archive, by the text of the labels, or by their numbers: those of `leading`, then what
+/// `others`, which may have it among them, have beside those.
+fn classes(path: &Path, leading: &Set, others: &[&Set]) -> Result<Vec<String>, DataError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     match &leading.labels {
         Labels::Names(names) => {
             let distinct: BTreeSet<&String> = names.iter().collect();
-            limits::check_classes(path, distinct.len(), "classes")?;
-            Ok(distinct.into_iter().cloned().collect())
+            let of_others = others.iter().filter_map(|set| match &set.labels {
+                Labels::Names(names) => Some(names),
+                Labels::Numbers(..) => None,
+            });
+            let more: BTreeSet<&String> = of_others.flatten().collect();
+            let more = more.difference(&distinct);
+            let classes: Vec<String> = distinct.iter().chain(more).copied().cloned().collect();
+            limits::check_classes(path, classes.len(), "classes")?;
+            Ok(classes)
         }
         Labels::Numbers(numbers, least) => {
             limits::check_classes(path, *least, "classes")?;
-            let mut classes = class_names_or_numbers(folder, CLASSES_FILE, path, numbers)?;
+            let of_others = others.iter().filter_map(|set| match &set.labels {
+                Labels::Numbers(numbers, _) => numbers.iter().max(),
+                Labels::Names(_) => None,
+            });
+            let largest: Vec<u32> = numbers
+                .iter()
+                .max()
+                .into_iter()
+                .chain(of_others)
+                .copied()
+                .collect();
+            let mut classes = class_names_or_numbers(folder, CLASSES_FILE, path, &largest)?;
             if !is_there(&folder.join(CLASSES_FILE)) {
                 classes.extend((classes.len()..*least).map(|class| class.to_string()));
             }
@@ -250,7 +272,14 @@ impl Archive<'_> {
             bad(path, &images, format!("there is no `{expected}` to it"))
         })?;
         let (x, y) = (self.read(&images)?, self.read(&labels)?);
+        let stored = x.shape.clone();
         let pixels = values::pixels(x).map_err(|reason| bad(path, &images, reason))?;
+        if stored.len() == 2 {
+            notes.push(format!(
+                "the rows of array `{images}` {stored:?} were read as grey images of {}x{}",
+                pixels.shape.height, pixels.shape.width
+            ));
+        }
         let found = values::labels(y).map_err(|reason| bad(path, &labels, reason))?;
         if pixels.count != found.len() {
             let reason = format!("{} labels for {} images", found.len(), pixels.count);
@@ -345,7 +374,7 @@ impl Archive<'_> {
         } = header;
         let size = values::item_size(&dtype).ok_or_else(|| {
             bad(format!(
-                "its elements are of type `{dtype}`, neither numbers nor text"
+                "its elements are of type `{dtype}`; numbers of up to 64 bits, truth values and text are read"
             ))
         })?;
         let expected = shape

@@ -31,12 +31,22 @@ pub(crate) enum Accepts {
     File(&'static str),
 }
 
+/// The use that a data set is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The classes are those of the training set.
+    Training,
+    /// A model's classes count: which classes each split has is not for the reader to judge.
+    Measuring,
+}
+
 /// A file or folder that may hold a data set.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub path: &'a Path,
     /// The folder with all that lies below it, where that was read, and the tree that it is in.
     pub tree: Option<(&'a Tree, &'a Folder)>,
+    pub purpose: Purpose,
     pub unreadable: Unreadable,
     pub watch: Watch<'a>,
 }

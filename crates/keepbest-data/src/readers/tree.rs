@@ -1,7 +1,7 @@
 //! What lies below a folder, read once: the ground for telling what kind of data set it is.
 //!
 //! Hidden names, and what systems leave behind (`__MACOSX`, `@eaDir`, `lost+found`, `Thumbs.db` and the like), are passed
-//! over. Links are followed, except those that lead back to a folder they are in.
+//! over. Links are followed, except those that lead back to a folder they are in, and those that lead nowhere.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -55,6 +55,8 @@ pub(crate) struct Tree {
     pub loops: Vec<PathBuf>,
     /// Folders that systems left behind.
     pub left_behind: Vec<PathBuf>,
+    /// Links that lead nowhere and are not called as images are, those first that are not called as files at all.
+    pub broken: Vec<PathBuf>,
 }
 
 impl Tree {
@@ -66,17 +68,34 @@ impl Tree {
         let mut scan = Scan {
             loops: Vec::new(),
             left_behind: Vec::new(),
+            broken: Vec::new(),
             entries: 0,
             above: Vec::new(),
             root: path,
         };
         let real = fs::canonicalize(path).map_err(|source| io_error(path, source))?;
         let root = scan.folder(path, real)?;
+        scan.broken.sort_by_key(|link| is_called_file(link));
         Ok(Self {
             root,
             loops: scan.loops,
             left_behind: scan.left_behind,
+            broken: scan.broken,
         })
+    }
+
+    /// Checks that no link leads nowhere that may stand for a folder of images: what it held would be missed without a word.
+    ///
+    /// # Errors
+    /// [`DataError::BrokenLink`].
+    pub(crate) fn check_links(&self) -> Result<(), DataError> {
+        match self.broken.first().filter(|link| !is_called_file(link)) {
+            None => Ok(()),
+            Some(link) => Err(DataError::BrokenLink {
+                target: fs::read_link(link).map_err(|source| io_error(link, source))?,
+                path: link.clone(),
+            }),
+        }
     }
 
     /// What was passed over that somebody may miss, in words.
@@ -93,6 +112,7 @@ impl Tree {
         let notes = [
             note(&self.loops, "link% to a folder above"),
             note(&self.left_behind, "folder% that a system left behind"),
+            note(&self.broken, "link% that cannot be followed"),
         ];
         notes.into_iter().flatten().collect()
     }
@@ -101,6 +121,7 @@ impl Tree {
 struct Scan<'a> {
     loops: Vec<PathBuf>,
     left_behind: Vec<PathBuf>,
+    broken: Vec<PathBuf>,
     /// The number of entries read.
     entries: u64,
     /// The folders that the present one is in, without links.
@@ -130,7 +151,11 @@ impl Scan<'_> {
                 continue;
             }
             let is_link = kind == EntryKind::Link;
-            // A link to nowhere is kept as a file: reading it then gives an error with its path.
+            // One that is called as an image is kept as one: reading it then gives an error with its path.
+            if is_link && !has_image_extension(&entry_path) && fs::metadata(&entry_path).is_err() {
+                self.broken.push(entry_path);
+                continue;
+            }
             if !(kind == EntryKind::Folder || is_link && entry_path.is_dir()) {
                 entries.push(if has_image_extension(&entry_path) {
                     Entry::Image(entry_path)
@@ -181,6 +206,18 @@ impl Scan<'_> {
     }
 }
 
+/// Whether a name has the extension of a file: one to four letters and digits, not digits alone.
+fn is_called_file(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str);
+    extension.is_some_and(|extension| {
+        extension.len() <= 4
+            && extension
+                .chars()
+                .all(|letter| letter.is_ascii_alphanumeric())
+            && !extension.chars().all(|letter| letter.is_ascii_digit())
+    })
+}
+
 fn is_left_behind(name: &OsStr) -> bool {
     let known = |known: &&str| name.eq_ignore_ascii_case(known);
     LEFT_BEHIND.iter().any(known)
@@ -199,6 +236,14 @@ impl Folder {
     pub(crate) fn loose_images(&self) -> usize {
         let image = |entry: &&Entry| matches!(entry, Entry::Image(_));
         self.entries.iter().filter(image).count()
+    }
+
+    /// The other files in it, not counting those in folders.
+    pub(crate) fn loose_others(&self) -> impl Iterator<Item = &Path> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Other(path) => Some(path.as_path()),
+            _ => None,
+        })
     }
 
     /// The images in it and below it, each folder's entries in the order of their names.

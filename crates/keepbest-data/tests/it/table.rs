@@ -82,6 +82,11 @@ fn bad_rows_are_named_by_their_line() {
             "1 of its 2 images is missing; the first is",
         ),
         ("images/0.png,a\nlist.csv,a\n", "list.csv: not a PNG, JPEG"),
+        // Of names without files the surest, wherever it stands.
+        (
+            "filename,path,label\n0.png,gone/0.png,a\n0.png,gone/1.png,b\n",
+            "2 of its 2 images are missing; the first is",
+        ),
     ] {
         let error = open_error(&table(folder.path(), "list.csv", text));
         assert!(error.contains(expected), "{error}");

@@ -135,7 +135,7 @@ impl<'m> ChosenImages<'m> {
         watch: Watch<'_>,
     ) -> Result<Self, MeasureError> {
         let bundle = open(model, &choice.source, watch)?;
-        let found = matched(model, &bundle, choice.skip_extra_classes)?;
+        let found = matched(model, &bundle, choice.split, choice.skip_extra_classes)?;
         let bundle = found.bundle;
         let recorded = model.provenance.as_ref().map(|of| &of.data);
         let how = preprocessing(model, choice.strict);

@@ -140,9 +140,7 @@ impl MeasureError {
             Self::NotThere(error) => Some(error.hint()),
             Self::Data(error) => error.hint(),
             Self::Prepare(error) => error.hint(),
-            Self::Classes(error) if error.known > 0 => {
-                Some("--skip-extra-classes leaves them out".into())
-            }
+            Self::Classes(error) => error.hint(),
             Self::NoOwnSplit { .. } => Some("--split all measures all of it".into()),
             Self::Changed { why, .. } => Some(format!("{why}: --data says where they lie now")),
             Self::OtherImages { source_name, .. } => Some(format!(
@@ -264,10 +262,12 @@ pub(crate) fn open(
     Ok(bundle?)
 }
 
-/// The images under the model's classes, which are found by their names.
+/// The images under the model's classes, which are found by their names; `split` is the one to be measured, by default their own test
+/// split, or all of them.
 pub(crate) fn matched(
     model: &Model,
     bundle: &DataBundle,
+    split: Option<Part>,
     leave_out: bool,
 ) -> Result<Matched, MeasureError> {
     // A file from elsewhere may name no classes: then as many are taken for the same.
@@ -277,7 +277,8 @@ pub(crate) fn matched(
     } else {
         &model.classes
     };
-    Ok(bundle.labelled_by(classes, leave_out)?)
+    let split = split.unwrap_or(Part::Test).name();
+    Ok(bundle.labelled_by(classes, leave_out, Some(split))?)
 }
 
 /// The images that were named, or where those of the training lie now: what [`keepbest_data::open_with`] takes.

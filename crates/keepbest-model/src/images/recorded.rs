@@ -3,7 +3,7 @@
 use keepbest_data::{Joined, PrepareOptions, Prepared, Subset};
 
 use super::changed::ChangedSplit;
-use super::choice::ImageSource;
+use super::choice::{ImageSource, Part};
 use super::measure::{MeasureError, MeasureOptions, matched, measure, open};
 use crate::evaluate::Measured;
 use crate::model::Model;
@@ -30,7 +30,7 @@ impl<'m> RecordedImages<'m> {
         given: &ImageSource,
         watch: Watch<'_>,
     ) -> Result<Self, MeasureError> {
-        let bundle = matched(model, &open(model, given, watch)?, false)?.bundle;
+        let bundle = matched(model, &open(model, given, watch)?, Some(Part::All), false)?.bundle;
         let recorded = model.provenance.as_ref().map(|provenance| &provenance.data);
         let preprocessing = model.preprocessing.clone().converting();
         let data = match recorded {

@@ -100,6 +100,7 @@ fn is_absent(error: &DataError) -> bool {
         DataError::NotFound { .. }
             | DataError::UnknownSource { .. }
             | DataError::FashionMnistMissing { .. }
+            | DataError::BrokenLink { .. }
             | DataError::Io { .. }
     ) || matches!(error, DataError::MissingImages { missing, listed, .. } if missing == listed)
 }

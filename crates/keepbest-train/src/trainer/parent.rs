@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use keepbest_core::text::shell_word;
-use keepbest_data::Identity;
+use keepbest_data::{Identity, PrepareError, Prepared, Subset};
 use keepbest_model::{
     FileAtHand, Model, Seen, SeenBefore, SplitRecord, find_model, own_model_file,
 };
@@ -61,8 +61,9 @@ pub(super) fn seen_before(
     parent: &Model,
     before: &Seen,
     identity: &Identity,
+    data: &Prepared,
     split: &SplitRecord,
-) -> Vec<String> {
+) -> Result<Vec<String>, TrainError> {
     let measured = ["val", "test"].into_iter().filter_map(|split| {
         let mut found = before.among(split, identity.digests.get(split)?);
         if split == "val" {
@@ -80,7 +81,9 @@ pub(super) fn seen_before(
         })
         .collect();
     let its_own = parent.provenance.as_ref().map(|of| of.data.split);
-    if let Some(own) = its_own.filter(|own| own != split && !measured.is_empty()) {
+    if let Some(own) = its_own.filter(|own| own != split && !measured.is_empty())
+        && keeps_apart(&own, before, data)?
+    {
         notes.push(format!(
             "to split these images as it did: --seed {} --val-fraction {} --test-fraction {}",
             own.seed, own.val_fraction, own.test_fraction
@@ -91,7 +94,25 @@ pub(super) fn seen_before(
             "not all images that {path} comes from are recorded: whether val and test are new to it cannot be told"
         ));
     }
-    notes
+    Ok(notes)
+}
+
+/// Whether a split of these images leaves nothing in val that was trained on before, and nothing in test that was seen at all: only
+/// where they are those that it was made of.
+fn keeps_apart(split: &SplitRecord, before: &Seen, data: &Prepared) -> Result<bool, TrainError> {
+    let (_, val, test) = match data.split_anew(&split.options()) {
+        Ok(splits) => splits,
+        Err(PrepareError::Split(_)) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let digests = |images: &Subset| images.digests().map_err(PrepareError::from);
+    if before.among("val", &digests(&val)?).trained > 0 {
+        return Ok(false);
+    }
+    Ok(match test {
+        Some(test) => !before.among("test", &digests(&test)?).any(),
+        None => true,
+    })
 }
 
 /// What `model` must be for the network of a model to start from: a name of the zoo, or its run's model file.

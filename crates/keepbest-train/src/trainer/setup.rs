@@ -61,11 +61,13 @@ impl Setup {
         let name = given.name.clone();
         let mut decided = Decided::of(given, runs_dir)?;
         let mut notes = Vec::new();
-        let images = Images::open(&decided, recorded, watch, &mut notes)?;
+        let mut images = Images::open(&decided, recorded, watch, &mut notes)?;
         let mut config = Config::resolve(decided.given.clone(), &images.defaults)?;
         notes.extend(images.flip_note(&config.augment));
         decided.goals.check_metrics(&images.data.val)?;
+        // That the network fits the images and the machine shows before all images are read.
         let mut learner = Learner::build(&config, &decided, &images.data, heed, &mut notes)?;
+        images.normalise(watch)?;
         let costs = learner.costs(&decided.goals, &images.data)?;
         let loader = loader(&config, &images.data, &learner)?;
         notes.extend(left_out(&config, &decided, &images.data));
@@ -196,7 +198,14 @@ fn provenance(
     let parent = decided.parent.as_ref();
     let before = Seen::together(parent.map(Model::seen));
     if let Some(parent) = parent {
-        notes.extend(seen_before(parent, &before, &identity, &decided.split));
+        let data = &images.data;
+        notes.extend(seen_before(
+            parent,
+            &before,
+            &identity,
+            data,
+            &decided.split,
+        )?);
     }
     Ok(Provenance {
         keepbest: env!("CARGO_PKG_VERSION").into(),

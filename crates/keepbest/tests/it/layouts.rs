@@ -282,7 +282,7 @@ fn what_is_not_read_is_named_by_kind_depth_and_number() {
 }
 
 /// A NumPy array as it lies in an archive.
-fn npy(dtype: &str, shape: &str, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn npy(dtype: &str, shape: &str, bytes: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape}), }}\n");
     let mut array = b"\x93NUMPY\x01\x00".to_vec();
     array.extend((header.len() as u16).to_le_bytes());

@@ -31,6 +31,7 @@ mod listing;
 mod log;
 mod lr_find;
 mod memory;
+mod misread;
 mod models;
 mod moved;
 mod noise;

@@ -286,3 +286,60 @@ fn pictures_in_grey_and_in_grey_colours_are_the_same() {
         assert_eq!(told["seen_before"], again["seen_before"], "{own}");
     }
 }
+
+#[test]
+fn a_split_is_advised_only_where_it_keeps_images_apart() {
+    let place = place();
+    photos(&place.path("others"), &[("cat", 30), ("dog", 30)], 1000);
+    let small = format!("{TRAIN} --quiet --json");
+    place.json(&format!("{small} --name one"));
+    let advice = "to split these images as it did";
+    let told = |args: &str| place.ok(args).err;
+    let known = |err: &str| {
+        assert!(
+            err.contains("or a model it comes from, was trained on"),
+            "{err}"
+        )
+    };
+    let err = told(&format!("{TRAIN} --from one --seed 2 --name plain"));
+    assert!(err.contains(advice), "{err}");
+
+    // The parent's split is that of other images.
+    place.json(
+        "train --data others --epochs 1 --batch-size 8 --quiet --json --from one --name mid --test-fraction 0",
+    );
+    let err = told(&format!("{TRAIN} --from mid --seed 2 --name after-mid"));
+    known(&err);
+    assert!(!err.contains(advice), "{err}");
+
+    // The folder has grown, or its files have other names: the same seed splits them in another way.
+    photos(&place.path("grown"), &[("cat", 30), ("dog", 30)], 0);
+    for class in ["cat", "dog"] {
+        for number in 0..15 {
+            let from = place.path(&format!("others/{class}/{number:02}.png"));
+            std::fs::copy(from, place.path(&format!("grown/{class}/0{number:02}.png"))).unwrap();
+        }
+    }
+    photos(&place.path("renamed"), &[("cat", 30), ("dog", 30)], 0);
+    for class in ["cat", "dog"] {
+        for number in 0..30 {
+            let other = number * 7 % 30;
+            let from = place.path(&format!("renamed/{class}/{number:02}.png"));
+            std::fs::rename(
+                from,
+                place.path(&format!("renamed/{class}/n{other:02}.png")),
+            )
+            .unwrap();
+        }
+    }
+    for data in ["grown", "renamed"] {
+        let train = format!("train --data {data} --epochs 1 --batch-size 8 --lr 0.01");
+        let err = told(&format!("{train} --from one --seed 2 --name {data}"));
+        known(&err);
+        assert!(!err.contains(advice), "{err}");
+    }
+    // The same images elsewhere are the same.
+    photos(&place.path("moved"), &[("cat", 30), ("dog", 30)], 0);
+    let err = told("train --data moved --epochs 1 --batch-size 8 --from one --seed 2 --name moved");
+    assert!(err.contains(advice), "{err}");
+}

@@ -1,5 +1,6 @@
 //! From the elements of an array to pixels and labels.
 
+use super::super::class_names::says_no_label;
 use super::Array;
 use crate::ImageShape;
 
@@ -32,7 +33,7 @@ impl Labels {
 pub(super) fn item_size(dtype: &str) -> Option<usize> {
     Some(match dtype.get(1..)? {
         "u1" | "i1" | "b1" => 1,
-        "u2" | "i2" => 2,
+        "u2" | "i2" | "f2" => 2,
         "u4" | "i4" | "f4" => 4,
         "u8" | "i8" | "f8" => 8,
         text => {
@@ -61,11 +62,40 @@ pub(super) fn image_shape(shape: &[usize]) -> Option<(usize, ImageShape, bool)> 
     })
 }
 
+/// The least side of images that are stored as rows: below, a row may well be a list of features.
+const LEAST_SIDE: usize = 8;
+
+/// As [`image_shape`], also `[n, h * h]`: squares in grey. Only for what is called as images are.
+fn shape_of_named(shape: &[usize]) -> Option<(usize, ImageShape, bool)> {
+    if let [count, values] = *shape {
+        let side = values.isqrt();
+        let is_square = side * side == values && side >= LEAST_SIDE;
+        return is_square.then(|| (count, ImageShape::new(side, side, 1), false));
+    }
+    image_shape(shape)
+}
+
+/// How to bring an array to a shape that is read, in words.
+fn how_to_reshape(shape: &[usize]) -> String {
+    let [_, values] = *shape else {
+        return String::new();
+    };
+    let side = (values / 3).isqrt();
+    if side > 0 && 3 * side * side == values {
+        return format!(
+            "; of rows in colour it does not show how they are stored: reshape them to (-1, 3, {side}, {side}) where the channels \
+             come one after another, as in CIFAR, and to (-1, {side}, {side}, 3) where each pixel has its three together"
+        );
+    }
+    "; reshape its rows to (-1, height, width)".to_owned()
+}
+
 pub(super) fn pixels(array: Array) -> Result<Pixels, String> {
-    let (count, shape, planes) = image_shape(&array.shape).ok_or_else(|| {
+    let (count, shape, planes) = shape_of_named(&array.shape).ok_or_else(|| {
         format!(
-            "its shape {:?} is none of [n, h, w], [n, h, w, c] and [n, c, h, w] with 1 or 3 channels",
-            array.shape
+            "its shape {:?} is none of [n, h, w], [n, h, w, c] and [n, c, h, w] with 1 or 3 channels{}",
+            array.shape,
+            how_to_reshape(&array.shape)
         )
     })?;
     if shape.size() == 0 && count > 0 {
@@ -203,6 +233,42 @@ fn one_hot(row: usize, marks: &[f64]) -> Result<u32, String> {
     }
 }
 
+/// A number of IEEE 754's binary16.
+fn half(bits: u16) -> f64 {
+    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));
+    let size = match exponent {
+        0 => fraction * 2f64.powi(-24),
+        0x1f if fraction == 0.0 => f64::INFINITY,
+        0x1f => f64::NAN,
+        _ => (1024.0 + fraction) * 2f64.powi(exponent - 25),
+    };
+    if bits >> 15 == 0 { size } else { -size }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::half;
+
+    #[test]
+    fn half_precision() {
+        for (bits, value) in [
+            (0x0000, 0.0),
+            (0x0001, 5.960464477539063e-8),
+            (0x03ff, 6.097555160522461e-5),
+            (0x0400, 6.103515625e-5),
+            (0x3555, 0.333251953125),
+            (0x3c00, 1.0),
+            (0x5bf8, 255.0),
+            (0x7bff, 65504.0),
+            (0xc000, -2.0),
+            (0xfc00, f64::NEG_INFINITY),
+        ] {
+            assert_eq!(half(bits), value, "{bits:#06x}");
+        }
+        assert!(half(0x7e00).is_nan());
+    }
+}
+
 impl Array {
     /// The bytes with the last side going fastest.
     fn in_order(self) -> Vec<u8> {
@@ -251,6 +317,7 @@ impl Array {
                 *to = item[if big { size - 1 - from } else { from }];
             }
             match (kind, size) {
+                (b'f', 2) => half(u16::from_le_bytes([wide[0], wide[1]])),
                 (b'f', 4) => f64::from(f32::from_le_bytes([wide[0], wide[1], wide[2], wide[3]])),
                 (b'f', _) => f64::from_le_bytes(wide),
                 (b'i', _) => i64::from_le_bytes(wide) as f64,
@@ -295,7 +362,14 @@ impl Array {
         items
             .map(|(index, item)| {
                 let text = text(item).filter(|text| !text.is_empty());
-                text.ok_or_else(|| format!("the label at index {index} is empty or no text"))
+                let text =
+                    text.ok_or_else(|| format!("the label at index {index} is empty or no text"))?;
+                match says_no_label(&text) {
+                    true => Err(format!(
+                        "there is no label at index {index}: it is `{text}`"
+                    )),
+                    false => Ok(text),
+                }
             })
             .collect()
     }

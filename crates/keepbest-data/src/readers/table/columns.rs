@@ -78,9 +78,19 @@ impl Columns {
         };
         let by_name = named(first, &PATH).zip(named(first, &LABEL));
         let by_content = path_column(rows, folder);
+        let found = by_content.map(|(_, path)| path);
+        let with_files = found.filter(|column| files_in(rows, folder, *column) > 0);
+        let of_names = |names| match with_most_files(rows, folder, names) {
+            Some((column, files)) if files > 0 => column,
+            named => with_files
+                .or(named.map(|(column, _)| column))
+                .or(found)
+                .unwrap_or(0),
+        };
         let (header, path) = match (by_name, by_content) {
-            (Some((path, _)), _) => (true, path),
-            (None, Some((row, path))) => (row > 0, named_in(first, row, path)),
+            (Some(_), _) => (true, of_names(&PATH[..])),
+            (None, Some((0, path))) => (false, path),
+            (None, Some(_)) => (true, of_names(&PATH[..2])),
             (None, None) => (false, 0),
         };
         if !header {
@@ -192,12 +202,30 @@ fn path_column(rows: &[StringRecord], folder: &Path) -> Option<(usize, usize)> {
     })
 }
 
-/// The column found by its content, unless the first row is a header that names another that is it.
-fn named_in(first: &StringRecord, row: usize, found: usize) -> usize {
-    if row == 0 {
-        return found;
-    }
-    named(first, &PATH[..2]).unwrap_or(found)
+/// How many of the rows after the first have a file in a column.
+fn files_in(rows: &[StringRecord], folder: &Path, column: usize) -> usize {
+    let cells = rows.iter().skip(1).filter_map(|row| row.get(column));
+    let is_file = |cell: &&str| !cell.is_empty() && super::locate(folder, cell).is_file();
+    cells.filter(is_file).count()
+}
+
+/// Of the columns that are called by one of these names that with most files in it, and how many it has; of equals the one with the
+/// surer name.
+fn with_most_files(
+    rows: &[StringRecord],
+    folder: &Path,
+    names: &[&[&str]],
+) -> Option<(usize, usize)> {
+    let cells: Vec<String> = rows.first()?.iter().map(bare).collect();
+    let names = names.iter().flat_map(|names| names.iter());
+    let columns = names.flat_map(|name| {
+        let named = cells
+            .iter()
+            .enumerate()
+            .filter(move |(_, cell)| cell == name);
+        named.map(|(column, _)| (column, files_in(rows, folder, column)))
+    });
+    columns.reduce(|best, next| if next.1 > best.1 { next } else { best })
 }
 
 /// A column that holds nothing but names of splits.

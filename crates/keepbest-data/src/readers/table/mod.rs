@@ -7,25 +7,27 @@
 //! images are for training. Classes are the labels of the training images, sorted by number when all are whole numbers, by
 //! their bytes otherwise. An image has one label.
 
+mod around;
 mod columns;
 mod labels;
 mod text;
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use csv::StringRecord;
 
+use self::around::{check_files, tables_beside};
 use self::columns::Columns;
+use super::class_names::{may_say_no_label, says_no_label};
 use super::disk::read_file;
 use super::files::{FileDataset, Intake, Unreadable};
 use super::limits;
-use super::reader::{Accepts, Reader, Source};
+use super::reader::{Accepts, Purpose, Reader, Source};
 use super::split_names::{Part, USUAL, parts};
 use crate::decode::{EXTENSIONS, has_image_extension};
+use crate::look_alike::{ADVICE, look_alike};
 use crate::{DataBundle, DataError, Dataset, Mirrored};
 
 /// A table of image files and their labels.
@@ -79,14 +81,14 @@ fn open(source: &Source<'_>) -> Result<DataBundle, DataError> {
     let path = source.path;
     let table = Cells::read(path)?;
     let rows = table.rows()?;
-    let classes = classes(&rows);
+    let classes = classes(&rows, source.purpose);
     if classes.is_empty() {
         return Err(table.bad(1, None, "the table names no images".to_owned()));
     }
     limits::check_classes(path, classes.len(), "classes")?;
     let repeated = labels::check(&table, &rows)?;
     if source.unreadable == Unreadable::Refuse {
-        check_files(path, &rows)?;
+        check_files(&table, &rows)?;
     }
     let numbers: HashMap<&str, u32> = (0u32..)
         .zip(&classes)
@@ -97,7 +99,13 @@ fn open(source: &Source<'_>) -> Result<DataBundle, DataError> {
         let mut files = Vec::new();
         for row in rows.iter().filter(|row| row.part == part) {
             let label = numbers.get(row.label.as_str()).ok_or_else(|| {
-                let reason = format!("class `{}` is unknown to the training images", row.label);
+                let alike = classes.iter().any(|class| look_alike(class, &row.label));
+                let also = if alike { ": " } else { "" };
+                let reason = format!(
+                    "class `{}` is unknown to the training images{also}{}",
+                    row.label,
+                    if alike { ADVICE } else { "" }
+                );
                 table.bad(row.line, Some(table.columns.label), reason)
             })?;
             files.push((row.path.clone(), *label));
@@ -114,6 +122,8 @@ fn open(source: &Source<'_>) -> Result<DataBundle, DataError> {
             .notes()
             .into_iter()
             .chain(repeated)
+            .chain(doubtful(&classes))
+            .chain(tables_beside(path, &rows))
             .chain(intake.note())
             .collect(),
         skipped: intake.skipped,
@@ -121,35 +131,37 @@ fn open(source: &Source<'_>) -> Result<DataBundle, DataError> {
     })
 }
 
-fn classes(rows: &[Row]) -> Vec<String> {
+/// The classes of the training images; to measure on, followed by those that other images have beside them.
+fn classes(rows: &[Row], purpose: Purpose) -> Vec<String> {
     // A table to measure on alone has the classes of all its images.
     let trains = rows.iter().any(|row| row.part == Part::Train);
-    let named = rows.iter().filter(|row| !trains || row.part == Part::Train);
-    let names: BTreeSet<&str> = named.map(|row| row.label.as_str()).collect();
-    let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-    if names.iter().all(|name| name.parse::<i64>().is_ok()) {
-        names.sort_by_key(|name| name.parse::<i64>().unwrap_or_default());
-    }
-    names
+    let (train, others): (Vec<&Row>, Vec<&Row>) = rows
+        .iter()
+        .partition(|row| !trains || row.part == Part::Train);
+    let distinct =
+        |rows: &[&Row]| -> BTreeSet<String> { rows.iter().map(|row| row.label.clone()).collect() };
+    let sorted = |names: BTreeSet<String>| -> Vec<String> {
+        let mut names: Vec<String> = names.into_iter().collect();
+        if names.iter().all(|name| name.parse::<i64>().is_ok()) {
+            names.sort_by_key(|name| name.parse::<i64>().unwrap_or_default());
+        }
+        names
+    };
+    let own = distinct(&train);
+    let mut more = distinct(&others);
+    more.retain(|name| purpose == Purpose::Measuring && !own.contains(name));
+    let mut classes = sorted(own);
+    classes.extend(sorted(more));
+    classes
 }
 
-/// Counts the files that are missing.
-fn check_files(table: &Path, rows: &[Row]) -> Result<(), DataError> {
-    let is_missing = |row: &&Row| {
-        let found = fs::metadata(&row.path);
-        found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-    };
-    let mut missing = rows.iter().filter(is_missing);
-    let Some(first) = missing.next() else {
-        return Ok(());
-    };
-    Err(DataError::MissingImages {
-        path: table.to_owned(),
-        missing: 1 + missing.count(),
-        listed: rows.len(),
-        first: first.path.clone(),
-        line: first.line,
-    })
+/// Classes that may stand for no label.
+fn doubtful(classes: &[String]) -> Option<String> {
+    let mut found = classes.iter().filter(|class| may_say_no_label(class));
+    let class = found.next()?;
+    Some(format!(
+        "`{class}` is taken for a class like any other: where it stands for no label, leave those rows out"
+    ))
 }
 
 /// The path of an image that a cell names; with the extension of an image where the cell has none, and such a file is there.
@@ -213,6 +225,19 @@ impl Cells {
             })
             .collect();
         let records = records?;
+        if let Some(row) = records.iter().find(|row| has_more(row, &records[0])) {
+            let width = records[0].len();
+            return Err(DataError::Table {
+                path: path.to_owned(),
+                line: line(row),
+                column: Some(width + 1),
+                reason: format!(
+                    "there are {} cells here, {width} in the first row; a cell with `{}` in it stands in double quotes",
+                    row.len(),
+                    char::from(delimiter).escape_default()
+                ),
+            });
+        }
         let start = &records[..records.len().min(text::LOOKED_AT)];
         let columns = Columns::find(start, folder).map_err(|reason| bad(1, reason))?;
         Ok(Self {
@@ -232,19 +257,33 @@ impl Cells {
         }
     }
 
+    /// The folder that it lies in.
+    fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
     fn rows(&self) -> Result<Vec<Row>, DataError> {
-        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let folder = self.folder();
         let records = &self.records[usize::from(self.columns.header)..];
         let parts = self.parts(records)?;
         let rows = records.iter().zip(parts).map(|(record, part)| {
             Ok(Row {
                 path: locate(folder, self.cell(record, self.columns.path, "path")?),
-                label: self.cell(record, self.columns.label, "label")?.to_owned(),
+                label: self.label(record)?.to_owned(),
                 part,
                 line: line(record),
             })
         });
         rows.collect()
+    }
+
+    fn label<'a>(&self, record: &'a StringRecord) -> Result<&'a str, DataError> {
+        let label = self.cell(record, self.columns.label, "label")?;
+        if says_no_label(label) {
+            let reason = format!("there is no label: the cell says `{label}`");
+            return Err(self.bad(line(record), Some(self.columns.label), reason));
+        }
+        Ok(label)
     }
 
     fn cell<'a>(
@@ -380,6 +419,11 @@ impl Cells {
             self.bad(line(record), Some(column), reason)
         })
     }
+}
+
+/// Whether a row has cells that are not empty beyond those of the first.
+fn has_more(row: &StringRecord, first: &StringRecord) -> bool {
+    row.iter().skip(first.len()).any(|cell| !cell.is_empty())
 }
 
 fn line(record: &StringRecord) -> u64 {

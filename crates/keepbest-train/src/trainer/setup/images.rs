@@ -20,10 +20,12 @@ pub(super) struct Images {
     /// Images that could not be read and were left out.
     pub skipped: Vec<String>,
     mirrored: Mirrored,
+    /// Whether the normalisation is settled: by a record or by the model to start from.
+    normalised: bool,
 }
 
 impl Images {
-    /// Opens and splits them. A resumed run brings the preprocessing it recorded.
+    /// Opens and splits them; they are still to be [normalised](Self::normalise). A resumed run brings the preprocessing it recorded.
     pub(super) fn open(
         decided: &Decided,
         recorded: Option<Preprocessing>,
@@ -39,9 +41,10 @@ impl Images {
         let dir = first.data_dir.as_deref();
         let bundle = keepbest_data::open_watched(&first.data, dir, unreadable, watch)?;
         let options = options(decided);
+        let normalised = recorded.is_some() || decided.parent.is_some();
         let mut data = match recorded {
             Some(preprocessing) => bundle.prepare_with(&options, preprocessing)?,
-            None => bundle.prepare_watched(&options, watch)?,
+            None => bundle.prepare_unread(&options)?,
         };
         notes.append(&mut data.notes);
         if let Some(parent) = &decided.parent {
@@ -57,7 +60,17 @@ impl Images {
             data,
             skipped: bundle.skipped,
             mirrored,
+            normalised,
         })
+    }
+
+    /// Computes what the training images say of the normalisation, which reads them all.
+    pub(super) fn normalise(&mut self, watch: Watch<'_>) -> Result<(), TrainError> {
+        if !self.normalised {
+            self.data.normalise(watch)?;
+            self.normalised = true;
+        }
+        Ok(())
     }
 
     /// What was decided about mirror images, where it is not certain.
