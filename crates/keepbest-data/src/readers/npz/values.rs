@@ -237,36 +237,12 @@ fn one_hot(row: usize, marks: &[f64]) -> Result<u32, String> {
 fn half(bits: u16) -> f64 {
     let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));
     let size = match exponent {
-        0 => fraction * 2f64.powi(-24),
+        0 => libm::ldexp(fraction, -24),
         0x1f if fraction == 0.0 => f64::INFINITY,
         0x1f => f64::NAN,
-        _ => (1024.0 + fraction) * 2f64.powi(exponent - 25),
+        _ => libm::ldexp(1024.0 + fraction, exponent - 25),
     };
     if bits >> 15 == 0 { size } else { -size }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::half;
-
-    #[test]
-    fn half_precision() {
-        for (bits, value) in [
-            (0x0000, 0.0),
-            (0x0001, 5.960464477539063e-8),
-            (0x03ff, 6.097555160522461e-5),
-            (0x0400, 6.103515625e-5),
-            (0x3555, 0.333251953125),
-            (0x3c00, 1.0),
-            (0x5bf8, 255.0),
-            (0x7bff, 65504.0),
-            (0xc000, -2.0),
-            (0xfc00, f64::NEG_INFINITY),
-        ] {
-            assert_eq!(half(bits), value, "{bits:#06x}");
-        }
-        assert!(half(0x7e00).is_nan());
-    }
 }
 
 impl Array {
@@ -372,5 +348,29 @@ impl Array {
                 }
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::half;
+
+    #[test]
+    fn half_precision() {
+        for (bits, value) in [
+            (0x0000, 0.0),
+            (0x0001, 5.960464477539063e-8),
+            (0x03ff, 6.097555160522461e-5),
+            (0x0400, 6.103515625e-5),
+            (0x3555, 0.333251953125),
+            (0x3c00, 1.0),
+            (0x5bf8, 255.0),
+            (0x7bff, 65504.0),
+            (0xc000, -2.0),
+            (0xfc00, f64::NEG_INFINITY),
+        ] {
+            assert_eq!(half(bits), value, "{bits:#06x}");
+        }
+        assert!(half(0x7e00).is_nan());
     }
 }
