@@ -140,7 +140,8 @@ pub fn recorded(run: &Path) -> Places {
 }
 
 /// Whether two paths that are there lead to one place.
-fn is_same(a: &Path, b: &Path) -> bool {
+#[must_use]
+pub fn is_same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
