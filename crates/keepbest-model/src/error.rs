@@ -1,6 +1,6 @@
 //! Why a model cannot be opened, and what may help.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use keepbest_core::text::shell_word;
 
@@ -128,6 +128,18 @@ pub enum ModelError {
         /// What differs.
         source: Box<keepbest_nn::WeightsError>,
     },
+    /// Weights from elsewhere are not the network's that was named.
+    #[error("{path} does not fit {network}", path = path.display())]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// The network.
+        network: String,
+        /// What differs.
+        source: Box<keepbest_nn::WeightsError>,
+        /// The other network that has exactly these tensors, where there is one.
+        theirs: Option<&'static str>,
+    },
     /// The architecture and the preprocessing or class names contradict each other.
     #[error("{path} contradicts itself: {what}", path = path.display())]
     Contradiction {
@@ -151,6 +163,20 @@ pub enum ModelError {
     Engine(#[from] keepbest_nn::EngineError),
 }
 
+/// Whether a file is called like one of several: `model-00001-of-00003.safetensors`.
+pub(crate) fn is_shard(path: &Path) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    stem.and_then(|stem| stem.rsplit_once("-of-"))
+        .is_some_and(|(before, count)| {
+            let digits =
+                |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            digits(count)
+                && before
+                    .rsplit_once('-')
+                    .is_some_and(|(_, number)| digits(number))
+        })
+}
+
 impl ModelError {
     /// What to try instead.
     pub fn hint(&self) -> Option<String> {
@@ -166,7 +192,10 @@ impl ModelError {
                 PthError::NoWeights { ref nested, .. } if !nested.is_empty() => {
                     let keys = nested.iter().map(|key| format!("--key {}", shell_word(key)));
                     let keys: Vec<String> = keys.collect();
-                    Some(format!("there are weights further in: {}", few(&keys)))
+                    Some(format!(
+                        "there are weights further in: {} of `keepbest import` takes them",
+                        few(&keys)
+                    ))
                 }
                 PthError::NoSuchKey { ref found, .. } if !found.is_empty() => {
                     Some(format!("--key {}", shell_word(&found[0])))
@@ -190,6 +219,10 @@ impl ModelError {
             Self::Folder { models, .. } if models.is_empty() => {
                 Some("name a file: safetensors or PyTorch".into())
             }
+            // Each part alone would be answered with the index.
+            Self::Folder { models, .. } if models.iter().all(|path| is_shard(path)) => Some(
+                "these are parts of one model: the .index.json that goes with them is missing".into(),
+            ),
             Self::Folder { models, .. } => {
                 let names = models.iter().map(|path| path.display().to_string());
                 Some(format!("name a file: {}", few(&names.collect::<Vec<_>>())))
@@ -215,6 +248,30 @@ impl ModelError {
             )),
             Self::OtherNetwork { .. } => {
                 Some("leave --model out: the file brings its network".into())
+            }
+            Self::Unfit {
+                theirs: Some(network),
+                ..
+            } => Some(format!(
+                "its tensors are those of {network}: --model {network}"
+            )),
+            Self::Unfit {
+                path,
+                network,
+                source,
+                ..
+            } => {
+                let import = |partial: &str| {
+                    format!(
+                        "`keepbest import {} --model {}{partial} --to FILE.safetensors`",
+                        shell_word(path),
+                        shell_word(network)
+                    )
+                };
+                Some(match source.unexpected.is_empty() {
+                    true => import(" --partial") + " takes what fits and starts the rest anew",
+                    false => import("") + " says how to take what fits",
+                })
             }
             Self::NotFinite { .. } => Some(
                 "its training diverged, or the file was made so; an earlier checkpoint may be whole"

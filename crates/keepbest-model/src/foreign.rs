@@ -274,13 +274,16 @@ fn open_pth(path: &Path, how: Opening<'_>) -> Result<(ModelFile, Vec<String>), M
     {
         let others = match &found.others[..] {
             [] => String::new(),
-            others => format!(" (--key picks another: {})", others.join(", ")),
+            others => format!(
+                " (--key of `keepbest import` picks another: {})",
+                others.join(", ")
+            ),
         };
         notes.push(format!("took the weights under {key:?}{others}"));
     } else if !found.others.is_empty() {
         let others = found.others.join(", ");
         notes.push(format!(
-            "there are other weights, --key picks them: {others}"
+            "there are other weights, --key of `keepbest import` picks them: {others}"
         ));
     }
     if !found.stripped.is_empty() {

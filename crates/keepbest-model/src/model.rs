@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use keepbest_core::classification::Thresholds;
 use keepbest_data::{ImageShape, Preprocessing};
-use keepbest_formats::StateDict;
 use keepbest_formats::model_file::{Kind, ModelFile, ModelMetadata};
 use keepbest_nn::{DEVICES, ModelSpec, Network, Scorer, build_scorer};
 use keepbest_store::InUse;
@@ -165,7 +164,7 @@ impl Model {
         }
         let recorded = Recorded::of(path, file.metadata.as_ref())?;
         let spec = spec_of(path, &file, network, &recorded)?;
-        check_weights(path, &spec, &file.weights)?;
+        check_weights(path, &spec, &file)?;
         let input = ImageShape::new(spec.input.height, spec.input.width, spec.input.channels);
         let preprocessing = recorded.preprocessing.unwrap_or_else(|| {
             notes.push(
@@ -383,15 +382,26 @@ fn spec_of(
     }
 }
 
-fn check_weights(path: &Path, spec: &ModelSpec, weights: &StateDict) -> Result<(), ModelError> {
+fn check_weights(path: &Path, spec: &ModelSpec, file: &ModelFile) -> Result<(), ModelError> {
     let network = Network::new(spec).map_err(|source| ModelError::Layer {
         path: path.into(),
         source,
     })?;
-    let fits = network.layout().check(weights);
-    fits.map_err(|source| ModelError::Weights {
-        path: path.into(),
-        network: spec.name.clone(),
-        source: Box::new(source),
+    let fits = network.layout().check(&file.weights);
+    fits.map_err(|source| {
+        let (path, network, source) = (path.into(), spec.name.clone(), Box::new(source));
+        match file.seal {
+            Some(_) => ModelError::Weights {
+                path,
+                network,
+                source,
+            },
+            None => ModelError::Unfit {
+                path,
+                theirs: guess_network(&file.weights).filter(|theirs| *theirs != network),
+                network,
+                source,
+            },
+        }
     })
 }

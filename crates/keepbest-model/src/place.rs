@@ -7,6 +7,8 @@ use keepbest_store::Event;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::examine::examine;
+
 /// A place, beside what the user wrote, which counts from the directory that he was in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -21,12 +23,21 @@ pub struct Place {
 
 /// Images, or a model, that are at none of the places where they may lie.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{written} is not where it was: nothing is at {}", looked.join(", "))]
+#[error("{written} is not where it was: {}", looked_words(looked, closed))]
 pub struct NotThere {
     /// As the user wrote it.
     pub written: String,
-    /// Where it was looked for.
+    /// Where it was looked for, and nothing is.
     pub looked: Vec<String>,
+    /// Where it may be, and what the system says to whoever looks.
+    pub closed: Vec<String>,
+}
+
+fn looked_words(looked: &[String], closed: &[String]) -> String {
+    let parts = [("nothing is at", looked), ("cannot examine", closed)];
+    let parts = parts.iter().filter(|(_, paths)| !paths.is_empty());
+    let parts = parts.map(|(what, paths)| format!("{what} {}", paths.join(", ")));
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 impl NotThere {
@@ -98,27 +109,31 @@ pub fn find(written: &str, places: &[&Place], run: Option<&Path>) -> Result<Path
         let around = run.iter().flat_map(|run| run.ancestors().skip(1));
         candidates.extend(around.map(|folder| folder.join(written)));
     }
-    let found = candidates.iter().find(|path| path.exists());
-    match found {
-        // What was written is what the user knows.
-        Some(found) if is_same(found, Path::new(written)) => Ok(written.into()),
-        Some(found) => Ok(tidy(found)),
-        None => {
-            let mut looked: Vec<String> = Vec::new();
-            for path in candidates {
-                let path = absolute(&path).unwrap_or(path).display().to_string();
-                if !looked.contains(&path) {
-                    looked.push(path);
-                }
-            }
-            // The nearest say enough.
-            looked.truncate(4);
-            Err(NotThere {
-                written: written.into(),
-                looked,
-            })
+    let (mut looked, mut closed) = (Vec::new(), Vec::new());
+    for path in candidates {
+        let found = examine(&path);
+        if matches!(found, Ok(Some(_))) {
+            // What was written is what the user knows.
+            return Ok(match is_same(&path, Path::new(written)) {
+                true => written.into(),
+                false => tidy(&path),
+            });
+        }
+        let shown = absolute(&path).unwrap_or(path).display().to_string();
+        let (list, shown) = match found {
+            Err(error) => (&mut closed, format!("{shown} ({})", error.source)),
+            Ok(_) => (&mut looked, shown),
+        };
+        // The nearest say enough.
+        if !list.contains(&shown) && list.len() < 4 {
+            list.push(shown);
         }
     }
+    Err(NotThere {
+        written: written.into(),
+        looked,
+        closed,
+    })
 }
 
 /// Where things lay in the latest session of a run; nothing for runs of earlier versions.
