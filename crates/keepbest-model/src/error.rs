@@ -1,10 +1,14 @@
 //! Why a model cannot be opened, and what may help.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use keepbest_core::text::shell_word;
+use keepbest_formats::model_file::{ModelFileError, OpenError};
 
 use crate::architecture::ArchitectureError;
+use crate::model_ref::run_around;
+use crate::run_files::mend_words;
 use crate::words::few;
 
 /// Why a model could not be put to use.
@@ -13,7 +17,7 @@ use crate::words::few;
 pub enum ModelError {
     /// The file cannot be opened, is damaged, or holds something else.
     #[error(transparent)]
-    Open(#[from] keepbest_formats::model_file::OpenError),
+    Open(#[from] OpenError),
     /// A PyTorch file cannot be read, has no weights, or was made to attack who opens it.
     #[error("cannot take the weights of {path}", path = path.display())]
     Pth {
@@ -163,6 +167,23 @@ pub enum ModelError {
     Engine(#[from] keepbest_nn::EngineError),
 }
 
+/// Whether the file is a model that is no longer what was written, rather than something else.
+pub(crate) fn is_damage(error: &OpenError) -> bool {
+    matches!(
+        error,
+        OpenError::Model {
+            source: ModelFileError::Safetensors(_)
+                | ModelFileError::HeaderDamaged { .. }
+                | ModelFileError::TensorDamaged { .. }
+                | ModelFileError::TensorUnlisted { .. }
+                | ModelFileError::TensorMissing { .. }
+                | ModelFileError::WeightsDigest { .. }
+                | ModelFileError::NotSealed { .. },
+            ..
+        }
+    )
+}
+
 /// Whether a file is called like one of several: `model-00001-of-00003.safetensors`.
 pub(crate) fn is_shard(path: &Path) -> bool {
     let stem = path.file_stem().and_then(|stem| stem.to_str());
@@ -178,6 +199,15 @@ pub(crate) fn is_shard(path: &Path) -> bool {
 }
 
 impl ModelError {
+    /// Whether the file is damaged or gone: in a run another may hold the same model.
+    fn may_be_mended(&self) -> bool {
+        match self {
+            Self::Open(OpenError::Io { source, .. }) => source.kind() == ErrorKind::NotFound,
+            Self::Open(error) => is_damage(error),
+            _ => false,
+        }
+    }
+
     /// What to try instead.
     pub fn hint(&self) -> Option<String> {
         use keepbest_formats::pth::PthError;
@@ -205,8 +235,13 @@ impl ModelError {
                 }
                 _ => None,
             },
-            Self::Open(keepbest_formats::model_file::OpenError::Model {
-                source: keepbest_formats::model_file::ModelFileError::AnotherKind { .. },
+            Self::Open(OpenError::Model { path, .. } | OpenError::Io { path, .. })
+                if self.may_be_mended() =>
+            {
+                run_around(path).map(|run| mend_words(&run))
+            }
+            Self::Open(OpenError::Model {
+                source: ModelFileError::AnotherKind { .. },
                 ..
             }) => Some("models are read from safetensors and PyTorch files".into()),
             Self::Distributed { path } => Some(format!(

@@ -77,7 +77,7 @@ impl OpenReferenceError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Reference(error) => error.hint(),
-            Self::Run(_) => None,
+            Self::Run(error) => error.hint(),
             Self::Model(error) => error.hint(),
         }
     }
@@ -107,7 +107,6 @@ impl Model {
     ) -> Result<Self, OpenReferenceError> {
         let file = FileAtHand::of(place)?;
         let mut model = Self::open(file.path(), network)?;
-        // Where an archived one is for now is nothing to anybody later.
         model.path = file.name().to_owned();
         model.check_finite()?;
         Ok(model)

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use keepbest_core::text::shell_word;
-use keepbest_keeper::Selector;
-use keepbest_store::{RefName, names_in};
+use keepbest_keeper::{RunView, Selector};
+use keepbest_store::{CHECKPOINTS_DIR, CheckpointName, RefName, names_in};
 
 use crate::examine::{ExamineError, is_dir, is_file};
 use crate::foreign::is_model_folder;
@@ -118,6 +118,9 @@ pub fn find_model(text: &str, runs_dir: &Path) -> Result<ModelPlace, ModelRefErr
     if is_file(Path::new(text))? {
         return Ok(ModelPlace::File(text.into()));
     }
+    if let Some((run, which)) = archived_at(Path::new(text)) {
+        return Ok(ModelPlace::Run { run, which });
+    }
     let (place, which): (&str, Option<Selector>) = match text.rsplit_once('@') {
         // A folder whose name has an @ of its own.
         _ if is_dir(Path::new(text))? || is_run(&runs_dir.join(text))? => (text, None),
@@ -146,6 +149,22 @@ pub fn find_model(text: &str, runs_dir: &Path) -> Result<ModelPlace, ModelRefErr
         }
         Err(error) => Err(error),
     }
+}
+
+/// The run, and the checkpoint of it, that lay at a path before it was archived.
+pub(crate) fn archived_at(path: &Path) -> Option<(PathBuf, Selector)> {
+    let checkpoint: CheckpointName = path.file_name()?.to_str()?.parse().ok()?;
+    let folder = path
+        .parent()
+        .filter(|folder| folder.ends_with(CHECKPOINTS_DIR))?;
+    let run = match folder.parent()? {
+        here if here.as_os_str().is_empty() => Path::new("."),
+        run => run,
+    };
+    let view = RunView::open(run).ok()?;
+    let which = Selector::Step(view.state().checkpoints.get(&checkpoint)?.saved.step);
+    let is_it = view.state().archived.contains_key(&checkpoint) && view.is_archived(&which);
+    is_it.then(|| (run.to_owned(), which))
 }
 
 fn is_run(path: &Path) -> Result<bool, ExamineError> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::examine::examine;
+use crate::model_ref::archived_at;
 
 /// A place, beside what the user wrote, which counts from the directory that he was in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,7 +113,8 @@ pub fn find(written: &str, places: &[&Place], run: Option<&Path>) -> Result<Path
     let (mut looked, mut closed) = (Vec::new(), Vec::new());
     for path in candidates {
         let found = examine(&path);
-        if matches!(found, Ok(Some(_))) {
+        // Of an archived checkpoint the run knows.
+        if matches!(found, Ok(Some(_))) || archived_at(&path).is_some() {
             // What was written is what the user knows.
             return Ok(match is_same(&path, Path::new(written)) {
                 true => written.into(),

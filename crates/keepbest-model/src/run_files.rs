@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{OpenOptions, Permissions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,9 @@ use keepbest_keeper::{ArchiveRunError, Forgotten, RunView, Selector, read_archiv
 use keepbest_store::{Links, NotRegular, RunStatus, open_regular};
 use tempfile::TempDir;
 
-use crate::model_ref::ModelPlace;
+use crate::error::ModelError;
+use crate::model::Model;
+use crate::model_ref::{ModelPlace, archived_at};
 use crate::run_summary::RunSummary;
 
 /// Why a run's files could not be found.
@@ -38,6 +40,16 @@ pub enum RunFilesError {
         /// What it is.
         source: std::io::Error,
     },
+    /// Its journal has a model whose file is not there.
+    #[error("cannot read {path}", path = path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// Its run.
+        run: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// It is archived and could not be put where it can be opened.
     #[error("cannot write {path}", path = path.display())]
     Restore {
@@ -46,6 +58,26 @@ pub enum RunFilesError {
         /// What the system says.
         source: std::io::Error,
     },
+}
+
+impl RunFilesError {
+    /// What to try instead.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Missing { run, .. } => Some(mend_words(run)),
+            Self::Forgotten(found) => Some(found.hint()),
+            _ => None,
+        }
+    }
+}
+
+/// What may help where a model of a run is missing or damaged.
+pub(crate) fn mend_words(run: &Path) -> String {
+    format!(
+        "`keepbest fsck {} --repair` brings back what another file of the run still holds",
+        shell_word(run)
+    )
 }
 
 /// A model's file: its own, or one that was restored from an archive and goes when this is dropped.
@@ -82,7 +114,14 @@ impl FileAtHand {
                     }
                 };
                 match open_regular(&path, Links::Refuse) {
-                    // What is missing or closed is told by who opens it, with what that is for.
+                    Err(source) if source.kind() == ErrorKind::NotFound => {
+                        Err(RunFilesError::Missing {
+                            path,
+                            run: run.clone(),
+                            source,
+                        })
+                    }
+                    // What is closed is told by who opens it, with what that is for.
                     Err(source) if source.get_ref().is_some_and(|it| it.is::<NotRegular>()) => {
                         Err(RunFilesError::NotAFile { path, source })
                     }
@@ -119,6 +158,28 @@ impl FileAtHand {
             archived: Some(name),
             _folder: Some(folder),
         })
+    }
+
+    /// The file at a path, or the archived checkpoint that lay there.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub fn at(path: &Path) -> Result<Self, RunFilesError> {
+        Self::of(&match archived_at(path) {
+            Some((run, which)) => ModelPlace::Run { run, which },
+            None => ModelPlace::File(path.into()),
+        })
+    }
+
+    /// Opens the model as [`Model::open_trained`] does, under the [name](Self::name) that it has: where an archived one is for now is
+    /// nothing to anybody later.
+    ///
+    /// # Errors
+    /// As [`Model::open_trained`].
+    pub fn open_trained(&self) -> Result<Model, ModelError> {
+        let mut model = Model::open_trained(&self.path)?;
+        model.path = self.name().to_owned();
+        Ok(model)
     }
 
     /// Where it is.

@@ -3,17 +3,22 @@
 use keepbest_core::text::is_visible;
 
 /// What a name must be, in words.
-pub(crate) const RULE: &str = "the name of one folder: no path, not beginning with -, and with nothing in it that is not seen";
+pub(crate) const RULE: &str = "the name of one folder: no path, not beginning with -, without @, and with nothing in it that is not seen";
 
-/// Whether a run of this name would be found by it again.
+/// Whether a run of this name would be found by it again. What follows an @ picks a model of a run: `run@best` means one thing.
 pub(crate) fn is_name(text: &str) -> bool {
     let reserved = ["", ".", ".."].contains(&text) || text.starts_with('-');
-    !reserved && !text.contains(std::path::is_separator) && is_visible(text)
+    !reserved && text.chars().all(is_plain) && is_visible(text)
+}
+
+/// Whether a character means nothing in a path or in the name of a model.
+fn is_plain(c: char) -> bool {
+    !std::path::is_separator(c) && c != '@'
 }
 
 /// The name of the run `number` of a network, whose own name may be anything in a model file.
 pub(crate) fn of_network(network: &str, number: u32) -> String {
-    let kept = |c: char| !std::path::is_separator(c) && is_visible(c.encode_utf8(&mut [0; 4]));
+    let kept = |c: char| is_plain(c) && is_visible(c.encode_utf8(&mut [0; 4]));
     let name: String = network
         .chars()
         .map(|c| if kept(c) { c } else { '_' })
@@ -30,7 +35,7 @@ mod tests {
 
     #[test]
     fn a_name_is_one_folder() {
-        for name in ["run", "run 1", "größe", "a@b", "it's", "..x", ".hidden"] {
+        for name in ["run", "run 1", "größe", "a:b", "it's", "..x", ".hidden"] {
             assert!(is_name(name), "{name}");
         }
         for name in [
@@ -45,6 +50,9 @@ mod tests {
             "a\nb",
             "\u{1b}[31m",
             "\u{202e}x",
+            "a@b",
+            "a@best",
+            "a@",
         ] {
             assert!(!is_name(name), "{name:?}");
         }
@@ -53,6 +61,7 @@ mod tests {
             ("../../x", ".._.._x-3"),
             ("\u{1b}net", "_net-3"),
             ("-", "run-3"),
+            ("a@best", "a_best-3"),
         ] {
             assert_eq!(of_network(network, 3), name);
             assert!(is_name(name));

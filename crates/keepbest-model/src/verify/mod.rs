@@ -6,14 +6,13 @@ mod report;
 
 use std::path::{Path, PathBuf};
 
-use keepbest_formats::model_file::{ModelFileError, OpenError};
 use keepbest_keeper::RunView;
 use keepbest_store::JournalError;
 
-use crate::error::ModelError;
+use crate::error::{ModelError, is_damage};
 use crate::model::Model;
-use crate::model_ref::{ModelPlace, find_model};
-use crate::run_files::{FileAtHand, RunFilesError};
+use crate::model_ref::{ModelPlace, find_model, run_around};
+use crate::run_files::{FileAtHand, RunFilesError, mend_words};
 use crate::watch::Watch;
 use keepbest_core::text::with_causes;
 use record::Record;
@@ -38,10 +37,10 @@ pub fn verify(
     let mut findings = Findings::default();
     match FileAtHand::of(&place) {
         Ok(file) => {
-            let found = examine(options, &place, file.path(), &mut findings, watch);
+            let found = examine(options, &place, &file, &mut findings, watch);
             match found {
                 Err(error) if findings.checks.is_empty() => Err(error),
-                found => Ok(findings.report(file.path().to_owned(), found.err())),
+                found => Ok(findings.report(file.name().to_owned(), found.err())),
             }
         }
         Err(RunFilesError::Open(keepbest_store::OpenError::Journal(
@@ -61,11 +60,11 @@ pub fn verify(
 fn examine(
     options: &VerifyOptions<'_>,
     place: &ModelPlace,
-    path: &Path,
+    file: &FileAtHand,
     findings: &mut Findings,
     watch: Watch<'_>,
 ) -> Result<(), VerifyError> {
-    let Some(model) = opened(path, findings)? else {
+    let Some(model) = opened(file, findings)? else {
         return Ok(());
     };
     let record = Record::of(place)?;
@@ -84,9 +83,9 @@ fn examine(
 }
 
 /// The model, when every byte of its file is what its digests say; a damaged one is a check that does not hold.
-fn opened(path: &Path, findings: &mut Findings) -> Result<Option<Model>, VerifyError> {
-    match Model::open_trained(path) {
-        Ok(model) if model.file.seal.is_none() => Err(VerifyError::Unsealed { path: path.into() }),
+fn opened(file: &FileAtHand, findings: &mut Findings) -> Result<Option<Model>, VerifyError> {
+    match file.open_trained() {
+        Ok(model) if model.file.seal.is_none() => Err(VerifyError::Unsealed { path: model.path }),
         Ok(model) => {
             let told = format!(
                 "every byte is as the file's own digests have it; weights {}",
@@ -99,7 +98,11 @@ fn opened(path: &Path, findings: &mut Findings) -> Result<Option<Model>, VerifyE
             let causes =
                 std::iter::successors(std::error::Error::source(&error), |error| error.source());
             let causes: Vec<String> = causes.map(ToString::to_string).collect();
-            findings.check("digest", false, causes.join(": "));
+            let mut told = causes.join(": ");
+            if let Some(run) = run_around(file.name()) {
+                told += &format!("; {}", mend_words(&run));
+            }
+            findings.check("digest", false, told);
             Ok(None)
         }
         // Every byte may be as its digests have it, and the whole still be no model.
@@ -115,23 +118,6 @@ fn opened(path: &Path, findings: &mut Findings) -> Result<Option<Model>, VerifyE
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// Whether the file is a model that is no longer what was written, rather than something else.
-fn is_damage(error: &OpenError) -> bool {
-    matches!(
-        error,
-        OpenError::Model {
-            source: ModelFileError::Safetensors(_)
-                | ModelFileError::HeaderDamaged { .. }
-                | ModelFileError::TensorDamaged { .. }
-                | ModelFileError::TensorUnlisted { .. }
-                | ModelFileError::TensorMissing { .. }
-                | ModelFileError::WeightsDigest { .. }
-                | ModelFileError::NotSealed { .. },
-            ..
-        }
-    )
 }
 
 /// The settings in a run's directory must be those that its model was trained with.
