@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use bytes::Bytes;
+use rustix::fs::{Mode, OFlags};
 
 /// Maps a file into memory, read-only: pages are read when they are touched and shared with the
 /// system's cache.
@@ -30,16 +31,40 @@ pub fn open_regular(path: impl AsRef<Path>) -> io::Result<File> {
     let path = path.as_ref();
     // Looked at first, since to open a device can do something; and again once it is open, since the name may lead elsewhere by then.
     check_regular(&fs::metadata(path)?)?;
-    let mut options = File::options();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
-    }
-    let file = options.open(path)?;
+    let file = open_without_waiting(path)?;
     check_regular(&file.metadata()?)?;
     Ok(file)
+}
+
+/// How often an interrupted call is made. The standard library makes it again without end.
+const TRIES: u32 = 8;
+
+fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..TRIES {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+    // Of another kind, so that no loop further up makes it again.
+    call().map_err(|error| match error.kind() {
+        io::ErrorKind::Interrupted => io::Error::other(error),
+        _ => error,
+    })
+}
+
+fn open_without_waiting(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let opened = again(|| Ok(rustix::fs::open(path, flags, Mode::empty())?))?;
+    Ok(File::from(opened))
+}
+
+struct ReadAgain<R>(R);
+
+impl<R: io::Read> io::Read for ReadAgain<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        again(|| self.0.read(buffer))
+    }
 }
 
 /// Reads a text of at most `limit` bytes from a regular file, without the byte order mark that it may begin with.
@@ -49,7 +74,7 @@ pub fn open_regular(path: impl AsRef<Path>) -> io::Result<File> {
 pub fn read_text(path: impl AsRef<Path>, limit: u64) -> io::Result<String> {
     let file = open_regular(path)?;
     let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    ReadAgain(file.take(limit.saturating_add(1))).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         let message = format!("it has more than {limit} bytes, the limit for such a file");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));

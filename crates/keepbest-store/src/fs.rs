@@ -5,11 +5,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Seek as _, Write};
 use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::error::IoError;
-use crate::patient::read_to_end;
+use crate::patient::{open, patiently, read_to_end, sync_all, sync_data};
 use crate::regular::{FileKind, Links, open_with, read_regular};
 
 /// A shared handle on a file system.
@@ -118,16 +118,14 @@ impl RealFileSystem {
 
 impl FileSystem for RealFileSystem {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
-        let mut options = OpenOptions::new();
         // Exclusive creation follows no link.
-        let file = options.read(true).write(true).create_new(true).open(path)?;
+        let file = open(path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
         Ok(Box::new(RealFile::new(file)))
     }
 
     fn open_append(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true);
-        let file = open_with(path, Links::Refuse, &mut options)?;
+        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE;
+        let file = open_with(path, Links::Refuse, flags)?;
         Ok(Box::new(RealFile::new(file)))
     }
 
@@ -152,12 +150,7 @@ impl FileSystem for RealFileSystem {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let flags = OFlags::DIRECTORY.bits() as i32;
-        let directory = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(path)?;
-        directory.sync_all()
+        sync_all(&open(path, OFlags::RDONLY | OFlags::DIRECTORY)?)
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -195,11 +188,11 @@ impl FileSystem for RealFileSystem {
 /// # Errors
 /// The operating system's error.
 pub fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let open = rustix::fs::open(directory, flags, rustix::fs::Mode::empty())?;
+    let open = open(directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
+    let mut entries = rustix::fs::Dir::new(open)?;
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::new(open)? {
-        let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+    while let Some(entry) = patiently(|| Ok(entries.read().transpose()?))? {
+        let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
         if name != "." && name != ".." {
             names.push(name);
         }
@@ -261,11 +254,11 @@ impl Write for RealFile {
 
 impl WritableFile for RealFile {
     fn sync_data(&mut self) -> io::Result<()> {
-        self.file.sync_data()
+        sync_data(&self.file)
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        Ok(rustix::fs::ftruncate(&self.file, len)?)
     }
 
     fn stat(&self) -> io::Result<Stat> {

@@ -1,9 +1,8 @@
 //! One writer a run: an operating-system lock on a file with the owner written inside, and one on the run's directory, which lasts when
 //! somebody removes that file.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +12,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::layout::LOCK_FILE;
+use crate::patient::{open, patiently, read_to_end};
 use crate::regular::{Links, open_regular, open_with};
 
 /// Who holds, or held, a run.
@@ -89,9 +89,8 @@ impl RunLock {
             path: path.clone(),
             source,
         };
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let mut file = open_with(&path, Links::Refuse, &mut options).map_err(io_error)?;
+        let mut file =
+            open_with(&path, Links::Refuse, OFlags::RDWR | OFlags::CREATE).map_err(io_error)?;
         if !lock(&file, File::try_lock).map_err(io_error)? {
             return Err(LockError::Held {
                 path: run.to_owned(),
@@ -117,7 +116,8 @@ impl RunLock {
             _directory: directory,
             stale,
         };
-        lock.write_owner(&Owner::this_process()).map_err(io_error)?;
+        // The lock is the system's: without a name in the file, as on a full disk that `prune` is to make room on, others are only told less.
+        let _ = lock.write_owner(&Owner::this_process());
         Ok(lock)
     }
 
@@ -126,17 +126,18 @@ impl RunLock {
     }
 
     fn write_owner(&mut self, owner: &Owner) -> io::Result<()> {
-        self.file.set_len(0)?;
+        patiently(|| Ok(rustix::fs::ftruncate(&self.file, 0)?))?;
         self.file.rewind()?;
-        self.file
-            .write_all(serde_json::to_string(owner)?.as_bytes())
+        let text = serde_json::to_string(owner)?;
+        // One call: half a name is none.
+        patiently(|| self.file.write(text.as_bytes())).map(|_| ())
     }
 }
 
 impl Drop for RunLock {
     fn drop(&mut self) {
         // Best effort: a name left behind only makes the next writer report a stale lock.
-        let _ = self.file.set_len(0);
+        let _ = rustix::fs::ftruncate(&self.file, 0);
         let _ = self.file.unlock();
     }
 }
@@ -160,8 +161,7 @@ fn lock(file: &File, take: impl Fn(&File) -> Result<(), TryLockError>) -> io::Re
 }
 
 fn open_directory(path: &Path) -> io::Result<File> {
-    let flags = OFlags::DIRECTORY.bits() as i32;
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
+    open(path, OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
 /// Who writes to a run right now, if anyone does. Holds a shared lock for an instant, which a writer that begins then waits for.
@@ -199,10 +199,9 @@ pub fn active_writer(run: &Path) -> Result<Option<Owner>, LockError> {
 }
 
 fn read_owner(file: &mut File) -> Option<Owner> {
-    let mut text = String::new();
     file.rewind().ok()?;
-    file.take(4096).read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok()
+    let text = read_to_end(&mut file.take(4096)).ok()?;
+    serde_json::from_slice(&text).ok()
 }
 
 /// Milliseconds since 1970 by the wall clock, for people; nothing is ordered by it.

@@ -1,10 +1,13 @@
 //! A file system whose calls may be interrupted: they are made again, and not for ever.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::fs::{FileSystem, SharedFileSystem, Stat, WritableFile};
 
@@ -35,6 +38,31 @@ pub(crate) fn patiently<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Resul
         ErrorKind::Interrupted | ErrorKind::WouldBlock => io::Error::other(error),
         _ => error,
     })
+}
+
+/// Opens a file. The standard library makes an interrupted call again without end.
+pub(crate) fn open(path: &Path, flags: OFlags) -> io::Result<File> {
+    // Of a file that it makes, as the standard library has it: the rest is the user's umask.
+    let mode = Mode::from_raw_mode(0o666);
+    let opened = patiently(|| Ok(rustix::fs::open(path, flags | OFlags::CLOEXEC, mode)?))?;
+    Ok(File::from(opened))
+}
+
+/// Makes contents and length durable.
+pub(crate) fn sync_data(file: &File) -> io::Result<()> {
+    // Apple's systems need another call for it, which the standard library makes.
+    #[cfg(target_vendor = "apple")]
+    return file.sync_data();
+    #[cfg(not(target_vendor = "apple"))]
+    Ok(rustix::fs::fdatasync(file)?)
+}
+
+/// Makes a directory's names durable.
+pub(crate) fn sync_all(directory: &File) -> io::Result<()> {
+    #[cfg(target_vendor = "apple")]
+    return directory.sync_all();
+    #[cfg(not(target_vendor = "apple"))]
+    Ok(rustix::fs::fsync(directory)?)
 }
 
 /// What is left of a file. The standard library makes an interrupted read again without end.

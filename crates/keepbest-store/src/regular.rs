@@ -1,14 +1,14 @@
 //! Opening regular files, and nothing else: a link is not followed where it must not be, and a FIFO or a device is never waited for.
 
 use std::fmt;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use crate::patient::read_to_end;
+use crate::patient::{open, read_to_end};
 
 /// What a name in a directory stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ pub enum Links {
 /// # Errors
 /// The operating system's error, or one of kind `InvalidInput` that says what was found.
 pub fn open_regular(path: &Path, links: Links) -> io::Result<File> {
-    open_with(path, links, OpenOptions::new().read(true))
+    open_with(path, links, OFlags::RDONLY)
 }
 
 /// Reads a whole regular file, as [`open_regular`] opens it.
@@ -110,8 +110,8 @@ pub fn read_regular(path: &Path, links: Links) -> io::Result<Vec<u8>> {
     read_to_end(&mut open_regular(path, links)?)
 }
 
-/// Opens a regular file with these options, which may create it.
-pub(crate) fn open_with(path: &Path, links: Links, options: &mut OpenOptions) -> io::Result<File> {
+/// Opens a regular file with these flags, which may create it.
+pub(crate) fn open_with(path: &Path, links: Links, flags: OFlags) -> io::Result<File> {
     let found = match links {
         Links::Follow => fs::metadata(path),
         Links::Refuse => fs::symlink_metadata(path),
@@ -119,15 +119,15 @@ pub(crate) fn open_with(path: &Path, links: Links, options: &mut OpenOptions) ->
     match found {
         // Looked at first, since merely opening a device can do something.
         Ok(metadata) => FileKind::of(&metadata).require_file()?,
-        // The options say whether it may be made.
+        // The flags say whether it may be made.
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let flags = match links {
-        Links::Follow => OFlags::NONBLOCK,
-        Links::Refuse => OFlags::NONBLOCK | OFlags::NOFOLLOW,
+    let follow = match links {
+        Links::Follow => OFlags::empty(),
+        Links::Refuse => OFlags::NOFOLLOW,
     };
-    let file = options.custom_flags(flags.bits() as i32).open(path)?;
+    let file = open(path, flags | follow | OFlags::NONBLOCK)?;
     FileKind::of(&file.metadata()?).require_file()?;
     Ok(file)
 }
@@ -166,9 +166,8 @@ mod tests {
                 error.to_string(),
                 format!("it is {kind}, not a regular file")
             );
-            let mut append = OpenOptions::new();
-            append.append(true).create(true);
-            open_with(&path(name), links, &mut append).unwrap_err();
+            let append = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+            open_with(&path(name), links, append).unwrap_err();
         }
         let missing = open_regular(&path("none"), Links::Refuse).unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::NotFound);

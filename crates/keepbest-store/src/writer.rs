@@ -22,6 +22,7 @@ use crate::patient::patient;
 use crate::probe::{Guarantee, probe};
 use crate::reader::RunReader;
 use crate::refs;
+use crate::regular::FileKind;
 use crate::staged::{Committed, Staged, StagedCheckpoint};
 use crate::state::RunState;
 
@@ -281,6 +282,7 @@ impl RunWriter {
     /// [`CommitError::NoSpace`], [`CommitError::Exists`] when the name is taken, or [`CommitError::Io`].
     pub fn stage(&self, name: CheckpointName, bytes: u64) -> Result<StagedCheckpoint, CommitError> {
         self.ensure_space(bytes)?;
+        self.own_checkpoints()?;
         let target = name.path(&self.path);
         if self
             .fs
@@ -294,6 +296,26 @@ impl RunWriter {
             staged: Staged::create(&self.fs, target)?,
             name,
         })
+    }
+
+    /// Sees to it that `checkpoints/` is a directory of the run's own: somebody may have removed it since the last save, or put a link in its
+    /// place, through which what lies outside would be written to.
+    fn own_checkpoints(&self) -> Result<(), IoError> {
+        let directory = self.path.join(CHECKPOINTS_DIR);
+        let stat = self.fs.stat(&directory);
+        match stat.map_err(IoError::at("examine", &directory))? {
+            Some(stat) if stat.kind == FileKind::Directory => Ok(()),
+            Some(stat) => {
+                let found = format!("it is {}, not a directory", stat.kind);
+                let error = std::io::Error::new(std::io::ErrorKind::NotADirectory, found);
+                Err(IoError::at("write to", &directory)(error))
+            }
+            None => {
+                let made = self.fs.create_dir(&directory);
+                made.map_err(IoError::at("create", &directory))?;
+                sync_dir(&*self.fs, &self.path)
+            }
+        }
     }
 
     /// Reads back a checkpoint that was committed earlier, so that it can be promoted.

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::event::Event;
 use super::reader::Entry;
 use crate::layout::RUN_FORMAT;
 
@@ -51,7 +52,17 @@ pub(super) fn open(line: &[u8]) -> Result<Entry, LineError> {
             keepbest: format!("keepbest {keepbest}"),
         });
     }
-    Entry::from_value(value).map_err(|error| LineError::Damaged(error.to_string()))
+    let entry = Entry::from_value(value).map_err(|error| LineError::Damaged(error.to_string()))?;
+    match &entry.event {
+        // No writer makes such a line, and to believe it would have repairs follow each other without end.
+        Event::Saved(saved) if saved.step != saved.checkpoint.step() => {
+            Err(LineError::Damaged(format!(
+                "it tells of step {} what {} was saved after",
+                saved.step, saved.checkpoint
+            )))
+        }
+        _ => Ok(entry),
+    }
 }
 
 /// The JSON of a line whose checksum is right.

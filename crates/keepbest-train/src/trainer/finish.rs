@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keepbest_core::classification::ClassificationOptions;
+use keepbest_core::text::with_causes;
 use keepbest_data::Dataset as _;
-use keepbest_keeper::{BestRecord, RunView, store};
+use keepbest_keeper::{BestRecord, FinishError, RunView, store};
 use keepbest_model::{
     EvaluateError, Evaluator, Measured, MetricDifference, Model, RunSummary, decide,
 };
@@ -57,7 +58,12 @@ impl Run {
             seen_before: self.setup.provenance.seen_before.clone(),
             test_intervals: intervals.map(|of| of.metrics.clone()),
         };
-        let kept = self.keeper.finish(summary.to_json())?;
+        // What was trained and saved is told all the same where the end cannot be journalled, as on a full disk.
+        let (kept, mut end_error) = match self.keeper.finish(summary.to_json()) {
+            Ok(kept) => (kept, None),
+            Err(FinishError::Journal { error, summary, .. }) => (*summary, Some(error)),
+            Err(error) => return Err(error.into()),
+        };
         for event in &kept.events {
             observer.on(Event::Keeper(event));
         }
@@ -65,9 +71,12 @@ impl Run {
         Self::close(&mut self.loggers, true, kept_best, observer, &|| {
             !stop.load(Ordering::Relaxed)
         });
-        self.reporting.selection = RunView::open(&self.path)
-            .ok()
-            .and_then(|view| Selection::of(&view));
+        // Somebody may have changed what lies there while it trained: then no other verb would open it.
+        let opened = RunView::open(&self.path);
+        if let Err(error) = &opened {
+            end_error.get_or_insert_with(|| with_causes(error));
+        }
+        self.reporting.selection = opened.ok().and_then(|view| Selection::of(&view));
         self.reporting
             .write(&self.path, &self.setup.provenance, None, observer);
         self.clock.end(&*self.setup.engine, observer);
@@ -83,6 +92,7 @@ impl Run {
             epoch: self.state.epoch,
             best,
             best_is_saved: kept.best_is_saved,
+            end_error,
             also_is_saved: kept.also_error.is_none(),
             failures: in_words(&kept.failures, &kept),
             unresolved: in_words(&kept.unresolved, &kept),

@@ -81,6 +81,8 @@ pub struct Finished {
     pub others: Vec<BestRecord>,
     /// Whether the best ever measured is the best on disk, by all that is monitored.
     pub best_is_saved: bool,
+    /// Why the run did not end in order, where it did not: its end could not be journalled, or what lies there cannot be opened.
+    pub end_error: Option<String>,
     /// The other form of best, when one is kept.
     pub also: Option<PathBuf>,
     /// Whether it is in step with best.

@@ -199,6 +199,7 @@ fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(
         let causes = finished.failures.last().cloned().into_iter().collect();
         return Err(Failure {
             causes,
+            hint: Some(go_on(finished)),
             ..Failure::new(Exit::Failed, message)
         });
     }
@@ -214,6 +215,14 @@ fn judge(args: &TrainArgs, finished: &Finished, terminal: &Terminal) -> Result<(
         let message = "the best is saved; what else was to be saved is not all there";
         return Err(Failure {
             causes: vec![failure.clone()],
+            ..Failure::new(Exit::Failed, message)
+        });
+    }
+    if let Some(error) = &finished.end_error {
+        let message = "the best is saved; the run did not end in order";
+        return Err(Failure {
+            causes: vec![error.clone()],
+            hint: Some(go_on(finished)),
             ..Failure::new(Exit::Failed, message)
         });
     }
@@ -280,6 +289,12 @@ fn none_lost(lost: &[String]) -> Result<(), Failure> {
             "a best was lost before this session began",
         )
     })
+}
+
+/// How to go on once what hindered it is gone.
+fn go_on(finished: &Finished) -> String {
+    let run = shell_word(&finished.run);
+    format!("once that is mended: keepbest train --resume {run}")
 }
 
 /// Which best could not be saved, and what is on disk.

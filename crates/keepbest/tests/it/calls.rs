@@ -7,21 +7,65 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Place, Said};
 
-/// Directories cannot be closed, or reads at a place are interrupted without end.
+/// Directories cannot be closed, reads or writes in a run are interrupted without end, or nothing more can be written to it once a file
+/// is there.
 const FAILING: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 static int fails(const char *call) {
     const char *which = getenv("FAILING");
     for (; which && *which && *call; which++, call++)
         if (*which != *call) return 0;
     return which && !*which && !*call;
+}
+
+static int in_a_run(int file) {
+    char link[64], path[PATH_MAX];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0) return 0;
+    path[length] = 0;
+    return strstr(path, "/runs/") != 0;
+}
+
+/// The error of a write, 0 for one that is made.
+static int refused(int file) {
+    if (fails("write") && in_a_run(file)) return EINTR;
+    const char *full = getenv("FULL");
+    return full && access(full, F_OK) == 0 && in_a_run(file) ? ENOSPC : 0;
+}
+
+ssize_t read(int file, void *into, size_t length) {
+    ssize_t (*real)(int, void *, size_t) = dlsym(RTLD_NEXT, "read");
+    if (!fails("read") || !in_a_run(file)) return real(file, into, length);
+    errno = EINTR;
+    return -1;
+}
+
+ssize_t write(int file, const void *from, size_t length) {
+    ssize_t (*real)(int, const void *, size_t) = dlsym(RTLD_NEXT, "write");
+    int error = refused(file);
+    if (!error) return real(file, from, length);
+    errno = error;
+    return -1;
+}
+
+ssize_t writev(int file, const struct iovec *from, int count) {
+    ssize_t (*real)(int, const struct iovec *, int) = dlsym(RTLD_NEXT, "writev");
+    int error = refused(file);
+    if (!error) return real(file, from, count);
+    errno = error;
+    return -1;
 }
 
 int closedir(void *directory) {
@@ -72,8 +116,13 @@ fn ended(mut child: Child, what: &str) -> Said {
     Said::of(child.wait_with_output().unwrap())
 }
 
-/// Builds the library with the C compiler that links Rust's programs, and runs the program with it.
+/// Runs the program with the library.
 fn with_failing(place: &Place, call: &str, args: &str) -> Said {
+    ended(started_with_failing(place, call, args), args)
+}
+
+/// Builds the library with the C compiler that links Rust's programs, and starts the program with it.
+fn started_with_failing(place: &Place, call: &str, args: &str) -> Child {
     let library = place.path("failing.so");
     if !library.exists() {
         let source = place.path("failing.c");
@@ -89,10 +138,11 @@ fn with_failing(place: &Place, call: &str, args: &str) -> Said {
     let child = command
         .env("LD_PRELOAD", &library)
         .env("FAILING", call)
+        .env("FULL", place.path("full"))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    ended(child.unwrap(), args)
+    child.unwrap()
 }
 
 #[test]
@@ -116,15 +166,46 @@ fn a_directory_that_cannot_be_closed_ends_nothing() {
 }
 
 #[test]
-fn reads_that_are_interrupted_for_good_end_with_an_error_and_touch_nothing() {
+fn calls_that_are_interrupted_for_good_end_with_an_error_and_touch_nothing() {
     let place = Place::with_data();
     place.trained("run", "");
     let best = std::fs::read(place.path("runs/run/best.safetensors")).unwrap();
     for verb in ["fsck run --repair", "train --resume run --epochs 3"] {
-        with_failing(&place, "pread64", verb).fails(1, &["Interrupted"]);
+        for call in ["pread64", "read", "write"] {
+            with_failing(&place, call, verb).fails(1, &["Interrupted"]);
+        }
     }
     assert!(std::fs::read(place.path("runs/run/best.safetensors")).unwrap() == best);
     place.ok("fsck run");
+}
+
+#[test]
+fn a_disk_that_is_full_to_the_end_is_told_with_what_is_on_it() {
+    let place = Place::with_data();
+    let args = format!("train {} --epochs 40 --name run", crate::support::SMALL);
+    let child = started_with_failing(&place, "", &args);
+    let best = place.path("runs/run/best.safetensors");
+    let begun = Instant::now();
+    while !best.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(300), "no best");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::fs::write(place.path("full"), "").unwrap();
+    let said = ended(child, &args);
+    said.fails(
+        1,
+        &[
+            "could not be saved",
+            "runs/run/best.safetensors is that of epoch",
+            "No space left on device",
+            "keepbest train --resume runs/run",
+        ],
+    );
+    place.ok("verify run --digest-only");
+    std::fs::remove_file(place.path("full")).unwrap();
+    // Who holds a run is a matter of the system's lock; the name in the file is only for people.
+    place.ok("train --resume run --quiet");
+    place.ok("verify run");
 }
 
 #[test]

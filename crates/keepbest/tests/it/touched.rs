@@ -95,6 +95,49 @@ fn training_ends_when_the_directory_of_the_checkpoints_is_gone() {
 }
 
 #[test]
+fn a_link_in_place_of_the_checkpoints_is_not_written_through() {
+    let place = Place::with_data();
+    let child = training(&place, "run", 40);
+    let checkpoints = place.path("runs/run/checkpoints");
+    let moved = place.path("moved");
+    std::fs::rename(&checkpoints, &moved).unwrap();
+    symlink(&moved, &checkpoints).unwrap();
+    let before = tree(&moved).len();
+    let said = ended(child, "training with a link to its checkpoints");
+    said.fails(
+        1,
+        &["checkpoints", "it is a symbolic link, not a directory"],
+    );
+    // A save that was under way may have ended there.
+    assert!(tree(&moved).len() <= before + 1);
+    std::fs::remove_file(&checkpoints).unwrap();
+    std::fs::rename(&moved, &checkpoints).unwrap();
+    place.ok("train --resume run --quiet");
+    place.ok("verify run");
+}
+
+#[test]
+fn checkpoints_that_are_removed_during_training_are_saved_anew() {
+    let place = Place::with_data();
+    let child = training(&place, "run", 40);
+    std::fs::rename(place.path("runs/run/checkpoints"), place.path("moved")).unwrap();
+    ended(child, "training without its checkpoints");
+    place.ok("verify runs/run/last.safetensors --digest-only");
+    assert!(!tree(&place.path("runs/run/checkpoints")).is_empty());
+}
+
+#[test]
+fn what_is_put_in_place_of_a_lock_is_told_at_the_end() {
+    let place = Place::with_data();
+    let child = training(&place, "run", 40);
+    let lock = place.path("runs/run/lock");
+    std::fs::remove_file(&lock).unwrap();
+    symlink("elsewhere", &lock).unwrap();
+    let said = ended(child, "training with a link as its lock");
+    said.fails(1, &["did not end in order", "lock is a symbolic link"]);
+}
+
+#[test]
 fn a_lock_that_is_deleted_lets_no_second_writer_in() {
     let place = Place::with_data();
     let mut child = training(&place, "run", 2000);
