@@ -366,6 +366,13 @@ fn weights_in_many_forms() {
     let averaged = Tree::dict([("params", zeros), ("params_ema", dict())]);
     write_pth(&place, "averaged.pth", &averaged);
     check("averaged.pth", "");
+    // What is beside the weights is told as a part of what there is.
+    let names: Vec<String> = (0..30).map(|at| format!("key{at}")).collect();
+    let beside = names.iter().map(|name| (name.as_str(), Tree::Int(1)));
+    let all = Tree::dict(beside.chain([("state_dict", dict())]));
+    write_pth(&place, "beside.pth", &all);
+    let said = place.ok("inspect beside.pth");
+    assert!(said.out.contains("and 6 more"), "{}", said.out);
     place
         .run("import a.pth --key 0 --model lenet5 --to no.safetensors")
         .fails(1, &["there is no `0`; it has no keys", "leave --key out"]);
@@ -428,6 +435,8 @@ fn weights_in_several_files() {
         ));
         assert_eq!(told["digest"], own, "{file}");
         assert!(told["notes"].to_string().contains("2 shards"), "{told}");
+        let said = place.ok(&format!("inspect {file}"));
+        assert!(said.out.contains("weights in several files"), "{}", said.out);
     }
     place.ok(&format!("evaluate {index} --model lenet5 --data data"));
     let import = format!("import {index} --model lenet5 --to no.safetensors");
