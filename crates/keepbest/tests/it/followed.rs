@@ -46,7 +46,7 @@ fn other_images_have_their_own_size_batch_and_changes() {
     place.ok(&format!("train {QUICK} --data pets --name first"));
     let first = settings(&place, "first");
     assert_eq!(first["augment"].as_str(), Some("flip"));
-    assert_eq!(first["image-size"].as_integer(), Some(12));
+    assert_eq!(first["image-size"].as_str(), Some("12x12"));
     let batch = first["batch-size"].as_integer().unwrap();
     assert!(batch < 48, "{batch}");
 
@@ -61,7 +61,7 @@ fn other_images_have_their_own_size_batch_and_changes() {
     place.ok("train --config runs/digits/run.toml --data large --name large --quiet");
     let large = settings(&place, "large");
     assert_eq!(large["augment"].as_str(), Some("shift:2,flip"));
-    assert_eq!(large["image-size"].as_integer(), Some(36));
+    assert_eq!(large["image-size"].as_str(), Some("36x36"));
     assert_eq!(large["batch-size"].as_integer(), Some(64));
     assert_eq!(large["lr"].as_float(), Some(0.05));
     // The same images, named otherwise, are no others.
@@ -83,11 +83,14 @@ fn what_was_chosen_stays_for_other_images() {
     ));
     let again = "train --config runs/first/run.toml --epochs 1";
     let said = place.ok(&format!("{again} --data digits --name second"));
-    assert!(!said.err.contains("the new data"), "{}", said.err);
+    for name in ["image-size", "augment", "batch-size", "lr"] {
+        let words = format!("{name}, ");
+        assert!(!said.err.contains(&words), "{}", said.err);
+    }
     let second = settings(&place, "second");
     assert_eq!(second["augment"].as_str(), Some("flip"));
     assert_eq!(second["batch-size"].as_integer(), Some(8));
-    assert_eq!(second["image-size"].as_integer(), Some(16));
+    assert_eq!(second["image-size"].as_str(), Some("16x16"));
     // What was written into the file by hand was chosen, too.
     place.ok(&format!("train {QUICK} --data pets --name edited"));
     let path = place.path("runs/edited/run.toml");

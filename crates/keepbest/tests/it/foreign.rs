@@ -436,7 +436,11 @@ fn weights_in_several_files() {
         assert_eq!(told["digest"], own, "{file}");
         assert!(told["notes"].to_string().contains("2 shards"), "{told}");
         let said = place.ok(&format!("inspect {file}"));
-        assert!(said.out.contains("weights in several files"), "{}", said.out);
+        assert!(
+            said.out.contains("weights in several files"),
+            "{}",
+            said.out
+        );
     }
     place.ok(&format!("evaluate {index} --model lenet5 --data data"));
     let import = format!("import {index} --model lenet5 --to no.safetensors");
