@@ -10,24 +10,70 @@
 >>> best = keepbest.load(run)
 >>> best.epoch, best.metrics["val/accuracy"], float(best.state_dict()["fc.weight"][0, 0])
 (1, 0.88, 2.0)
+
+:func:`train` is keepbest's own engine; :class:`Keeper` keeps for loops of one's own.
 """
 
-from keepbest import errors
-from keepbest._contents import save
-from keepbest._keeper import Best, Keeper, Summary, Verdict
-from keepbest._model import Model, load
-from keepbest._native import __version__
-from keepbest.errors import KeepbestError
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from keepbest import errors
+    from keepbest._contents import save
+    from keepbest._keeper import Best, Keeper, Summary, Verdict
+    from keepbest._model import Model, Predictions, load
+    from keepbest._native import __version__
+    from keepbest._train import Evaluation, TrainResult, settings, train
+    from keepbest.errors import KeepbestError
 
 __all__ = [
     "Best",
+    "Evaluation",
     "KeepbestError",
     "Keeper",
     "Model",
+    "Predictions",
     "Summary",
+    "TrainResult",
     "Verdict",
     "__version__",
     "errors",
     "load",
     "save",
+    "settings",
+    "train",
 ]
+
+# A program that imports keepbest waits for what it uses of it, and no more.
+_MODULES = {
+    "Best": "_keeper",
+    "Evaluation": "_train",
+    "KeepbestError": "errors",
+    "Keeper": "_keeper",
+    "Model": "_model",
+    "Predictions": "_model",
+    "Summary": "_keeper",
+    "TrainResult": "_train",
+    "Verdict": "_keeper",
+    "__version__": "_native",
+    "load": "_model",
+    "save": "_contents",
+    "settings": "_train",
+    "train": "_train",
+}
+
+
+def __getattr__(name: str) -> "Any":
+    if name == "errors":
+        return import_module("keepbest.errors")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'keepbest' has no attribute {name!r}")
+    value = getattr(import_module(f"keepbest.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

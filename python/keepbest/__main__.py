@@ -5,13 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 
-from keepbest import _native
-
 
 def main() -> int:
     """Runs the command line of ``sys.argv`` and gives its exit code."""
-    # Signals are the program's from here on, as where it runs alone: Python would only note them until it is back.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Signals are the program's from here on, as where it runs alone: Python would only note them until it is back. What the process was started to
+    # ignore stays ignored.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from keepbest import _native
+
     return _native.main(["keepbest", *sys.argv[1:]])
 
 

@@ -4,9 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import warnings
+from dataclasses import dataclass
 from typing import Any
 
 from keepbest import _native, _tensors, _tree, errors
+from keepbest._data import as_source
+from keepbest._images import parts
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of images."""
+
+    labels: list[str]
+    """The class that is decided for, of each image: the likeliest, or what the model's thresholds say."""
+    indices: Any
+    """The same as ``int64[images]``, indices into ``classes``."""
+    probabilities: Any
+    """Softmax probabilities, ``float32[images, classes]``."""
+    classes: list[str]
+    """Names of all classes, by label."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
 
 class Model:
     """A model as it is on disk. Made by :func:`load`."""
@@ -16,6 +39,8 @@ class Model:
         raw = file.metadata()
         self._metadata: dict[str, Any] = json.loads(raw) if raw is not None else {}
         self._trees_: dict[str, Any] | None = None
+        self._predictors: dict[Any, _native.Predictor] = {}
+        self._lock, self._process = threading.Lock(), os.getpid()
 
     @property
     def path(self) -> str:
@@ -36,7 +61,7 @@ class Model:
     def metrics(self) -> dict[str, float]:
         """What was measured on exactly these weights."""
         evaluation = self._metadata.get("evaluation") or {}
-        return {name: _number(value) for name, value in evaluation.get("metrics", {}).items()}
+        return {name: as_number(value) for name, value in evaluation.get("metrics", {}).items()}
 
     @property
     def classes(self) -> list[str]:
@@ -97,6 +122,106 @@ class Model:
         """
         _native.ModelFile.open(self.path, True)
 
+    def predict(
+        self,
+        images: Any,
+        *,
+        network: str | os.PathLike[str] | None = None,
+        strict: bool = False,
+        batch_size: int = 64,
+        threads: int | None = None,
+    ) -> Predictions:
+        """Asks the model what images show, as ``keepbest predict`` does: each is made the network's input by the rule that the file records.
+
+        Args:
+            images: An image or several: a path (of a folder, all images in it), an array ``uint8[height, width]`` or
+                ``uint8[height, width, 1 or 3]``, several in one array ``uint8[n, height, width]`` or ``uint8[n, height, width, 1 or 3]``, an
+                image of Pillow, or any iterable of those. Arrays and Pillow's images are taken as they are; files are turned as they say.
+            network: The network, for a file that holds weights alone: a name that ``keepbest models`` lists, or a model file.
+            strict: Whether images of a size or kind that the model has not seen are refused; else they are converted, with a warning.
+            batch_size: Images computed at a time; answers do not depend on it.
+            threads: Threads that compute, one a core by default; answers do not depend on it.
+
+        Raises:
+            NoNetwork: The file holds weights alone, as those of :class:`keepbest.Keeper` do: the network is your program's.
+            CannotRead: A file is no image that can be read.
+            CannotPredict: An image does not fit the model, or has no answer; ``image`` names it.
+            InvalidData: Something is no image.
+
+        The GIL is released while it computes. Any number of threads may call it at a time: each gets the same bits as if it were alone.
+        """
+        predictor = self._predictor(network, strict, batch_size, threads)
+        import numpy
+
+        found, indices = bytearray(), list[int]()
+        converted = None
+        for part in parts(images):
+            probabilities, decided, how = predictor.rate(part)
+            found += probabilities
+            indices += decided
+            converted = converted or how
+        if converted is not None:
+            warnings.warn(f"images were converted: {converted}; strict=True refuses", errors.Caution, stacklevel=2)
+        classes = predictor.classes()
+        return Predictions(
+            labels=[classes[index] for index in indices],
+            indices=numpy.array(indices, dtype=numpy.int64),
+            probabilities=numpy.frombuffer(found, dtype=numpy.float32).reshape(len(indices), len(classes)),
+            classes=classes,
+        )
+
+    def evaluate(
+        self,
+        data: Any = None,
+        split: str | None = None,
+        *,
+        data_dir: str | os.PathLike[str] | None = None,
+        network: str | os.PathLike[str] | None = None,
+        strict: bool = False,
+        batch_size: int = 64,
+        threads: int | None = None,
+    ) -> dict[str, Any]:
+        """Measures the model, as ``keepbest evaluate`` does.
+
+        Args:
+            data: As of :func:`keepbest.train`; by default the images that the model was trained with, where they lie now.
+            split: ``"train"``, ``"val"``, ``"test"`` or ``"all"``; by default test where there is one, else val of the data of the training,
+                and all of any other.
+            data_dir: Where a named set lies, when not at its usual place.
+
+        Returns:
+            What ``keepbest evaluate --json`` prints: ``metrics``, ``intervals``, ``per_class``, ``confusion`` (rows are labels) ...
+
+        Raises:
+            NoNetwork: The file holds weights alone.
+            InvalidData: The images are not there, or not of the model's classes.
+        """
+        predictor = self._predictor(network, strict, batch_size, threads)
+        with as_source(data) as source:
+            folder = os.fspath(data_dir) if data_dir is not None else None
+            report: dict[str, Any] = json.loads(predictor.evaluate(source, folder, split))
+        report["metrics"] = {name: as_number(value) for name, value in report["metrics"].items()}
+        return report
+
+    def _predictor(
+        self, network: str | os.PathLike[str] | None, strict: bool, batch_size: int, threads: int | None
+    ) -> _native.Predictor:
+        if batch_size < 1 or (threads is not None and threads < 1):
+            raise errors.InvalidOption("batch_size and threads are at least 1")
+        if self._process != os.getpid():
+            # A lock that another thread held when the process was forked is never free again.
+            self._predictors, self._lock, self._process = {}, threading.Lock(), os.getpid()
+        key = (network, strict, batch_size, threads)
+        with self._lock:
+            predictor = self._predictors.get(key)
+            if predictor is None:
+                named = os.fspath(network) if network is not None else None
+                predictor = self._file.predictor(named, strict, batch_size, threads)
+                self._predictors[key] = predictor
+                for note in predictor.notes():
+                    warnings.warn(note, errors.Caution, stacklevel=3)
+        return predictor
+
     def __repr__(self) -> str:
         return f"<keepbest.Model {self.path!r}, epoch {self.epoch}, digest {self.digest[:16]}>"
 
@@ -143,6 +268,7 @@ def load_into(model: Any, source: Model) -> None:
     model.load_state_dict(source.state_dict())
 
 
-def _number(value: Any) -> float:
+def as_number(value: Any) -> float:
+    """A metric out of JSON."""
     # JSON has no NaN or infinity: they are stored as text.
     return float(value) if value is not None else float("nan")

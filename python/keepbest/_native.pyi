@@ -6,13 +6,17 @@ __all__ = [
     "Arena",
     "Keeper",
     "ModelFile",
+    "Predictor",
     "Saves",
     "View",
     "__version__",
+    "list_images",
     "main",
     "resolve",
     "run_summary",
     "save",
+    "settings",
+    "train",
 ]
 
 __version__: str
@@ -77,7 +81,29 @@ class ModelFile:
     def digest(self) -> str: ...
     def weights(self) -> list[tuple[str, str, list[int], View]]: ...
     def training_state(self) -> list[tuple[str, str, list[int], View]]: ...
+    def predictor(
+        self, network: str | None, strict: bool, batch_size: int, threads: int | None
+    ) -> Predictor: ...
 
+@final
+class Predictor:
+    def classes(self) -> list[str]: ...
+    def notes(self) -> list[str]: ...
+    def rate(
+        self,
+        images: list[tuple[str, Arena, int, tuple[int, int, int]] | tuple[str, bytes] | str],
+    ) -> tuple[bytearray, list[int], str | None]: ...
+    def evaluate(self, data: str | None, data_dir: str | None, split: str | None) -> str: ...
+
+def list_images(folder: str) -> list[os.PathLike[str]]: ...
+def settings() -> list[tuple[str, str, str]]: ...
+def train(
+    settings: list[tuple[str, list[str]]],
+    resume: str | None,
+    tell: Callable[[str, str], None],
+    paint: bool,
+    wants_steps: bool,
+) -> tuple[str, Any]: ...
 def run_summary(run: str) -> tuple[dict[str, Any] | None, str, str]: ...
 def resolve(reference: str) -> os.PathLike[str]: ...
 def save(

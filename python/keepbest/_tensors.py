@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -203,6 +202,8 @@ def copy(pieces: list[Piece], arena: _native.Arena) -> None:
 
 
 def _buffer(arena: _native.Arena, offset: int, nbytes: int) -> Any:
+    import ctypes
+
     return (ctypes.c_uint8 * nbytes).from_address(arena.address + offset)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 
@@ -10,7 +11,7 @@ class KeepbestError(Exception):
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)
-        self.__dict__.update(facts)
+        self.__dict__.update({name: os.fspath(fact) if isinstance(fact, os.PathLike) else fact for name, fact in facts.items()})
 
 
 class InvalidOption(KeepbestError):
@@ -19,6 +20,19 @@ class InvalidOption(KeepbestError):
 
 class InvalidObjective(InvalidOption):
     """``monitor``, ``mode``, ``tie_break`` or a constraint does not say what best means."""
+
+
+class InvalidSetting(InvalidOption):
+    """A keyword argument of ``keepbest.train`` is no setting, has a value that it cannot have, or does not go with another."""
+
+    setting: str | None
+    """Its name, where it is one setting's fault."""
+    nearest: str | None
+    """The setting that is meant, maybe."""
+
+
+class InvalidData(KeepbestError):
+    """Images or labels cannot be read, do not fit each other, or are not those that a run or model is of."""
 
 
 class MetricMissing(KeepbestError):
@@ -128,8 +142,55 @@ class ModelDamaged(KeepbestError):
     path: str
 
 
+class NoNetwork(KeepbestError):
+    """A file holds weights alone: there is no network to answer or to be measured with."""
+
+    path: str
+
+
+class CannotPredict(KeepbestError):
+    """A model cannot be run, or has no answer for an image."""
+
+    image: str
+    """The image, where it is that."""
+
+
+class Diverged(KeepbestError):
+    """Training went out of the range of numbers. The best until then is kept."""
+
+    epoch: int
+    best: str | None
+    """Its file."""
+
+
+class TrainingStopped(KeepbestError):
+    """Training could not go on, as where an image cannot be read any more. What it had come to is saved: ``keepbest.train(resume=run)``."""
+
+    run: str
+    step: int
+    epoch: int
+
+
+class TrainingFailed(KeepbestError):
+    """Training could not begin, for a reason that has no exception of its own."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """``keepbest.train`` was interrupted by Ctrl-C. What it had come to is saved: ``keepbest.train(resume=run)`` goes on, to the same bits."""
+
+    def __init__(self, message: str, run: str, step: int, epoch: int) -> None:
+        super().__init__(message)
+        self.run, self.step, self.epoch = run, step, epoch
+
+
+class RecheckFailed(KeepbestError):
+    """The best, read back from disk and measured again, is not what was recorded. ``result`` says all."""
+
+    result: Any
+
+
 class BestNotSaved(KeepbestError):
-    """The run is over, and the best that was measured is not on disk. ``summary`` says what is."""
+    """The run is over, and the best that was measured is not on disk. ``summary`` says what is (a ``TrainResult`` of ``keepbest.train``)."""
 
     summary: Any
 
@@ -140,6 +201,10 @@ class OtherRankFailed(KeepbestError):
 
 class SaveFailed(UserWarning):
     """A save failed. What was best still is; a best is tried again at the next evaluation and at the end."""
+
+
+class Caution(UserWarning):
+    """A figure or an answer is to be taken with caution: images were converted by no recorded rule, a score flatters the best."""
 
 
 class Skipped(UserWarning):

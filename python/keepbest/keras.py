@@ -105,8 +105,19 @@ def _assign(variables: Sequence[Any], values: Mapping[str, Any], what: str) -> N
             name, again = f"{variable.path}~{again}", again + 1
         named[name] = variable
     if set(named) != set(values):
-        missing, extra = sorted(set(named) - set(values)), sorted(set(values) - set(named))
-        raise errors.KeepbestError(f"the {what} is another: the file lacks {missing[:3]}, and has besides {extra[:3]}")
+        raise errors.KeepbestError(_another(what, named, values))
     for name, variable in named.items():
         value = values[name]
         variable.assign(value.detach().numpy() if hasattr(value, "detach") else value)
+
+
+def _another(what: str, named: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    missing, extra = sorted(set(named) - set(values)), sorted(set(values) - set(named))
+    told = f"the {what} is another: the file lacks {missing[:3]}, and has besides {extra[:3]}"
+    if [tuple(variable.shape) for variable in named.values()] != [tuple(value.shape) for value in values.values()]:
+        return told
+    return (
+        f"{told}; shapes and order are the same, so it is the names alone, which Keras numbers through in a process: give the layers names "
+        "(name=...), or call keras.utils.clear_session() before the model is built again. Into a model as it is: "
+        "for variable, value in zip(model.variables, keepbest.load(run).state_dict('numpy').values()): variable.assign(value)"
+    )

@@ -55,6 +55,15 @@ CODE = """
         numpy.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), best_weights[variable.path])
     last, wanted = keepbest.load(run + "@last"), keepbest.load(run + "-undisturbed@last")
     assert last.digest == wanted.digest, "the resumed fit ends with the same bits"
+
+    # In one process the layers of another model have other names: the error names the way.
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, activation="relu"), keras.layers.Dense(1)])
+    other.compile(optimizer="adam", loss="mse")
+    try:
+        other.fit(x, y, epochs=7, initial_epoch=6, callbacks=[KeepBest(run, "val_accuracy")], **fit)
+        raise SystemExit("other names were taken")
+    except keepbest.KeepbestError as error:
+        assert "shapes and order are the same" in str(error) and "keras.utils.clear_session()" in str(error), error
     print("kept on", keras.backend.backend())
 """
 

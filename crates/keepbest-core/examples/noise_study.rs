@@ -5,6 +5,8 @@
 //! to epoch, as a real one does. Each val image has a difficulty that stays, and luck that is drawn anew each epoch; so models of
 //! different epochs err on many of the same images, as real ones do. What is chosen on val is then judged by its true accuracy.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 use keepbest_core::statistics::{Bootstrap, mcnemar_exact, normal_quantile};
 
 const EPOCHS: usize = 30;

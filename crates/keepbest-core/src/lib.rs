@@ -1,23 +1,5 @@
-//! Metrics, objective, verdict, early stopping, retention and history: pure, no I/O, no clock, no threads.
-//!
-//! What "best" means lives here, apart from how models are trained and how files are written. Everything is a
-//! function of its arguments: the same history gives the same verdicts, the same stop and the same kept set, in
-//! any process and on any machine.
-//!
-//! ```
-//! use keepbest_core::{Metrics, Objective};
-//!
-//! let objective = Objective::new("val/accuracy")?;
-//! let first = objective.judge(None, &Metrics::from_iter([("val/accuracy", 0.8875)]))?;
-//! assert!(first.verdict.is_improved());
-//!
-//! let second = objective.judge(first.score.as_ref(), &Metrics::from_iter([("val/accuracy", 0.8912)]))?;
-//! assert_eq!(second.verdict.reason(), "val/accuracy 0.8912, was 0.8875");
-//! # Ok::<(), keepbest_core::ObjectiveError>(())
-//! ```
-
-// Libraries never print.
-#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
 pub mod classification;
 pub mod digest;

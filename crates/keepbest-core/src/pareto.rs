@@ -57,7 +57,7 @@ impl Pareto {
         goals.flat_map(|goal| goal.monitor.metric_names())
     }
 
-    /// Where a model stands; `None` when one of its values is not finite.
+    /// The point of a model; `None` when one of its values is not finite.
     ///
     /// # Errors
     /// [`MissingMetric`] when a metric was not measured.

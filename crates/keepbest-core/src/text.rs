@@ -67,6 +67,23 @@ fn is_hidden(c: char) -> bool {
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// The text with the characters that mean something to XML and HTML written as entities.
+#[must_use]
+pub fn escape_xml(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
 /// A path as one word of a shell's command line: quoted where a character of it means something to the shell, in the form
 /// `$'...'` of bash, zsh and ksh where one is not seen or is not UTF-8.
 ///

@@ -1,9 +1,10 @@
 //! What a reader finds: a training set, and validation and test sets where the source has its own.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::{Dataset, PrepareError};
+use crate::{DataError, Dataset, PrepareError};
 
 /// The sets of one source. All have the same classes in the same order.
 #[derive(Clone)]
@@ -51,22 +52,28 @@ impl DataBundle {
         }
     }
 
-    /// A bundle of the splits that there are; `None` when there are none.
+    /// The bundle of what a reader found at a path: the splits that there are. Where nothing is to be trained on, the first of test
+    /// and val takes its place.
+    ///
+    /// # Errors
+    /// [`DataError::Empty`] when there are none.
     pub(crate) fn of_splits(
-        name: impl Into<String>,
-        train: Option<Arc<dyn Dataset>>,
-        val: Option<Arc<dyn Dataset>>,
-        test: Option<Arc<dyn Dataset>>,
-    ) -> Option<Self> {
+        path: &Path,
+        [train, val, test]: [Option<Arc<dyn Dataset>>; 3],
+    ) -> Result<Self, DataError> {
         let (train, val, test, only) = match (train, val, test) {
             (Some(train), val, test) => (train, val, test, None),
             (None, val, Some(test)) => (test, val, None, Some("test")),
             (None, Some(val), None) => (val, None, None, Some("val")),
-            (None, None, None) => return None,
+            (None, None, None) => {
+                return Err(DataError::Empty {
+                    path: path.to_owned(),
+                });
+            }
         };
-        Some(Self {
+        Ok(Self {
             only,
-            ..Self::new(name, train, val, test)
+            ..Self::new(path.display().to_string(), train, val, test)
         })
     }
 
@@ -98,7 +105,7 @@ pub enum Mirrored {
     Same,
     /// They may well not be.
     Other {
-        /// What tells, in words.
+        /// The sign that it is so, in words.
         why: String,
     },
     /// Nothing tells.

@@ -68,7 +68,7 @@ impl Cached {
         })
     }
 
-    /// How many images are in memory now.
+    /// The number of images that are in memory now.
     pub fn cached(&self) -> usize {
         self.slots
             .iter()

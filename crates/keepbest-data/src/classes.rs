@@ -24,7 +24,7 @@ pub struct Matched {
 pub struct UnknownClasses {
     /// The classes, with how many images each has.
     pub unknown: Vec<(String, usize)>,
-    /// How many of the images' classes the model knows.
+    /// The number of the images' classes that the model knows.
     pub known: usize,
     /// The model's classes.
     pub expected: Vec<String>,

@@ -52,7 +52,7 @@ pub trait Dataset: Send + Sync {
         self.image(index).map(|image| image.digest())
     }
 
-    /// Where image `index` comes from, for messages and reports: a path, or a set's name and an index.
+    /// The source of image `index`, for messages and reports: a path, or a set's name and an index.
     fn source(&self, index: usize) -> String;
 
     /// Whether [`image`](Dataset::image) is cheap because the decoded images are in memory already.

@@ -74,7 +74,7 @@ pub enum DataError {
     NoneReadable {
         /// The folder that they are in, or the table that lists them.
         path: PathBuf,
-        /// How many there are.
+        /// The number of images in the set.
         count: usize,
         /// The first, and why.
         first: String,
@@ -244,7 +244,7 @@ pub enum DataError {
     Image {
         /// The file (the first one, where several were found).
         path: PathBuf,
-        /// How many further files could not be decoded either.
+        /// The number of further files that could not be decoded either.
         others: usize,
         /// The decoder's word on it.
         source: Box<dyn std::error::Error + Send + Sync>,

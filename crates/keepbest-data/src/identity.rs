@@ -25,7 +25,7 @@ pub struct SharedImages {
     pub split: &'static str,
     /// The split that has them too.
     pub also_in: &'static str,
-    /// How many images of `split` there are.
+    /// The number of images of `split`.
     pub count: usize,
     /// One of them, in both.
     pub example: (String, String),

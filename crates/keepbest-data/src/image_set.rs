@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Which images there are, by 32 bits of the digest of each ([`Dataset::digest`](crate::Dataset::digest)): about four bytes an
 /// image as text, and never more than [`MOST`](ImageSet::MOST) images.
 ///
-/// Of more images a part is kept, chosen by the digest itself: every second, every fourth, ... An image outside of that part says nothing,
+/// A part of more images is kept, chosen by the digest itself: every second, every fourth, ... An image outside of that part says nothing,
 /// so that counts become estimates. An image that is not in the set is taken for one that is with a probability of at most 2<sup>-18</sup>
 /// as long as all are kept. Images cannot be made from it; who has the very pixels of an image can ask whether it is in the set.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -38,10 +38,10 @@ pub struct ImageSetError {
     pub reason: &'static str,
 }
 
-/// How many of some images are in a set.
+/// The number of some images that are in a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ImageCount {
-    /// How many, or about how many.
+    /// The number of them, or an estimate of it.
     pub images: u64,
     /// Whether every image was looked up.
     pub exact: bool,
@@ -77,7 +77,7 @@ impl ImageSet {
             .then(|| self.kept.binary_search(&number).is_ok())
     }
 
-    /// How many of the images with these digests are in the set.
+    /// The number of images with these digests that are in the set.
     pub fn count(&self, digests: &[u64]) -> ImageCount {
         let found = digests
             .iter()

@@ -1,34 +1,8 @@
-//! Datasets, preprocessing, augmentation, splits and the loader.
-//!
-//! ```text
-//! open("fashion-mnist-mini" | "fashion-mnist" | path) -> DataBundle { train, val?, test? }
-//!     -> prepare (seeded stratified split, preprocessing computed on train, decoded cache) -> Prepared
-//!     -> Loader (own thread: shuffle, augment, normalise) -> Batch [n, height, width, channels] f32
-//! ```
-//!
-//! Images are `u8`, rows first, channels last (HWC) until the loader normalises them to `f32`. Everything random is a
-//! pure function of numbers (seed, epoch, image index), so neither the thread count, nor the prefetch depth, nor the
-//! order in which images are asked for changes a bit.
-//!
-//! ```
-//! use keepbest_data::{Loader, LoaderConfig, PrepareOptions, open};
-//!
-//! let bundle = open("fashion-mnist-mini", None)?;
-//! let data = bundle.prepare(&PrepareOptions::default())?;
-//! assert_eq!((data.train.len(), data.val.len()), (5400, 600));
-//!
-//! let config = LoaderConfig::training(64, 1).with_augmentation("flip,shift:2".parse()?);
-//! let loader = Loader::new(data.train.clone(), &data.preprocessing, config)?;
-//! let mut seen = 0;
-//! for batch in loader.epoch(1, 0) {
-//!     seen += batch?.labels.len();
-//! }
-//! assert_eq!(seen, 5400);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
-// Libraries never print.
-#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#[cfg(not(unix))]
+compile_error!("keepbest-data builds on Unix systems only");
 
 mod augment;
 mod bundle;

@@ -36,7 +36,7 @@ impl Shard {
     }
 }
 
-/// How to make batches.
+/// Options for making batches.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct LoaderConfig {

@@ -167,7 +167,7 @@ fn is_character(name: &str) -> bool {
         })
 }
 
-/// How many images are looked at.
+/// The number of images that are looked at.
 const SAMPLE: usize = 64;
 
 /// Whether the images are grey and show strokes of a pen: mostly background, and the rest as far from it as can be or in
@@ -206,7 +206,7 @@ struct Strokes {
     ink: f64,
     /// The part of the ink with ink all around it, as far as an eighth of the shorter side.
     broad: f64,
-    /// How far ink is from the background, in levels.
+    /// The distance of ink from the background, in levels.
     contrast: f64,
 }
 

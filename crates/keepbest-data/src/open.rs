@@ -21,7 +21,7 @@ pub const DEFAULT_SOURCE: &str = embedded::NAME;
 /// The name of the full Fashion-MNIST.
 const FASHION_MNIST: &str = "fashion-mnist";
 
-/// Where Debian's `dataset-fashion-mnist` puts it.
+/// The folder in which Debian's `dataset-fashion-mnist` puts it.
 const SYSTEM_FOLDER: &str = "/usr/share/datasets/fashion-mnist";
 
 /// Opens a data set: `fashion-mnist-mini` (inside the binary), `fashion-mnist` (the full set, from `data_dir`, a folder
@@ -267,9 +267,9 @@ pub struct Listing {
     pub shape: ImageShape,
     /// Who made it, and under which licence.
     pub licence: &'static str,
-    /// Where it is on this machine: `embedded`, or a folder; `None` when it is not there.
+    /// The place where it is on this machine: `embedded`, or a folder; `None` when it is not there.
     pub location: Option<String>,
-    /// How to get it, when it is not there.
+    /// The way to get it, when it is not there.
     pub hint: Option<String>,
 }
 

@@ -26,7 +26,7 @@ pub struct PrepareOptions {
     pub image_size: Option<(usize, usize)>,
     /// Channels to train with, 1 or 3. Without it the images' own, or 3 where both occur in a folder.
     pub channels: Option<usize>,
-    /// How to bring images to `image_size`; without it, [`ResizeRule::Crop`] where some are of another size.
+    /// The rule by which images are brought to `image_size`; without it, [`ResizeRule::Crop`] where some are of another size.
     pub resize: Option<ResizeRule>,
     /// Memory for decoded images, in bytes, shared by all splits.
     pub cache_bytes: u64,

@@ -8,7 +8,7 @@ use crate::resize::{centre, resize_part, shorter_side};
 use crate::watch::Stage;
 use crate::{Dataset, Image, ImageShape, Normaliser, PrepareError, PreprocessingError, Watch};
 
-/// How an image of another size becomes one of the model's.
+/// The rule by which an image of another size becomes one of the model's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -24,7 +24,7 @@ pub enum ResizeRule {
     Crop,
 }
 
-/// How an image with another number of channels becomes one of the model's.
+/// The rule by which an image with another number of channels becomes one of the model's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]

@@ -13,7 +13,7 @@ const STEP: usize = 4;
 
 /// What the images of some sets have in common.
 pub(crate) struct Shapes {
-    /// How many images there are of each height and width.
+    /// The number of images of each height and width.
     sizes: BTreeMap<(usize, usize), usize>,
     /// Whether some are grey.
     pub grey: bool,
@@ -22,7 +22,9 @@ pub(crate) struct Shapes {
 }
 
 impl Shapes {
-    pub fn of<'a>(sets: impl Iterator<Item = &'a Arc<dyn Dataset>>) -> Result<Self, PrepareError> {
+    pub(crate) fn of<'a>(
+        sets: impl Iterator<Item = &'a Arc<dyn Dataset>>,
+    ) -> Result<Self, PrepareError> {
         let mut shapes = Self {
             sizes: BTreeMap::new(),
             grey: false,
@@ -51,12 +53,12 @@ impl Shapes {
     }
 
     /// Whether all are of this height and width.
-    pub fn are_all(&self, size: (usize, usize)) -> bool {
+    pub(crate) fn are_all(&self, size: (usize, usize)) -> bool {
         self.sizes.keys().all(|found| *found == size)
     }
 
     /// Height and width to train at: those of more than half of the images, or else a square that suits the shorter sides.
-    pub fn size(&self) -> (usize, usize) {
+    pub(crate) fn size(&self) -> (usize, usize) {
         let all: usize = self.sizes.values().sum();
         let common = self.sizes.iter().find(|(_, count)| **count > all / 2);
         if let Some((size, _)) = common {
@@ -81,7 +83,7 @@ impl Shapes {
     }
 
     /// What was chosen, in words; `None` where all are of one size.
-    pub fn choice(&self) -> Option<String> {
+    pub(crate) fn choice(&self) -> Option<String> {
         if self.sizes.len() < 2 {
             return None;
         }

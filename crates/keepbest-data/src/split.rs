@@ -110,7 +110,7 @@ fn by_class(labels: &[u32]) -> std::collections::BTreeMap<u32, Vec<usize>> {
     members
 }
 
-/// How many of each class to take: `fraction` of it rounded down, then one more for those with the largest remainders
+/// The number to take of each class: `fraction` of it rounded down, then one more for those with the largest remainders
 /// until the total is reached; never so many that fewer than `keep` stay.
 fn largest_remainder(sizes: &[usize], fraction: f64, keep: usize) -> Vec<usize> {
     let total: usize = sizes.iter().sum();

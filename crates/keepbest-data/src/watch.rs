@@ -26,11 +26,11 @@ impl fmt::Display for Stage {
     }
 }
 
-/// How far a stage is.
+/// The progress of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reading {
-    /// What is done.
+    /// The stage.
     pub stage: Stage,
     /// Images done.
     pub done: usize,

@@ -3,12 +3,15 @@
 //!
 //! `cargo run -p keepbest-formats --example check_folder -- pth DIR` (or `safetensors DIR`)
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 use std::path::Path;
+use std::process::ExitCode;
 
 #[path = "../tests/it/folder.rs"]
 mod folder;
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
@@ -22,7 +25,8 @@ fn main() {
         }
         _ => {
             eprintln!("usage: check_folder pth|safetensors DIR");
-            std::process::exit(2);
+            return ExitCode::from(2);
         }
     }
+    ExitCode::SUCCESS
 }

@@ -1,6 +1,8 @@
 //! Reads PyTorch files for `bench/formats.py`: for each path on standard input a line of JSON with the seconds it took, what was
 //! read, and the process's peak memory before and after.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 use std::error::Error;
 use std::io::{self, BufRead};
 use std::time::Instant;

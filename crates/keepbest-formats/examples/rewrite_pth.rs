@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p keepbest-formats --example rewrite_pth -- checkpoint|state-dict IN OUT`
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 use std::error::Error;
 use std::fs::File;
 use std::io::{BufWriter, Write};

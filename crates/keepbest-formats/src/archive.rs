@@ -156,7 +156,7 @@ impl<W: Write> ArchiveWriter<W> {
 pub struct Archive {
     file: Bytes,
     members: Vec<Member>,
-    /// Where each stream begins.
+    /// The beginning of each stream.
     starts: Vec<usize>,
 }
 

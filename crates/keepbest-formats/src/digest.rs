@@ -168,7 +168,7 @@ pub(crate) fn digest_stream(
     })
 }
 
-/// How often a read is made that was interrupted.
+/// The number of times that an interrupted read is made again.
 const TRIES: u32 = 8;
 
 /// Fills a piece by reads, each told how much there is already. A read that is interrupted is made again, and not for ever, as the

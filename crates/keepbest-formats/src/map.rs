@@ -1,7 +1,10 @@
 //! Opening files, and mapping them into memory.
 
+#![allow(unsafe_code, reason = "a file mapped into memory")]
+
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -103,19 +106,13 @@ fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
     if metadata.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    #[cfg(unix)]
-    let what = {
-        use std::os::unix::fs::FileTypeExt as _;
-        let kind = metadata.file_type();
-        match () {
-            () if kind.is_fifo() => "a FIFO",
-            () if kind.is_socket() => "a socket",
-            () if kind.is_char_device() || kind.is_block_device() => "a device",
-            () => "something else",
-        }
+    let kind = metadata.file_type();
+    let what = match () {
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_char_device() || kind.is_block_device() => "a device",
+        () => "something else",
     };
-    #[cfg(not(unix))]
-    let what = "something else";
     let message = format!("it is {what}, not a regular file");
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
@@ -143,13 +140,12 @@ mod tests {
 
     #[test]
     fn directories_and_missing_files_are_named_as_such() {
-        let error = map_file(std::env::temp_dir()).unwrap_err();
+        let error = map_file(env!("CARGO_MANIFEST_DIR")).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
         let error = map_file("no/such/file").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
-    #[cfg(unix)]
     #[test]
     fn what_is_no_regular_file_is_refused_at_once() {
         let dir = tempfile::tempdir().unwrap();

@@ -88,18 +88,10 @@ impl OptimizerKind {
                 nesterov,
                 weight_decay,
             },
-            Self::Adam => OptimizerConfig::Adam {
-                beta1: beta1(),
-                beta2: beta2(),
-                eps: eps(),
-                weight_decay,
-            },
-            Self::AdamW => OptimizerConfig::AdamW {
-                beta1: beta1(),
-                beta2: beta2(),
-                eps: eps(),
-                weight_decay,
-            },
+            Self::Adam | Self::AdamW => {
+                let decoupled = self == Self::AdamW;
+                OptimizerConfig::adam(decoupled, [beta1(), beta2()], eps(), weight_decay)
+            }
         }
     }
 }
@@ -183,6 +175,24 @@ impl OptimizerConfig {
             dampening: 0.0,
             nesterov: false,
             weight_decay,
+        }
+    }
+
+    /// Adam, or AdamW where weight decay is decoupled.
+    fn adam(decoupled: bool, [beta1, beta2]: [f64; 2], eps: f64, weight_decay: f64) -> Self {
+        match decoupled {
+            false => OptimizerConfig::Adam {
+                beta1,
+                beta2,
+                eps,
+                weight_decay,
+            },
+            true => OptimizerConfig::AdamW {
+                beta1,
+                beta2,
+                eps,
+                weight_decay,
+            },
         }
     }
 
@@ -358,20 +368,7 @@ impl OptimizerConfig {
             None if weight_decay == 0.0 => false,
             None => return Err(OptimizerError::AdamOrAdamW { weight_decay }),
         };
-        Ok(Some(if decoupled {
-            OptimizerConfig::AdamW {
-                beta1,
-                beta2,
-                eps,
-                weight_decay,
-            }
-        } else {
-            OptimizerConfig::Adam {
-                beta1,
-                beta2,
-                eps,
-                weight_decay,
-            }
-        }))
+        let adam = Self::adam(decoupled, [beta1, beta2], eps, weight_decay);
+        Ok(Some(adam))
     }
 }

@@ -89,7 +89,7 @@ pub enum ArchiveRunError {
 pub struct Archived {
     /// The file; none when there was nothing to archive.
     pub archive: Option<PathBuf>,
-    /// What it holds.
+    /// The checkpoints in it.
     pub checkpoints: Vec<CheckpointName>,
     /// Bytes of those checkpoints.
     pub bytes: u64,
@@ -247,7 +247,7 @@ fn write(
     Ok(())
 }
 
-/// How long each checkpoint is, as the journal says: what a member of an archive may take.
+/// The length of each checkpoint, as the journal says: what a member of an archive may take.
 struct Lengths(BTreeMap<String, u64>);
 
 impl Lengths {

@@ -1,29 +1,28 @@
 //! The writer thread: journals, saves, promotes, prunes, in the order of the offers.
 
 mod retry;
+mod write;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use keepbest_core::History;
 use keepbest_core::text::with_causes;
-use keepbest_core::{EvaluationRecord, History, WeightsDigest};
-use keepbest_formats::model_file::{Attachments, Kind, ModelMetadata};
-use keepbest_formats::{SnapshotHandle, weights_digest};
 use keepbest_store::{
-    Committed, Event, FinishedEvent, InterruptedEvent, PromoteError, PromotedEvent, RefName,
-    RejectedEvent, RepairedEvent, RunWriter, SaveFailedEvent, SupersededEvent,
+    Event, FinishedEvent, InterruptedEvent, PromotedEvent, RefName, RejectedEvent, RepairedEvent,
+    RunWriter, SaveFailedEvent, SupersededEvent,
 };
 use serde_json::Value;
 
+use self::write::Failed;
 use crate::best_copy::BestCopy;
 use crate::config::{KeeperConfig, SaveMode};
-use crate::event::{KeeperEvent, SaveFailure, best_record};
+use crate::event::{KeeperEvent, SaveFailure};
 use crate::prune::{of_kind, prune};
 use crate::queue::{EvaluatedJob, Job, LastJob, Queue};
-use crate::save::{Begun, Tensors, WriteError, begin};
-use crate::stamp;
+use crate::save::{Tensors, begin};
 
 /// Starts the thread, which owns the run from now on.
 pub(crate) fn start(
@@ -84,12 +83,6 @@ struct Background<'a> {
     unsaved: Vec<EvaluatedJob>,
     // They have been tried since the latest evaluation.
     settled: bool,
-}
-
-/// What a file is to become.
-struct Target {
-    mode: SaveMode,
-    refs: Vec<RefName>,
 }
 
 impl Background<'_> {
@@ -206,93 +199,6 @@ impl Background<'_> {
         self.prune();
     }
 
-    fn targets(&self, job: &EvaluatedJob) -> Vec<Target> {
-        let refs = &job.refs;
-        match self.config.save {
-            SaveMode::Full if !refs.is_empty() || job.candidate => vec![Target {
-                mode: SaveMode::Full,
-                refs: refs.clone(),
-            }],
-            SaveMode::Full => Vec::new(),
-            SaveMode::Params => {
-                let (bests, last): (Vec<_>, Vec<_>) =
-                    refs.iter().cloned().partition(RefName::is_best);
-                let mut targets = Vec::new();
-                if !bests.is_empty() || job.candidate {
-                    targets.push(Target {
-                        mode: SaveMode::Params,
-                        refs: bests,
-                    });
-                }
-                if !last.is_empty() {
-                    targets.push(Target {
-                        mode: SaveMode::Full,
-                        refs: last,
-                    });
-                }
-                targets
-            }
-        }
-    }
-
-    fn begin(&self, job: &EvaluatedJob, snapshot: &SnapshotHandle, history: &History) -> Outcome {
-        let targets = self.targets(job);
-        let mut begun: Vec<Begun> = Vec::new();
-        let mut failures = Vec::new();
-        if !targets.is_empty() {
-            let tensors = Tensors::of(snapshot);
-            let metadata = self
-                .metadata(
-                    (job.record.step, job.record.epoch),
-                    &job.attachments,
-                    Some(&job.record),
-                    history,
-                )
-                .map_err(|error| with_causes(&error));
-            for Target { mode, refs } in targets {
-                let file = metadata.clone().and_then(|metadata| {
-                    begin(&self.run, mode, &tensors, metadata, refs.clone())
-                        .map_err(|error| with_causes(&error))
-                });
-                match file {
-                    Ok(file) => begun.push(file),
-                    Err(error) => failures.push((refs, error)),
-                }
-            }
-        }
-        Outcome {
-            // The evaluation is recorded with its identity even when there is nothing to write.
-            digest: begun
-                .first()
-                .map_or_else(|| weights_digest(&snapshot.weights()), Begun::weights),
-            begun,
-            failures,
-        }
-    }
-
-    /// What the full model of a step says: what every file of the run does, what this one does, and what is known of it so far.
-    fn metadata(
-        &self,
-        (step, epoch): (u64, u64),
-        attachments: &Attachments,
-        record: Option<&EvaluationRecord>,
-        history: &History,
-    ) -> Result<ModelMetadata, WriteError> {
-        let constants = self.config.constants.clone();
-        let provenance = stamp::add(constants.provenance.clone(), self.run.events());
-        Ok(ModelMetadata {
-            kind: Kind::Full,
-            step,
-            epoch,
-            attachments: Attachments {
-                evaluation: record.map(serde_json::to_value).transpose()?,
-                history: Some(serde_json::to_value(history)?),
-                provenance,
-                ..constants.overlaid(attachments.clone())
-            },
-        })
-    }
-
     /// Appends an event, after those that could not be appended before.
     fn journal(&mut self, event: Event) -> Result<(), String> {
         self.backlog.push_back(event);
@@ -335,97 +241,6 @@ impl Background<'_> {
         }
         // Of several the last counts: it is an error as long as anything waits in the backlog.
         result
-    }
-
-    /// Commits a file and moves its refs. Returns what failed.
-    fn commit(&mut self, file: Begun, job: &EvaluatedJob) -> Vec<Failed> {
-        let refs = file.refs.clone();
-        let record = &job.record;
-        let committed = match self.commit_file(file, record.step, record.epoch) {
-            Ok(committed) => committed,
-            Err(error) => return vec![(refs, error)],
-        };
-        let mut failures = Vec::new();
-        for reference in refs {
-            let place = self
-                .queue
-                .lock()
-                .progress(&reference)
-                .map(|(place, _)| place);
-            let judgement = place.and_then(|place| record.judgement(place));
-            let reason = judgement.as_ref().map(|judgement| {
-                let verdict = &judgement.verdict;
-                match verdict.is_improved() {
-                    true => verdict.reason().to_owned(),
-                    false => format!(
-                        "{}, until what is better can be saved",
-                        keepbest_core::format_value(judgement.value)
-                    ),
-                }
-            });
-            let before = self.run.state().refs.get(&reference);
-            let was = before.and_then(|best| best.score).map(|score| score.value);
-            let mut event =
-                PromotedEvent::new(reference.clone(), &committed, record.step, record.epoch);
-            if let Some(score) = judgement.and_then(|judgement| judgement.score) {
-                event = event.with_score(score, was);
-            }
-            if let Err(error) = self.promote(&committed, event, reason) {
-                failures.push((vec![reference], error));
-            } else if reference == RefName::LAST {
-                self.last_training = Some(job.attachments.training.clone());
-            }
-        }
-        failures
-    }
-
-    fn commit_file(&mut self, file: Begun, step: u64, epoch: u64) -> Result<Committed, String> {
-        let weights = file.weights();
-        let committed = file.commit().map_err(|error| with_causes(&error))?;
-        self.run
-            .record_saved(&committed, step, epoch, weights)
-            .map_err(|error| with_causes(&error))?;
-        self.event(KeeperEvent::Saved {
-            path: committed.name().path(self.run.path()),
-            step,
-            epoch,
-            bytes: committed.bytes(),
-        });
-        Ok(committed)
-    }
-
-    fn promote(
-        &mut self,
-        committed: &Committed,
-        event: PromotedEvent,
-        reason: Option<String>,
-    ) -> Result<(), String> {
-        let reference = event.reference.clone();
-        let promoted = KeeperEvent::Promoted {
-            reference: reference.clone(),
-            path: reference.path(self.run.path()),
-            step: event.step,
-            epoch: event.epoch,
-            score: event.score,
-            was: event.was,
-            reason,
-        };
-        let result = self.run.promote(committed, event);
-        if !matches!(result, Err(PromoteError::Journal(_))) {
-            // The journal is what counts, even where the ref could not be moved yet.
-            self.also_behind |= reference == RefName::BEST;
-            if let Some((_, best)) = self.queue.lock().progress(&reference) {
-                let state = self.run.state();
-                best.promoted(best_record(self.run.path(), state, reference));
-            }
-        }
-        match result {
-            Ok(_) => {
-                self.event(promoted);
-                Ok(())
-            }
-            Err(error) => Err(with_causes(&error)),
-        }
     }
 
     fn last(&mut self, job: LastJob) {
@@ -536,15 +351,6 @@ impl Background<'_> {
     fn event(&self, event: KeeperEvent) {
         self.queue.lock().events.push(event);
     }
-}
-
-/// What was not saved, and why.
-type Failed = (Vec<RefName>, String);
-
-struct Outcome {
-    digest: WeightsDigest,
-    begun: Vec<Begun>,
-    failures: Vec<Failed>,
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

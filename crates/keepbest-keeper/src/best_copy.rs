@@ -35,7 +35,7 @@ pub(crate) enum CopyError {
     Io(#[from] IoError),
 }
 
-/// How the file stands to best.
+/// The state of the file beside best.
 enum Standing {
     InStep,
     Missing,
@@ -57,7 +57,7 @@ pub(crate) struct BestCopy<'a> {
 
 impl<'a> BestCopy<'a> {
     /// `None` while there is no best.
-    pub fn new(
+    pub(crate) fn new(
         format: CopyFormat,
         fs: &'a SharedFileSystem,
         run: &'a Path,
@@ -169,7 +169,7 @@ impl<'a> BestCopy<'a> {
 
     /// Writes the file unless it is in step. The one before it stays until the new one is there, whole; where it goes on under
     /// another name, that is the answer.
-    pub fn follow(&self) -> Result<Option<PathBuf>, CopyError> {
+    pub(crate) fn follow(&self) -> Result<Option<PathBuf>, CopyError> {
         let path = self.path();
         let mut aside = None;
         match self.standing()? {

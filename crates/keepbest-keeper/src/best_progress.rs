@@ -1,4 +1,4 @@
-//! How far the best by one objective is.
+//! The state of the best by one objective: reached, on disk, on its way.
 
 use keepbest_core::{EvaluationRecord, Objective, Score};
 use keepbest_store::RefName;
@@ -28,7 +28,7 @@ pub(crate) struct BestProgress {
 }
 
 impl BestProgress {
-    pub fn new(reference: RefName, objective: Objective, best: Option<BestRecord>) -> Self {
+    pub(crate) fn new(reference: RefName, objective: Objective, best: Option<BestRecord>) -> Self {
         Self {
             reference,
             objective,
@@ -40,17 +40,17 @@ impl BestProgress {
     }
 
     /// Takes note that an evaluation is on its way to be the best.
-    pub fn expect(&mut self, index: usize, score: Score) {
+    pub(crate) fn expect(&mut self, index: usize, score: Score) {
         self.pending.push(Pending { index, score });
     }
 
     /// Takes note that an evaluation is the best on disk, or will never be.
-    pub fn expect_no_more(&mut self, index: usize) {
+    pub(crate) fn expect_no_more(&mut self, index: usize) {
         self.pending.retain(|pending| pending.index != index);
     }
 
     /// The score to beat, as far as the disk and what is on its way to it are concerned.
-    pub fn to_beat(&self) -> Option<Score> {
+    pub(crate) fn to_beat(&self) -> Option<Score> {
         self.pending
             .last()
             .map(|pending| pending.score)
@@ -58,7 +58,7 @@ impl BestProgress {
     }
 
     /// The best score that is on disk or can still come there.
-    pub fn reached(&self) -> Option<Score> {
+    pub(crate) fn reached(&self) -> Option<Score> {
         let unsaved = self.unsaved.as_ref().filter(|_| self.held);
         let unsaved = unsaved.map(|unsaved| unsaved.score);
         match (self.to_beat(), unsaved) {
@@ -68,7 +68,7 @@ impl BestProgress {
     }
 
     /// Takes note that an evaluation was to be best and could not be saved, and whether it can be tried again.
-    pub fn failed(&mut self, record: &EvaluationRecord, score: Score, held: bool) {
+    pub(crate) fn failed(&mut self, record: &EvaluationRecord, score: Score, held: bool) {
         let worse =
             |other: &UnsavedBest| self.objective.compare_total(&other.score, &score).is_lt();
         if !self.has(&score) && self.unsaved.as_ref().is_none_or(worse) {
@@ -83,21 +83,21 @@ impl BestProgress {
     }
 
     /// Whether an evaluation is the best that could not be saved.
-    pub fn misses(&self, record: &EvaluationRecord) -> bool {
+    pub(crate) fn misses(&self, record: &EvaluationRecord) -> bool {
         self.unsaved
             .as_ref()
             .is_some_and(|unsaved| unsaved.step == record.step)
     }
 
     /// Whether what is on disk is as good as a score.
-    pub fn has(&self, score: &Score) -> bool {
+    pub(crate) fn has(&self, score: &Score) -> bool {
         self.best
             .as_ref()
             .is_some_and(|best| self.objective.compare_total(&best.score, score).is_ge())
     }
 
     /// Takes note of a new best on disk.
-    pub fn promoted(&mut self, best: Option<BestRecord>) {
+    pub(crate) fn promoted(&mut self, best: Option<BestRecord>) {
         if let Some(best) = &best {
             let objective = &self.objective;
             self.unsaved

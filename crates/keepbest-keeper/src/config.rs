@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::copy_format::CopyFormat;
 
-/// What best holds.
+/// The contents of the file of a best.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SaveMode {
@@ -64,7 +64,7 @@ pub struct KeeperConfig {
     pub others: Vec<Objective>,
     /// When to stop before the planned end.
     pub early_stopping: EarlyStoppingConfig,
-    /// What best holds.
+    /// The contents of the file of a best.
     pub save: SaveMode,
     /// The form that best is kept in as well.
     pub also: Option<CopyFormat>,

@@ -29,7 +29,7 @@ impl CopyFormat {
         run.join(self.file_name())
     }
 
-    /// Where a file goes that holds better weights than the best that is left.
+    /// The name for a file that holds better weights than the best that is left.
     pub(crate) fn aside(self) -> &'static str {
         match self {
             Self::Pth => "best.lost.pth",

@@ -92,7 +92,7 @@ pub enum FinishError {
     Journal {
         /// The error with its causes.
         error: String,
-        /// How the run ended all the same.
+        /// The summary of the run, which ended all the same.
         summary: Box<KeeperSummary>,
     },
 }

@@ -60,7 +60,7 @@ pub enum KeeperEvent {
     },
     /// The [other form](crate::CopyFormat) of a best that was lost is kept under another name.
     SetAside {
-        /// Where it is now.
+        /// The place where it is now.
         path: PathBuf,
     },
     /// A checkpoint was removed.
@@ -215,7 +215,7 @@ pub(crate) fn best_record(run: &Path, state: &RunState, reference: RefName) -> O
     })
 }
 
-/// How a run ended, from the keeper's view.
+/// The end of a run, from the keeper's view.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct KeeperSummary {

@@ -26,7 +26,7 @@ pub struct Explanation {
     pub evaluations: usize,
     /// Evaluations among them that were better than all before.
     pub improvements: usize,
-    /// Those that could not be best, however good.
+    /// Evaluations that could not be best, however good.
     pub rejected: usize,
     /// A checkpoint stays if any of these says so.
     pub policies: Vec<Policy>,
@@ -87,7 +87,7 @@ pub struct CheckpointExplained {
     pub step: u64,
     /// Its epoch.
     pub epoch: u64,
-    /// What it holds.
+    /// Whether it holds a full model or parameters alone.
     pub kind: CheckpointKind,
     /// Its size in bytes.
     pub bytes: u64,
@@ -100,7 +100,7 @@ pub struct CheckpointExplained {
     pub reasons: Vec<String>,
 }
 
-/// What became of a checkpoint.
+/// The fate of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -24,7 +24,7 @@ pub struct Forgotten {
     pub step: u64,
     /// Its epoch.
     pub epoch: u64,
-    /// How many events the journal had when the file was written, where the file tells, and how many it has.
+    /// The number of events that the journal had when the file was written, where the file tells, and the number that it has.
     pub events: Option<(u64, u64)>,
     /// The epoch that the journal has there, if any.
     pub known: Option<u64>,

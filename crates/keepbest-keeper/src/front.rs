@@ -12,7 +12,7 @@ use crate::view::RunView;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Front<'a> {
-    /// What counts.
+    /// The metrics that count.
     pub pareto: Pareto,
     /// The checkpoints on it, by step, on disk or in an archive; each has an evaluation.
     pub members: Vec<&'a CheckpointState>,

@@ -15,7 +15,7 @@ pub(crate) struct Goal {
 
 /// After a resume, until the step of a best that was found on disk beyond the resume point.
 ///
-/// Those evaluations are repeated. They are judged as they were the first time, so that early stopping goes the same way as
+/// The evaluations between the two are repeated. They are judged as they were the first time, so that early stopping goes the same way as
 /// without the interruption; but only what is not worse than the best on disk is saved as best.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Replay {
@@ -31,7 +31,7 @@ impl Goal {
     }
 
     /// Judges an evaluation; `withheld` is why it must not replace a best.
-    pub fn judge(
+    pub(crate) fn judge(
         &self,
         evaluation: &Evaluation,
         to_beat: Option<Score>,
@@ -54,7 +54,7 @@ impl Goal {
     }
 
     /// Takes note of an improvement, and says why it must not be saved as best nevertheless, if so.
-    pub fn improved(&mut self, step: u64, score: Score) -> Option<String> {
+    pub(crate) fn improved(&mut self, step: u64, score: Score) -> Option<String> {
         self.replay_at(step)?;
         let replay = self.replay.as_mut()?;
         replay.best = Some(score);

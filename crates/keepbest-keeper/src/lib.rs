@@ -6,8 +6,7 @@
 //! - [`prune_run`], [`pin`], [`explain`]: retention between trainings, and the reasons for it.
 //! - [`fsck`]: finding and mending what a crash left behind.
 
-// Libraries never print.
-#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#![forbid(unsafe_code)]
 
 mod archive;
 mod audit;

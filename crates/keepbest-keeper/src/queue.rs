@@ -118,7 +118,7 @@ pub(crate) struct State {
     pub present: Vec<Checkpoint>,
     pub events: Vec<KeeperEvent>,
     pub failures: Vec<SaveFailure>,
-    /// Those that nothing made good for, known at the end.
+    /// Failures that nothing made good for, known at the end.
     pub unresolved: Vec<SaveFailure>,
     /// Why the other form of best is not in step with best.
     pub also_error: Option<String>,
@@ -128,18 +128,18 @@ pub(crate) struct State {
 
 impl State {
     /// The best on disk by the first objective.
-    pub fn best(&self) -> Option<&BestRecord> {
+    pub(crate) fn best(&self) -> Option<&BestRecord> {
         self.bests.first()?.best.as_ref()
     }
 
     /// What is known of the best of a name, with the place of its objective.
-    pub fn progress(&mut self, reference: &RefName) -> Option<(usize, &mut BestProgress)> {
+    pub(crate) fn progress(&mut self, reference: &RefName) -> Option<(usize, &mut BestProgress)> {
         let mut bests = self.bests.iter_mut().enumerate();
         bests.find(|(_, best)| best.reference == *reference)
     }
 
     /// Takes note that an evaluation is on disk as the best of each objective that it still was to be of, or will never be.
-    pub fn settled(&mut self, index: usize) {
+    pub(crate) fn settled(&mut self, index: usize) {
         for best in &mut self.bests {
             best.expect_no_more(index);
         }
@@ -156,7 +156,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub fn new(bests: Vec<BestProgress>) -> Self {
+    pub(crate) fn new(bests: Vec<BestProgress>) -> Self {
         Self {
             state: Mutex::new(State {
                 bests,
@@ -166,13 +166,13 @@ impl Queue {
         }
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // No code that can panic runs under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds an evaluation. Never waits.
-    pub fn offer(&self, mut job: EvaluatedJob) {
+    pub(crate) fn offer(&self, mut job: EvaluatedJob) {
         let mut state = self.lock();
         let State { queue, bests, .. } = &mut *state;
         if !job.is_best() {
@@ -214,7 +214,7 @@ impl Queue {
     }
 
     /// Adds a job once no save waits.
-    pub fn push_when_free(&self, job: Job) {
+    pub(crate) fn push_when_free(&self, job: Job) {
         let mut state = self.lock();
         while !state.ended && state.queue.iter().any(Job::holds_snapshot) {
             state = self.wait_for_progress(state);
@@ -224,7 +224,7 @@ impl Queue {
     }
 
     /// Waits until everything is done. False when the writer thread ended before.
-    pub fn wait_idle(&self) -> bool {
+    pub(crate) fn wait_idle(&self) -> bool {
         let mut state = self.lock();
         while !state.ended && (state.busy || !state.queue.is_empty()) {
             state = self.wait_for_progress(state);
@@ -233,7 +233,7 @@ impl Queue {
     }
 
     /// Waits until everything is done, but no longer than this. Whether it is.
-    pub fn wait_idle_for(&self, patience: Duration) -> bool {
+    pub(crate) fn wait_idle_for(&self, patience: Duration) -> bool {
         let state = self.lock();
         let working = |state: &mut State| !state.ended && (state.busy || !state.queue.is_empty());
         let waited = self.progress.wait_timeout_while(state, patience, working);
@@ -248,13 +248,13 @@ impl Queue {
     }
 
     /// Lets the writer thread end when everything is done.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.lock().closing = true;
         self.work.notify_one();
     }
 
     /// The next job; `None` when there will be none. Marks the one before as done.
-    pub fn next(&self) -> Option<Job> {
+    pub(crate) fn next(&self) -> Option<Job> {
         let mut state = self.lock();
         state.busy = false;
         self.progress.notify_all();
@@ -274,7 +274,7 @@ impl Queue {
     }
 
     /// The writer thread has ended, in order or not.
-    pub fn ended(&self) {
+    pub(crate) fn ended(&self) {
         let mut state = self.lock();
         state.ended = true;
         state.busy = false;

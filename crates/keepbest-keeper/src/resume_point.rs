@@ -1,4 +1,4 @@
-//! Where training goes on.
+//! The point at which training goes on.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use keepbest_store::{OpenError, RunState};
 
 use crate::open::{is_unread, open_model};
 
-/// Where training goes on.
+/// The point at which training goes on.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ResumePoint {

@@ -42,7 +42,7 @@ pub(crate) struct Tensors {
 }
 
 impl Tensors {
-    pub fn of(snapshot: &SnapshotHandle) -> Self {
+    pub(crate) fn of(snapshot: &SnapshotHandle) -> Self {
         Self {
             weights: snapshot.weights(),
             training: snapshot.training_state(),
@@ -81,12 +81,12 @@ pub(crate) fn begin(
 
 impl Begun {
     /// The identity of the weights.
-    pub fn weights(&self) -> WeightsDigest {
+    pub(crate) fn weights(&self) -> WeightsDigest {
         self.image.weights_digest()
     }
 
     /// Writes the file and reads it back meanwhile, syncs it and names it.
-    pub fn commit(self) -> Result<Committed, WriteError> {
+    pub(crate) fn commit(self) -> Result<Committed, WriteError> {
         let image = self.image;
         let name = self.staged.name().clone();
         let write = |out: &mut dyn Write| {

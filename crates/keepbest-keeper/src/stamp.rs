@@ -1,4 +1,4 @@
-//! How far the journal was when a file was written: in the file's provenance, beside what the training loop says there. A journal
+//! The length of the journal when a file was written: in the file's provenance, beside what the training loop says there. A journal
 //! that has fewer events than a file says was cut short.
 
 use keepbest_formats::model_file::ModelMetadata;
@@ -16,7 +16,7 @@ pub(crate) fn add(provenance: Option<Value>, events: u64) -> Option<Value> {
     Some(provenance)
 }
 
-/// How many events the journal had; `None` for files of earlier versions.
+/// The number of events that the journal had; `None` for files of earlier versions.
 pub(crate) fn events(metadata: &ModelMetadata) -> Option<u64> {
     metadata.provenance.as_ref()?.get(KEY)?["events"].as_u64()
 }

@@ -69,7 +69,7 @@ impl RunView {
         self.reader.name()
     }
 
-    /// Where training would go on: the newest full model that verifies, whether or not `last` has come to point at it.
+    /// The point at which training would go on: the newest full model that verifies, whether or not `last` has come to point at it.
     ///
     /// # Errors
     /// [`OpenError::Unread`] when a newer one cannot be read: nobody knows then whether it is whole.

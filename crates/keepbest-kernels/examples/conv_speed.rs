@@ -1,5 +1,7 @@
 //! GFLOP/s of each pass of the convolutions in common nets: `cargo run --release --example conv_speed [threads] [filter] [batch] [f32|bf16]`.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 mod timing;
 
 use keepbest_kernels::{ActShape, Buffer, Context, ConvPlan, ConvShape, Epilogue, Isa, Precision};

@@ -78,14 +78,14 @@ struct Gemm {
     weights: Gradient,
 }
 
-/// How one direction is computed.
+/// The method by which one direction is computed.
 #[derive(Debug)]
 enum Method {
     Direct(Direct),
     Winograd(Winograd),
 }
 
-/// How the weight gradient is computed.
+/// The method by which the weight gradient is computed.
 #[derive(Debug)]
 enum Gradient {
     Direct(WeightGradient),

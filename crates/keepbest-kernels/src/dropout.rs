@@ -2,14 +2,11 @@
 
 use crate::chunks::check_activation;
 use crate::disjoint::Disjoint;
-use crate::{ActShape, Context};
+use crate::{ActShape, Context, random};
 
-/// Two 32-bit keys of one image (SplitMix64, Steele et al. 2014).
+/// Two 32-bit keys of one image.
 fn image_keys(key: u64, image: usize) -> (u32, u32) {
-    let mut z = key.wrapping_add((image as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^= z >> 31;
+    let z = random::bits(key, image as u64);
     (z as u32, (z >> 32) as u32)
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Pair {
     pub(crate) k: u32,
 }
 
-/// How the rows and the steps of A lie in memory.
+/// The layout of the rows and the steps of A in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     /// `A[m][k]` at `m * a_stride + k`: rows are pixels, k runs over their channels.

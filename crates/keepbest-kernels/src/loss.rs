@@ -19,12 +19,12 @@ pub struct Labels<'a> {
     /// Each image's own label.
     pub own: &'a [u32],
     /// What was mixed into the images, where something was.
-    pub mixed: Option<Mixed<'a>>,
+    pub mixed: Option<SecondLabels<'a>>,
 }
 
 /// Second labels, of images that are mixtures of two.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Mixed<'a> {
+pub struct SecondLabels<'a> {
     /// Each image's other label.
     pub others: &'a [u32],
     /// The share of each image's own label, from 0 to 1; the rest is the other's.
@@ -55,7 +55,7 @@ impl Labels<'_> {
         let own = self.own[image] as usize;
         match self.mixed {
             None => [(own, 1.0), (own, 0.0)],
-            Some(Mixed { others, shares }) => [
+            Some(SecondLabels { others, shares }) => [
                 (own, shares[image]),
                 (others[image] as usize, 1.0 - shares[image]),
             ],
@@ -66,7 +66,7 @@ impl Labels<'_> {
         let fits = |labels: &[u32]| labels[..n].iter().all(|&l| (l as usize) < classes);
         check_len("labels", self.own, n);
         assert!(fits(self.own), "loss: label out of range");
-        if let Some(Mixed { others, shares }) = self.mixed {
+        if let Some(SecondLabels { others, shares }) = self.mixed {
             check_len("other labels", others, n);
             check_len("shares", shares, n);
             assert!(fits(others), "loss: other label out of range");

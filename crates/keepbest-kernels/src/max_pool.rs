@@ -69,7 +69,7 @@ impl Geometry {
 }
 
 vectorised! {
-    /// Of what ReLU makes of an affine map of the image, when there is one.
+    /// Pools a row of the image, or of what ReLU makes of an affine map of it, when there is one.
     fn forward_row(
         s,
         g: &Geometry,

@@ -32,12 +32,12 @@ struct Line<T>(T);
 
 struct Shared {
     /// `generation << 32 | OPEN | workers that joined the job`.
-    gate: Line<AtomicU64>,
+    entry: Line<AtomicU64>,
     /// Next task to claim.
     next: Line<AtomicUsize>,
     /// Workers that joined and have finished.
     done: Line<AtomicUsize>,
-    /// Written while the gate is closed and nobody is in, read by those who joined.
+    /// Written while the entry is closed and nobody is in, read by those who joined.
     job: UnsafeCell<Option<Job>>,
     /// The thread that waits for `done`, while `waiting`.
     caller: Mutex<Option<Thread>>,
@@ -49,8 +49,8 @@ struct Shared {
     spins: u32,
 }
 
-// SAFETY: `job` is written only while the gate is closed and no worker is inside, and read only by workers that joined
-// through the gate, whose atomics order the two. Everything else is atomics and mutexes.
+// SAFETY: `job` is written only while the entry is closed and no worker is inside, and read only by workers that joined
+// through the entry, whose atomics order the two. Everything else is atomics and mutexes.
 unsafe impl Sync for Shared {}
 // SAFETY: the pointer in `job` is only followed during the run that set it.
 unsafe impl Send for Shared {}
@@ -84,7 +84,7 @@ impl Pool {
         let workers = threads.max(1) - 1;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
-            gate: Line(AtomicU64::new(0)),
+            entry: Line(AtomicU64::new(0)),
             next: Line(AtomicUsize::new(0)),
             done: Line(AtomicUsize::new(0)),
             job: UnsafeCell::new(None),
@@ -156,13 +156,13 @@ impl Pool {
         let task: *const Task = unsafe {
             std::mem::transmute::<*const (dyn Fn(usize, usize) + Sync + '_), *const Task>(task)
         };
-        // SAFETY: the gate is closed and all who had joined are done: nobody reads `job` now.
+        // SAFETY: the entry is closed and all who had joined are done: nobody reads `job` now.
         unsafe { *shared.job.get() = Some(Job { task, tasks }) };
         shared.next.0.store(0, Ordering::Relaxed);
         shared.done.0.store(0, Ordering::Relaxed);
-        let generation = (shared.gate.0.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        let generation = (shared.entry.0.load(Ordering::Relaxed) >> 32).wrapping_add(1);
         shared
-            .gate
+            .entry
             .0
             .store((generation << 32) | OPEN, Ordering::SeqCst);
         for (handle, parked) in self.handles.iter().zip(&shared.parked).take(tasks - 1) {
@@ -171,7 +171,7 @@ impl Pool {
             }
         }
         shared.claim(Job { task, tasks }, 0);
-        let joined = (shared.gate.0.fetch_and(!OPEN, Ordering::AcqRel) & JOINED) as usize;
+        let joined = (shared.entry.0.fetch_and(!OPEN, Ordering::AcqRel) & JOINED) as usize;
         shared.wait_for(joined);
         let panic = lock(&shared.panic).take();
         drop(_turn);
@@ -225,21 +225,21 @@ impl Shared {
         let mut seen = 0;
         let mut polls = 0;
         loop {
-            let gate = self.gate.0.load(Ordering::SeqCst);
+            let entry = self.entry.0.load(Ordering::SeqCst);
             if self.stop.load(Ordering::Acquire) {
                 return;
             }
-            if gate & OPEN != 0 && gate >> 32 != seen {
+            if entry & OPEN != 0 && entry >> 32 != seen {
                 if self
-                    .gate
+                    .entry
                     .0
-                    .compare_exchange_weak(gate, gate + 1, Ordering::AcqRel, Ordering::Relaxed)
+                    .compare_exchange_weak(entry, entry + 1, Ordering::AcqRel, Ordering::Relaxed)
                     .is_err()
                 {
                     continue;
                 }
-                seen = gate >> 32;
-                // SAFETY: we joined while the gate was open, so `run` has set the job and waits for us before it changes it.
+                seen = entry >> 32;
+                // SAFETY: we joined while the entry was open, so `run` has set the job and waits for us before it changes it.
                 let job = unsafe { *self.job.get() };
                 if let Some(job) = job {
                     self.claim(job, worker + 1);
@@ -255,7 +255,7 @@ impl Shared {
                 polls += 1;
                 std::hint::spin_loop();
             } else if !parked.load(Ordering::Relaxed) {
-                // Announce first, look once more, then sleep: `run` opens the gate first and then looks who sleeps.
+                // Announce first, look once more, then sleep: `run` opens the entry first and then looks who sleeps.
                 parked.store(true, Ordering::SeqCst);
             } else {
                 std::thread::park();

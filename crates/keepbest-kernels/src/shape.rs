@@ -68,7 +68,7 @@ pub enum ShapeError {
     /// A size that must be at least 1 is 0.
     #[error("{what} must be at least 1")]
     Zero {
-        /// What is zero.
+        /// The size that is 0.
         what: &'static str,
     },
     /// Channels cannot be split evenly.

@@ -12,9 +12,9 @@ use serde::Serialize;
 
 use crate::error::ModelError;
 use crate::model::Model;
-use crate::predict::{Guess, decide, top_k};
+use crate::predict::{Guess, decide, probabilities, top_k};
 
-/// How to ask.
+/// Options for classifying images.
 #[derive(Debug, Clone)]
 pub struct ClassifyOptions {
     /// Images computed at a time; answers do not depend on it.
@@ -51,6 +51,18 @@ pub struct Answer {
     pub shape: ImageShape,
     /// In what the image is unlike all that the model has seen: it was converted without a recorded rule.
     #[serde(skip)]
+    pub unseen: Unrecorded,
+}
+
+/// What the model says of an image, of all classes.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Rating {
+    /// Index of the class that is decided for, by the model's thresholds where it has some.
+    pub class: usize,
+    /// Softmax probability of every class, by label.
+    pub probabilities: Vec<f64>,
+    /// In what the image is unlike all that the model has seen: it was converted without a recorded rule.
     pub unseen: Unrecorded,
 }
 
@@ -205,6 +217,25 @@ impl Classifier {
         &mut self,
         images: impl IntoIterator<Item = (String, Result<Image, DataError>)>,
     ) -> Result<Vec<Result<Answer, AnswerError>>, ClassifyError> {
+        self.ask(images, Self::answer)
+    }
+
+    /// As [`classify`](Self::classify), with the probabilities of all classes.
+    ///
+    /// # Errors
+    /// [`ClassifyError::Score`].
+    pub fn rate(
+        &mut self,
+        images: impl IntoIterator<Item = (String, Result<Image, DataError>)>,
+    ) -> Result<Vec<Result<Rating, AnswerError>>, ClassifyError> {
+        self.ask(images, Self::rating)
+    }
+
+    fn ask<T>(
+        &mut self,
+        images: impl IntoIterator<Item = (String, Result<Image, DataError>)>,
+        answer: impl Fn(&Self, String, &[f32], Prepared) -> Result<T, AnswerError>,
+    ) -> Result<Vec<Result<T, AnswerError>>, ClassifyError> {
         let mut images = images.into_iter();
         let mut answers = Vec::new();
         loop {
@@ -217,7 +248,7 @@ impl Classifier {
             for (name, prepared) in batch {
                 answers.push(prepared.and_then(|image| {
                     let row = rows.next().unwrap_or_default();
-                    self.answer(name, row, image)
+                    answer(self, name, row, image)
                 }));
             }
         }
@@ -260,21 +291,38 @@ impl Classifier {
         (shape, unseen): Prepared,
     ) -> Result<Answer, AnswerError> {
         let classes = &self.model.classes;
-        let score = |class: usize| AnswerError::Score {
-            image: image.clone(),
+        Ok(Answer {
+            decision: self.decision(image, row)?,
+            top: top_k(row, classes, self.options.top_k.min(classes.len())),
+            shape,
+            unseen,
+        })
+    }
+
+    fn rating(
+        &self,
+        image: String,
+        row: &[f32],
+        (_, unseen): Prepared,
+    ) -> Result<Rating, AnswerError> {
+        Ok(Rating {
+            class: self.decision(image, row)?.class,
+            probabilities: probabilities(row),
+            unseen,
+        })
+    }
+
+    fn decision(&self, image: String, row: &[f32]) -> Result<Guess, AnswerError> {
+        let classes = &self.model.classes;
+        let wrong = |class: usize| AnswerError::Score {
+            image,
             class: classes.get(class).cloned().unwrap_or_default(),
             score: row.get(class).copied().unwrap_or(f32::NAN),
         };
         // Scores that are no numbers are no answer.
         if let Some(class) = row.iter().position(|score| !score.is_finite()) {
-            return Err(score(class));
+            return Err(wrong(class));
         }
-        let decision = decide(row, classes, self.model.decision()).ok_or_else(|| score(0))?;
-        Ok(Answer {
-            decision,
-            top: top_k(row, classes, self.options.top_k.min(classes.len())),
-            shape,
-            unseen,
-        })
+        decide(row, classes, self.model.decision()).ok_or_else(|| wrong(0))
     }
 }

@@ -113,7 +113,7 @@ impl CompareError {
 pub struct CompareReport {
     /// The part of the data that was measured.
     pub split: &'static str,
-    /// How many images that are.
+    /// The number of images compared on.
     pub images: usize,
     /// The models, in the order given.
     pub models: Vec<Side>,
@@ -154,13 +154,13 @@ pub struct Pair {
     pub first: String,
     /// The other.
     pub second: String,
-    /// How many images both get right.
+    /// The number of images that both get right.
     pub both_right: u64,
-    /// How many only the first.
+    /// The number that only the first gets right.
     pub only_first_right: u64,
-    /// How many only the other.
+    /// The number that only the other gets right.
     pub only_second_right: u64,
-    /// How many neither.
+    /// The number that neither gets right.
     pub both_wrong: u64,
     /// McNemar's exact two-sided p-value that they are equally often right.
     pub mcnemar_p: f64,

@@ -7,9 +7,9 @@ use keepbest_core::text::shell_word;
 use keepbest_formats::model_file::{ModelFileError, OpenError};
 
 use crate::architecture::ArchitectureError;
-use crate::model_ref::run_around;
-use crate::run_files::mend_words;
-use crate::words::few;
+use crate::other_loop::OtherLoop;
+use crate::place::run_around;
+use crate::words::{few, mend_words};
 
 /// Why a model could not be put to use.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,10 @@ pub enum ModelError {
         path: PathBuf,
     },
     /// The file has no architecture.
-    #[error("{path} holds weights alone, without the network they belong to", path = path.display())]
+    #[error("{path} {}", match kept_by {
+        None => "holds weights alone, without the network they belong to".into(),
+        Some(by) => of_another_loop(by),
+    }, path = path.display())]
     NeedsNetwork {
         /// The file.
         path: PathBuf,
@@ -68,6 +71,8 @@ pub enum ModelError {
         trained_as: Option<String>,
         /// The network that has exactly these tensors, where there is one.
         guess: Option<&'static str>,
+        /// Whose run it is of, where that is not our trainer's.
+        kept_by: Option<OtherLoop>,
     },
     /// Several parts of the file could be the network.
     #[error("cannot tell which weights of {path} are the network's", path = path.display())]
@@ -78,10 +83,15 @@ pub enum ModelError {
         source: keepbest_formats::names::AmbiguousPart,
     },
     /// The file has no architecture and no record of one, where what is recorded is what counts.
-    #[error("{path} holds weights alone, and nothing is recorded about them", path = path.display())]
+    #[error("{path} {}", match kept_by {
+        None => "holds weights alone, and nothing is recorded about them".into(),
+        Some(by) => of_another_loop(by),
+    }, path = path.display())]
     NothingRecorded {
         /// The file.
         path: PathBuf,
+        /// Whose run it is of, where that is not our trainer's.
+        kept_by: Option<OtherLoop>,
     },
     /// A network was named for a file that brings its own.
     #[error("{path} is a full model of {own}, not of {named}", path = path.display())]
@@ -129,7 +139,7 @@ pub enum ModelError {
         path: PathBuf,
         /// The network.
         network: String,
-        /// What differs.
+        /// The difference.
         source: Box<keepbest_nn::WeightsError>,
     },
     /// Weights from elsewhere are not the network's that was named.
@@ -270,6 +280,12 @@ impl ModelError {
                 ..
             } => Some(format!("name it: --model {} (recorded in the file)", shell_word(name))),
             Self::NeedsNetwork {
+                path,
+                guess,
+                kept_by: Some(by),
+                ..
+            } => Some(by.model_hint(path, *guess)),
+            Self::NeedsNetwork {
                 guess: Some(name), ..
             } => Some(format!(
                 "name it: --model {name} (its tensors are that network's)"
@@ -277,7 +293,11 @@ impl ModelError {
             Self::NeedsNetwork { .. } => {
                 Some("name it with --model; `keepbest models` lists them".into())
             }
-            Self::NothingRecorded { path } => Some(format!(
+            Self::NothingRecorded {
+                path,
+                kept_by: Some(by),
+            } => Some(by.model_hint(path, None)),
+            Self::NothingRecorded { path, .. } => Some(format!(
                 "`keepbest import {} --model NAME --to FILE.safetensors` makes a full model of it",
                 shell_word(path)
             )),
@@ -316,4 +336,8 @@ impl ModelError {
             _ => None,
         }
     }
+}
+
+fn of_another_loop(by: &OtherLoop) -> String {
+    format!("was kept by {by}: it holds weights alone, and the network is that program's")
 }

@@ -18,7 +18,7 @@ pub struct Measured {
     pub loss: f64,
     /// What came of tuning thresholds, when [`Evaluator::tune`] asked for it: the report is of what they decide.
     pub tuned: Option<Tuned>,
-    /// How each image came out, when [`Evaluator::keep_outcomes`] asked for it.
+    /// The outcome of each image, when [`Evaluator::keep_outcomes`] asked for it.
     pub outcomes: Option<Outcomes>,
 }
 
@@ -30,7 +30,7 @@ impl Measured {
         metrics
     }
 
-    /// How each image came out.
+    /// The outcome of each image.
     ///
     /// # Errors
     /// [`OutcomesError::NotKept`] unless [`Evaluator::keep_outcomes`] asked for it.
@@ -62,7 +62,7 @@ pub enum EvaluateError {
     },
 }
 
-/// How to measure.
+/// Measures a model on images, with these options.
 pub struct Evaluator<'a> {
     /// The training criterion.
     pub criterion: &'a Criterion,

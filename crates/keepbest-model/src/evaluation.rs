@@ -54,7 +54,7 @@ pub struct EvaluateReport {
     pub data: String,
     /// The part of it that was measured.
     pub split: &'static str,
-    /// How many images that are.
+    /// The number of images measured.
     pub images: u64,
     /// The thresholds that the model decides by, if not for the likeliest class.
     pub thresholds: Option<TunedThresholds>,
@@ -78,7 +78,7 @@ pub struct EvaluateReport {
     /// The images in words: `the test split of photos`.
     #[serde(skip)]
     pub images_words: String,
-    /// How the images changed since the training, where they did.
+    /// The changes of the images since the training, where they did.
     #[serde(skip)]
     pub changed: Option<String>,
     /// What else the reader of the figures has to know, a line each.

@@ -121,7 +121,7 @@ pub struct ExportReport {
     pub to: PathBuf,
     /// What kind it is, in words.
     pub kind: &'static str,
-    /// How many bytes it has.
+    /// The number of bytes.
     pub bytes: u64,
     /// Identity of the weights.
     pub digest: WeightsDigest,
@@ -229,7 +229,7 @@ pub fn export(
     })
 }
 
-/// Where its thresholds are when others use the model.
+/// The note that says where its thresholds are when others use the model.
 fn without_thresholds(form: ExportForm, own: &TunedThresholds) -> String {
     let words = form.words();
     let what = match form {

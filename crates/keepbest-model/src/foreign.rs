@@ -20,13 +20,13 @@ use crate::words::few;
 pub struct Opened {
     /// The file. One that is not keepbest's has no seal; one that PyTorch can read and keepbest wrote has metadata all the same.
     pub file: ModelFile,
-    /// Where in the file the weights were, what was left out, what was converted: for the user.
+    /// The place of the weights in the file, what was left out, what was converted: for the user.
     pub notes: Vec<String>,
     /// Element types that became F32, with how many tensors.
     pub converted: Vec<(Dtype, usize)>,
 }
 
-/// How to open a file of others.
+/// Options for opening a file of others.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Opening<'a> {
     /// Which state dict to take in a checkpoint of several.

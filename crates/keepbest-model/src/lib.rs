@@ -1,14 +1,11 @@
-//! A model put to use: opened by reference, measured, asked, verified, compared, brought in and handed on. Needs no trainer.
+#![doc = include_str!("../README.md")]
 //!
 //! - [`find_model`] reads the MODEL grammar: a file, a run, `run@last`, `run@step:1200`.
 //! - [`Model`] is a model file with what it takes to run it; [`open_any`] reads files of others, too.
 //! - [`Classifier`] answers what images show, a batch at a time.
 //! - [`evaluate`], [`compare`], [`verify`], [`tune`], [`average::average`], [`import`], [`export`], [`card`] and [`attest`] do what
-//!   the verbs of the command line do. They give typed results, which can be serialised, and typed errors with hints; they print
-//!   nothing, and tell a [`Watch`] how far they are, which may stop them.
-
-// Libraries never print.
-#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+//!   the verbs of the command line do, and tell a [`Watch`] how far they are.
+#![forbid(unsafe_code)]
 
 mod architecture;
 mod attest;
@@ -32,6 +29,7 @@ mod model;
 mod model_ref;
 mod network;
 mod origin;
+mod other_loop;
 mod outcomes;
 pub mod place;
 mod predict;
@@ -52,7 +50,7 @@ pub use architecture::{
 };
 pub use attest::{AttestError, attest};
 pub use card::{CardError, card};
-pub use classify::{Answer, AnswerError, Classifier, ClassifyError, ClassifyOptions};
+pub use classify::{Answer, AnswerError, Classifier, ClassifyError, ClassifyOptions, Rating};
 pub use compare::{CompareError, CompareReport, Contender, Pair, Side, compare};
 pub use costs::{Costs, LATENCY, fixed_costs, is_timed};
 pub use criterion::Criterion;
@@ -76,6 +74,7 @@ pub use model_ref::{
     DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_resumable, find_run,
 };
 pub use origin::{ChangedOrigin, OriginError, changed_origin};
+pub use other_loop::OtherLoop;
 pub use outcomes::{
     ClassIntervals, Comparison, Intervals, Outcomes, OutcomesError, Resampled, Wrong,
 };

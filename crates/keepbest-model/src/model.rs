@@ -16,6 +16,7 @@ use crate::error::ModelError;
 use crate::foreign::{Opened, Opening, open_any};
 use crate::model_ref::{ModelPlace, ModelRefError, find_model};
 use crate::network::{guess_network, named_spec, part_of, part_words};
+use crate::other_loop::OtherLoop;
 use crate::provenance::{Parent, Provenance};
 use crate::run_files::{FileAtHand, RunFilesError};
 use crate::seen::Seen;
@@ -25,7 +26,7 @@ use crate::thresholds::TunedThresholds;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Model {
-    /// Where it was read from.
+    /// The place that it was read from.
     pub path: PathBuf,
     /// The architecture: the file's own, or one that was named.
     pub spec: ModelSpec,
@@ -35,7 +36,7 @@ pub struct Model {
     pub preprocessing: Preprocessing,
     /// By what it decides, where that is not the likeliest class.
     pub thresholds: Option<TunedThresholds>,
-    /// How it came about, where the file says so.
+    /// The provenance, where the file says so.
     pub provenance: Option<Provenance>,
     /// What the user should know.
     pub notes: Vec<String>,
@@ -138,7 +139,9 @@ impl Model {
                 Self::open(path, Some(&own.unwrap_or(network)))
             }
             // No verb that opens a model so takes a network by name.
-            Err(ModelError::NeedsNetwork { path, .. }) => Err(ModelError::NothingRecorded { path }),
+            Err(ModelError::NeedsNetwork { path, kept_by, .. }) => {
+                Err(ModelError::NothingRecorded { path, kept_by })
+            }
             other => other,
         }
     }
@@ -303,6 +306,22 @@ impl Model {
     }
 }
 
+/// The key that the provenance of our trainer has, and that of other loops has not.
+const PRODUCER: &str = "keepbest";
+
+impl FileAtHand {
+    /// Opens the model as [`Model::open_trained`] does, under the [name](Self::name) that it has: where an archived one is for now is
+    /// nothing to anybody later.
+    ///
+    /// # Errors
+    /// As [`Model::open_trained`].
+    pub fn open_trained(&self) -> Result<Model, ModelError> {
+        let mut model = Model::open_trained(&self.path)?;
+        model.path = self.name().to_owned();
+        Ok(model)
+    }
+}
+
 /// The parts of a file's metadata that say how to use the weights.
 struct Recorded {
     provenance: Option<Provenance>,
@@ -328,17 +347,21 @@ impl Recorded {
                 .transpose()
                 .map_err(unreadable)
         }
+        let provenance = metadata.and_then(keepbest_keeper::provenance_of);
+        // Who keeps models of another loop says where they come from, and how inputs are made, in a form of his own.
+        let provenance = provenance.filter(|found| found.get(PRODUCER).is_some());
+        let is_ours = provenance.is_some() || metadata.is_some_and(|own| own.model.is_some());
+        let preprocessing = read(
+            path,
+            "the preprocessing",
+            metadata.and_then(|own| own.preprocessing.clone()),
+        );
         Ok(Self {
-            provenance: read(
-                path,
-                "the provenance",
-                metadata.and_then(keepbest_keeper::provenance_of),
-            )?,
-            preprocessing: read(
-                path,
-                "the preprocessing",
-                metadata.and_then(|own| own.preprocessing.clone()),
-            )?,
+            provenance: read(path, "the provenance", provenance)?,
+            preprocessing: match preprocessing {
+                Err(_) if !is_ours => None,
+                preprocessing => preprocessing?,
+            },
             thresholds: read(
                 path,
                 "the thresholds",
@@ -362,6 +385,7 @@ fn spec_of(
             path: path.into(),
             trained_as,
             guess: guess_network(&file.weights),
+            kept_by: OtherLoop::around(path),
         })?;
         let preprocessing = recorded.preprocessing.as_ref();
         let classes = recorded.classes.len();

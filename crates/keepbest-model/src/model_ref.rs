@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use keepbest_core::text::shell_word;
-use keepbest_keeper::{RunView, Selector};
-use keepbest_store::{CHECKPOINTS_DIR, CheckpointName, RefName, names_in};
+use keepbest_keeper::Selector;
+use keepbest_store::{RefName, names_in};
 
 use crate::examine::{ExamineError, is_dir, is_file};
 use crate::foreign::is_model_folder;
+use crate::place::archived_at;
 use keepbest_core::suggest::nearest;
 
 /// The folder that holds the runs, when none is given.
@@ -42,7 +43,7 @@ pub enum ModelRefError {
     NotFound {
         /// As given.
         found: String,
-        /// Where runs were looked for.
+        /// The folder in which runs were looked for.
         runs_dir: PathBuf,
         /// A run of a similar name.
         nearest: Option<String>,
@@ -151,22 +152,6 @@ pub fn find_model(text: &str, runs_dir: &Path) -> Result<ModelPlace, ModelRefErr
     }
 }
 
-/// The run, and the checkpoint of it, that lay at a path before it was archived.
-pub(crate) fn archived_at(path: &Path) -> Option<(PathBuf, Selector)> {
-    let checkpoint: CheckpointName = path.file_name()?.to_str()?.parse().ok()?;
-    let folder = path
-        .parent()
-        .filter(|folder| folder.ends_with(CHECKPOINTS_DIR))?;
-    let run = match folder.parent()? {
-        here if here.as_os_str().is_empty() => Path::new("."),
-        run => run,
-    };
-    let view = RunView::open(run).ok()?;
-    let which = Selector::Step(view.state().checkpoints.get(&checkpoint)?.saved.step);
-    let is_it = view.state().archived.contains_key(&checkpoint) && view.is_archived(&which);
-    is_it.then(|| (run.to_owned(), which))
-}
-
 fn is_run(path: &Path) -> Result<bool, ExamineError> {
     Ok(is_file(&path.join("run.toml"))? || is_file(&path.join("journal.jsonl"))?)
 }
@@ -247,14 +232,6 @@ pub fn find_resumable(text: &str, runs_dir: &Path) -> Result<PathBuf, ModelRefEr
         },
         found => found,
     }
-}
-
-/// The run that a model's file is in, or that is at `path` itself.
-pub(crate) fn run_around(path: &Path) -> Option<PathBuf> {
-    let path = std::path::absolute(path).ok()?;
-    let mut folders = path.ancestors().take(3);
-    let run = folders.find(|folder| folder.join("run.toml").is_file())?;
-    Some(run.to_owned())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::words::few;
 ///
 /// # Errors
 /// When there is no such network, or several parts go equally well.
-pub fn part_of(
+pub(crate) fn part_of(
     path: &Path,
     network: &str,
     weights: &StateDict,
@@ -49,7 +49,7 @@ pub fn part_of(
 }
 
 /// What was taken off, and what was left out, for the user.
-pub fn part_words(part: &Part) -> String {
+pub(crate) fn part_words(part: &Part) -> String {
     let taken = format!("took {:?} off the names", part.prefix);
     match &part.left_out[..] {
         [] => taken,
@@ -70,7 +70,7 @@ fn usual_sizes(entry: &zoo::ZooEntry, channels: usize) -> [usize; 13] {
 /// The network of the zoo that has exactly these tensors, prefixes apart: of several the one that has them at the most sizes of
 /// the images, since it will have them at the size that is to come.
 #[must_use]
-pub fn guess_network(weights: &StateDict) -> Option<&'static str> {
+pub(crate) fn guess_network(weights: &StateDict) -> Option<&'static str> {
     let fits = |entry: &zoo::ZooEntry| -> usize {
         let part = match part_of(Path::new(""), entry.name, weights) {
             Ok(part) => part.map(|part| part.weights),
@@ -157,7 +157,7 @@ fn read_off(
 ///
 /// # Errors
 /// When no network has this name. One that does not fit the weights is no error here.
-pub fn named_spec(
+pub(crate) fn named_spec(
     network: &str,
     weights: &StateDict,
     preprocessing: Option<&Preprocessing>,
@@ -203,7 +203,7 @@ pub fn named_spec(
     Ok(spec)
 }
 
-/// How many tensors of the network and of the weights are not in the other, or of another shape. Counters may be missing, and types of
+/// The number of tensors of the network and of the weights that are not in the other, or of another shape. Counters may be missing, and types of
 /// elements say nothing about sizes.
 fn differing(tensors: &[ParamTensor], weights: &StateDict) -> usize {
     let mut there = 0;

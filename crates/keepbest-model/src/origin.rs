@@ -19,7 +19,7 @@ use crate::watch::Watch;
 pub enum ChangedOrigin {
     /// The model it starts from.
     Parent {
-        /// Where that lies.
+        /// The place where that lies.
         path: PathBuf,
         /// The weights that are there.
         found: WeightsDigest,

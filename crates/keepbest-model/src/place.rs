@@ -1,14 +1,13 @@
-//! Where what a run was made of lay, so that it is found from another directory, and after run and data have moved together.
+//! The places where what a run was made of lay, so that it is found from another directory, and after run and data have moved together.
 
 use std::path::{Component, Path, PathBuf};
 
-use keepbest_keeper::RunView;
-use keepbest_store::Event;
+use keepbest_keeper::{RunView, Selector};
+use keepbest_store::{CHECKPOINTS_DIR, CheckpointName, Event};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::examine::examine;
-use crate::model_ref::archived_at;
 
 /// A place, beside what the user wrote, which counts from the directory that he was in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,9 +27,9 @@ pub struct Place {
 pub struct NotThere {
     /// As the user wrote it.
     pub written: String,
-    /// Where it was looked for, and nothing is.
+    /// The places where it was looked for, and nothing is.
     pub looked: Vec<String>,
-    /// Where it may be, and what the system says to whoever looks.
+    /// The places where it may be, and what the system says to whoever looks.
     pub closed: Vec<String>,
 }
 
@@ -138,7 +137,7 @@ pub fn find(written: &str, places: &[&Place], run: Option<&Path>) -> Result<Path
     })
 }
 
-/// Where things lay in the latest session of a run; nothing for runs of earlier versions.
+/// The places of things in the latest session of a run; nothing for runs of earlier versions.
 #[must_use]
 pub fn recorded(run: &Path) -> Places {
     let Ok(view) = RunView::open(run) else {
@@ -220,6 +219,30 @@ fn shown(text: &str, home: Option<PathBuf>) -> PathBuf {
         (Some(rest), Some(home)) => home.join(rest),
         _ => text.into(),
     }
+}
+
+/// The run, and the checkpoint of it, that lay at a path before it was archived.
+pub(crate) fn archived_at(path: &Path) -> Option<(PathBuf, Selector)> {
+    let checkpoint: CheckpointName = path.file_name()?.to_str()?.parse().ok()?;
+    let folder = path
+        .parent()
+        .filter(|folder| folder.ends_with(CHECKPOINTS_DIR))?;
+    let run = match folder.parent()? {
+        here if here.as_os_str().is_empty() => Path::new("."),
+        run => run,
+    };
+    let view = RunView::open(run).ok()?;
+    let which = Selector::Step(view.state().checkpoints.get(&checkpoint)?.saved.step);
+    let is_it = view.state().archived.contains_key(&checkpoint) && view.is_archived(&which);
+    is_it.then(|| (run.to_owned(), which))
+}
+
+/// The run that a model's file is in, or that is at `path` itself.
+pub(crate) fn run_around(path: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    let mut folders = path.ancestors().take(3);
+    let run = folders.find(|folder| folder.join("run.toml").is_file())?;
+    Some(run.to_owned())
 }
 
 #[cfg(test)]

@@ -41,13 +41,19 @@ pub fn decide(
         return top_k(logits, classes, 1).pop();
     };
     // The probabilities that thresholds are tuned on.
+    let probabilities = probabilities(logits);
+    let class = thresholds.decide(&probabilities) as usize;
+    Some(guess(class, *probabilities.get(class)?, classes))
+}
+
+/// Softmax probabilities of the scores of one image.
+pub(crate) fn probabilities(logits: &[f32]) -> Vec<f64> {
     let mut probabilities = vec![0.0; logits.len()];
     log_softmax(logits, &mut probabilities);
     for p in &mut probabilities {
         *p = libm::exp(*p);
     }
-    let class = thresholds.decide(&probabilities) as usize;
-    Some(guess(class, *probabilities.get(class)?, classes))
+    probabilities
 }
 
 fn guess(class: usize, probability: f64, classes: &[String]) -> Guess {

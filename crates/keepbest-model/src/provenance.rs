@@ -1,4 +1,4 @@
-//! Where a model comes from, as its file records it.
+//! The origin of a model, as its file records it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::criterion::Criterion;
 use crate::environment::Environment;
-use crate::model_ref::run_around;
-use crate::place::{NotThere, Place, Places, find, recorded};
+use crate::place::{NotThere, Place, Places, find, recorded, run_around};
 use crate::seen::{Seen, SeenBefore};
 
 /// The part of a model file that says how it came about: enough to measure it again on the same images.
@@ -75,7 +74,7 @@ impl Provenance {
         }
     }
 
-    /// Where everything lies, for the journal.
+    /// The places of everything, for the journal.
     #[must_use]
     pub fn places(&self) -> Places {
         Places {
@@ -94,13 +93,13 @@ impl Provenance {
 pub struct DataRecord {
     /// A set's name, or a folder.
     pub source: String,
-    /// Where a named set lay, when not at its usual place.
+    /// The place of a named set, when not at its usual one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
-    /// Where they lay: the folder of a named set that was not at its usual place. Earlier files do not have it.
+    /// The place where they lay: the folder of a named set that was not at its usual place. Earlier files do not have it.
     #[serde(default, skip_serializing_if = "Place::is_empty")]
     pub place: Place,
-    /// How it was split.
+    /// The split of the set.
     pub split: SplitRecord,
     /// Identity of each split.
     pub fingerprints: BTreeMap<String, Fingerprint>,
@@ -119,7 +118,7 @@ impl DataRecord {
         self.place = at.map_or_else(Place::default, |at| Place::of(at, Some(run)));
     }
 
-    /// Where the images lie now, for a model file or run at `at`: what [`keepbest_data::open_with`] takes.
+    /// The place where the images lie now, for a model file or run at `at`: what [`keepbest_data::open_with`] takes.
     ///
     /// # Errors
     /// [`NotThere`], which says where they were looked for.
@@ -145,7 +144,7 @@ impl DataRecord {
     }
 }
 
-/// How a data set was split.
+/// The split of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SplitRecord {
     /// Part of the training images that became the val split, where the data has none.
@@ -208,7 +207,7 @@ impl Parent {
         }
     }
 
-    /// Where the model lies now, for a model file or run at `at` that started from it.
+    /// The place where the model lies now, for a model file or run at `at` that started from it.
     ///
     /// # Errors
     /// [`NotThere`], which says where it was looked for.
@@ -228,7 +227,7 @@ pub struct Parent {
     pub path: PathBuf,
     /// Identity of its weights.
     pub digest: WeightsDigest,
-    /// Where the file lay; earlier files do not have it.
+    /// The place where the file lay; earlier files do not have it.
     #[serde(default, skip_serializing_if = "Place::is_empty")]
     pub place: Place,
 }

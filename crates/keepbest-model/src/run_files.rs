@@ -11,10 +11,10 @@ use keepbest_keeper::{ArchiveRunError, Forgotten, RunView, Selector, read_archiv
 use keepbest_store::{Links, NotRegular, RunStatus, open_regular};
 use tempfile::TempDir;
 
-use crate::error::ModelError;
-use crate::model::Model;
-use crate::model_ref::{ModelPlace, archived_at};
+use crate::model_ref::ModelPlace;
+use crate::place::archived_at;
 use crate::run_summary::RunSummary;
+use crate::words::mend_words;
 
 /// Why a run's files could not be found.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ pub enum RunFilesError {
     NotAFile {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// Its journal has a model whose file is not there.
@@ -70,14 +70,6 @@ impl RunFilesError {
             _ => None,
         }
     }
-}
-
-/// What may help where a model of a run is missing or damaged.
-pub(crate) fn mend_words(run: &Path) -> String {
-    format!(
-        "`keepbest fsck {} --repair` brings back what another file of the run still holds",
-        shell_word(run)
-    )
 }
 
 /// A model's file: its own, or one that was restored from an archive and goes when this is dropped.
@@ -143,7 +135,7 @@ impl FileAtHand {
             .prefix("keepbest-")
             .permissions(Permissions::from_mode(0o700))
             .tempdir()
-            .map_err(cannot(std::env::temp_dir()))?;
+            .map_err(cannot(tempfile::env::temp_dir()))?;
         let path = folder.path().join(checkpoint.to_string());
         let name = checkpoint.path(view.path());
         let mut options = OpenOptions::new();
@@ -171,18 +163,7 @@ impl FileAtHand {
         })
     }
 
-    /// Opens the model as [`Model::open_trained`] does, under the [name](Self::name) that it has: where an archived one is for now is
-    /// nothing to anybody later.
-    ///
-    /// # Errors
-    /// As [`Model::open_trained`].
-    pub fn open_trained(&self) -> Result<Model, ModelError> {
-        let mut model = Model::open_trained(&self.path)?;
-        model.path = self.name().to_owned();
-        Ok(model)
-    }
-
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -201,7 +182,7 @@ pub fn model_file_of(run: &Path, which: &Selector) -> Result<PathBuf, RunFilesEr
     Ok(RunView::open(run)?.select(which)?)
 }
 
-/// Where a run stands, in a word or two: `training`, `completed`, `stopped early`, `interrupted`, `killed`.
+/// The status of a run, in a word or two: `training`, `completed`, `stopped early`, `interrupted`, `killed`.
 #[must_use]
 pub fn status_of(view: &RunView) -> String {
     if let Ok(Some(_)) = view.active_writer() {

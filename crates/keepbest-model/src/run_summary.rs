@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::seen::SeenBefore;
 
-/// How a run ended, as its journal has it. What a run of an earlier version or of another training loop does not say is absent.
+/// The end of a run, as its journal has it. What a run of an earlier version or of another training loop does not say is absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunSummary {

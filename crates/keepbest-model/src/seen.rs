@@ -19,17 +19,17 @@ pub struct Seen {
     pub unknown: bool,
 }
 
-/// How many images of a split were seen: by a run in training and in choosing, or by a model that it comes from.
+/// The number of images of a split that were seen: by a run in training and in choosing, or by a model that it comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SeenBefore {
     /// The split.
     pub split: String,
-    /// How many images it has.
+    /// The number of images that it has.
     pub images: u64,
-    /// How many of them were trained on.
+    /// The number of them that were trained on.
     pub trained: u64,
-    /// How many others were chosen by.
+    /// The number of others that were chosen by.
     pub chosen: u64,
     /// Whether every image was looked up; otherwise the counts are estimates.
     pub exact: bool,
@@ -68,7 +68,7 @@ impl Seen {
         }
     }
 
-    /// How many images of val and test these models have seen, or are trained on by the run that begins, or, of test, choose there.
+    /// The number of images of val and test that these models have seen, or are trained on by the run that begins, or, of test, choose there.
     #[must_use]
     pub fn in_run(&self, identity: &Identity) -> Vec<SeenBefore> {
         let of = |split: &str| -> HashSet<u64> {
@@ -99,7 +99,7 @@ impl Seen {
         found.collect()
     }
 
-    /// How many of the images with these digests are among them.
+    /// The number of images with these digests that are among them.
     #[must_use]
     pub fn among(&self, split: &str, digests: &[u64]) -> SeenBefore {
         let trained = self.train.count(digests);

@@ -23,7 +23,7 @@ const SPLIT: &str = "val";
 pub struct TuneOptions {
     /// The metric to make highest.
     pub metric: DecisionMetric,
-    /// Where the images of the training lie now.
+    /// The place where the images of the training lie now.
     pub images: ImageSource,
     /// Threads, one a core by default.
     pub threads: Option<usize>,

@@ -38,7 +38,7 @@ pub enum Event<'a> {
     Begun {
         /// The model, as it was named.
         model: &'a str,
-        /// How many images it is measured on.
+        /// The number of images that it is measured on.
         images: usize,
         /// What the reader of its figures has to know.
         notes: &'a [String],

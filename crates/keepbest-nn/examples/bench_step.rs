@@ -2,6 +2,8 @@
 //!
 //! `bench_step --model simple-cnn|resnet18|resnet50 [--batch 64] [--steps 20] [--threads N] [--infer] [--precision f32|bf16] [--snapshots] [--profile]`
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 use keepbest_nn::{Batch, CpuEngine, Engine, EngineConfig, OptimizerConfig, Precision, zoo};
 use std::error::Error;
 use std::time::Instant;

@@ -3,6 +3,8 @@
 //!
 //! `cargo run -p keepbest-nn --example export_onnx -- DIR`
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};

@@ -5,6 +5,8 @@
 //!
 //! With `--back`, goes on from the checkpoints that PyTorch wrote there half-way: the same losses to 1e-3.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};

@@ -8,8 +8,7 @@
 //! and layouts. In f32 the results depend on the seed and the data alone, not on the number of threads or the
 //! processor's instructions.
 
-// Libraries never print.
-#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#![forbid(unsafe_code)]
 
 mod cpu;
 mod engine;
@@ -32,7 +31,7 @@ pub use engine::{
     WhichWeights, build_engine, build_scorer,
 };
 pub use keepbest_formats::{OptimizerConfig, OptimizerDefaults, OptimizerKind, SettingError};
-pub use keepbest_kernels::loss::{Labels, Mixed};
+pub use keepbest_kernels::loss::{Labels, SecondLabels};
 pub use keepbest_kernels::{Isa, Precision};
 pub use network::{LayerError, LayerSummary, Network};
 pub use params::{

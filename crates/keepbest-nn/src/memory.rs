@@ -1,5 +1,9 @@
 //! Whether this machine has the memory that a network takes, asked before any is reserved.
 
+use sysinfo::System;
+#[cfg(target_os = "linux")]
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate};
+
 use crate::engine::EngineError;
 use crate::network::Network;
 
@@ -42,68 +46,57 @@ fn check_bytes(needed: u128, batch: usize) -> Result<(), EngineError> {
 /// Bytes of memory that there are for this process: the machine's with its swap, or less where it is confined. `None` where that is not
 /// known.
 fn machine() -> Option<u64> {
-    let limits = [installed(), address_space(), control_group()];
+    let mut system = System::new().ok()?;
+    system.refresh_memory();
+    let installed = system.total_memory().checked_add(system.total_swap());
+    let limits = [
+        installed.filter(|&bytes| bytes > 0),
+        address_space(&mut system),
+        control_group(system.total_swap()),
+    ];
     limits.into_iter().flatten().min()
 }
 
 /// What is left of the address space that this process may use (`ulimit -v`); `None` without a limit.
-fn address_space() -> Option<u64> {
-    #[cfg(target_os = "linux")]
-    {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
-        let status = std::fs::read_to_string("/proc/self/status").ok();
-        let used = status.as_deref().and_then(|status| {
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix("VmSize:"))?;
-            line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
-        });
-        Some(limit.saturating_sub(used.unwrap_or(0).saturating_mul(1024)))
-    }
-    #[cfg(not(target_os = "linux"))]
-    None
-}
-
-/// The memory and swap of the control group of this process, as of a container; `None` without a limit.
-fn control_group() -> Option<u64> {
-    #[cfg(target_os = "linux")]
-    {
-        let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-        let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-        let group = std::path::Path::new(group.trim_start_matches('/'));
-        let read = |path: std::path::PathBuf| -> Option<u64> {
-            std::fs::read_to_string(path).ok()?.trim().parse().ok()
-        };
-        // Each group is within those around it.
-        let limits = group.ancestors().filter_map(|group| {
-            let folder = std::path::Path::new("/sys/fs/cgroup").join(group);
-            let memory = read(folder.join("memory.max"))?;
-            match read(folder.join("memory.swap.max")) {
-                Some(swap) => memory.checked_add(swap),
-                // Its swap has no limit but the machine's.
-                None => memory.checked_add(swap_of_machine()),
-            }
-        });
-        limits.min()
-    }
-    #[cfg(not(target_os = "linux"))]
-    None
-}
-
 #[cfg(target_os = "linux")]
-fn swap_of_machine() -> u64 {
-    let info = rustix::system::sysinfo();
-    (info.totalswap as u64).saturating_mul(u64::from(info.mem_unit.max(1)))
+fn address_space(system: &mut System) -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
+    let own = sysinfo::get_current_pid().ok()?;
+    let memory = ProcessRefreshKind::nothing().with_memory().without_tasks();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[own]), false, memory);
+    let used = system
+        .process(own)
+        .map_or(0, sysinfo::Process::virtual_memory);
+    Some(limit.saturating_sub(used))
 }
 
-/// Bytes of memory and swap that this machine has; `None` where that is not known.
-fn installed() -> Option<u64> {
-    #[cfg(target_os = "linux")]
-    {
-        let info = rustix::system::sysinfo();
-        let units = (info.totalram as u64).checked_add(info.totalswap as u64)?;
-        units.checked_mul(u64::from(info.mem_unit.max(1)))
-    }
-    #[cfg(not(target_os = "linux"))]
+#[cfg(not(target_os = "linux"))]
+fn address_space(_: &mut System) -> Option<u64> {
+    None
+}
+
+/// The memory and swap of the control group of this process, as of a container; `None` without a limit. `sysinfo` does not know
+/// a group's limit of swap.
+#[cfg(target_os = "linux")]
+fn control_group(swap_of_machine: u64) -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let group = std::path::Path::new(group.trim_start_matches('/'));
+    let read = |path: std::path::PathBuf| -> Option<u64> {
+        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    // Each group is within those around it.
+    let limits = group.ancestors().filter_map(|group| {
+        let folder = std::path::Path::new("/sys/fs/cgroup").join(group);
+        let memory = read(folder.join("memory.max"))?;
+        // Without a limit of its own, a group may use the machine's swap.
+        let swap = read(folder.join("memory.swap.max")).unwrap_or(swap_of_machine);
+        memory.checked_add(swap)
+    });
+    limits.min()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn control_group(_: u64) -> Option<u64> {
     None
 }

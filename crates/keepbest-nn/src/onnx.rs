@@ -16,7 +16,7 @@ pub const CLASSES_KEY: &str = "classes";
 /// What an exported model is like.
 #[derive(Clone, Debug, Default)]
 pub struct OnnxOptions {
-    /// What it takes.
+    /// The form of the input.
     pub input: OnnxInput,
     /// Whether each batch norm that follows a convolution becomes part of it. Fewer operations; the scores
     /// differ by rounding.
@@ -35,7 +35,7 @@ pub enum OnnxInput {
     Normalised,
     /// `images`: pixels as bytes. The model computes `(pixel / divide_by - mean) / std` of each channel itself.
     Pixels {
-        /// Where the channels are.
+        /// The side on which the channels are.
         order: PixelOrder,
         /// What a pixel is divided by first: 255.
         divide_by: f32,
@@ -46,7 +46,7 @@ pub enum OnnxInput {
     },
 }
 
-/// Where the channels of an image are.
+/// The side of an image on which the channels are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PixelOrder {
     /// `[N, height, width, channels]`, as decoders give it.
@@ -77,7 +77,7 @@ pub enum ExportError {
         setting: &'static str,
         /// What it may be.
         expected: String,
-        /// What it is.
+        /// The value that was found.
         found: String,
     },
     /// The graph cannot be written.

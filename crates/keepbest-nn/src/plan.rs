@@ -1,4 +1,4 @@
-//! Where everything lives in memory, decided once: one arena whose regions are shared by tensors that are
+//! The place of everything in memory, decided once: one arena whose regions are shared by tensors that are
 //! never needed at the same time.
 
 mod arena;
@@ -42,7 +42,7 @@ pub(crate) struct BackwardStep {
     pub scratch: Place,
 }
 
-/// Where a gradient goes.
+/// The place where a gradient goes.
 pub(crate) struct Target {
     pub place: Place,
     /// Set when the gradient is to be added to what is in `place`: it is computed here first.
@@ -69,12 +69,12 @@ pub(crate) struct Plan {
 /// What a plan is for.
 #[derive(Clone, Copy)]
 pub(crate) enum Purpose<'a> {
-    /// Of what learns.
+    /// Training of what learns.
     Training(&'a Rates),
     Inference,
 }
 
-/// Of each value, whether its gradient is needed: whether anything that learns has a part in it.
+/// Whether the gradient of each value is needed: whether anything that learns has a part in it.
 fn needs_gradient(network: &Network, rates: &Rates) -> Vec<bool> {
     let mut needed = vec![false; network.values.len()];
     for node in &network.nodes {
@@ -245,7 +245,7 @@ impl<'a> Planner<'a> {
         });
     }
 
-    /// Where a gradient goes, and where it is computed first when another has been there before.
+    /// The place where a gradient goes, and the place where it is computed first when another has been there before.
     fn gradient(&mut self, value: ValueId, time: usize) -> (Region, Option<Region>) {
         let len = self.network.values[value].len(self.batch);
         let arena = &mut self.arena;

@@ -1,4 +1,4 @@
-//! Where the time of training steps goes: by layer and phase, with the work done.
+//! The time of training steps: by layer and phase, with the work done.
 
 mod table;
 

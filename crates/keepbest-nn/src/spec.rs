@@ -73,7 +73,7 @@ pub enum SpecError {
     /// A key that nothing reads.
     #[error("model spec: unknown key `{key}`{}; known are {}", place(at), known.join(", "))]
     UnknownKey {
-        /// Where, such as `layers[3] (conv2d)`; empty for the spec itself.
+        /// The place, such as `layers[3] (conv2d)`; empty for the spec itself.
         at: String,
         /// The key.
         key: String,
@@ -83,7 +83,7 @@ pub enum SpecError {
     /// An op that is none.
     #[error("model spec: unknown op `{op}`{}; known are {}", place(at), known.join(", "))]
     UnknownOp {
-        /// Where, such as `layers[3]`.
+        /// The place, such as `layers[3]`.
         at: String,
         /// The op.
         op: String,
@@ -93,7 +93,7 @@ pub enum SpecError {
     /// A key is missing or a value is of the wrong type.
     #[error("model spec{}: {problem}", place(at))]
     Invalid {
-        /// Where, such as `layers[3] (conv2d)`; empty for the spec itself.
+        /// The place, such as `layers[3] (conv2d)`; empty for the spec itself.
         at: String,
         /// What is wrong.
         problem: String,

@@ -1,6 +1,11 @@
 //! Memory that a model is copied into. The writer thread reads it while training goes on, so it is written to only while
 //! no snapshot holds it.
 
+#![allow(
+    unsafe_code,
+    reason = "reads and writes memory of Python's, by its address"
+)]
+
 use std::sync::Arc;
 use std::thread;
 
@@ -15,7 +20,7 @@ const BYTES_PER_THREAD: usize = 4 << 20;
 /// Threads beyond this do not make a copy faster: memory is what limits it.
 const MOST_THREADS: usize = 8;
 
-/// Where the bytes lie.
+/// The place where the bytes lie.
 enum Memory {
     /// Anonymous pages of this process.
     Own(MmapMut),
@@ -93,7 +98,7 @@ impl Arena {
         self.memory.as_ref().len()
     }
 
-    /// Where it begins.
+    /// The address at which it begins.
     #[getter]
     fn address(&self) -> usize {
         self.memory.as_ref().as_ptr().addr()

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use keepbest_core::text::with_causes;
 use keepbest_core::{Metrics, Verdict};
 use keepbest_formats::{Dtype, StateDict, Tensor};
 use keepbest_keeper as kk;
@@ -22,7 +23,7 @@ use crate::arena::Arena;
 use crate::errors;
 use crate::options::Options;
 
-/// How often a wait looks for Ctrl-C.
+/// The time between two looks for Ctrl-C while waiting.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// `(name, dtype, shape, offset in the arena)`.
@@ -126,7 +127,7 @@ impl Keeper {
         let view = view.map_err(|error| errors::open_run(py, &error))?;
         let toml = view
             .config()
-            .map_err(|error| errors::raise_plain(py, "RunDamaged", &errors::with_causes(&error)))?;
+            .map_err(|error| errors::raise_plain(py, "RunDamaged", &with_causes(&error)))?;
         let options = Options::from_run_toml(py, &toml)?;
         drop(view);
         let config = config(py, &options, session)?;

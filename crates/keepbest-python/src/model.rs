@@ -1,12 +1,15 @@
 //! A model file, opened for Python.
 
+use std::error::Error;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use keepbest_core::text::with_causes;
 use keepbest_formats::model_file::{self, Kind, ModelMetadata};
 use keepbest_formats::{StateDict, Tensor};
-use keepbest_keeper::{RunView, SelectError, Selector};
+use keepbest_keeper::RunView;
+use keepbest_model::{ClassifyOptions, Model, ModelPlace, find_model};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::json;
@@ -14,6 +17,7 @@ use serde_json::json;
 use crate::arena::Arena;
 use crate::errors;
 use crate::keeper::{Entry, state_dict};
+use crate::predict::Predictor;
 
 /// `(name, dtype, shape, view)`.
 type Viewed = (String, &'static str, Vec<usize>, View);
@@ -80,6 +84,34 @@ impl ModelFile {
         views(&self.file.weights)
     }
 
+    /// The model, to ask; `network` names that of a file with weights alone.
+    fn predictor(
+        &self,
+        py: Python<'_>,
+        network: Option<&str>,
+        strict: bool,
+        batch_size: usize,
+        threads: Option<usize>,
+    ) -> PyResult<Predictor> {
+        let opened = py.detach(|| {
+            // The same file, whatever has its name by now; those of others are brought to our form.
+            let model = match self.file.seal {
+                Some(_) => Model::from_file(&self.path, self.file.clone(), network),
+                None => Model::open(&self.path, network),
+            }?;
+            model.check_finite()?;
+            Ok(model)
+        });
+        let model = opened.map_err(|error| errors::model(py, &error))?;
+        let options = ClassifyOptions {
+            batch_size: batch_size.max(1),
+            threads,
+            top_k: 1,
+            strict,
+        };
+        Ok(Predictor::of(model, options))
+    }
+
     /// What was saved beside them.
     fn training_state(&self) -> Vec<Viewed> {
         views(&self.file.training)
@@ -106,15 +138,15 @@ pub(crate) fn save(
         ..ModelMetadata::default()
     };
     let saved = py.detach(|| -> Result<(), String> {
-        let image = model_file::encode(&weights, &state, &metadata)
-            .map_err(|error| errors::with_causes(&error))?;
+        let image =
+            model_file::encode(&weights, &state, &metadata).map_err(|error| with_causes(&error))?;
         let write = |out: &mut dyn Write| image.write_to(out);
         let verify = |written: &Path| {
             image.compare(&mut File::open(written)?)?;
             Ok(())
         };
         keepbest_store::write_file(&path, true, image.total_len(), write, verify)
-            .map_err(|error| errors::with_causes(&error))
+            .map_err(|error| with_causes(&error))
     });
     saved.map_err(|message| errors::raise_plain(py, "CannotWrite", &message))
 }
@@ -122,26 +154,19 @@ pub(crate) fn save(
 /// The file of a reference: itself, a run's best, or `run@selector`.
 #[pyfunction]
 pub(crate) fn resolve(py: Python<'_>, reference: &str) -> PyResult<PathBuf> {
-    let path = PathBuf::from(reference);
-    if path.is_file() {
-        return Ok(path);
-    }
-    let (run, selector) = match reference.rsplit_once('@') {
-        Some((run, selector)) if !path.exists() => (PathBuf::from(run), selector),
-        _ => (path, "best"),
+    let missing = |path: &Path, error: &(dyn Error + 'static)| {
+        errors::raise(py, "ModelMissing", &with_causes(error), [("path", path)])
     };
-    if !run.exists() {
-        let message = format!("there is no model file and no run at {reference}");
-        return Err(errors::raise(py, "ModelMissing", &message, [("path", run)]));
+    // A run is named by its path, as everywhere in Python.
+    let place = find_model(reference, Path::new(""));
+    match place.map_err(|error| missing(Path::new(reference), &error))? {
+        ModelPlace::File(path) => Ok(path),
+        ModelPlace::Run { run, which } => {
+            let view = py.detach(|| RunView::open(&run));
+            let view = view.map_err(|error| errors::open_run(py, &error))?;
+            view.select(&which).map_err(|error| missing(&run, &error))
+        }
     }
-    let missing = |error: SelectError| {
-        let message = errors::with_causes(&error);
-        errors::raise(py, "ModelMissing", &message, [("path", run.clone())])
-    };
-    let view = py.detach(|| RunView::open(&run));
-    let view = view.map_err(|error| errors::open_run(py, &error))?;
-    let selector: Selector = selector.parse().map_err(missing)?;
-    view.select(&selector).map_err(missing)
 }
 
 /// The bytes of a tensor, for numpy's `asarray`, which keeps this object alive.

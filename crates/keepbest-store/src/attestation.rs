@@ -21,7 +21,7 @@ pub struct Attestation {
     best: Option<FileDigest>,
 }
 
-/// How a run is not the one that was attested.
+/// The difference between a run and the one that was attested.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotAttested {
@@ -70,7 +70,7 @@ impl Attestation {
         })
     }
 
-    /// How many lines of the journal it is about.
+    /// The number of lines of the journal that it is about.
     #[must_use]
     pub fn lines(&self) -> u64 {
         self.lines
@@ -82,7 +82,7 @@ impl Attestation {
         self.best
     }
 
-    /// How a run differs. That its journal has grown is no difference; where best has moved since, the journal says so.
+    /// The first difference of a run. That its journal has grown is no difference; where best has moved since, the journal says so.
     ///
     /// # Errors
     /// When its journal or its `run.toml` cannot be read.
@@ -105,7 +105,7 @@ impl Attestation {
     }
 }
 
-/// Where the lines of a journal end. A torn last line has no end.
+/// The ends of the lines of a journal. A torn last line has no end.
 fn newlines(journal: &[u8]) -> impl Iterator<Item = usize> {
     let bytes = journal.iter().enumerate();
     bytes.filter_map(|(at, byte)| (*byte == b'\n').then_some(at + 1))

@@ -90,9 +90,9 @@ pub enum OpenError {
     Kind {
         /// The file or directory.
         path: PathBuf,
-        /// What it is.
+        /// The kind of file that it is.
         found: FileKind,
-        /// What it should be.
+        /// The kind of file that it should be.
         expected: FileKind,
     },
     /// A file could not be read, so that nobody knows whether it is whole. Nothing was mended.

@@ -8,7 +8,7 @@ use crate::error::IoError;
 use crate::fs::{RealFileSystem, SharedFileSystem};
 use crate::patient::{PatientRead, patient, patiently};
 use crate::regular::{FileKind, Links, open_regular};
-use crate::staged::{Staged, parent, staged_path};
+use crate::staged::{Staged, parent};
 use crate::writer::require_space;
 use crate::{BoxError, CommitError};
 
@@ -88,22 +88,7 @@ pub fn write_file_on(
 /// When a system call fails; `target` is then what it was.
 pub fn replace_unsynced(target: &Path, bytes: &[u8]) -> Result<(), IoError> {
     let fs = patient(RealFileSystem::shared());
-    let staged = staged_path(&fs, target)?;
-    let mut file = fs
-        .create_new(&staged)
-        .map_err(IoError::at("create", &staged))?;
-    let replaced = file
-        .write_all(bytes)
-        .map_err(IoError::at("write", &staged))
-        .and_then(|()| {
-            fs.rename(&staged, target)
-                .map_err(IoError::at("replace", target))
-        });
-    if replaced.is_err() {
-        // What cannot be removed either is found by fsck.
-        let _ = fs.remove_file(&staged);
-    }
-    replaced
+    Staged::create(&fs, target.to_owned())?.put_unsynced(bytes)
 }
 
 /// Whether a file holds exactly what `write` writes.

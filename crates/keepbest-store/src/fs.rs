@@ -85,7 +85,7 @@ pub trait WritableFile: Write + Send {
 pub struct Stat {
     /// Length in bytes.
     pub len: u64,
-    /// What it is.
+    /// The kind of file.
     pub kind: FileKind,
     /// Device and inode: equal for two names of one file.
     pub identity: (u64, u64),

@@ -73,7 +73,7 @@ pub trait Verifier {
         None
     }
 
-    /// Those of `members` that do not come back from an archive as they were saved, each with the reason; all of them when the archive
+    /// The `members` that do not come back from an archive as they were saved, each with the reason; all of them when the archive
     /// is gone.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ pub trait Verifier {
     ) -> Result<Vec<(CheckpointName, String)>, BoxError>;
 }
 
-/// How much is read back.
+/// The amount that is read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     /// What best and last point at, and what the journal does not know.

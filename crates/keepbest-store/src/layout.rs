@@ -27,9 +27,9 @@ pub const OUTCOMES_DIR: &str = "outcomes";
 pub const LOCK_FILE: &str = "lock";
 /// The directory of the checkpoints.
 pub const CHECKPOINTS_DIR: &str = "checkpoints";
-/// How the name of a file that is still being written begins.
+/// The beginning of the name of a file that is still being written.
 pub const STAGED_PREFIX: &str = ".staged-";
-/// How the name of a file that no longer verifies ends, followed by `.2`, `.3`, ... where there was one before; such files are set
+/// The end of the name of a file that no longer verifies, followed by `.2`, `.3`, ... where there was one before; such files are set
 /// aside, not deleted.
 pub const DAMAGED_SUFFIX: &str = ".damaged";
 
@@ -254,7 +254,7 @@ impl CheckpointName {
         &self.digest8
     }
 
-    /// What it holds.
+    /// Whether it holds a full model or parameters alone.
     #[must_use]
     pub fn kind(&self) -> CheckpointKind {
         self.kind

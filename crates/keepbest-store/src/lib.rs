@@ -14,12 +14,15 @@
 //!
 //! [`RunWriter`] says in which order things are written and what that guarantees.
 
-// Libraries never print.
-#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#![forbid(unsafe_code)]
+
+#[cfg(not(unix))]
+compile_error!("keepbest-store builds on Unix systems only");
 
 mod archive;
 mod attestation;
 mod error;
+#[cfg(feature = "test-support")]
 pub mod faulty;
 mod file;
 mod fs;

@@ -69,7 +69,7 @@ pub enum LockError {
     },
 }
 
-/// How often, and how long apart, a lock that is held is tried again.
+/// The number of times, and the time between them, that a lock that is held is tried again.
 const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(5);
 

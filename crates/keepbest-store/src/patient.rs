@@ -11,9 +11,9 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::fs::{FileSystem, SharedFileSystem, Stat, WritableFile};
 
-/// How often a call is made before its interruption counts as a failure.
+/// The number of times that a call is made before its interruption counts as a failure.
 const TRIES: u32 = 8;
-/// How long a call that could not be made at that moment waits before it is made again.
+/// The time that a call that could not be made at that moment waits before it is made again.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Makes calls again that were interrupted (`EINTR`) or could not be made at that moment (`EAGAIN`). What goes on for longer is an

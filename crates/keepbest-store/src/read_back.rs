@@ -10,7 +10,7 @@ use crate::fs::WritableFile;
 use crate::patient::patiently;
 use crate::regular::{Links, open_regular};
 
-/// How far a file is written: what its writer tells its reader.
+/// The progress of writing a file: what its writer tells its reader.
 #[derive(Clone, Default)]
 pub(crate) struct Progress(Arc<(Mutex<Written>, Condvar)>);
 

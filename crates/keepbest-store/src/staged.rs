@@ -97,6 +97,18 @@ impl Staged {
         }
     }
 
+    /// Fills the file with `bytes` and gives it its name. Nothing is synced or read back.
+    pub(crate) fn put_unsynced(mut self, bytes: &[u8]) -> Result<(), IoError> {
+        self.file
+            .write_all(bytes)
+            .map_err(IoError::at("write", &self.hidden.path))?;
+        self.fs
+            .rename(&self.hidden.path, &self.target)
+            .map_err(IoError::at("replace", &self.target))?;
+        self.hidden.path = PathBuf::new();
+        Ok(())
+    }
+
     /// Has `write` write the file and syncs it. Meanwhile `verify` reads it back on another thread, following the writer.
     pub(crate) fn fill<T: Send, E: From<CommitError>>(
         self,

@@ -12,7 +12,7 @@ use crate::layout::{CheckpointKind, CheckpointName, RefName};
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct RunState {
-    /// How the run began; `None` when it was killed before it did.
+    /// The beginning of the run; `None` when it was killed before it.
     pub started: Option<StartedEvent>,
     /// The evaluations that led to the present state, in order: those after a point the run was later resumed from are
     /// dropped, since they were repeated.
@@ -31,11 +31,11 @@ pub struct RunState {
     pub pinned: BTreeSet<CheckpointName>,
     /// Checkpoints that an archive holds, and which.
     pub archived: BTreeMap<CheckpointName, String>,
-    /// How many events that is.
+    /// The number of events that it takes.
     pub events: u64,
-    /// How many times it was resumed.
+    /// The number of times that it was resumed.
     pub resumes: u32,
-    /// Where it stands.
+    /// The status of the run.
     pub status: RunStatus,
     /// Wall-clock time of the first event, milliseconds since 1970.
     pub started_ms: Option<u64>,
@@ -43,7 +43,7 @@ pub struct RunState {
     pub updated_ms: Option<u64>,
 }
 
-/// Where a run stands, as far as the journal knows. Whether someone writes to it now, the lock knows.
+/// The status of a run, as far as the journal knows. Whether someone writes to it now, the lock knows.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum RunStatus {
@@ -62,7 +62,7 @@ pub enum RunStatus {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CheckpointState {
-    /// How it was saved.
+    /// The event of its saving.
     pub saved: SavedEvent,
     /// The evaluation of exactly these weights; a resume point saved between evaluations has none.
     pub evaluation: Option<EvaluationRecord>,
@@ -70,7 +70,7 @@ pub struct CheckpointState {
     pub pruned: Option<String>,
 }
 
-/// What a ref points at.
+/// The target of a ref.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RefState {

@@ -29,7 +29,7 @@ use crate::state::RunState;
 /// Room left for the journal and directories when free space is checked, in bytes.
 const RESERVE: u64 = 1 << 20;
 
-/// Where runs begin.
+/// The directory in which a run begins.
 #[derive(Clone, Copy, Debug)]
 pub struct RunDir;
 
@@ -189,7 +189,7 @@ impl RunWriter {
         &self.state
     }
 
-    /// How many events the journal has.
+    /// The number of events that the journal has.
     #[must_use]
     pub fn events(&self) -> u64 {
         self.journal.events()

@@ -49,7 +49,7 @@ impl Change {
 pub struct PlanChange {
     /// The step that training went on from.
     pub step: u64,
-    /// How many evaluations the run had then.
+    /// The number of evaluations that the run had then.
     pub evaluations: usize,
     /// The epochs planned since.
     pub epochs: u64,

@@ -7,8 +7,7 @@
 //!
 //! What becomes of a model after that is `keepbest-model`'s.
 
-// Libraries never print.
-#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#![forbid(unsafe_code)]
 
 mod changes;
 mod log;

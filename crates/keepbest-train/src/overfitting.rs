@@ -17,7 +17,7 @@ pub struct Overfitting {
 /// The least rise of the loss on val that is called one, as a part of it: smaller ones come and go.
 const RISE: f64 = 0.02;
 
-/// How many evaluations it must have lasted for, the last one included.
+/// The number of evaluations that it must have lasted for, the last one included.
 const LASTING: usize = 3;
 
 impl Overfitting {

@@ -9,6 +9,8 @@
 //! - `train N`: N optimizer steps on batches of BATCH (8) images.
 //! - `train-saving N`: the same after a snapshot was offered, which is saved meanwhile.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 use std::error::Error;
 use std::fs;
 use std::io::{BufRead as _, Write as _};

@@ -35,8 +35,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-// Libraries never print; the program does through `cli::output`, where what cannot be written ends nothing.
-#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#![forbid(unsafe_code)]
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]

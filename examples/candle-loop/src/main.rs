@@ -25,7 +25,7 @@ const BATCH: usize = 64;
 fn main() -> Result<()> {
     let run = match std::env::args_os().nth(1) {
         Some(path) => PathBuf::from(path),
-        None => std::env::temp_dir().join(format!("candle-loop-{}", std::process::id())),
+        None => PathBuf::from(format!("runs/candle-loop-{}", std::process::id())),
     };
     let data = embedded::fashion_mnist()?.prepare(&PrepareOptions::default())?;
     let best = train(&run, &data)?;

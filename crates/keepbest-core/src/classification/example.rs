@@ -12,7 +12,7 @@ pub(super) struct Example {
     pub(super) confidence: f64,
     pub(super) is_likeliest: bool,
     pub(super) log_loss: f64,
-    /// How many classes come before the label's.
+    /// The number of classes that come before the label's.
     pub(super) ahead: usize,
 }
 
@@ -34,7 +34,7 @@ impl Example {
     }
 }
 
-/// How many classes are higher than this one, the higher class first among equals: scikit-learn's `top_k_accuracy_score`,
+/// The number of classes that are higher than this one, the higher class first among equals: scikit-learn's `top_k_accuracy_score`,
 /// which sorts upwards, stably, and takes the end; with two classes it compares the probability of class 1 with one half.
 fn ahead_of(row: &[f64], class: usize) -> usize {
     if let [_, second] = row {

@@ -62,7 +62,7 @@ impl Binary {
         }
     }
 
-    /// How tightly it binds: 1 for sums, 2 for products. Unary minus and operands bind tighter.
+    /// The precedence: 1 for sums, 2 for products. Unary minus and operands bind tighter.
     fn precedence(self) -> u8 {
         match self {
             Self::Add | Self::Subtract => 1,

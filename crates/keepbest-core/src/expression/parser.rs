@@ -15,7 +15,7 @@ pub enum ExpressionError {
     /// A metric, a number or `(` belongs here.
     #[error("expected a metric, a number or `(` at position {position}, found {found}")]
     ExpectedOperand {
-        /// Where.
+        /// The position in the text.
         position: usize,
         /// The text that is there.
         found: String,
@@ -23,7 +23,7 @@ pub enum ExpressionError {
     /// An operator or the end belongs here.
     #[error("expected `+`, `-`, `*`, `/` or the end at position {position}, found {found}")]
     ExpectedOperator {
-        /// Where.
+        /// The position in the text.
         position: usize,
         /// The text that is there.
         found: String,
@@ -45,7 +45,7 @@ pub enum ExpressionError {
     NumberOutOfRange {
         /// The number as written.
         text: String,
-        /// Where.
+        /// The position in the text.
         position: usize,
     },
     /// Parentheses or minus signs are nested too deeply.

@@ -23,7 +23,7 @@ impl Direction {
         }
     }
 
-    /// How much better `value` is than `than`: positive when better. NaN when either is, or both are the same infinity.
+    /// The advantage of `value` over `than`: positive when better. NaN when either is, or both are the same infinity.
     #[must_use]
     pub fn gain(self, value: f64, than: f64) -> f64 {
         match self {

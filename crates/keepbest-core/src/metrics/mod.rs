@@ -251,7 +251,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("nll", "log_loss"),
 ];
 
-/// How a metric is like the one that was written: 0 for the same, more for less; `None` for another. `slipped` is whether a few slips
+/// The likeness of a metric to the one that was written: 0 for the same, more for less; `None` for another. `slipped` is whether a few slips
 /// lead to its name with the split.
 fn likeness(metric: &str, own: &str, slipped: bool) -> Option<u8> {
     if metric == own {

@@ -10,7 +10,7 @@ use crate::{
     metrics::{Metrics, format_value},
 };
 
-/// How the two sides of a constraint must compare. A NaN on either side fails each of them.
+/// The comparison between the two sides of a constraint. A NaN on either side fails each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
     /// `>=`
@@ -135,7 +135,7 @@ impl FromStr for Constraint {
     }
 }
 
-/// Where the first comparison outside backquotes is.
+/// The position of the first comparison outside backquotes.
 fn comparison_at(text: &str) -> Option<usize> {
     let mut quoted = false;
     text.bytes().position(|byte| {

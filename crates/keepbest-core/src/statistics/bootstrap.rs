@@ -28,25 +28,25 @@ impl Default for Bootstrap {
     }
 }
 
-/// How much better the first of two models is on the same examples.
+/// The advantage of the first of two models on the same examples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PairedDifference {
     /// Mean of first minus second.
     pub difference: f64,
-    /// Where the true difference may lie.
+    /// The range in which the true difference may lie.
     pub interval: Interval,
     /// Two-sided: how likely a difference at least so large is, were there none. Never 0: at least one over the replicates.
     pub p_value: f64,
 }
 
-/// How much the score of a chosen best flatters it.
+/// The amount by which the score of a chosen best flatters it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SelectionOptimism {
     /// Mean score of the candidate with the highest mean.
     pub score: f64,
     /// By how much, on average, the score of the chosen is above what it would score on examples it was not chosen by.
     pub optimism: f64,
-    /// How often the candidate chosen on all examples is also chosen on examples drawn anew, 0 to 1.
+    /// The share of examples drawn anew on which the candidate chosen on all is chosen too, 0 to 1.
     pub agreement: f64,
 }
 

@@ -11,7 +11,7 @@ pub struct Interval {
     pub low: f64,
     /// Upper end.
     pub high: f64,
-    /// How often such intervals hold the true value, such as 0.95.
+    /// The share of such intervals that hold the true value, such as 0.95.
     pub confidence: f64,
 }
 

@@ -6,13 +6,13 @@ pub(super) struct SplitMix64(u64);
 
 impl SplitMix64 {
     /// Stream `stream` of `seed`; streams do not overlap in practice, so replicates may run in any order.
-    pub fn new(seed: u64, stream: u64) -> Self {
+    pub(super) fn new(seed: u64, stream: u64) -> Self {
         let mut start = Self(seed ^ 0x6a09_e667_f3bc_c909);
         let base = start.next();
         Self(base ^ stream.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,7 +21,7 @@ impl SplitMix64 {
     }
 
     /// One of `0..n`, each equally likely up to 2^-32 (Lemire 2019, without the rejection step).
-    pub fn below(&mut self, n: u32) -> u32 {
+    pub(super) fn below(&mut self, n: u32) -> u32 {
         ((u128::from(self.next()) * u128::from(n)) >> 64) as u32
     }
 }

@@ -27,6 +27,7 @@ fn improvements(objective: &Objective, values: &[f64]) -> Vec<usize> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn table() {
     use MinDelta::{Absolute, Relative};
     let none = Absolute(0.0);

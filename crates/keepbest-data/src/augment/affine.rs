@@ -27,7 +27,7 @@ impl Affine {
     };
 
     /// Turned about the centre, anticlockwise.
-    pub fn rotation(degrees: f64, shape: ImageShape) -> Self {
+    pub(super) fn rotation(degrees: f64, shape: ImageShape) -> Self {
         let angle = -degrees * (std::f64::consts::PI / 180.0);
         let (sin, cos) = (libm::sin(angle), libm::cos(angle));
         let (x, y) = (shape.width as f64 / 2.0, shape.height as f64 / 2.0);
@@ -42,7 +42,7 @@ impl Affine {
     }
 
     /// Each row moved by `slope` times its number, to the left.
-    pub fn shear_x(slope: f64) -> Self {
+    pub(super) fn shear_x(slope: f64) -> Self {
         Self {
             b: slope,
             ..Self::IDENTITY
@@ -50,7 +50,7 @@ impl Affine {
     }
 
     /// Each column moved by `slope` times its number, upwards.
-    pub fn shear_y(slope: f64) -> Self {
+    pub(super) fn shear_y(slope: f64) -> Self {
         Self {
             d: slope,
             ..Self::IDENTITY
@@ -58,7 +58,7 @@ impl Affine {
     }
 
     /// Moved by whole pixels, to the right and down.
-    pub fn translation(right: i32, down: i32) -> Self {
+    pub(super) fn translation(right: i32, down: i32) -> Self {
         Self {
             c: -f64::from(right),
             f: -f64::from(down),
@@ -67,7 +67,7 @@ impl Affine {
     }
 
     /// The image mapped; 0 where it comes from outside.
-    pub fn apply(&self, image: &Image) -> Image {
+    pub(super) fn apply(&self, image: &Image) -> Image {
         let shape = image.shape();
         let ImageShape {
             channels,

@@ -18,7 +18,7 @@ pub(super) struct Rectangle {
 impl Rectangle {
     /// One of a random share of the area and a random aspect ratio (width to height) that `fits`, at a random place; `None`
     /// when ten draws give none.
-    pub fn random(
+    pub(super) fn random(
         shape: ImageShape,
         share: RangeInclusive<f64>,
         ratio: RangeInclusive<f64>,

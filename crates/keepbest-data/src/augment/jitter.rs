@@ -4,7 +4,7 @@ use super::colour;
 use crate::Image;
 use crate::rng::CounterRng;
 
-/// How far colours are changed. The default changes nothing.
+/// The strength of changes of colours. The default changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Jitter {
     /// Brightness is multiplied by `1 - x` (0 at least) to `1 + x`.

@@ -1,4 +1,4 @@
-//! Where the pixels of an image go that is shifted and mirrored.
+//! The places of the pixels of an image that is shifted and mirrored.
 
 use super::{Augmentation, Draw};
 use crate::rng::{CounterRng, Stream};
@@ -20,7 +20,7 @@ impl Augmentation {
     }
 }
 
-/// Where the pixels of an augmented image come from.
+/// The places that the pixels of an augmented image come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Placement {
     /// Rows to go down in the source.
@@ -33,7 +33,7 @@ pub(super) struct Placement {
 
 impl Placement {
     /// The image with its pixels moved; 0 where they come from outside.
-    pub fn apply(&self, image: Image) -> Image {
+    pub(super) fn apply(&self, image: Image) -> Image {
         if *self == Self::default() {
             return image;
         }

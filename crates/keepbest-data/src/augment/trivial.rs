@@ -54,7 +54,7 @@ pub(super) fn random(image: Image, numbers: &mut CounterRng) -> Image {
 
 impl Op {
     /// The change of `strength` 0 to 30; `negative` turns it round where it has two directions.
-    pub fn apply(self, image: Image, strength: u32, negative: bool) -> Image {
+    pub(super) fn apply(self, image: Image, strength: u32, negative: bool) -> Image {
         let signed = |most: f32| {
             let size = linspace(0.0, most, strength);
             if negative { -size } else { size }

@@ -12,7 +12,7 @@ use crate::dataset::check_labels;
 use crate::{DataBundle, DataError, ImageShape, MemoryDataset, Mirrored};
 
 /// Shape of every image.
-pub const SHAPE: ImageShape = ImageShape::new(32, 32, 3);
+pub(crate) const SHAPE: ImageShape = ImageShape::new(32, 32, 3);
 
 const PLANE: usize = 32 * 32;
 

@@ -27,7 +27,7 @@ pub(crate) struct Intake<'a> {
 }
 
 impl<'a> Intake<'a> {
-    pub fn new(unreadable: Unreadable, watch: Watch<'a>) -> Self {
+    pub(crate) fn new(unreadable: Unreadable, watch: Watch<'a>) -> Self {
         Self {
             unreadable,
             watch,
@@ -52,7 +52,7 @@ impl<'a> Intake<'a> {
     }
 
     /// One line about what was left out.
-    pub fn note(&self) -> Option<String> {
+    pub(crate) fn note(&self) -> Option<String> {
         const SHOWN: usize = 3;
         let first = self.skipped.first()?;
         let others = self.skipped.iter().skip(1).take(SHOWN - 1);
@@ -72,7 +72,7 @@ impl<'a> Intake<'a> {
 
 /// Labelled image files, decoded at each request.
 #[derive(Debug)]
-pub struct FileDataset {
+pub(crate) struct FileDataset {
     origin: &'static str,
     classes: Arc<[String]>,
     files: Vec<File>,

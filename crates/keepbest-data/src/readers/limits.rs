@@ -1,4 +1,4 @@
-//! How much a data set may hold, checked before memory is taken for it.
+//! The most that a data set may hold, checked before memory is taken for it.
 
 use std::path::Path;
 

@@ -92,11 +92,9 @@ fn open(path: &Path) -> Result<DataBundle, DataError> {
     {
         notes.push("numbers from 0 to 1 in it were read as levels from 0 to 255".to_owned());
     }
-    let empty = || DataError::Empty {
-        path: path.to_owned(),
-    };
     let leading = train.as_ref().or(test.as_ref()).or(val.as_ref());
-    let classes = classes(path, leading.ok_or_else(empty)?)?;
+    let classes = leading.map(|set| classes(path, set)).transpose()?;
+    let classes = classes.unwrap_or_default();
     let dataset = |set: Set| {
         let origin = format!("{}:{}", path.display(), set.name);
         let labels = set.numbers(path, &classes)?;
@@ -105,15 +103,14 @@ fn open(path: &Path) -> Result<DataBundle, DataError> {
         let set = MemoryDataset::new(origin, shape, values, labels, classes.clone());
         Ok(Arc::new(set?) as Arc<dyn Dataset>)
     };
-    let bundle = DataBundle::of_splits(
-        path.display().to_string(),
+    let splits = [
         train.map(dataset).transpose()?,
         val.map(dataset).transpose()?,
         test.map(dataset).transpose()?,
-    );
+    ];
     Ok(DataBundle {
         notes,
-        ..bundle.ok_or_else(empty)?
+        ..DataBundle::of_splits(path, splits)?
     })
 }
 

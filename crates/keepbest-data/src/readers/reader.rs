@@ -43,7 +43,7 @@ pub(crate) struct Source<'a> {
 
 impl Source<'_> {
     /// Whether it is a file with one of these extensions, in any case.
-    pub fn has_extension(&self, extensions: &[&str]) -> bool {
+    pub(crate) fn has_extension(&self, extensions: &[&str]) -> bool {
         let own = self.path.extension().and_then(|own| own.to_str());
         let is_one =
             own.is_some_and(|own| extensions.iter().any(|one| one.eq_ignore_ascii_case(own)));

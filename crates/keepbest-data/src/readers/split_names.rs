@@ -11,7 +11,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
             Self::Val => "val",

@@ -62,7 +62,7 @@ impl Tree {
     ///
     /// # Errors
     /// When a folder cannot be read, or there are more of them than the limits allow.
-    pub fn scan(path: &Path) -> Result<Self, DataError> {
+    pub(crate) fn scan(path: &Path) -> Result<Self, DataError> {
         let mut scan = Scan {
             loops: Vec::new(),
             left_behind: Vec::new(),
@@ -80,7 +80,7 @@ impl Tree {
     }
 
     /// What was passed over that somebody may miss, in words.
-    pub fn notes(&self) -> Vec<String> {
+    pub(crate) fn notes(&self) -> Vec<String> {
         let note = |paths: &[PathBuf], what: &str| {
             let first = paths.first()?.display();
             let (plural, more) = match paths.len() {
@@ -188,21 +188,21 @@ fn is_left_behind(name: &OsStr) -> bool {
 
 impl Folder {
     /// The folders in it.
-    pub fn folders(&self) -> impl Iterator<Item = &Self> {
+    pub(crate) fn folders(&self) -> impl Iterator<Item = &Self> {
         self.entries.iter().filter_map(|entry| match entry {
             Entry::Folder(folder) => Some(folder),
             _ => None,
         })
     }
 
-    /// How many images are in it, not counting those in folders.
-    pub fn loose_images(&self) -> usize {
+    /// The number of images in it, not counting those in folders.
+    pub(crate) fn loose_images(&self) -> usize {
         let image = |entry: &&Entry| matches!(entry, Entry::Image(_));
         self.entries.iter().filter(image).count()
     }
 
     /// The images in it and below it, each folder's entries in the order of their names.
-    pub fn images(&self) -> Vec<&Path> {
+    pub(crate) fn images(&self) -> Vec<&Path> {
         let mut images = Vec::new();
         self.each_file(&mut |path, is_image| {
             if is_image {
@@ -213,7 +213,7 @@ impl Folder {
     }
 
     /// The other files in it and below it.
-    pub fn others(&self) -> Vec<&Path> {
+    pub(crate) fn others(&self) -> Vec<&Path> {
         let mut others = Vec::new();
         self.each_file(&mut |path, is_image| {
             if !is_image {
@@ -235,7 +235,7 @@ impl Folder {
     }
 
     /// Whether there is an image in it or below it.
-    pub fn has_images(&self) -> bool {
+    pub(crate) fn has_images(&self) -> bool {
         self.entries.iter().any(|entry| match entry {
             Entry::Folder(folder) => folder.has_images(),
             Entry::Image(_) => true,
@@ -244,21 +244,21 @@ impl Folder {
     }
 
     /// Whether there is any file in it or below it.
-    pub fn has_files(&self) -> bool {
+    pub(crate) fn has_files(&self) -> bool {
         self.entries.iter().any(|entry| match entry {
             Entry::Folder(folder) => folder.has_files(),
             _ => true,
         })
     }
 
-    /// How many folders there are between it and its deepest file.
+    /// The number of folders between it and its deepest file.
     fn depth(&self) -> usize {
         let deepest = self.folders().filter(|folder| folder.has_files());
         deepest.map(|folder| 1 + folder.depth()).max().unwrap_or(0)
     }
 
     /// What is in it, in words: `2 folders (a: 36 images, b) and 5 files (x.txt, ...)`.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let folders = self.folders().map(|folder| {
             let deep = match folder.depth() {
                 0 => String::new(),

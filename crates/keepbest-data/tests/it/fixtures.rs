@@ -9,17 +9,17 @@ use image::{GrayImage, RgbImage};
 use keepbest_data::{DataBundle, Dataset, Image, embedded};
 
 /// The embedded data set, unpacked once.
-pub fn fashion() -> &'static DataBundle {
+pub(crate) fn fashion() -> &'static DataBundle {
     static BUNDLE: std::sync::OnceLock<DataBundle> = std::sync::OnceLock::new();
     BUNDLE.get_or_init(|| embedded::fashion_mnist().unwrap())
 }
 
-pub fn test_set() -> Arc<dyn Dataset> {
+pub(crate) fn test_set() -> Arc<dyn Dataset> {
     fashion().test.clone().unwrap()
 }
 
 /// An image of the embedded test set as grey pixels, scaled up by whole numbers.
-pub fn grey(index: usize, scale_y: u32, scale_x: u32) -> GrayImage {
+pub(crate) fn grey(index: usize, scale_y: u32, scale_x: u32) -> GrayImage {
     let image = test_set().image(index).unwrap();
     GrayImage::from_fn(28 * scale_x, 28 * scale_y, |x, y| {
         image::Luma([image.pixels()[((y / scale_y) * 28 + x / scale_x) as usize]])
@@ -27,7 +27,7 @@ pub fn grey(index: usize, scale_y: u32, scale_x: u32) -> GrayImage {
 }
 
 /// The same in colour: red is the image, green its mirror, blue its negative.
-pub fn colour(index: usize, height: u32, width: u32) -> RgbImage {
+pub(crate) fn colour(index: usize, height: u32, width: u32) -> RgbImage {
     let image = test_set().image(index).unwrap();
     let at = |x: u32, y: u32| image.pixels()[((y * 28 / height) * 28 + x * 28 / width) as usize];
     RgbImage::from_fn(width, height, |x, y| {
@@ -36,7 +36,7 @@ pub fn colour(index: usize, height: u32, width: u32) -> RgbImage {
 }
 
 /// Writes `per_class` grey PNGs of each of the first `classes` classes into `folder/<name>/`.
-pub fn write_class_folders(folder: &Path, classes: usize, per_class: usize) {
+pub(crate) fn write_class_folders(folder: &Path, classes: usize, per_class: usize) {
     let set = test_set();
     for class in 0..classes {
         let name = ["ankle", "bag", "coat", "dress"][class];
@@ -53,14 +53,14 @@ pub fn write_class_folders(folder: &Path, classes: usize, per_class: usize) {
 }
 
 /// One CIFAR record: label, then planes of 32x32.
-pub fn cifar_record(label: u8, image: &RgbImage) -> Vec<u8> {
+pub(crate) fn cifar_record(label: u8, image: &RgbImage) -> Vec<u8> {
     assert_eq!(image.dimensions(), (32, 32));
     let planes = (0..3).flat_map(|channel| image.pixels().map(move |pixel| pixel.0[channel]));
     [label].into_iter().chain(planes).collect()
 }
 
 /// An IDX file of any rank.
-pub fn idx_bytes(magic: u32, dimensions: &[u32], body: &[u8]) -> Vec<u8> {
+pub(crate) fn idx_bytes(magic: u32, dimensions: &[u32], body: &[u8]) -> Vec<u8> {
     let header = [magic]
         .into_iter()
         .chain(dimensions.iter().copied())
@@ -68,14 +68,14 @@ pub fn idx_bytes(magic: u32, dimensions: &[u32], body: &[u8]) -> Vec<u8> {
     header.chain(body.iter().copied()).collect()
 }
 
-pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
 /// Images (28x28) and labels of the first `count` of the embedded test set, as IDX files' bytes.
-pub fn idx_pair(count: usize) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn idx_pair(count: usize) -> (Vec<u8>, Vec<u8>) {
     let set = test_set();
     let pixels: Vec<u8> = (0..count)
         .flat_map(|index| set.image(index).unwrap().pixels().to_vec())
@@ -88,7 +88,7 @@ pub fn idx_pair(count: usize) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// Writes `train-*` and `t10k-*` IDX files, the training set gzipped, into `folder`.
-pub fn write_idx(folder: &Path, train: usize, test: usize) {
+pub(crate) fn write_idx(folder: &Path, train: usize, test: usize) {
     let (images, labels) = idx_pair(train);
     fs::write(folder.join("train-images-idx3-ubyte.gz"), gzip(&images)).unwrap();
     fs::write(folder.join("train-labels-idx1-ubyte.gz"), gzip(&labels)).unwrap();
@@ -97,20 +97,20 @@ pub fn write_idx(folder: &Path, train: usize, test: usize) {
     fs::write(folder.join("t10k-labels-idx1-ubyte"), labels).unwrap();
 }
 
-pub fn temp() -> tempfile::TempDir {
+pub(crate) fn temp() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-pub fn open(path: &Path) -> Result<DataBundle, keepbest_data::DataError> {
+pub(crate) fn open(path: &Path) -> Result<DataBundle, keepbest_data::DataError> {
     keepbest_data::open(path.to_str().unwrap(), None)
 }
 
 /// The error of opening `path`, in words, with its source.
-pub fn open_error(path: &Path) -> String {
+pub(crate) fn open_error(path: &Path) -> String {
     in_full(&open(path).unwrap_err())
 }
 
-pub fn in_full(error: &dyn std::error::Error) -> String {
+pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -120,7 +120,7 @@ pub fn in_full(error: &dyn std::error::Error) -> String {
     text
 }
 
-pub fn all_images(set: &dyn Dataset) -> Vec<Image> {
+pub(crate) fn all_images(set: &dyn Dataset) -> Vec<Image> {
     (0..set.len())
         .map(|index| set.image(index).unwrap())
         .collect()

@@ -1,5 +1,11 @@
 //! Integration tests of keepbest-data: real images, real files, the public interface.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test panics where it fails, and measures by the standard library"
+)]
+
 mod cifar;
 mod embedded;
 mod fixtures;

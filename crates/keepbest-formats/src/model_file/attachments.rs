@@ -212,7 +212,7 @@ attachments! {
     model: Option<Value>, schema 1, Files::Full("a model spec");
     /// Class names by label.
     classes: Vec<String>, schema 1, Files::All;
-    /// How images become input.
+    /// Preprocessing: how images become input.
     preprocessing: Option<Value>, schema 1, Files::All;
     /// Which class is decided for, where it is not the likeliest.
     thresholds: Option<Value>, schema 2, Files::Full("thresholds");
@@ -222,6 +222,6 @@ attachments! {
     evaluation: Option<Value>, schema 1, Files::All;
     /// The evaluations before it.
     history: Option<Value>, schema 1, Files::All;
-    /// Where the model comes from: data, seed, host, versions.
+    /// The model's origin: data, seed, host, versions.
     provenance: Option<Value>, schema 1, Files::All;
 }

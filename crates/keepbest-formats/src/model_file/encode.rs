@@ -47,7 +47,7 @@ pub enum EncodeError {
     Layout(#[from] LayoutError),
 }
 
-/// How a file differs from the image it was written from.
+/// The difference of a file from the image it was written from.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompareError {

@@ -160,7 +160,7 @@ fn read(file: &Bytes, verify: Verify<'_>) -> Result<ModelFile, ModelFileError> {
     })
 }
 
-/// Where in the file a tensor lies, which is a view of the file.
+/// The place in the file of a tensor, which is a view of the file.
 fn place(file: &Bytes, tensor: &Tensor) -> Range<usize> {
     let bytes = tensor.bytes();
     // An empty view need not point into the file.

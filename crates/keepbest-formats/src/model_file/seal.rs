@@ -23,7 +23,7 @@ pub struct Seal {
     pub file_digest: FileDigest,
 }
 
-/// How every header that keepbest writes begins. The digest follows: 64 lower-case hexadecimal
+/// The beginning of every header that keepbest writes. The digest follows: 64 lower-case hexadecimal
 /// digits at a fixed place, so that it can be checked before anything is parsed.
 const HEADER_START: &[u8] = br#"{"__metadata__":{"keepbest_header_digest":""#;
 const DIGEST_LEN: usize = 64;
@@ -31,7 +31,7 @@ const DIGEST_LEN: usize = 64;
 /// What stands for the digest while it is computed.
 pub(super) const BLANK: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Where the digest is in the header, if keepbest wrote it.
+/// The place of the digest in the header, if keepbest wrote it.
 fn place(header: &[u8]) -> Option<std::ops::Range<usize>> {
     let end = HEADER_START.len() + DIGEST_LEN;
     (header.starts_with(HEADER_START) && header.get(end) == Some(&b'"'))

@@ -43,7 +43,7 @@ pub struct Misshaped {
     pub found: String,
 }
 
-/// How the tensors of a file and of a model go together: each is in exactly one of the lists.
+/// The tensors of a file beside those of a model: each is in exactly one of the lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Comparison {
     /// Tensors of both, in the order of the model.

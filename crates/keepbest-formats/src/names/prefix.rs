@@ -86,7 +86,7 @@ pub struct Plain {
     pub weights: StateDict,
     /// What was taken out of names, and of how many.
     pub unwrapped: Vec<(&'static str, usize)>,
-    /// How many names of an early torchvision's DenseNet (`denselayer1.norm.1.weight`) are written as now (`norm1`).
+    /// The number of names of an early torchvision's DenseNet (`denselayer1.norm.1.weight`) that are written as now (`norm1`).
     pub modern: usize,
 }
 

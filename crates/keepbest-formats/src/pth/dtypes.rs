@@ -67,7 +67,7 @@ pub(super) fn storage(global: &Global) -> Option<StorageClass> {
     }))
 }
 
-/// How PyTorch names the elements of a tensor.
+/// The names that PyTorch has for the elements of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// By the storage class, in `torch`.
@@ -76,7 +76,7 @@ pub(super) enum Form {
     Dtype(&'static str),
 }
 
-/// How PyTorch names elements of a type.
+/// PyTorch's names for elements of a type.
 pub(super) fn form(dtype: Dtype) -> Form {
     match dtype {
         Dtype::F64 => Form::Storage("DoubleStorage"),

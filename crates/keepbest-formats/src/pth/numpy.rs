@@ -33,7 +33,7 @@ pub(super) struct Array<'a> {
     raw: Raw<'a>,
 }
 
-/// Where the elements are.
+/// The source of the elements.
 enum Raw<'a> {
     Bytes(&'a Bytes),
     /// Text of one character a byte: how protocols without bytes hold them.

@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
         (0..count).map(|_| self.i64()).collect()
     }
 
-    /// How many of something follow.
+    /// The count that comes next in the file.
     fn count(&mut self) -> Result<Option<i64>, PthError> {
         let count = self.pickle()?;
         Ok(count.graph.as_int(count.root))

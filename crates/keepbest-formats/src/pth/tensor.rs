@@ -100,7 +100,7 @@ pub struct TensorInfo<'a> {
     pub strides: Vec<usize>,
     /// First element in the storage.
     pub offset: usize,
-    /// Where the elements are; `None` for an array of NumPy, which has them in the pickle.
+    /// The storage of the elements; `None` for an array of NumPy, which has them in the pickle.
     pub storage: Option<StorageRef<'a>>,
     /// Whether it takes part in training.
     pub requires_grad: bool,
@@ -313,7 +313,7 @@ impl TensorInfo<'_> {
     }
 }
 
-/// Where the bytes of storages come from.
+/// The source of the bytes of storages.
 pub(super) trait Storages {
     /// All bytes of a storage as they are in the file. Copies take from `budget`.
     fn bytes(&self, key: &str, budget: &mut u64) -> Result<Bytes, PthError>;

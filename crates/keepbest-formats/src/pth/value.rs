@@ -89,7 +89,7 @@ pub struct Entries<'a> {
 pub(super) const LONGEST_NAME: usize = 1024;
 
 impl<'a> Entries<'a> {
-    /// How many assignments; a key that was assigned twice counts twice.
+    /// The number of assignments; a key that was assigned twice counts twice.
     #[must_use]
     pub fn len(&self) -> usize {
         self.pairs.len()

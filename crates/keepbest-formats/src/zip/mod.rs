@@ -143,7 +143,7 @@ pub enum ZipError {
     },
 }
 
-/// Where an entry is.
+/// The place of an entry.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     deflated: bool,
@@ -220,7 +220,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Where the central directory is and how many entries it has.
+/// The place of the central directory and the number of its entries.
 struct Directory {
     begin: u64,
     end: u64,

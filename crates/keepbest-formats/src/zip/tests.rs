@@ -14,7 +14,7 @@ struct Entry {
     /// What the local header says instead.
     local_name: Option<String>,
     local_method: Option<u16>,
-    /// Where the directory says the local header is, instead of where it is.
+    /// The place that the directory gives for the local header, instead of the true one.
     at: Option<u32>,
     compressed: Option<u32>,
 }

@@ -13,7 +13,7 @@ fn splitmix64(count: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Where the data begins.
+/// The place where the data begins.
 fn data_start(file: &[u8]) -> usize {
     8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize
 }

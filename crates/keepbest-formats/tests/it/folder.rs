@@ -24,7 +24,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Reads every file of a folder as `expected.json` there says; how many.
-pub fn check_pth(folder: &Path) -> usize {
+pub(crate) fn check_pth(folder: &Path) -> usize {
     let expected = fs::read_to_string(folder.join("expected.json")).unwrap();
     let expected: Json = serde_json::from_str(&expected).unwrap();
     let files = expected["files"].as_object().unwrap();
@@ -64,7 +64,7 @@ pub fn check_pth(folder: &Path) -> usize {
 
 /// Reads every safetensors file of a folder as `python-expected.json` there says; how many files and
 /// tensors.
-pub fn check_safetensors(folder: &Path) -> (usize, usize) {
+pub(crate) fn check_safetensors(folder: &Path) -> (usize, usize) {
     let expected = fs::read_to_string(folder.join("python-expected.json")).unwrap();
     let expected: Json = serde_json::from_str(&expected).unwrap();
     let files = expected["files"].as_object().unwrap();

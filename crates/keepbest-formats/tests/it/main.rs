@@ -1,5 +1,7 @@
 //! The crate from outside: malformed and damaged files, round trips, golden files.
 
+#![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
+
 mod damage;
 mod folder;
 mod golden;

@@ -6,31 +6,31 @@ use crate::support::zip_archive;
 
 /// Writes pickles.
 #[derive(Default)]
-pub struct Pickle(pub Vec<u8>);
+pub(crate) struct Pickle(pub Vec<u8>);
 
 impl Pickle {
-    pub fn raw(mut self, bytes: &[u8]) -> Self {
+    pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
         self.0.extend(bytes);
         self
     }
 
-    pub fn text(self, text: &str) -> Self {
+    pub(crate) fn text(self, text: &str) -> Self {
         self.raw(b"X")
             .raw(&(text.len() as u32).to_le_bytes())
             .raw(text.as_bytes())
     }
 
-    pub fn int(self, value: i64) -> Self {
+    pub(crate) fn int(self, value: i64) -> Self {
         self.raw(b"\x8a\x08").raw(&value.to_le_bytes())
     }
 
-    pub fn ints(self, values: &[i64]) -> Self {
+    pub(crate) fn ints(self, values: &[i64]) -> Self {
         let pickle = values.iter().fold(self.raw(b"("), |p, &value| p.int(value));
         pickle.raw(b"t")
     }
 
     /// `_rebuild_tensor_v2(storage, offset, shape, strides, False, OrderedDict())`
-    pub fn tensor(
+    pub(crate) fn tensor(
         self,
         storage: (&str, &str, i64),
         offset: i64,
@@ -52,7 +52,7 @@ impl Pickle {
     }
 
     /// The file with this pickle and storage `0`.
-    pub fn file(self, storage: &[u8]) -> Result<PthFile, E> {
+    pub(crate) fn file(self, storage: &[u8]) -> Result<PthFile, E> {
         let pickle = self.raw(b".").0;
         let zip = zip_archive(&[("m/data.pkl", &pickle), ("m/data/0", storage)]);
         PthFile::from_bytes(zip.into(), Limits::default())
@@ -60,6 +60,6 @@ impl Pickle {
 }
 
 /// A pickle of protocol 2.
-pub fn pickle() -> Pickle {
+pub(crate) fn pickle() -> Pickle {
     Pickle::default().raw(b"\x80\x02")
 }

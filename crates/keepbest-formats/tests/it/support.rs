@@ -8,21 +8,21 @@ use keepbest_formats::{StateDict, Tensor};
 use serde_json::json;
 
 /// The folder of golden files.
-pub fn golden(name: &str) -> PathBuf {
+pub(crate) fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name)
 }
 
 /// A safetensors file of any header and data, well-formed or not.
-pub fn file(header: &str, data: &[u8]) -> Bytes {
+pub(crate) fn file(header: &str, data: &[u8]) -> Bytes {
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend(header.as_bytes());
     file.extend(data);
     file.into()
 }
 
-pub fn dict(entries: impl IntoIterator<Item = (&'static str, Tensor)>) -> StateDict {
+pub(crate) fn dict(entries: impl IntoIterator<Item = (&'static str, Tensor)>) -> StateDict {
     let mut dict = StateDict::new();
     for (name, tensor) in entries {
         dict.insert(name, tensor).unwrap();
@@ -30,14 +30,14 @@ pub fn dict(entries: impl IntoIterator<Item = (&'static str, Tensor)>) -> StateD
     dict
 }
 
-pub fn f32s(shape: &[usize], start: f32) -> Tensor {
+pub(crate) fn f32s(shape: &[usize], start: f32) -> Tensor {
     let count = shape.iter().product::<usize>();
     let values: Vec<f32> = (0..count).map(|i| start + i as f32 * 0.25).collect();
     Tensor::from_f32(shape, &values).unwrap()
 }
 
 /// Weights, training state and metadata of a small full model.
-pub fn small_model() -> (StateDict, StateDict, ModelMetadata) {
+pub(crate) fn small_model() -> (StateDict, StateDict, ModelMetadata) {
     let weights = dict([
         ("conv.weight", f32s(&[2, 1, 2, 2], -1.0)),
         ("bn.running_mean", f32s(&[2], 0.5)),
@@ -70,7 +70,11 @@ pub fn small_model() -> (StateDict, StateDict, ModelMetadata) {
 }
 
 /// The bytes of a model file.
-pub fn encoded(weights: &StateDict, training: &StateDict, metadata: &ModelMetadata) -> Vec<u8> {
+pub(crate) fn encoded(
+    weights: &StateDict,
+    training: &StateDict,
+    metadata: &ModelMetadata,
+) -> Vec<u8> {
     let image = model_file::encode(weights, training, metadata).unwrap();
     let mut bytes = Vec::new();
     image.write_to(&mut bytes).unwrap();
@@ -78,17 +82,17 @@ pub fn encoded(weights: &StateDict, training: &StateDict, metadata: &ModelMetada
     bytes
 }
 
-pub fn small_file() -> Vec<u8> {
+pub(crate) fn small_file() -> Vec<u8> {
     let (weights, training, metadata) = small_model();
     encoded(&weights, &training, &metadata)
 }
 
-pub fn read(bytes: impl Into<Bytes>) -> Result<ModelFile, ModelFileError> {
+pub(crate) fn read(bytes: impl Into<Bytes>) -> Result<ModelFile, ModelFileError> {
     ModelFile::from_bytes(bytes.into())
 }
 
 /// The message of an error with all of its causes.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -100,7 +104,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// A zip archive with stored entries, without checksums (as PyTorch writes when told to).
-pub fn zip_archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn zip_archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut bytes, mut directory) = (Vec::new(), Vec::new());
     for (name, data) in entries {
         let name_length = (name.len() as u16).to_le_bytes();

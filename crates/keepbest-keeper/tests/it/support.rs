@@ -9,43 +9,43 @@ use keepbest_keeper::{Evaluation, Keeper, KeeperConfig, OwnedSnapshot, RunView, 
 use serde_json::json;
 use tempfile::TempDir;
 
-pub struct Runs {
+pub(crate) struct Runs {
     parent: TempDir,
 }
 
 impl Runs {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             parent: tempfile::tempdir().unwrap(),
         }
     }
 
     /// In memory where there is such a place, for sessions by the hundred.
-    pub fn in_memory() -> Self {
+    pub(crate) fn in_memory() -> Self {
         Self {
             parent: in_memory(),
         }
     }
 
-    pub fn parent(&self) -> &Path {
+    pub(crate) fn parent(&self) -> &Path {
         self.parent.path()
     }
 
-    pub fn run(&self) -> PathBuf {
+    pub(crate) fn run(&self) -> PathBuf {
         self.parent.path().join("run")
     }
 
-    pub fn create(&self, config: KeeperConfig) -> Keeper {
+    pub(crate) fn create(&self, config: KeeperConfig) -> Keeper {
         Keeper::create(&self.run(), "seed = 1\n", config).unwrap()
     }
 
-    pub fn view(&self) -> RunView {
+    pub(crate) fn view(&self) -> RunView {
         RunView::open(self.run()).unwrap()
     }
 }
 
 /// A folder for disk states that are made, not measured: in memory where there is such a place.
-pub fn in_memory() -> TempDir {
+pub(crate) fn in_memory() -> TempDir {
     let memory = Path::new("/dev/shm");
     match memory.is_dir() {
         true => tempfile::tempdir_in(memory).unwrap(),
@@ -53,12 +53,12 @@ pub fn in_memory() -> TempDir {
     }
 }
 
-pub fn config() -> KeeperConfig {
+pub(crate) fn config() -> KeeperConfig {
     KeeperConfig::new(Objective::new("val/accuracy").unwrap())
 }
 
 /// Weights and optimizer state that depend on the step alone, larger than a sector.
-pub fn snapshot(step: u64) -> SnapshotHandle {
+pub(crate) fn snapshot(step: u64) -> SnapshotHandle {
     let values = |seed: u64, len: usize| -> Vec<f32> {
         (0..len as u64)
             .map(|i| ((i * 31 + seed * 1009) % 997) as f32)
@@ -92,7 +92,7 @@ pub fn snapshot(step: u64) -> SnapshotHandle {
 }
 
 /// The F1 is best for 0.62, so that the best by it is another than that by accuracy.
-pub fn accuracy(value: f64) -> Metrics {
+pub(crate) fn accuracy(value: f64) -> Metrics {
     Metrics::from_iter([
         ("val/accuracy", value),
         ("val/loss", 1.0 - value),
@@ -101,7 +101,7 @@ pub fn accuracy(value: f64) -> Metrics {
 }
 
 /// A run that keeps a best by F1 as well.
-pub fn two_bests() -> KeeperConfig {
+pub(crate) fn two_bests() -> KeeperConfig {
     KeeperConfig {
         others: vec![Objective::new("val/f1_macro").unwrap()],
         ..config()
@@ -109,12 +109,12 @@ pub fn two_bests() -> KeeperConfig {
 }
 
 /// The step of the best by F1.
-pub fn best_by_f1(run: &Path) -> u64 {
+pub(crate) fn best_by_f1(run: &Path) -> u64 {
     step_of(&run.join("best.val-f1_macro.safetensors"))
 }
 
 /// Offers the evaluation of epoch `epoch`, ten steps each. Returns whether it improved.
-pub fn offer(keeper: &mut Keeper, epoch: u64, value: f64) -> bool {
+pub(crate) fn offer(keeper: &mut Keeper, epoch: u64, value: f64) -> bool {
     let evaluation = Evaluation::of(&snapshot(epoch * 10), epoch, accuracy(value));
     keeper
         .offer(evaluation, json!({ "epoch": epoch }))
@@ -123,31 +123,31 @@ pub fn offer(keeper: &mut Keeper, epoch: u64, value: f64) -> bool {
 }
 
 /// As `offer`, and waits for the disk.
-pub fn offer_and_wait(keeper: &mut Keeper, epoch: u64, value: f64) -> bool {
+pub(crate) fn offer_and_wait(keeper: &mut Keeper, epoch: u64, value: f64) -> bool {
     let improved = offer(keeper, epoch, value);
     keeper.wait();
     improved
 }
 
-pub fn open(path: &Path) -> ModelFile {
+pub(crate) fn open(path: &Path) -> ModelFile {
     ModelFile::open(path).unwrap()
 }
 
 /// Step and recorded accuracy of a model file.
-pub fn step_of(path: &Path) -> u64 {
+pub(crate) fn step_of(path: &Path) -> u64 {
     open(path).metadata.unwrap().step
 }
 
-pub fn best_step(run: &Path) -> u64 {
+pub(crate) fn best_step(run: &Path) -> u64 {
     step_of(&run.join("best.safetensors"))
 }
 
-pub fn last_step(run: &Path) -> u64 {
+pub(crate) fn last_step(run: &Path) -> u64 {
     step_of(&run.join("last.safetensors"))
 }
 
 /// Names of the checkpoints on disk, hidden ones included.
-pub fn checkpoints(run: &Path) -> Vec<String> {
+pub(crate) fn checkpoints(run: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(run.join("checkpoints"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 /// Seconds a call takes. With one thread it is processor time, so that other processes count less; otherwise the median.
-pub fn time(threads: usize, mut call: impl FnMut()) -> f64 {
+pub(crate) fn time(threads: usize, mut call: impl FnMut()) -> f64 {
     call();
     let mut times = Vec::new();
     let start = Instant::now();

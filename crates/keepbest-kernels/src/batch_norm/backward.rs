@@ -11,7 +11,7 @@ use crate::disjoint::Disjoint;
 use crate::simd::{LANES, Simd, blocks};
 use crate::{ActShape, Context, PoolShape, max_pool};
 
-/// Where the gradient of a batch norm's output comes from.
+/// The source of the gradient of a batch norm's output.
 #[derive(Clone, Copy)]
 pub enum Upstream<'a> {
     /// From the output itself.
@@ -28,7 +28,7 @@ pub enum Upstream<'a> {
         pool: &'a PoolShape,
         /// Gradient of what it gave.
         dy: &'a [f32],
-        /// What it gave.
+        /// The pooling's output.
         y: &'a [f32],
         /// The winners.
         indices: &'a [u8],

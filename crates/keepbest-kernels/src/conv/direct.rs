@@ -4,13 +4,16 @@
 //! product takes pixels along a row, along a column, or the same pixel of several images, whichever fills the registers best;
 //! taps that fall on padding are simply not in the list, so there is neither a padded copy nor wasted work.
 
+mod task;
+
 use super::axis::Run;
 use super::epilogue::Epilogue;
 use super::pairs::{channel_pairs, paired};
 use crate::disjoint::Disjoint;
-use crate::gemm::{self, Element, Pair, Side, Split, Tile};
+use crate::gemm::{self, Element, Pair, Split};
 use crate::precision::bf16;
 use crate::{ActShape, Context};
+use task::Task;
 
 /// Products summed in registers before they are added to the destination: bounds the rounding error of long sums, and the
 /// panel of weights a stage needs in the second-level cache (1152 x 32 floats = 144 KiB).
@@ -99,7 +102,7 @@ enum Along {
     Images,
 }
 
-/// How a run is cut into tasks.
+/// The cut of a run into tasks.
 #[derive(Debug)]
 struct Partition {
     images: Split,
@@ -393,7 +396,7 @@ impl Direct {
             let (first_image, images) = partition.images.piece(images);
             let (first_row, rows) = partition.bands.piece(band);
             let (first_unit, units) = partition.panels.piece(panels);
-            let work = Work {
+            let task = Task {
                 plan: self,
                 ctx,
                 src,
@@ -415,145 +418,10 @@ impl Direct {
                     for segment in 0..self.segments {
                         // SAFETY: lengths were checked by the caller; tasks differ in images, rows or panel, so no two write
                         // the same element.
-                        unsafe { work.stage(group, panel, block, segment) };
+                        unsafe { task.stage(group, panel, block, segment) };
                     }
                 }
             }
         });
-    }
-}
-
-/// One task: some images, some destination rows.
-struct Work<'a> {
-    plan: &'a Direct,
-    ctx: &'a Context,
-    src: &'a [f32],
-    packed: &'a [f32],
-    epilogue: Epilogue<'a>,
-    dst: *mut f32,
-    first_image: usize,
-    images: usize,
-    rows: std::ops::Range<usize>,
-    mixed: bool,
-    max_rows: usize,
-}
-
-impl Work<'_> {
-    /// Adds one block of channels and one segment of taps to the task's destination, for the columns of one panel.
-    ///
-    /// # Safety
-    ///
-    /// `src`, `dst` and a residual hold the task's images, `packed` and a bias what the plan says, and nobody else touches the panel's
-    /// columns of the task's destination rows.
-    unsafe fn stage(&self, group: usize, panel: &Panel, block: usize, segment: usize) {
-        let plan = self.plan;
-        let (src, dst) = (plan.src, plan.dst);
-        let (start, depth) = plan.depths.piece(block);
-        let first_stage = block == 0 && segment == 0;
-        let last_stage = block + 1 == plan.depths.pieces && segment + 1 == plan.segments;
-        let relu = last_stage && self.epilogue.relu;
-        let channel = group * plan.width + panel.first;
-        let b = self.packed
-            [group * plan.group_len + panel.offset + plan.taps * start * panel.stride..]
-            .as_ptr();
-        let bias = self
-            .epilogue
-            .bias
-            .map_or(std::ptr::null(), |bias| bias[channel..].as_ptr());
-        let src_base = self
-            .src
-            .as_ptr()
-            .wrapping_add(self.first_image * src.image_stride() + group * plan.depth + start);
-        let dst_offset = self.first_image * dst.image_stride() + channel;
-        let residual_base = match self.epilogue.residual {
-            Some(residual) if last_stage => residual.as_ptr().wrapping_add(dst_offset),
-            _ => std::ptr::null(),
-        };
-        let finishing = relu || !residual_base.is_null();
-        for region in &plan.regions {
-            let from = if segment == 0 {
-                0
-            } else {
-                region.segment_ends[segment - 1]
-            };
-            let pairs = &region.pairs[from..region.segment_ends[segment]];
-            if pairs.is_empty() && !first_stage && !finishing {
-                continue;
-            }
-            let (y, x) = (region.y, region.x);
-            let rows = y.within(&self.rows);
-            if rows.is_empty() {
-                continue;
-            }
-            let step = |line: &Line, shape: ActShape, vertical: bool, along_src: bool| {
-                let step = if along_src {
-                    line.src_step
-                } else {
-                    line.dst_step
-                };
-                step * shape.c * if vertical { shape.w } else { 1 }
-            };
-            let (src_y, src_x) = (step(&y, src, true, true), step(&x, src, false, true));
-            let (dst_y, dst_x) = (step(&y, dst, true, false), step(&x, dst, false, false));
-            let a = src_base.wrapping_add(rows.start * src_y);
-            let c = (y.dst * dst.w + x.dst) * dst.c + rows.start * dst_y;
-            // (count, source step, destination step) of the rows of a tile, and of the two loops around.
-            let lines = [
-                (self.images, src.image_stride(), dst.image_stride()),
-                (rows.len(), src_y, dst_y),
-                (x.count, src_x, dst_x),
-            ];
-            let [outer, inner, tiled] =
-                match Direct::along(region, self.mixed, self.images, self.max_rows) {
-                    Along::X => [lines[0], lines[1], lines[2]],
-                    Along::Y => [lines[0], lines[2], lines[1]],
-                    Along::Images => [lines[1], lines[2], lines[0]],
-                };
-            let split = Split::new(tiled.0, self.max_rows);
-            for i in 0..outer.0 {
-                for j in 0..inner.0 {
-                    let a = a.wrapping_add(i * outer.1 + j * inner.1);
-                    let c = c + i * outer.2 + j * inner.2;
-                    for piece in 0..split.pieces {
-                        let (first, m) = split.piece(piece);
-                        let offset = c + first * tiled.2;
-                        let c = self.dst.wrapping_add(dst_offset + offset);
-                        let residual = if residual_base.is_null() {
-                            residual_base
-                        } else {
-                            residual_base.wrapping_add(offset)
-                        };
-                        let (add, add_stride) = if first_stage {
-                            (bias, 0)
-                        } else {
-                            (c.cast_const(), tiled.2)
-                        };
-                        let tile = Tile {
-                            a: a.wrapping_add(first * tiled.1),
-                            a_stride: tiled.1,
-                            b,
-                            b_stride: panel.stride,
-                            c,
-                            c_stride: tiled.2,
-                            add,
-                            add_stride,
-                            residual,
-                            relu,
-                            pairs: pairs.as_ptr(),
-                            pair_count: pairs.len(),
-                            b_unit: depth * panel.stride,
-                            k_unit: depth,
-                            repetitions: 1,
-                            a_repetition: 0,
-                            b_repetition: 0,
-                            n: panel.columns,
-                        };
-                        // SAFETY: regions pair destination pixels only with source pixels inside the image, the panel holds
-                        // `taps * depth` rows of `stride` floats, and all lengths were checked against the shapes.
-                        unsafe { gemm::run(self.ctx.isa(), plan.element, Side::Rows, m, &tile) };
-                    }
-                }
-            }
-        }
     }
 }

@@ -113,7 +113,8 @@ fn compare_errors(ctx: &Context, most: f64) {
                 let of = |&(i, _): &(usize, &f64)| i % lens[pass] < values[pass];
                 let squares = expected[pass].iter().enumerate().filter(of);
                 squares
-                    .map(|(i, e)| (f64::from(found[pass][i]) - e).powi(2))
+                    .map(|(i, e)| f64::from(found[pass][i]) - e)
+                    .map(|difference| difference * difference)
                     .sum::<f64>()
                     .sqrt()
             })

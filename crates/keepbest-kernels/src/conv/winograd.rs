@@ -124,7 +124,7 @@ struct Panel {
     offset: usize,
 }
 
-/// Where the weight of (column, channel, tap) lies before it is packed.
+/// The place of the weight of (column, channel, tap) before it is packed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WeightOrder {
     pub(crate) column: usize,

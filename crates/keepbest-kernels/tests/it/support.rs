@@ -1,38 +1,38 @@
 //! Random data, the reference's data layout, and comparisons.
 
-use keepbest_kernels::{ActShape, Buffer, Context, Isa};
+use keepbest_kernels::{ActShape, Buffer, Context, Isa, random};
 
-/// Numbers from a seed (SplitMix64).
-pub struct Random(u64);
+/// Numbers from a seed.
+pub(crate) struct Random {
+    seed: u64,
+    drawn: u64,
+}
 
 impl Random {
-    pub fn new(seed: u64) -> Random {
-        Random(seed)
+    pub(crate) fn new(seed: u64) -> Random {
+        Random { seed, drawn: 0 }
     }
 
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+    pub(crate) fn next(&mut self) -> u64 {
+        self.drawn += 1;
+        random::bits(self.seed, self.drawn - 1)
     }
 
     /// Uniform in -1..1.
-    pub fn value(&mut self) -> f32 {
+    pub(crate) fn value(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }
 
-    pub fn values(&mut self, len: usize) -> Vec<f32> {
+    pub(crate) fn values(&mut self, len: usize) -> Vec<f32> {
         (0..len).map(|_| self.value()).collect()
     }
 
     /// An activation with random images and NaN in the gaps, which no kernel may read.
-    pub fn activation(&mut self, n: usize, shape: ActShape) -> Buffer {
+    pub(crate) fn activation(&mut self, n: usize, shape: ActShape) -> Buffer {
         let mut buffer = Buffer::zeroed(shape.len(n));
         buffer.fill(f32::NAN);
         for image in 0..n {
@@ -46,14 +46,14 @@ impl Random {
 }
 
 /// An output buffer full of NaN: what a kernel does not write shows.
-pub fn unwritten(n: usize, shape: ActShape) -> Buffer {
+pub(crate) fn unwritten(n: usize, shape: ActShape) -> Buffer {
     let mut buffer = Buffer::zeroed(shape.len(n));
     buffer.fill(f32::NAN);
     buffer
 }
 
 /// The values of an activation, without the gaps.
-pub fn dense(n: usize, shape: ActShape, x: &[f32]) -> Vec<f32> {
+pub(crate) fn dense(n: usize, shape: ActShape, x: &[f32]) -> Vec<f32> {
     (0..n)
         .flat_map(|image| {
             x[image * shape.image_stride()..][..shape.values()]
@@ -65,7 +65,7 @@ pub fn dense(n: usize, shape: ActShape, x: &[f32]) -> Vec<f32> {
 
 /// Euclidean norm of the difference relative to that of the reference.
 #[track_caller]
-pub fn assert_close(what: &str, actual: &[f32], expected: &[f64], tolerance: f64) {
+pub(crate) fn assert_close(what: &str, actual: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(actual.len(), expected.len(), "{what}: lengths");
     let (mut error, mut norm) = (0.0, 0.0);
     for (&a, &e) in actual.iter().zip(expected) {
@@ -80,16 +80,16 @@ pub fn assert_close(what: &str, actual: &[f32], expected: &[f64], tolerance: f64
 }
 
 /// Bits of every value, so that equality is exact and NaN compares.
-pub fn bits(values: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-pub fn fastest() -> Context {
+pub(crate) fn fastest() -> Context {
     Context::new(Isa::fastest(), 2).unwrap()
 }
 
 /// A context for every instruction set this machine has and 1, 2, 3 and 8 threads.
-pub fn contexts() -> Vec<Context> {
+pub(crate) fn contexts() -> Vec<Context> {
     let mut all = Vec::new();
     for isa in Isa::available() {
         for threads in [1, 2, 3, 8] {
@@ -101,7 +101,7 @@ pub fn contexts() -> Vec<Context> {
 
 /// Runs `kernel` in every context and checks that all results have the same bits; returns them.
 #[track_caller]
-pub fn same_everywhere(
+pub(crate) fn same_everywhere(
     what: &str,
     contexts: &[Context],
     kernel: impl Fn(&Context) -> Vec<f32>,

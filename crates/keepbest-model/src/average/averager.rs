@@ -42,7 +42,7 @@ pub enum AverageError {
 pub struct Measurement {
     /// The weights, batch norm's statistics with them.
     pub weights: StateDict,
-    /// Of val.
+    /// The metrics of val.
     pub metrics: Metrics,
 }
 

@@ -24,7 +24,7 @@ pub use averager::{AverageError, Averager, Measurement, better, statistics_batch
 pub struct AverageOptions {
     /// Whether each model after the first is added only where that is better on val (the greedy soup); models come best first.
     pub soup: bool,
-    /// Where the images of the training lie now.
+    /// The place where the images of the training lie now.
     pub images: ImageSource,
     /// Threads, one a core by default.
     pub threads: Option<usize>,
@@ -115,7 +115,7 @@ pub struct AverageReport {
     pub models: Vec<Member>,
     /// Its figures on val.
     pub average: Metrics,
-    /// How many images val has.
+    /// The number of val images.
     #[serde(skip)]
     pub images: usize,
     /// What its figures are flattered by: images that a model of it had seen.

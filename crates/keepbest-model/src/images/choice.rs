@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-/// Where images lie.
+/// The place where images lie.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageSource {
     /// A set's name, or a folder; by default what the model was trained with.
     pub data: Option<String>,
-    /// Where a named set lies, when not at its usual place.
+    /// The place of a named set, when not at its usual one.
     pub dir: Option<PathBuf>,
 }
 
@@ -40,7 +40,7 @@ impl Part {
 /// Which images to measure on.
 #[derive(Debug, Clone, Default)]
 pub struct ImageChoice {
-    /// Where they lie; by default those of the training.
+    /// The place where they lie; by default that of the images of the training.
     pub source: ImageSource,
     /// Which part of them. By default test where the data has one, and else val of the data the model was trained on and all of any
     /// other.

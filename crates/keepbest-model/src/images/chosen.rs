@@ -30,9 +30,9 @@ pub struct ImagesUsed {
     pub missing_classes: Vec<String>,
     /// Classes that the model does not know, with how many images were left out.
     pub left_out: BTreeMap<String, usize>,
-    /// How many are unlike all that the model has seen.
+    /// The number that are unlike all that the model has seen.
     pub converted: usize,
-    /// How many the model, or one it comes from, had seen; none where that is not recorded or goes without saying.
+    /// The number that the model, or one it comes from, had seen; none where that is not recorded or goes without saying.
     pub seen_before: Option<SeenBefore>,
 }
 
@@ -111,7 +111,7 @@ pub struct ChosenImages<'m> {
     left_out: Vec<(String, usize)>,
     converted: Option<Converted>,
     seen: Option<SeenBefore>,
-    /// How the images changed since the training, where they did.
+    /// The changes of the images since the training, where they did.
     changed: Option<String>,
 }
 
@@ -251,7 +251,7 @@ impl<'m> ChosenImages<'m> {
         Ok(measured)
     }
 
-    /// How many images are measured.
+    /// The number of images that are measured.
     #[must_use]
     pub fn len(&self) -> usize {
         self.images.len()
@@ -350,7 +350,7 @@ impl<'m> ChosenImages<'m> {
         }
     }
 
-    /// How the images changed since the training, in words, where they did.
+    /// The changes of the images since the training, in words, where they did.
     #[must_use]
     pub fn changed(&self) -> Option<&str> {
         self.changed.as_deref()
@@ -391,7 +391,7 @@ fn converted(bundle: &DataBundle, recorded: &Preprocessing) -> Option<Converted>
     found
 }
 
-/// How many of the images the model, or one it comes from, had seen; `None` where that is not recorded or goes without saying.
+/// The number of images that the model, or one it comes from, had seen; `None` where that is not recorded or goes without saying.
 fn seen(model: &Model, picked: &Picked, own: bool) -> Result<Option<SeenBefore>, MeasureError> {
     let seen = model.seen();
     // That a model was trained on its own train split goes without saying.

@@ -19,7 +19,7 @@ use crate::provenance::{DataRecord, Provenance};
 use crate::watch::{Event, Watch};
 use crate::words::count;
 
-/// How to measure.
+/// Options for measuring.
 #[derive(Debug, Clone, Default)]
 pub struct MeasureOptions {
     /// Images at a time, 64 by default; figures do not depend on it.
@@ -91,11 +91,11 @@ pub enum MeasureError {
     OtherImages {
         /// The data's name.
         data: String,
-        /// Where it lies, as recorded.
+        /// The place where it lies, as recorded.
         source_name: String,
-        /// How many images are there.
+        /// The number of images that are there.
         found: u64,
-        /// How many it was trained with.
+        /// The number that it was trained with.
         recorded: u64,
     },
     /// Scores are no numbers.
@@ -108,9 +108,9 @@ pub enum MeasureError {
     NotFinite {
         /// The model's file.
         path: PathBuf,
-        /// How many images have such scores.
+        /// The number of images that have such scores.
         bad: u64,
-        /// How many were measured.
+        /// The number that were measured.
         images: u64,
         /// The first of them.
         such: Option<String>,

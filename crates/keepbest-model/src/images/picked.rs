@@ -9,18 +9,18 @@ use super::measure::MeasureError;
 use crate::provenance::{DataRecord, SplitRecord};
 
 /// Which images count.
-pub struct Picked {
+pub(super) struct Picked {
     pub split: Part,
     /// As they are read.
     pub raw: Subset,
     /// As the model takes them.
     pub images: Subset,
-    /// How they changed since the training, in words.
+    /// The changes since the training, in words.
     pub changed: Option<String>,
 }
 
 impl Picked {
-    pub fn new(split: Part, raw: Subset, how: &Preprocessing) -> Result<Self, MeasureError> {
+    pub(super) fn new(split: Part, raw: Subset, how: &Preprocessing) -> Result<Self, MeasureError> {
         let images = raw.fitted(how, DEFAULT_CACHE_BYTES)?;
         Ok(Self {
             split,
@@ -32,7 +32,7 @@ impl Picked {
 
     /// The recorded split, when these are the images that the model was trained with; `None` when they are others. Those that were
     /// not named must be: they are said to be.
-    pub fn recorded(
+    pub(super) fn recorded(
         bundle: &DataBundle,
         recorded: &DataRecord,
         how: &Preprocessing,
@@ -96,7 +96,7 @@ impl Picked {
     }
 
     /// Images that were not trained on: the split that was asked for, or their own test split, or all of them.
-    pub fn whole(
+    pub(super) fn whole(
         bundle: &DataBundle,
         how: &Preprocessing,
         split: Option<Part>,
@@ -132,7 +132,7 @@ fn none(bundle: &DataBundle, split: Part) -> MeasureError {
 }
 
 /// The sets that the data has of its own.
-pub fn sets(
+pub(super) fn sets(
     bundle: &DataBundle,
 ) -> impl Iterator<Item = &std::sync::Arc<dyn keepbest_data::Dataset>> {
     [

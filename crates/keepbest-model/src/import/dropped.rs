@@ -8,7 +8,7 @@ use keepbest_formats::names::NameFilter;
 use crate::words::few;
 
 /// Tensors that `--drop` leaves out.
-pub struct Dropped {
+pub(super) struct Dropped {
     patterns: NameFilter,
     /// The tensors that were left out.
     pub names: Vec<String>,
@@ -16,7 +16,7 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    pub fn new(patterns: NameFilter) -> Self {
+    pub(super) fn new(patterns: NameFilter) -> Self {
         Self {
             patterns,
             names: Vec::new(),
@@ -25,7 +25,7 @@ impl Dropped {
     }
 
     /// The tensors that no pattern matches.
-    pub fn leave_out(&mut self, weights: StateDict) -> StateDict {
+    pub(super) fn leave_out(&mut self, weights: StateDict) -> StateDict {
         let mut left = StateDict::new();
         for (name, tensor) in weights.iter() {
             match self.patterns.matches(name) {
@@ -41,7 +41,7 @@ impl Dropped {
         left
     }
 
-    pub fn notes(&self, given: &[String]) -> Vec<String> {
+    pub(super) fn notes(&self, given: &[String]) -> Vec<String> {
         let mut notes = Vec::new();
         if !self.names.is_empty() {
             notes.push(format!("left out by --drop: {}", few(&self.names)));

@@ -46,7 +46,7 @@ pub enum ImportError {
         file: PathBuf,
         /// The network.
         network: String,
-        /// What differs.
+        /// The tensors that match and those that do not.
         comparison: Box<Comparison>,
         /// Whether a part would be enough, but nothing that was trained fits.
         nothing_trained: bool,
@@ -58,9 +58,9 @@ pub enum ImportError {
     /// The names are not as many as the classes.
     #[error("{} named, the weights have {found}", count(*named as u64, "class"))]
     Classes {
-        /// How many names were given.
+        /// The number of names that were given.
         named: usize,
-        /// How many classes the weights have.
+        /// The number of classes that the weights have.
         found: usize,
     },
     /// The network cannot be run.
@@ -69,7 +69,7 @@ pub enum ImportError {
     /// A forward pass gives no number.
     #[error("a forward pass gives {score}: the weights are no usable model")]
     NotFinite {
-        /// What it gives.
+        /// The score that it gives.
         score: f32,
     },
     /// The model cannot be written.

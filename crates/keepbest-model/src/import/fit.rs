@@ -10,7 +10,7 @@ use super::error::ImportError;
 use crate::network::guess_network;
 
 /// The weights of the network: those of the file, all of them unless a part is enough.
-pub fn fit(
+pub(super) fn fit(
     file: &Path,
     partial: bool,
     spec: &ModelSpec,

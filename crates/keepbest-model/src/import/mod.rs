@@ -20,6 +20,7 @@ use crate::error::ModelError;
 use crate::foreign::{Opening, open_any};
 use crate::model::Model;
 use crate::network::{guess_network, known_channels, named_spec, part_of, part_words};
+use crate::other_loop::OtherLoop;
 use crate::words::count;
 use dropped::Dropped;
 use fit::fit;
@@ -34,7 +35,7 @@ pub struct ImportOptions {
     pub network: Option<String>,
     /// Class names by label.
     pub classes: Option<Vec<String>>,
-    /// How images become input, as [`preprocessing`] reads it.
+    /// Preprocessing, as [`preprocessing`] reads it.
     pub preprocess: Option<String>,
     /// Rules to rename tensors by: `OLD=NEW`, a pattern that matches whole names and what they become.
     pub map: Vec<String>,
@@ -64,7 +65,7 @@ pub struct Scores {
 pub struct Converted {
     /// Their element type in the file.
     pub dtype: String,
-    /// How many there were.
+    /// The number of tensors that there were.
     pub tensors: usize,
 }
 
@@ -76,7 +77,7 @@ pub struct Imported {
     pub file: PathBuf,
     /// The file it is for.
     pub to: PathBuf,
-    /// How many bytes that has.
+    /// The number of its bytes.
     pub bytes: u64,
     /// The network's name.
     pub network: String,
@@ -84,9 +85,9 @@ pub struct Imported {
     pub digest: WeightsDigest,
     /// Class names by label; empty where there are none.
     pub classes: Vec<String>,
-    /// How images become input.
+    /// Preprocessing: how images become input.
     pub preprocessing: Option<Value>,
-    /// How the tensors of the file and of the network go together.
+    /// The tensors of the file beside those of the network.
     pub tensors: Comparison,
     /// Old and new names of renamed tensors.
     pub renamed: Vec<(String, String)>,
@@ -259,6 +260,7 @@ fn spec_of(
             path: file.into(),
             trained_as: None,
             guess: guess_network(weights),
+            kept_by: OtherLoop::around(file),
         }
         .into()),
         (None, Some(network)) => {

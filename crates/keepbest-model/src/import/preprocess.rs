@@ -1,4 +1,4 @@
-//! How images become input, as a text says it: `imagenet,shorter-side=256`.
+//! Preprocessing as a text says it: `imagenet,shorter-side=256`.
 
 use keepbest_data::{ChannelRule, ImageShape, Preprocessing, PreprocessingError, ResizeRule};
 use keepbest_formats::read_text;

@@ -1,4 +1,4 @@
-//! How each image of a split came out, and what follows from it: intervals, and tests of two models in pairs.
+//! The outcome of each image of a split, and what follows from it: intervals, and tests of two models in pairs.
 
 mod resampled;
 
@@ -68,13 +68,13 @@ pub struct Wrong {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Comparison {
-    /// How many images both get right.
+    /// The number of images that both get right.
     pub both_right: u64,
-    /// How many only the first.
+    /// The number that only the first gets right.
     pub only_first: u64,
-    /// How many only the second.
+    /// The number that only the second gets right.
     pub only_second: u64,
-    /// How many neither.
+    /// The number that neither gets right.
     pub both_wrong: u64,
     /// McNemar's exact two-sided p-value that they are equally often right.
     pub mcnemar_p: f64,
@@ -121,7 +121,7 @@ impl Outcomes {
         self.probabilities.extend_from_slice(probabilities);
     }
 
-    /// How many images there are.
+    /// The number of images.
     #[must_use]
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -138,7 +138,7 @@ impl Outcomes {
         rows.zip(self.labels.iter().copied())
     }
 
-    /// How many classes there are.
+    /// The number of classes.
     #[must_use]
     pub fn classes(&self) -> usize {
         self.classes

@@ -33,9 +33,9 @@ pub struct Resampled {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Intervals {
-    /// Of metrics by name: `test/accuracy` and so on. One that cannot be computed has none.
+    /// The intervals of metrics by name: `test/accuracy` and so on. One that cannot be computed has none.
     pub metrics: BTreeMap<String, Interval>,
-    /// Of each class.
+    /// The intervals of each class.
     pub classes: Vec<ClassIntervals>,
 }
 

@@ -24,7 +24,7 @@ use keepbest_core::text::with_causes;
 type WithIntervals = (Metrics, BTreeMap<String, Interval>);
 
 /// The evaluation in the file, or the journal's of the same weights, and with `--test` the run's test.
-pub fn measured(
+pub(super) fn measured(
     options: &VerifyOptions<'_>,
     model: &Model,
     record: Option<&Record>,

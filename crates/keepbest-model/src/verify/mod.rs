@@ -6,14 +6,18 @@ mod report;
 
 use std::path::{Path, PathBuf};
 
+use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::RunView;
 use keepbest_store::JournalError;
 
 use crate::error::{ModelError, is_damage};
 use crate::model::Model;
-use crate::model_ref::{ModelPlace, find_model, run_around};
-use crate::run_files::{FileAtHand, RunFilesError, mend_words};
+use crate::model_ref::{ModelPlace, find_model};
+use crate::other_loop::OtherLoop;
+use crate::place::run_around;
+use crate::run_files::{FileAtHand, RunFilesError};
 use crate::watch::Watch;
+use crate::words::mend_words;
 use keepbest_core::text::with_causes;
 use record::Record;
 use report::Findings;
@@ -60,46 +64,85 @@ pub fn verify(
 fn examine(
     options: &VerifyOptions<'_>,
     place: &ModelPlace,
-    file: &FileAtHand,
+    at_hand: &FileAtHand,
     findings: &mut Findings,
     watch: Watch<'_>,
 ) -> Result<(), VerifyError> {
-    let Some(model) = opened(file, findings)? else {
+    let Some(found) = opened(at_hand, findings)? else {
         return Ok(());
     };
+    let file = found.file();
     let record = Record::of(place)?;
-    record::journal(record.as_ref(), &model, findings);
-    if let Some(record) = &record {
-        settings(options, &record.view, &model, findings)?;
+    record::journal(record.as_ref(), file, findings);
+    if let (Some(record), Found::Model(model)) = (&record, &found) {
+        settings(options, &record.view, model, findings)?;
     }
     if let Some(attested) = &options.against {
-        record::against(attested, record.as_ref(), &model, findings)?;
+        record::against(attested, record.as_ref(), file, findings)?;
     }
     if options.digest_only {
         findings.unchecked("the metrics, which are measured again without --digest-only");
         return Ok(());
     }
-    metrics::measured(options, &model, record.as_ref(), findings, watch)
+    match &found {
+        Found::Model(model) => metrics::measured(options, model, record.as_ref(), findings, watch),
+        Found::Weights { kept_by, .. } => {
+            findings.unchecked(format!(
+                "the metrics: the model was kept by {kept_by}, and network and images are that program's"
+            ));
+            Ok(())
+        }
+    }
+}
+
+/// What a file turned out to hold.
+enum Found {
+    Model(Box<Model>),
+    /// Weights that the keeper kept for another loop.
+    Weights {
+        file: Box<ModelFile>,
+        kept_by: OtherLoop,
+    },
+}
+
+impl Found {
+    fn file(&self) -> &ModelFile {
+        match self {
+            Self::Model(model) => &model.file,
+            Self::Weights { file, .. } => file,
+        }
+    }
 }
 
 /// The model, when every byte of its file is what its digests say; a damaged one is a check that does not hold.
-fn opened(file: &FileAtHand, findings: &mut Findings) -> Result<Option<Model>, VerifyError> {
-    match file.open_trained() {
-        Ok(model) if model.file.seal.is_none() => Err(VerifyError::Unsealed { path: model.path }),
-        Ok(model) => {
-            let told = format!(
-                "every byte is as the file's own digests have it; weights {}",
-                model.file.weights_digest()
-            );
-            findings.check("digest", true, told);
-            Ok(Some(model))
-        }
+fn opened(at_hand: &FileAtHand, findings: &mut Findings) -> Result<Option<Found>, VerifyError> {
+    let path = at_hand.name();
+    let mut whole = |found: Found| {
+        let digest = found.file().weights_digest();
+        let told = format!("every byte is as the file's own digests have it; weights {digest}");
+        findings.check("digest", true, told);
+        Ok(Some(found))
+    };
+    match at_hand.open_trained() {
+        Ok(model) if model.file.seal.is_none() => Err(VerifyError::Unsealed { path: path.into() }),
+        Ok(model) => whole(Found::Model(Box::new(model))),
+        Err(ModelError::NothingRecorded {
+            kept_by: Some(kept_by),
+            ..
+        }) => match ModelFile::open(at_hand.path()) {
+            Ok(file) if file.seal.is_some() => {
+                let file = Box::new(file);
+                whole(Found::Weights { file, kept_by })
+            }
+            Ok(_) => Err(VerifyError::Unsealed { path: path.into() }),
+            Err(error) => Err(ModelError::from(error).into()),
+        },
         Err(ModelError::Open(error)) if is_damage(&error) => {
             let causes =
                 std::iter::successors(std::error::Error::source(&error), |error| error.source());
             let causes: Vec<String> = causes.map(ToString::to_string).collect();
             let mut told = causes.join(": ");
-            if let Some(run) = run_around(file.name()) {
+            if let Some(run) = run_around(path) {
                 told += &format!("; {}", mend_words(&run));
             }
             findings.check("digest", false, told);

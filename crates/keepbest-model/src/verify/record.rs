@@ -18,7 +18,7 @@ use crate::words::count;
 const SHOWN: usize = 3;
 
 /// What a run has recorded of one of its models.
-pub struct Record {
+pub(super) struct Record {
     pub view: RunView,
     which: Selector,
     saved: Option<SavedEvent>,
@@ -26,7 +26,7 @@ pub struct Record {
 
 impl Record {
     /// The record of a model that was picked from a run, or of a file in one; none for any other file.
-    pub fn of(place: &ModelPlace) -> Result<Option<Self>, VerifyError> {
+    pub(super) fn of(place: &ModelPlace) -> Result<Option<Self>, VerifyError> {
         match place {
             ModelPlace::Run { run, which } => {
                 let view = open_run(run)?;
@@ -58,21 +58,21 @@ impl Record {
     }
 
     /// The model's evaluation, as the journal has it.
-    pub fn evaluation(&self) -> Option<&EvaluationRecord> {
+    pub(super) fn evaluation(&self) -> Option<&EvaluationRecord> {
         let saved = self.saved.as_ref()?;
         let checkpoint = self.view.state().checkpoints.get(&saved.checkpoint)?;
         checkpoint.evaluation.as_ref()
     }
 
     /// Whether the model is the run's best by its first objective.
-    pub fn is_best(&self, model: &Model) -> bool {
+    pub(super) fn is_best(&self, model: &Model) -> bool {
         let best = self.view.best();
         best.is_some_and(|best| best.weights == model.file.weights_digest())
     }
 }
 
 /// The journal must hold together, and the file must be the one that it has.
-pub fn journal(record: Option<&Record>, model: &Model, findings: &mut Findings) {
+pub(super) fn journal(record: Option<&Record>, file: &ModelFile, findings: &mut Findings) {
     let Some(record) = record else {
         findings.unchecked(
             "where the file comes from: it is in no run, and its digests are its own, which whoever writes it can make anew",
@@ -90,8 +90,8 @@ pub fn journal(record: Option<&Record>, model: &Model, findings: &mut Findings) 
         findings.check("journal", false, told);
         return;
     };
-    wrong.extend(audit_file(view, saved, &model.file));
-    later(record, &model.file, &mut wrong, findings);
+    wrong.extend(audit_file(view, saved, file));
+    later(record, file, &mut wrong, findings);
     if wrong.is_empty() {
         let what = match &record.which {
             Selector::Ref(name) => format!("these weights as {name}, of epoch {}", saved.epoch),
@@ -110,7 +110,7 @@ pub fn journal(record: Option<&Record>, model: &Model, findings: &mut Findings) 
     }
     match saved.file {
         Some(digest) => {
-            let found = model.file.seal.as_ref().map(|seal| seal.file_digest);
+            let found = file.seal.as_ref().map(|seal| seal.file_digest);
             let told = match found == Some(digest) {
                 true => "the whole file has the digest that was journalled when it was saved",
                 false => "the whole file has another digest than was journalled when it was saved",
@@ -162,13 +162,13 @@ fn later(
 }
 
 /// The run must be the one that was attested, or the same with more in it.
-pub fn against(
+pub(super) fn against(
     attested: &Attestation,
     record: Option<&Record>,
-    model: &Model,
+    file: &ModelFile,
     findings: &mut Findings,
 ) -> Result<(), VerifyError> {
-    let found = model.file.seal.as_ref().map(|seal| seal.file_digest);
+    let found = file.seal.as_ref().map(|seal| seal.file_digest);
     let Some(record) = record else {
         findings.unchecked("the attested journal and settings: the file is in no run");
         let told = match found == attested.best() {

@@ -12,7 +12,7 @@ use crate::images::{ImageSource, MeasureError};
 use crate::model_ref::ModelRefError;
 use crate::run_files::{OpenRunError, RunFilesError};
 
-/// How a run's settings were when weights were saved, against those that the model records.
+/// A run's settings when weights were saved, against those that the model records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsFound {
     /// The first setting that differs.
@@ -46,7 +46,7 @@ pub struct VerifyOptions<'a> {
     pub test: bool,
     /// The line that the run must be the one of.
     pub against: Option<Attestation>,
-    /// Where the images of the training lie now.
+    /// The place where the images of the training lie now.
     pub images: ImageSource,
     /// Threads, one a core by default.
     pub threads: Option<usize>,
@@ -160,24 +160,24 @@ impl VerifyError {
     }
 }
 
-/// What is found out, as it is.
+/// The findings of a verification, as they come.
 #[derive(Default)]
-pub struct Findings {
+pub(super) struct Findings {
     pub checks: Vec<Check>,
     not_checked: Vec<String>,
 }
 
 impl Findings {
-    pub fn check(&mut self, check: &'static str, ok: bool, told: impl Into<String>) {
+    pub(super) fn check(&mut self, check: &'static str, ok: bool, told: impl Into<String>) {
         let told = told.into();
         self.checks.push(Check { check, ok, told });
     }
 
-    pub fn unchecked(&mut self, what: impl Into<String>) {
+    pub(super) fn unchecked(&mut self, what: impl Into<String>) {
         self.not_checked.push(what.into());
     }
 
-    pub fn report(mut self, model: PathBuf, cut_short: Option<VerifyError>) -> VerifyReport {
+    pub(super) fn report(mut self, model: PathBuf, cut_short: Option<VerifyError>) -> VerifyReport {
         if let Some(error) = &cut_short {
             self.unchecked(format!("the rest: {error}"));
         }

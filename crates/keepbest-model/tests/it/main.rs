@@ -1,5 +1,7 @@
 //! The crate's functions as a program uses them that has no command line: results and errors are values, and nothing is trained.
 
+#![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
+
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -85,7 +85,7 @@ fn only(place: &mut [f32], len: usize) -> &mut [f32] {
     &mut place[..len]
 }
 
-/// Where the operation itself writes a gradient.
+/// The place where the operation itself writes a gradient.
 fn written(target: &Option<Target>) -> Place {
     match target {
         Some(Target {

@@ -26,7 +26,7 @@ pub(super) struct StatisticsMemory {
 }
 
 impl Memory {
-    pub fn new(plan: &Plan, batch: usize, trained: usize) -> Result<Self, EngineError> {
+    pub(super) fn new(plan: &Plan, batch: usize, trained: usize) -> Result<Self, EngineError> {
         Ok(Memory {
             arena: arena(plan, batch)?,
             gradients: Buffer::zeroed(trained),
@@ -38,7 +38,7 @@ impl Memory {
 }
 
 impl StatisticsMemory {
-    pub fn zeroed(channels: usize) -> Self {
+    pub(super) fn zeroed(channels: usize) -> Self {
         StatisticsMemory {
             mean: Buffer::zeroed(channels),
             variance: Buffer::zeroed(channels),
@@ -49,7 +49,7 @@ impl StatisticsMemory {
     }
 
     /// Statistics of one operation.
-    pub fn of(&mut self, channels: &Place) -> Statistics<'_> {
+    pub(super) fn of(&mut self, channels: &Place) -> Statistics<'_> {
         Statistics {
             mean: &mut self.mean[channels.clone()],
             variance: &mut self.variance[channels.clone()],

@@ -37,7 +37,7 @@ pub struct EngineConfig {
     pub collective: Arc<dyn Collective>,
 }
 
-/// How the weights are averaged over the steps.
+/// The averaging of the weights over the steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Averaging {
     /// A moving average with this decay, in `[0, 1)`, updated after each step.

@@ -8,7 +8,7 @@ use crate::params::WeightsError;
 use crate::profile::Profile;
 use keepbest_formats::{SnapshotHandle, StateDict};
 
-/// What a step found.
+/// The results of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOutput {
     /// Mean criterion of the batch, before the update.
@@ -34,7 +34,7 @@ pub enum Determinism {
 /// The weights of an engine that keeps an average of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhichWeights {
-    /// Those that are trained.
+    /// The weights that are trained.
     Trained,
     /// Their average.
     Average,

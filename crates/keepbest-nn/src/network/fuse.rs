@@ -38,7 +38,7 @@ impl Network {
         merged
     }
 
-    /// How often a value is read, the network's own output counting as once.
+    /// The number of times that a value is read, the network's own output counting as once.
     pub(crate) fn readers(&self, value: ValueId) -> usize {
         let reads = self.nodes.iter().flat_map(Node::reads);
         reads.filter(|read| *read == value).count() + usize::from(self.output == value)

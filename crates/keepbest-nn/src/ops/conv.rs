@@ -44,7 +44,7 @@ pub struct Conv2d {
     /// Whether there is a bias.
     #[serde(default = "values::yes", skip_serializing_if = "values::is_yes")]
     pub bias: bool,
-    /// How the weights start.
+    /// The values that the weights start with.
     #[serde(default, skip_serializing_if = "Init::is_default")]
     pub init: Init,
     /// Whether the bias starts at zero, rather than as PyTorch's does.
@@ -67,7 +67,7 @@ pub struct Linear {
     /// Whether it maps the channels of each pixel of a map, rather than one vector.
     #[serde(default, skip_serializing_if = "values::is_no")]
     pub per_pixel: bool,
-    /// How the weights start.
+    /// The values that the weights start with.
     #[serde(default, skip_serializing_if = "Init::is_default")]
     pub init: Init,
     /// Whether the bias starts at zero, rather than as PyTorch's does.
@@ -178,7 +178,7 @@ fn check_out(place: &Place, out: usize) -> Result<(), LayerError> {
     }
 }
 
-/// How the weights and, where there is one, the bias start.
+/// The values that the weights and, where there is one, the bias start with.
 struct Starts {
     init: Init,
     bias: bool,

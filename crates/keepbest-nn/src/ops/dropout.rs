@@ -22,7 +22,7 @@ pub struct Dropout {
     pub p: f64,
 }
 
-/// What becomes zero.
+/// The unit that becomes zero at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Zeros {
     /// Single values.

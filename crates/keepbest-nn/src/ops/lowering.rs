@@ -47,7 +47,7 @@ pub(crate) struct Current {
     pub flat: bool,
 }
 
-/// Where a layer stands, for its parameters' names and its errors.
+/// The place of a layer, for its parameters' names and its errors.
 pub(crate) struct Place {
     /// Dotted name.
     pub name: String,

@@ -26,9 +26,9 @@ pub(crate) struct Writer<'a> {
     pub graph: Graph,
     layout: &'a ParamLayout,
     weights: &'a StateDict,
-    /// Of each value of the network, what it is in the graph once it is made.
+    /// Each value of the network as it is in the graph, once it is made.
     values: Vec<Option<Value>>,
-    /// Of each value, the norm that becomes part of the convolution that makes it.
+    /// The norm of each value that becomes part of the convolution that makes it.
     folded: Vec<Option<FixedNorm>>,
     /// Names of constants that several operations share.
     constants: BTreeSet<String>,

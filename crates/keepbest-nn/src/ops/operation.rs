@@ -178,7 +178,7 @@ impl Reads {
     };
 }
 
-/// What is planned for.
+/// The context of a plan.
 pub(crate) struct Planning<'a> {
     pub ctx: &'a Context,
     /// Images of a batch at most.
@@ -228,7 +228,7 @@ impl Gradients<'_> {
         &mut self.values[self.layout.tensors()[id].trained_range()]
     }
 
-    /// Those of two parameters.
+    /// The gradients of two parameters.
     pub(crate) fn pair(&mut self, a: ParamId, b: ParamId) -> [&mut [f32]; 2] {
         let place = |id: ParamId| self.layout.tensors()[id].trained_range();
         self.values
@@ -332,7 +332,7 @@ pub(crate) struct Predict<'a> {
     pub y: &'a mut [f32],
 }
 
-/// Where an operation stands in the network.
+/// The place of an operation in the network.
 #[derive(Clone, Copy)]
 pub(crate) struct At<'a> {
     /// The layer's dotted name.

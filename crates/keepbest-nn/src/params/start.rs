@@ -2,7 +2,7 @@
 
 use crate::random;
 
-/// How a tensor starts.
+/// The values that a tensor starts with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Start {
     Constant(f32),

@@ -23,7 +23,7 @@ struct Lifetime {
     used: Option<(usize, usize)>,
 }
 
-/// Where each region lies.
+/// The place of each region.
 pub(super) struct ArenaLayout {
     ranges: Vec<Range<usize>>,
 }

@@ -55,7 +55,7 @@ pub enum Mode {
     Max,
 }
 
-/// How [`Plateau::threshold`] is meant.
+/// The meaning of [`Plateau::threshold`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ThresholdMode {

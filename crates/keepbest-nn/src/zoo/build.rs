@@ -126,7 +126,7 @@ pub(super) struct ConvNorm {
     pub kernel: usize,
     pub stride: usize,
     pub groups: usize,
-    /// Of the batch norm: eps and momentum.
+    /// The batch norm's eps and momentum.
     pub norm: (f64, f64),
     pub function: Option<Layer>,
 }

@@ -10,7 +10,7 @@ use crate::spec::{Layer, Repeat, Residual};
 /// Images up to this many pixels a side get the CIFAR stem: the ImageNet stem divides them by four at once.
 const CIFAR_STEM_UP_TO: usize = 64;
 
-/// How the network begins.
+/// The beginning of the network.
 #[derive(Clone, Copy)]
 enum Stem {
     /// One 3x3 convolution.

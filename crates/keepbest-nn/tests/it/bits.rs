@@ -70,7 +70,7 @@ fn simple_cnn() {
     check(&spec, 4, &all_machines());
 }
 
-/// Of small images, each instruction set once: 11 million parameters take their time.
+/// Small images, each instruction set once: 11 million parameters take their time.
 #[test]
 fn resnet18() {
     let options = zoo::ZooOptions::new(3, 8, 8, 10);

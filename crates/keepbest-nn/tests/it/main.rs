@@ -1,5 +1,12 @@
 //! Tests of the public interface.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test panics where it fails, and measures by the standard library; some print figures"
+)]
+
 mod allocations;
 mod average;
 mod bits;

@@ -6,7 +6,7 @@ use crate::bits::train;
 use crate::engine::{config, every_layer, modern_layers};
 
 /// Whether this processor multiplies in bf16; says so where it does not.
-pub fn is_here() -> bool {
+pub(crate) fn is_here() -> bool {
     let here = Precision::Bf16.is_available(Isa::fastest());
     if !here {
         println!("not tested: no AVX-512 BF16");

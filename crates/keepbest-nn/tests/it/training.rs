@@ -2,6 +2,7 @@
 
 use flate2::read::GzDecoder;
 use keepbest_formats::{StateDict, Tensor};
+use keepbest_kernels::random::bits;
 use keepbest_nn::{Batch, CpuEngine, Engine, EngineConfig, OptimizerConfig, Precision, zoo};
 use serde::Deserialize;
 use std::io::Read;
@@ -27,13 +28,6 @@ struct Curve {
     loss_f64: Vec<f64>,
 }
 
-fn splitmix64(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
 /// The formula's weights for a network with these tensors, and how many elements it filled.
 fn starting_weights(template: &StateDict, seed: u64) -> (StateDict, u64) {
     let mut dict = StateDict::new();
@@ -51,7 +45,7 @@ fn starting_weights(template: &StateDict, seed: u64) -> (StateDict, u64) {
             assert!(part == "weight" || part == "bias", "{name}");
             let values: Vec<f32> = (0..tensor.elements() as u64)
                 .map(|i| {
-                    let u = (splitmix64(seed + counter + i) >> 40) as f32 / 16_777_216.0;
+                    let u = (bits(seed + counter + i, 0) >> 40) as f32 / 16_777_216.0;
                     (2.0 * u - 1.0) * bound
                 })
                 .collect();

@@ -1,6 +1,7 @@
 //! The zoo against torchvision: `tests/golden/make_zoo.py` says how weights and images are made.
 
 use keepbest_formats::{StateDict, Tensor};
+use keepbest_kernels::random::bits;
 use keepbest_nn::{
     Batch, CpuEngine, CpuScorer, Engine, EngineConfig, ModelSpec, Network, OptimizerConfig, Role,
     Scorer, zoo,
@@ -19,7 +20,7 @@ struct Expected {
     tensors: Tensors,
     logits: Vec<Vec<f64>>,
     loss: f64,
-    /// Of every parameter: 2-norm of its gradient, and its product with a fixed vector.
+    /// The 2-norm of every parameter's gradient, and its product with a fixed vector.
     gradients: Vec<[f64; 2]>,
 }
 
@@ -38,18 +39,11 @@ fn fnv1a(text: &str) -> u64 {
     })
 }
 
-fn splitmix64(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
 /// golden.py's `values`.
 fn values(name: &str, len: usize, scale: f32, offset: f32) -> impl Iterator<Item = f32> + use<> {
     let seed = fnv1a(name);
     (0..len as u64).map(move |i| {
-        let u = (splitmix64(seed.wrapping_add(i)) >> 40) as f32 / 16_777_216.0;
+        let u = (bits(seed.wrapping_add(i), 0) >> 40) as f32 / 16_777_216.0;
         (2.0 * u - 1.0) * scale + offset
     })
 }
@@ -159,7 +153,7 @@ fn check(expected: &Expected) {
     engine.load_weights(&weights).unwrap();
     drop(weights);
     let labels: Vec<u32> = (0..4)
-        .map(|i| (splitmix64(fnv1a("labels/train").wrapping_add(i)) >> 33) as u32 % CLASSES as u32)
+        .map(|i| (bits(fnv1a("labels/train").wrapping_add(i), 0) >> 33) as u32 % CLASSES as u32)
         .collect();
     let step = engine
         .step(Batch::new(&images("images/train", 4), &labels), 0.0)

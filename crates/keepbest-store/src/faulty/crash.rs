@@ -13,7 +13,7 @@ use super::recording::{Change, Recording};
 
 const SECTOR: usize = 512;
 
-/// How the machine stopped.
+/// The way in which the machine stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CrashKind {
@@ -29,11 +29,11 @@ pub enum CrashKind {
 pub struct Crash {
     /// Changes made before it.
     pub after: usize,
-    /// How the machine stopped.
+    /// The way in which the machine stopped.
     pub kind: CrashKind,
     /// Which part of what was not synced survived, in words.
     pub survived: String,
-    /// What is on disk.
+    /// The state of the disk.
     pub disk: DiskState,
 }
 

@@ -120,7 +120,7 @@ impl Facts {
 /// A checkpoint that has, or would have, a file of its own again.
 pub(super) struct Restored {
     pub(super) verified: Verified,
-    /// Where the same bytes were found.
+    /// The place where the same bytes were found.
     pub(super) from: PathBuf,
 }
 
@@ -563,9 +563,9 @@ impl<'a> Check<'a> {
     }
 }
 
-/// How the journal tells that a checkpoint was set aside.
+/// The journal's words for a checkpoint that was set aside.
 pub(super) const NOT_WHOLE: &str = "does not verify";
-/// How the journal tells that a checkpoint was not found.
+/// The journal's words for a checkpoint that was not found.
 const NOT_THERE: &str = "missing from disk when the run was checked";
 
 /// A file must hold what its name says.

@@ -24,7 +24,7 @@ pub struct Testimony {
     pub history: History,
     /// The evaluation of exactly its weights.
     pub evaluation: Option<EvaluationRecord>,
-    /// How many events the journal had when it was written.
+    /// The number of events that the journal had when it was written.
     pub events: Option<u64>,
 }
 

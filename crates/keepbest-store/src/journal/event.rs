@@ -102,7 +102,7 @@ pub struct SavedEvent {
     pub epoch: u64,
     /// The file.
     pub checkpoint: CheckpointName,
-    /// What it holds.
+    /// Whether it holds a full model or parameters alone.
     pub kind: CheckpointKind,
     /// Its size.
     pub bytes: u64,

@@ -17,7 +17,7 @@ pub struct Entry {
     pub seq: u64,
     /// Wall-clock time, milliseconds since 1970: for people, never for order.
     pub time_ms: u64,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }

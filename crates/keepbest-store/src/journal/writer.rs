@@ -102,7 +102,7 @@ impl JournalWriter {
         Ok((writer, journal))
     }
 
-    /// How many events are durable.
+    /// The number of events that are durable.
     pub(crate) fn events(&self) -> u64 {
         self.events
     }

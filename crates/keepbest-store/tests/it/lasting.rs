@@ -17,7 +17,7 @@ use crate::support::{
 };
 
 /// What a system call of a file system can answer.
-pub const ERRNOS: [(&str, Errno); 26] = [
+pub(crate) const ERRNOS: [(&str, Errno); 26] = [
     ("EPERM", Errno::PERM),
     ("ENOENT", Errno::NOENT),
     ("EINTR", Errno::INTR),

@@ -1,5 +1,7 @@
 //! The store on real directories.
 
+#![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
+
 mod commit;
 mod faults;
 mod fsck;

@@ -11,19 +11,19 @@ use keepbest_store::{
 };
 use tempfile::TempDir;
 
-pub struct Fixture {
+pub(crate) struct Fixture {
     pub parent: TempDir,
 }
 
 impl Fixture {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             parent: tempfile::tempdir().unwrap(),
         }
     }
 
     /// In memory where there is such a place, for runs by the hundred.
-    pub fn in_memory() -> Self {
+    pub(crate) fn in_memory() -> Self {
         let memory = Path::new("/dev/shm");
         match memory.is_dir() {
             true => Self {
@@ -33,22 +33,22 @@ impl Fixture {
         }
     }
 
-    pub fn run(&self) -> PathBuf {
+    pub(crate) fn run(&self) -> PathBuf {
         self.parent.path().join("run")
     }
 
-    pub fn create(&self) -> RunWriter {
+    pub(crate) fn create(&self) -> RunWriter {
         let mut writer = RunDir::create(self.run()).unwrap();
         start(&mut writer);
         writer
     }
 }
 
-pub fn objective() -> Objective {
+pub(crate) fn objective() -> Objective {
     Objective::new("val/accuracy").unwrap()
 }
 
-pub fn start(writer: &mut RunWriter) {
+pub(crate) fn start(writer: &mut RunWriter) {
     writer.write_config("seed = 1\n").unwrap();
     writer
         .append(Event::Started(StartedEvent {
@@ -63,18 +63,18 @@ pub fn start(writer: &mut RunWriter) {
         .unwrap();
 }
 
-pub fn digest(step: u64) -> WeightsDigest {
+pub(crate) fn digest(step: u64) -> WeightsDigest {
     WeightsDigest(*blake3::hash(&step.to_le_bytes()).as_bytes())
 }
 
 /// What a checkpoint of a step holds.
-pub fn content(step: u64) -> String {
+pub(crate) fn content(step: u64) -> String {
     let body = format!("step {step}\n").repeat(200);
     format!("{}\n{body}", blake3::hash(body.as_bytes()).to_hex())
 }
 
 /// Writes a text.
-pub fn put(text: &str) -> impl FnOnce(&mut dyn Write) -> Result<(), CommitError> {
+pub(crate) fn put(text: &str) -> impl FnOnce(&mut dyn Write) -> Result<(), CommitError> {
     |out| {
         out.write_all(text.as_bytes())
             .map_err(IoError::at("write", Path::new("a checkpoint")))
@@ -83,12 +83,12 @@ pub fn put(text: &str) -> impl FnOnce(&mut dyn Write) -> Result<(), CommitError>
 }
 
 /// Checks a staged file made of [`content`].
-pub fn verify_staged(file: ReadBack) -> Result<Verified, BoxError> {
+pub(crate) fn verify_staged(file: ReadBack) -> Result<Verified, BoxError> {
     verify(file.path()?)
 }
 
 /// Checks a file made of [`content`].
-pub fn verify(path: &Path) -> Result<Verified, BoxError> {
+pub(crate) fn verify(path: &Path) -> Result<Verified, BoxError> {
     let text = std::fs::read_to_string(path)?;
     let (hash, body) = text.split_once('\n').ok_or("it has no first line")?;
     if blake3::hash(body.as_bytes()).to_hex().as_str() != hash {
@@ -110,7 +110,7 @@ pub fn verify(path: &Path) -> Result<Verified, BoxError> {
 }
 
 /// Knows files made of [`content`], and no archives.
-pub struct Contents;
+pub(crate) struct Contents;
 
 impl Verifier for Contents {
     fn checkpoint(&self, path: &Path) -> Result<Verified, VerifyError> {
@@ -130,7 +130,7 @@ impl Verifier for Contents {
     }
 }
 
-pub fn save(writer: &mut RunWriter, step: u64) -> Committed {
+pub(crate) fn save(writer: &mut RunWriter, step: u64) -> Committed {
     let name = writer
         .free_name(step, &digest(step), CheckpointKind::Full)
         .unwrap();
@@ -143,7 +143,7 @@ pub fn save(writer: &mut RunWriter, step: u64) -> Committed {
     committed
 }
 
-pub fn evaluate(writer: &mut RunWriter, step: u64, accuracy: f64) {
+pub(crate) fn evaluate(writer: &mut RunWriter, step: u64, accuracy: f64) {
     let metrics = Metrics::from_iter([("val/accuracy", accuracy)]);
     let best = writer.state().best().and_then(|best| best.score);
     let judgement = objective().judge(best.as_ref(), &metrics).unwrap();
@@ -152,7 +152,12 @@ pub fn evaluate(writer: &mut RunWriter, step: u64, accuracy: f64) {
     writer.append(Event::Evaluated(record)).unwrap();
 }
 
-pub fn promote(writer: &mut RunWriter, committed: &Committed, reference: RefName, value: f64) {
+pub(crate) fn promote(
+    writer: &mut RunWriter,
+    committed: &Committed,
+    reference: RefName,
+    value: f64,
+) {
     let step = committed.name().step();
     let is_best = reference.is_best();
     let event = PromotedEvent::new(reference, committed, step, step / 10);
@@ -164,7 +169,7 @@ pub fn promote(writer: &mut RunWriter, committed: &Committed, reference: RefName
 }
 
 /// Evaluates, saves and promotes, as the keeper does.
-pub fn best(writer: &mut RunWriter, step: u64, accuracy: f64) -> Committed {
+pub(crate) fn best(writer: &mut RunWriter, step: u64, accuracy: f64) -> Committed {
     evaluate(writer, step, accuracy);
     let committed = save(writer, step);
     promote(writer, &committed, RefName::BEST, accuracy);
@@ -172,12 +177,12 @@ pub fn best(writer: &mut RunWriter, step: u64, accuracy: f64) -> Committed {
     committed
 }
 
-pub fn read(path: &Path) -> String {
+pub(crate) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
 /// Names in a directory, hidden ones included.
-pub fn names(path: &Path) -> Vec<String> {
+pub(crate) fn names(path: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(path)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -187,7 +192,7 @@ pub fn names(path: &Path) -> Vec<String> {
 }
 
 /// All that is in a directory, with what files hold.
-pub fn tree(path: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn tree(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     for name in names(path) {
         match path.join(&name).is_dir() {

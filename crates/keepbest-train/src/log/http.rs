@@ -1,50 +1,48 @@
-//! As much of HTTP as a tracking server on one's own network needs: plain requests, one a connection.
+//! Requests to a tracking server: one a connection, each with a deadline that its answer is part of.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::fmt;
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
+use ureq::http::{Request, Uri};
+use ureq::{Agent, Error};
 
 /// The time that a request may take, its answer included; large ones may take longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes a second that a large request must reach.
 const SLOWEST: u64 = 1 << 20;
-/// Bytes read or written in one call.
-const PIECE: usize = 64 << 10;
 /// The longest answer that is read.
-const LONGEST_ANSWER: usize = 16 << 20;
+const LONGEST_ANSWER: u64 = 16 << 20;
 
-/// `http://host:port/base`.
+/// `http://host:port/base`, or `https://`; without a slash at its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Url {
-    host: String,
-    port: u16,
-    base: String,
-}
+pub(crate) struct Url(String);
 
 impl FromStr for Url {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let expected = || "a URL such as http://localhost:5000 (without TLS)".to_owned();
-        let rest = text.strip_prefix("http://").ok_or_else(expected)?;
-        let (place, base) = rest.split_once('/').unwrap_or((rest, ""));
-        let (host, port) = match place.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().map_err(|_| expected())?),
-            None => (place, 80),
+        let expected = || "a URL such as http://localhost:5000".to_owned();
+        let uri: Uri = text.parse().map_err(|_| expected())?;
+        let place = uri.authority().ok_or_else(expected)?;
+        let after_host = place.as_str().strip_prefix(place.host());
+        let port = match after_host {
+            Some("") => true,
+            Some(_) => place.port_u16().is_some(),
+            // A name and password would be recorded.
+            None => false,
         };
-        // What goes into a request line and a header must not end them; a name and password would be recorded.
-        let plain = |text: &str| text.chars().all(|c| c.is_ascii_graphic() && c != '@');
-        if host.is_empty() || !plain(host) || !plain(base) {
+        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+        if !scheme
+            || !port
+            || place.host().is_empty()
+            || uri.query().is_some()
+            || text.contains('#')
+        {
             return Err(expected());
         }
-        Ok(Self {
-            host: host.into(),
-            port,
-            base: base.trim_end_matches('/').into(),
-        })
+        Ok(Self(text.trim_end_matches('/').into()))
     }
 }
 
@@ -57,7 +55,7 @@ pub(super) struct Answer {
 
 impl Answer {
     /// The JSON of a success; else what went wrong, in words.
-    pub fn json(self) -> Result<Value, String> {
+    pub(super) fn json(self) -> Result<Value, String> {
         let text = String::from_utf8_lossy(&self.body);
         if self.status != 200 {
             let said: String = text.chars().take(200).collect();
@@ -77,104 +75,43 @@ impl Url {
         kind: &str,
         body: &[u8],
     ) -> Result<Answer, String> {
-        let deadline = Deadline::after(PATIENCE + time_for(body.len() as u64));
-        let place = format!("{}:{}", self.host, self.port);
-        let fail = |error: io::Error| format!("{place}: {error}");
-        // All its addresses are tried, as `localhost` may be two.
-        let addresses = place.to_socket_addrs().map_err(fail)?;
-        let mut tried = Err(format!("{place} has no address"));
-        for address in addresses {
-            tried = deadline
-                .left()
-                .and_then(|left| TcpStream::connect_timeout(&address, left))
-                .map_err(fail);
-            if tried.is_ok() {
-                break;
+        // A server that sends a byte a second is as bad as one that is silent: the time is that of the whole exchange.
+        let patience = PATIENCE + time_for(body.len() as u64);
+        let agent: Agent = Agent::config_builder()
+            .timeout_global(Some(patience))
+            .http_status_as_error(false)
+            // Another server's answer is none of this one's.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .user_agent(concat!("keepbest/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .into();
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{self}{path}"))
+            .header("Content-Type", kind)
+            .body(body)
+            .map_err(|error| format!("{self}: {error}"))?;
+        let answer = agent.run(request).and_then(|mut answer| {
+            let status = answer.status().as_u16();
+            let body = answer.body_mut().with_config().limit(LONGEST_ANSWER);
+            Ok(Answer {
+                status,
+                body: body.read_to_vec()?,
+            })
+        });
+        answer.map_err(|error| match error {
+            Error::Timeout(_) => {
+                format!("{self}: no whole answer in {} seconds", patience.as_secs())
             }
-        }
-        let mut stream = tried?;
-        let base = if self.base.is_empty() {
-            String::new()
-        } else {
-            format!("/{}", self.base)
-        };
-        // HTTP/1.0: the answer ends with the connection, and never comes in chunks.
-        let head = format!(
-            "{method} {base}{path} HTTP/1.0\r\nHost: {place}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        deadline
-            .write(&mut stream, head.as_bytes())
-            .and_then(|()| deadline.write(&mut stream, body))
-            .map_err(fail)?;
-        let answer = deadline.read(&mut stream).map_err(fail)?;
-        parse(answer).ok_or_else(|| format!("{place} does not speak HTTP"))
-    }
-}
-
-/// The time when a request is given up, with its answer: a server that sends a byte a second is as bad as one that is silent.
-struct Deadline {
-    end: Instant,
-    whole: Duration,
-}
-
-impl Deadline {
-    fn after(whole: Duration) -> Self {
-        Self {
-            end: Instant::now() + whole,
-            whole,
-        }
-    }
-
-    /// The time left, more than nothing.
-    fn left(&self) -> io::Result<Duration> {
-        let left = self.end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            let seconds = self.whole.as_secs();
-            let message = format!("no whole answer in {seconds} seconds");
-            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
-        }
-        Ok(left)
-    }
-
-    /// Nothing where a call ran into its own time limit: the deadline's words say what that means.
-    fn or_late<T>(&self, done: io::Result<T>) -> io::Result<Option<T>> {
-        match done {
-            Ok(done) => Ok(Some(done)),
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock
-                | io::ErrorKind::TimedOut
-                | io::ErrorKind::Interrupted => Ok(None),
-                _ => Err(error),
-            },
-        }
-    }
-
-    fn write(&self, stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            stream.set_write_timeout(Some(self.left()?))?;
-            let piece = &bytes[..bytes.len().min(PIECE)];
-            match self.or_late(stream.write(piece))? {
-                Some(0) => return Err(io::ErrorKind::WriteZero.into()),
-                written => bytes = &bytes[written.unwrap_or(0)..],
+            Error::BodyExceedsLimit(limit) => {
+                format!("{self}: the answer is longer than {} MiB", limit >> 20)
             }
-        }
-        Ok(())
-    }
-
-    fn read(&self, stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-        let (mut answer, mut piece) = (Vec::new(), vec![0; PIECE]);
-        loop {
-            stream.set_read_timeout(Some(self.left()?))?;
-            match self.or_late(stream.read(&mut piece))? {
-                Some(0) => return Ok(answer),
-                read => answer.extend_from_slice(&piece[..read.unwrap_or(0)]),
-            }
-            if answer.len() > LONGEST_ANSWER {
-                let message = format!("the answer is longer than {} MiB", LONGEST_ANSWER >> 20);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-            }
-        }
+            Error::Protocol(error) => format!("{self} does not speak HTTP: {error}"),
+            Error::Io(error) => format!("{self}: {error}"),
+            error => format!("{self}: {error}"),
+        })
     }
 }
 
@@ -183,48 +120,85 @@ pub(super) fn time_for(bytes: u64) -> Duration {
     Duration::from_secs(bytes / SLOWEST)
 }
 
-fn parse(mut answer: Vec<u8>) -> Option<Answer> {
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&answer[..end]).ok()?;
-    let status = head
-        .strip_prefix("HTTP/1.")?
-        .split(' ')
-        .nth(1)?
-        .parse()
-        .ok()?;
-    let body = answer.split_off(end + 4);
-    Some(Answer { status, body })
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
     fn urls() {
-        let url: Url = "http://127.0.0.1:5000/mlflow/".parse().unwrap();
-        assert_eq!(
-            (&*url.host, url.port, &*url.base),
-            ("127.0.0.1", 5000, "mlflow")
-        );
-        assert_eq!("http://tracking".parse::<Url>().unwrap().port, 80);
+        for (text, url) in [
+            (
+                "http://127.0.0.1:5000/mlflow/",
+                "http://127.0.0.1:5000/mlflow",
+            ),
+            ("http://tracking", "http://tracking"),
+            ("http://[::1]:5000", "http://[::1]:5000"),
+            ("https://x/", "https://x"),
+        ] {
+            assert_eq!(text.parse::<Url>().unwrap().to_string(), url);
+        }
         for wrong in [
-            "https://x",
+            "ftp://x",
             "x:5000",
             "http://",
             "http://a:b",
+            "http://:5000",
             "http://me:pw@x",
             "http://x/a b",
+            "http://x?a=b",
+            "http://x#a",
         ] {
             assert!(wrong.parse::<Url>().is_err(), "{wrong}");
         }
     }
 
+    /// The answer to a request at a server that says these bytes and closes.
+    fn answer_of(said: &'static [u8]) -> Result<Answer, String> {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url: Url = format!("http://{}/base", server.local_addr().unwrap())
+            .parse()
+            .unwrap();
+        let answering = std::thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\nab") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.push(byte[0]);
+            }
+            stream.write_all(said).unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        let answer = url.send("PUT", "/x?y=1", "text/plain", b"ab");
+        let request = answering.join().unwrap();
+        assert!(
+            request.starts_with("PUT /base/x?y=1 HTTP/1.1\r\n"),
+            "{request}"
+        );
+        assert!(request.to_lowercase().contains("content-length: 2\r\n"));
+        answer
+    }
+
     #[test]
     fn answers() {
-        let answer = parse(b"HTTP/1.1 404 Not Found\r\nA: b\r\n\r\n{}".to_vec()).unwrap();
+        let answer = answer_of(b"HTTP/1.1 404 Not Found\r\nA: b\r\n\r\n{}").unwrap();
         assert_eq!((answer.status, &*answer.body), (404, &b"{}"[..]));
-        assert!(parse(b"SSH-2.0\r\n\r\n".to_vec()).is_none());
-        assert!(parse(Vec::new()).is_none());
+        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+        assert!(answer_of(chunked).unwrap().json().is_ok());
+        let moved =
+            b"HTTP/1.1 301 Moved\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(answer_of(moved).unwrap().status, 301);
+        let problem = answer_of(b"SSH-2.0\r\n\r\n").unwrap_err();
+        assert!(problem.contains("does not speak HTTP"), "{problem}");
+        assert!(answer_of(b"").is_err());
     }
 }

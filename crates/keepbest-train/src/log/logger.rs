@@ -17,7 +17,7 @@ pub(crate) struct Logged {
 
 impl Logged {
     /// The values by name: metrics, learning rate, speed.
-    pub fn values(&self) -> impl Iterator<Item = (&str, f64)> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&str, f64)> {
         let record = self.history.last();
         let metrics = record.into_iter().flat_map(|record| record.metrics.iter());
         metrics
@@ -28,14 +28,14 @@ impl Logged {
             )
     }
 
-    pub fn record(&self) -> Option<&EvaluationRecord> {
+    pub(crate) fn record(&self) -> Option<&EvaluationRecord> {
         self.history.last()
     }
 }
 
 /// The end of a session of training.
 #[derive(Debug, Clone)]
-pub(crate) struct Ended {
+pub(crate) struct SessionEnd {
     /// Whether the run is over, or was interrupted and may go on.
     pub finished: bool,
     /// The best, to be kept by those who keep files.
@@ -43,9 +43,9 @@ pub(crate) struct Ended {
     pub time_ms: u64,
 }
 
-/// The run, as a logger is told of it at its beginning.
+/// The start of a session of training, as a logger is told of it.
 #[derive(Debug, Clone)]
-pub(crate) struct About {
+pub(crate) struct SessionStart {
     pub run: PathBuf,
     /// Every setting, by name.
     pub settings: Vec<(String, String)>,
@@ -55,9 +55,9 @@ pub(crate) struct About {
 
 /// Takes what is measured elsewhere. Errors are in words.
 pub(super) trait Logger: Send {
-    fn begin(&mut self, about: &About) -> Result<(), String>;
+    fn begin(&mut self, start: &SessionStart) -> Result<(), String>;
     fn evaluated(&mut self, logged: &Logged) -> Result<(), String>;
-    fn end(&mut self, ended: &Ended) -> Result<(), String>;
+    fn end(&mut self, ended: &SessionEnd) -> Result<(), String>;
 }
 
 /// The wall clock: for people, never for order.
@@ -67,7 +67,7 @@ pub(crate) fn now_ms() -> u64 {
         .map_or(0, |time| time.as_millis() as u64)
 }
 
-/// `because` in words, with the file's name.
-pub(super) fn about_file(path: &Path, error: &std::io::Error) -> String {
+/// A file that could not be written, in words.
+pub(super) fn cannot_write(path: &Path, error: &std::io::Error) -> String {
     format!("cannot write {}: {error}", path.display())
 }

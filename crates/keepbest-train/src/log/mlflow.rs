@@ -6,7 +6,7 @@ use keepbest_store::{Links, read_regular, replace_unsynced};
 use serde_json::{Value, json};
 
 use super::http::Url;
-use super::logger::{About, Ended, Logged, Logger, about_file, now_ms};
+use super::logger::{Logged, Logger, SessionEnd, SessionStart, cannot_write, now_ms};
 
 /// The experiment that runs are filed under.
 const EXPERIMENT: &str = "keepbest";
@@ -24,7 +24,7 @@ pub(super) struct MlFlow {
 }
 
 impl MlFlow {
-    pub fn new(url: Url) -> Self {
+    pub(super) fn new(url: Url) -> Self {
         Self {
             url,
             run_id: String::new(),
@@ -57,8 +57,8 @@ impl MlFlow {
         text(&id)
     }
 
-    fn create(&mut self, about: &About, file: &Path) -> Result<(), String> {
-        let name = about.run.file_name().unwrap_or_default().to_string_lossy();
+    fn create(&mut self, start: &SessionStart, file: &Path) -> Result<(), String> {
+        let name = start.run.file_name().unwrap_or_default().to_string_lossy();
         let run = self.post(
             "runs/create",
             &json!({
@@ -76,8 +76,8 @@ impl MlFlow {
             .map(|path| path.trim_start_matches('/').to_owned());
         let note = json!({"run_id": self.run_id, "artifacts": self.artifacts});
         replace_unsynced(file, note.to_string().as_bytes())
-            .map_err(|error| about_file(file, &error.source))?;
-        let params: Vec<Value> = about
+            .map_err(|error| cannot_write(file, &error.source))?;
+        let params: Vec<Value> = start
             .settings
             .iter()
             .map(|(key, value)| json!({"key": key, "value": value}))
@@ -98,8 +98,8 @@ impl MlFlow {
 }
 
 impl Logger for MlFlow {
-    fn begin(&mut self, about: &About) -> Result<(), String> {
-        let file = about.run.join(FILE);
+    fn begin(&mut self, start: &SessionStart) -> Result<(), String> {
+        let file = start.run.join(FILE);
         let known = read_regular(&file, Links::Refuse).ok();
         let known = known.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
         if let Some(run_id) = known.as_ref().and_then(|known| known["run_id"].as_str()) {
@@ -110,7 +110,7 @@ impl Logger for MlFlow {
             let body = json!({"run_id": self.run_id, "status": "RUNNING"});
             return self.post("runs/update", &body).map(drop);
         }
-        self.create(about, &file)
+        self.create(start, &file)
     }
 
     fn evaluated(&mut self, logged: &Logged) -> Result<(), String> {
@@ -132,7 +132,7 @@ impl Logger for MlFlow {
         self.post("runs/log-batch", &body).map(drop)
     }
 
-    fn end(&mut self, ended: &Ended) -> Result<(), String> {
+    fn end(&mut self, ended: &SessionEnd) -> Result<(), String> {
         if !ended.finished {
             return self.update("KILLED", ended.time_ms);
         }

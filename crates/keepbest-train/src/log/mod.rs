@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use http::Url;
 use logger::Logger;
-pub(crate) use logger::{About, Ended, Logged, now_ms};
+pub(crate) use logger::{Logged, SessionEnd, SessionStart, now_ms};
 use mlflow::MlFlow;
 use table::{Table, TableKind};
 use tensorboard::TensorBoard;
@@ -54,7 +54,7 @@ impl FromStr for LogTo {
 #[derive(Clone)]
 enum Message {
     Evaluated(Arc<Logged>),
-    Ended(Ended),
+    End(SessionEnd),
 }
 
 /// Evaluations that may wait for a logger. One that is further behind gets no more until it has caught up.
@@ -86,15 +86,15 @@ struct LoggerThread {
 
 impl Loggers {
     /// Starts them.
-    pub fn start(to: &[LogTo], about: About) -> Self {
-        let threads = to.iter().map(|to| LoggerThread::start(to, about.clone()));
+    pub(crate) fn start(to: &[LogTo], session: SessionStart) -> Self {
+        let threads = to.iter().map(|to| LoggerThread::start(to, session.clone()));
         Self {
             threads: threads.collect(),
         }
     }
 
     /// Hands on an evaluation.
-    pub fn evaluated(&mut self, logged: Logged) {
+    pub(crate) fn evaluated(&mut self, logged: Logged) {
         let logged = Arc::new(logged);
         for thread in &mut self.threads {
             thread.evaluated(&logged);
@@ -102,7 +102,7 @@ impl Loggers {
     }
 
     /// Hands on the end, and waits until all is logged; not for ever, and no longer than `go_on` says.
-    pub fn end(&mut self, ended: &Ended, go_on: &dyn Fn() -> bool) {
+    pub(crate) fn end(&mut self, ended: &SessionEnd, go_on: &dyn Fn() -> bool) {
         let patience = if ended.finished {
             let best = ended.best.as_ref().and_then(|best| best.metadata().ok());
             PATIENCE + http::time_for(best.map_or(0, |best| best.len()))
@@ -116,14 +116,14 @@ impl Loggers {
     }
 
     /// The problems since the last call.
-    pub fn problems(&mut self) -> Vec<String> {
+    pub(crate) fn problems(&mut self) -> Vec<String> {
         let threads = self.threads.iter_mut();
         threads.flat_map(LoggerThread::problems).collect()
     }
 }
 
 impl LoggerThread {
-    fn start(to: &LogTo, about: About) -> Self {
+    fn start(to: &LogTo, session: SessionStart) -> Self {
         let name = to.to_string();
         let logger = logger(to);
         let (sender, messages) = sync_channel(QUEUE);
@@ -133,7 +133,7 @@ impl LoggerThread {
             .spawn({
                 let name = name.clone();
                 move || {
-                    if let Err(problem) = work(logger, &about, &messages) {
+                    if let Err(problem) = work(logger, &session, &messages) {
                         // Nobody listens any more when it is not waited for.
                         let _ =
                             told.send(format!("{name} gets nothing more of this run: {problem}"));
@@ -175,12 +175,12 @@ impl LoggerThread {
         }
     }
 
-    fn end(&mut self, ended: &Ended, deadline: Instant, go_on: &dyn Fn() -> bool) {
+    fn end(&mut self, ended: &SessionEnd, deadline: Instant, go_on: &dyn Fn() -> bool) {
         let Some(sender) = self.sender.take() else {
             return;
         };
         let waits = || Instant::now() < deadline && (!ended.finished || go_on());
-        let mut message = Message::Ended(ended.clone());
+        let mut message = Message::End(ended.clone());
         while let Err(TrySendError::Full(back)) = sender.try_send(message) {
             if !waits() {
                 return self.given_up();
@@ -226,14 +226,14 @@ fn logger(to: &LogTo) -> Box<dyn Logger> {
 /// Tells a logger all there is to tell, until it fails.
 fn work(
     mut logger: Box<dyn Logger>,
-    about: &About,
+    session: &SessionStart,
     messages: &Receiver<Message>,
 ) -> Result<(), String> {
-    logger.begin(about)?;
+    logger.begin(session)?;
     for message in messages {
         match message {
             Message::Evaluated(logged) => logger.evaluated(&logged)?,
-            Message::Ended(ended) => return logger.end(&ended),
+            Message::End(ended) => return logger.end(&ended),
         }
     }
     Ok(())

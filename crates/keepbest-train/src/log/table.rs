@@ -1,13 +1,12 @@
 //! All evaluations as one table: CSV or JSON, written anew each time, whole or not at all.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use keepbest_core::History;
 use keepbest_store::replace_unsynced;
 use serde_json::json;
 
-use super::logger::{About, Ended, Logged, Logger, about_file};
+use super::logger::{Logged, Logger, SessionEnd, SessionStart, cannot_write};
 
 /// The format of a table.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +22,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub fn new(kind: TableKind) -> Self {
+    pub(super) fn new(kind: TableKind) -> Self {
         Self {
             kind,
             run: PathBuf::new(),
@@ -32,48 +31,60 @@ impl Table {
 }
 
 impl Logger for Table {
-    fn begin(&mut self, about: &About) -> Result<(), String> {
-        self.run.clone_from(&about.run);
+    fn begin(&mut self, start: &SessionStart) -> Result<(), String> {
+        self.run.clone_from(&start.run);
         Ok(())
     }
 
     fn evaluated(&mut self, logged: &Logged) -> Result<(), String> {
-        let (name, text) = match self.kind {
-            TableKind::Csv => ("metrics.csv", csv(&logged.history)),
+        let (name, bytes) = match self.kind {
+            TableKind::Csv => ("metrics.csv", csv(&logged.history)?),
             TableKind::Json => ("metrics.json", json(&logged.history)?),
         };
-        replace_unsynced(&self.run.join(name), text.as_bytes())
-            .map_err(|error| about_file(&error.path, &error.source))
+        replace_unsynced(&self.run.join(name), &bytes)
+            .map_err(|error| cannot_write(&error.path, &error.source))
     }
 
-    fn end(&mut self, _: &Ended) -> Result<(), String> {
+    fn end(&mut self, _: &SessionEnd) -> Result<(), String> {
         Ok(())
     }
 }
 
-/// One line an evaluation. No field needs quotes: they are numbers, metric names and verdicts.
-fn csv(history: &History) -> String {
+/// One line an evaluation. A metric that it lacks is an empty field.
+fn csv(history: &History) -> Result<Vec<u8>, String> {
     let names = history.metric_names();
-    let mut text = format!("step,epoch,verdict,{}\n", names.join(","));
+    let mut table = csv::Writer::from_writer(Vec::new());
+    let mut line = |fields: Vec<String>| {
+        let written = table.write_record(fields);
+        written.map_err(|error| error.to_string())
+    };
+    let leading = ["step", "epoch", "verdict"].map(String::from);
+    line(
+        leading
+            .into_iter()
+            .chain(names.iter().map(ToString::to_string))
+            .collect(),
+    )?;
     for record in history {
         let verdict = match &record.verdict {
             verdict if verdict.is_improved() => "improved",
             verdict if verdict.is_rejected() => "rejected",
             _ => "not_improved",
         };
-        let _ = write!(text, "{},{},{verdict}", record.step, record.epoch);
-        for name in &names {
-            text.push(',');
-            if let Some(value) = record.metrics.get(name) {
-                let _ = write!(text, "{value}");
-            }
-        }
-        text.push('\n');
+        let leading = [
+            record.step.to_string(),
+            record.epoch.to_string(),
+            verdict.into(),
+        ];
+        let values = names.iter().map(|name| {
+            let value = record.metrics.get(name);
+            value.map_or_else(String::new, |value| value.to_string())
+        });
+        line(leading.into_iter().chain(values).collect())?;
     }
-    text
+    table.into_inner().map_err(|error| error.to_string())
 }
 
-fn json(history: &History) -> Result<String, String> {
-    serde_json::to_string_pretty(&json!({ "evaluations": history }))
-        .map_err(|error| error.to_string())
+fn json(history: &History) -> Result<Vec<u8>, String> {
+    serde_json::to_vec_pretty(&json!({ "evaluations": history })).map_err(|error| error.to_string())
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use keepbest_formats::protobuf::Message;
 use keepbest_store::{FileSystem as _, RealFileSystem, WritableFile};
 
-use super::logger::{About, Ended, Logged, Logger, about_file, now_ms};
+use super::logger::{Logged, Logger, SessionEnd, SessionStart, cannot_write, now_ms};
 
 /// The event file of a session.
 #[derive(Default)]
@@ -21,14 +21,14 @@ impl TensorBoard {
             return Ok(());
         };
         file.write_all(events)
-            .map_err(|error| about_file(path, &error))
+            .map_err(|error| cannot_write(path, &error))
     }
 }
 
 impl Logger for TensorBoard {
-    fn begin(&mut self, about: &About) -> Result<(), String> {
-        let folder = about.run.join("tensorboard");
-        std::fs::create_dir_all(&folder).map_err(|error| about_file(&folder, &error))?;
+    fn begin(&mut self, start: &SessionStart) -> Result<(), String> {
+        let folder = start.run.join("tensorboard");
+        std::fs::create_dir_all(&folder).map_err(|error| cannot_write(&folder, &error))?;
         let now = now_ms();
         // TensorBoard reads the files of a folder by name; the usual name's host is left out.
         let path = folder.join(format!("events.out.tfevents.{:010}.keepbest", now / 1000));
@@ -36,14 +36,14 @@ impl Logger for TensorBoard {
             return Err(format!("{} is a link, not a folder", folder.display()));
         }
         let file = RealFileSystem.open_append(&path);
-        let file = file.map_err(|error| about_file(&path, &error))?;
+        let file = file.map_err(|error| cannot_write(&path, &error))?;
         self.file = Some((path, file));
         let mut version = event(now, 0);
         version.text(3, "brain.Event:2");
         let mut events = record(version);
-        if about.step > 0 {
+        if start.step > 0 {
             // A session that starts at a step: what an earlier one logged beyond it is void.
-            let mut start = event(now, about.step + 1);
+            let mut start = event(now, start.step + 1);
             start.message(7, |session| session.int(1, 1));
             events.extend(record(start));
         }
@@ -66,7 +66,7 @@ impl Logger for TensorBoard {
         self.write(&record(scalars))
     }
 
-    fn end(&mut self, _: &Ended) -> Result<(), String> {
+    fn end(&mut self, _: &SessionEnd) -> Result<(), String> {
         self.file = None;
         Ok(())
     }

@@ -14,7 +14,7 @@ pub(crate) struct Smoothing {
 }
 
 impl Smoothing {
-    pub fn new(raw: Expression, factor: f64) -> Self {
+    pub(crate) fn new(raw: Expression, factor: f64) -> Self {
         // An expression has no name that could end so.
         let name = match raw.as_metric() {
             Some(metric) => format!("{metric}{SMOOTHED_SUFFIX}"),
@@ -28,17 +28,17 @@ impl Smoothing {
     }
 
     /// The smoothed metric's name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// The metrics that it is an average of.
-    pub fn metric_names(&self) -> Vec<&str> {
+    pub(crate) fn metric_names(&self) -> Vec<&str> {
         self.raw.metric_names()
     }
 
     /// Adds the smoothed value to an evaluation, after those of `history`.
-    pub fn add(
+    pub(crate) fn add(
         &self,
         metrics: &mut Metrics,
         history: &History,

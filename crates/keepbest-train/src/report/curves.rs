@@ -35,7 +35,7 @@ pub(super) struct Curve<'a> {
 
 impl Curve<'_> {
     /// The plot; `None` when there is nothing to draw.
-    pub fn plot(&self) -> Option<String> {
+    pub(super) fn plot(&self) -> Option<String> {
         let records = self.history.records();
         let places = places(records);
         let series = |name: &str, monitored: Option<usize>| -> Vec<(f64, f64, u64)> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use keepbest_core::text::{self, visible, visible_lines};
+use keepbest_core::text::{self, escape_xml, visible, visible_lines};
 
 /// Colours and fonts of the plots, in the page and in SVG files of their own. The hues are Okabe and Ito's, which people of
 /// every colour vision tell apart; lines differ in dash and marks in shape, too.
@@ -28,27 +28,12 @@ svg.plot{background:var(--ground);font:13px system-ui,-apple-system,'Segoe UI','
 
 /// Text made safe for HTML and SVG, on one line; what is not seen, or XML does not allow, is written out.
 pub(super) fn escape(text: &str) -> String {
-    marked_up(&visible(text))
+    escape_xml(&visible(text))
 }
 
 /// The same with line breaks.
 pub(super) fn escape_lines(text: &str) -> String {
-    marked_up(&visible_lines(text))
-}
-
-fn marked_up(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
-        }
-    }
-    safe
+    escape_xml(&visible_lines(text))
 }
 
 /// The text as it is shown, cut to `width` characters, the end marked.
@@ -82,7 +67,7 @@ pub(super) struct Axis {
 
 impl Axis {
     /// An axis that shows `low` to `high`, widened to round numbers, between two places.
-    pub fn round(low: f64, high: f64, from: f64, to: f64) -> Self {
+    pub(super) fn round(low: f64, high: f64, from: f64, to: f64) -> Self {
         let (low, high) = if high > low {
             (low, high)
         } else {
@@ -104,7 +89,7 @@ impl Axis {
     }
 
     /// An axis of epochs or the like: exactly `low` to `high`, ticks at round whole numbers.
-    pub fn whole(low: f64, high: f64, from: f64, to: f64) -> Self {
+    pub(super) fn whole(low: f64, high: f64, from: f64, to: f64) -> Self {
         let high = if high > low { high } else { low + 1.0 };
         let step = round_step((high - low) / 6.0).max(1.0);
         let first = (low / step).ceil() as i64;
@@ -119,19 +104,25 @@ impl Axis {
     }
 
     /// The place of a value, in pixels.
-    pub fn at(&self, value: f64) -> f64 {
+    pub(super) fn at(&self, value: f64) -> f64 {
         self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
     }
 }
 
 /// The next of 1, 2, 5, 10, 20, ...
 fn round_step(least: f64) -> f64 {
-    let power = 10f64.powi(least.log10().floor() as i32);
+    let power = power_of_ten(libm::log10(least).floor() as i32);
     [1.0, 2.0, 5.0]
         .into_iter()
         .map(|times| times * power)
         .find(|step| *step >= least * (1.0 - 1e-9))
         .unwrap_or(10.0 * power)
+}
+
+/// Ten to this power; up to 22 either way, the nearest number that there is.
+fn power_of_ten(exponent: i32) -> f64 {
+    let whole = (0..exponent.unsigned_abs()).fold(1.0, |power, _| power * 10.0);
+    if exponent < 0 { 1.0 / whole } else { whole }
 }
 
 /// A number as an axis shows it.

@@ -1,7 +1,9 @@
 //! Errors of settings, and the places that settings come from.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use keepbest_model::OtherLoop;
 
 /// The place that a setting comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +40,7 @@ pub enum SettingsError {
         key: String,
         /// The known one that is meant, maybe.
         nearest: Option<&'static str>,
-        /// Where.
+        /// The place where it was given.
         origin: Origin,
     },
     /// A value of another kind, or out of range.
@@ -50,7 +52,7 @@ pub enum SettingsError {
         found: String,
         /// In words.
         expected: String,
-        /// Where.
+        /// The place where it was given.
         origin: Origin,
     },
     /// Not TOML.
@@ -76,6 +78,14 @@ pub enum SettingsError {
         path: PathBuf,
         /// The fault in it.
         source: Box<SettingsError>,
+    },
+    /// Those of another training loop, which had the keeper keep its best.
+    #[error(
+        "they are not settings of `keepbest train`, but of {by}: network, images and loop are that program's"
+    )]
+    OtherLoop {
+        /// Whose.
+        by: OtherLoop,
     },
     /// Two settings that exclude each other, or one that needs another.
     #[error("{message}")]
@@ -103,7 +113,12 @@ impl SettingsError {
             Self::UnknownKey { nearest: None, .. } => {
                 Some("keepbest train --help lists all settings".into())
             }
-            Self::InFile { source, .. } => source.hint(),
+            Self::InFile { path, source } => match &**source {
+                Self::OtherLoop { by } => {
+                    Some(by.resume_hint(path.parent().unwrap_or(Path::new("."))))
+                }
+                source => source.hint(),
+            },
             Self::Conflict { hint, .. } => hint.clone(),
             _ => None,
         }

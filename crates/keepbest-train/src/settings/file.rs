@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use keepbest_core::text::wrapped;
+use keepbest_model::OtherLoop;
 use toml::de::{DeTable, DeValue};
 
 use super::{Key, Origin, Settings, SettingsError};
@@ -29,6 +30,9 @@ impl Settings {
             line: error.span().map_or(1, |span| line_of(text, span.start)),
             message: error.message().trim().replace('\n', ", "),
         })?;
+        if let Some(by) = OtherLoop::of_config(text) {
+            return Err(SettingsError::OtherLoop { by });
+        }
         let mut settings = Self::default();
         for (key, value) in table.get_ref() {
             let origin = Origin::File {

@@ -128,7 +128,7 @@ impl Key {
 
 impl Range {
     /// Whether a text lies in it. What should be a number and is none is left to whoever reads the value.
-    pub fn holds(&self, text: &str) -> bool {
+    pub(super) fn holds(&self, text: &str) -> bool {
         match self.test {
             Test::Number(test) => match text.replace('_', "").parse::<f64>() {
                 Ok(number) => number.is_finite() && test(number),

@@ -1,4 +1,4 @@
-//! How many epochs fit into a time: the speed of steps and of evaluations is measured, and the schedule made for what fits.
+//! The number of epochs that fit into a time: the speed of steps and of evaluations is measured, and the schedule made for what fits.
 
 use std::fmt;
 use std::time::{Duration, Instant};

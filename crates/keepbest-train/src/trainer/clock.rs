@@ -14,7 +14,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self {
             latest: Instant::now(),
             spent: TimeSpent::default(),
@@ -22,14 +22,14 @@ impl Clock {
     }
 
     /// What was done since the call before.
-    pub fn lap(&mut self, on: impl FnOnce(&mut TimeSpent) -> &mut f64) {
+    pub(super) fn lap(&mut self, on: impl FnOnce(&mut TimeSpent) -> &mut f64) {
         let now = Instant::now();
         *on(&mut self.spent) += now.duration_since(self.latest).as_secs_f64();
         self.latest = now;
     }
 
     /// The session is over: tells where its time went, if it was to be profiled.
-    pub fn end(&mut self, engine: &dyn Engine, observer: &mut dyn Observer) {
+    pub(super) fn end(&mut self, engine: &dyn Engine, observer: &mut dyn Observer) {
         self.lap(|spent| &mut spent.ending);
         if let Some(engine) = engine.profile().filter(|profile| profile.steps > 0) {
             let session = self.spent;
@@ -38,7 +38,7 @@ impl Clock {
     }
 }
 
-/// How fast the steps go.
+/// The speed of the steps.
 #[derive(Default)]
 pub(super) struct Throughput {
     images: usize,
@@ -46,13 +46,13 @@ pub(super) struct Throughput {
 }
 
 impl Throughput {
-    pub fn add(&mut self, images: usize, time: Duration) {
+    pub(super) fn add(&mut self, images: usize, time: Duration) {
         self.images += images;
         self.time += time;
     }
 
     /// Images a second since the last call.
-    pub fn take(&mut self) -> Option<f64> {
+    pub(super) fn take(&mut self) -> Option<f64> {
         let Self { images, time } = std::mem::take(self);
         (images > 0).then(|| images as f64 / time.as_secs_f64())
     }

@@ -14,7 +14,7 @@ use crate::run_name;
 
 impl Run {
     /// Makes the run's directory.
-    pub fn create(
+    pub(super) fn create(
         setup: Setup,
         runs_dir: &Path,
         name: Option<&str>,

@@ -160,7 +160,7 @@ pub enum TrainError {
     ChangedSettings {
         /// Its `run.toml`.
         path: PathBuf,
-        /// What differs.
+        /// The settings that differ.
         changes: Vec<crate::ChangedSetting>,
     },
     /// The resume point is of another program, or does not fit the run's settings.
@@ -185,7 +185,7 @@ pub enum TrainError {
         recorded: String,
         /// Identity found.
         found: String,
-        /// Where they were read from.
+        /// The place that they were read from.
         place: String,
     },
 }

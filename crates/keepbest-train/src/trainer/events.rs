@@ -79,7 +79,7 @@ pub enum Event<'a> {
         /// The metric that came out differently.
         difference: Option<&'a keepbest_model::MetricDifference>,
     },
-    /// Where the time went, at the end of a session of at least one step; for an observer that wants it.
+    /// The time by layer and phase, at the end of a session of at least one step; for an observer that wants it.
     Profiled(&'a Profiled),
 }
 
@@ -115,11 +115,11 @@ pub struct Overview {
     pub guarantee: keepbest_store::Guarantee,
     /// What was taken over from the model it starts from.
     pub carried: Option<Carried>,
-    /// Where it goes on from.
+    /// The point that it goes on from.
     pub resumed: Option<ResumedFrom>,
 }
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Progress {

@@ -18,7 +18,7 @@ use super::outcome::{Ending, Example, Finished, Outcome, Recheck};
 use super::run::Run;
 use crate::noise::Selection;
 
-/// What a run has come to.
+/// The results of a run at its end.
 struct Tested {
     best: Option<BestRecord>,
     recheck: Option<Recheck>,

@@ -31,7 +31,7 @@ pub(super) struct Goals {
 
 impl Goals {
     /// Reads them from the settings, and checks that every metric they need is one that evaluations have; before the data is read.
-    pub fn read(config: &Config) -> Result<Self, TrainError> {
+    pub(super) fn read(config: &Config) -> Result<Self, TrainError> {
         let (objective, smoothing) = read_objective(config).map_err(or_mistyped)?;
         let goals = Self {
             others: others(config, &objective)?,
@@ -45,7 +45,7 @@ impl Goals {
 
     /// Checks before the first step that every metric the objectives need will be there, and that `val` has the classes it takes: a
     /// metric that is NaN for a perfect model never decides anything.
-    pub fn check_metrics(&self, val: &Subset) -> Result<(), TrainError> {
+    pub(super) fn check_metrics(&self, val: &Subset) -> Result<(), TrainError> {
         let classes = val.classes();
         let present: BTreeSet<u32> = val.labels().into_iter().collect();
         let metrics = of_a_perfect_model(classes.len(), &present)?;
@@ -65,7 +65,7 @@ impl Goals {
     }
 
     /// The names of all metrics that something goes by, with those that are smoothed.
-    pub fn metric_names(&self) -> Vec<String> {
+    pub(super) fn metric_names(&self) -> Vec<String> {
         let smoothed = self.smoothing.iter().flat_map(Smoothing::metric_names);
         self.named().chain(smoothed).map(Into::into).collect()
     }

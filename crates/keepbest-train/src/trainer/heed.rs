@@ -15,29 +15,29 @@ pub(super) struct Heed<'a> {
 }
 
 impl<'a> Heed<'a> {
-    pub fn new(observer: &'a mut dyn Observer, stop: &'a AtomicBool) -> Self {
+    pub(super) fn new(observer: &'a mut dyn Observer, stop: &'a AtomicBool) -> Self {
         Self {
             observer: RefCell::new(observer),
             stop,
         }
     }
 
-    pub fn tell(&self, event: Event<'_>) {
+    pub(super) fn tell(&self, event: Event<'_>) {
         self.observer.borrow_mut().on(event);
     }
 
     /// Whether to go on, after telling how far the reading is.
-    pub fn read(&self, reading: Reading) -> bool {
+    pub(super) fn read(&self, reading: Reading) -> bool {
         self.tell(Event::Reading(reading));
         self.goes_on()
     }
 
-    pub fn goes_on(&self) -> bool {
+    pub(super) fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }
 
     /// An error when told to stop.
-    pub fn check(&self) -> Result<(), TrainError> {
+    pub(super) fn check(&self) -> Result<(), TrainError> {
         if self.goes_on() {
             Ok(())
         } else {

@@ -35,7 +35,7 @@ pub struct RatePoint {
     pub smoothed: f64,
 }
 
-/// What the test found.
+/// The result of the test.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct RangeTest {

@@ -1,4 +1,4 @@
-//! How a run ended.
+//! The end of a run.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use keepbest_model::{Guess, Intervals, Measured, MetricDifference, SeenBefore};
 
 use crate::noise::Selection;
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -125,7 +125,7 @@ pub struct Recheck {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Example {
-    /// Where it comes from.
+    /// The place that it comes from.
     pub source: String,
     /// Its label.
     pub label: String,

@@ -28,6 +28,7 @@ pub(super) fn open_parent(
             path: _,
             trained_as,
             guess,
+            kept_by,
         }) => {
             let named = trained_as.as_deref().or(network);
             // What is neither recorded, named nor to be told by the tensors is asked for.
@@ -36,6 +37,7 @@ pub(super) fn open_parent(
                     path: path.into(),
                     trained_as,
                     guess,
+                    kept_by,
                 }
                 .into());
             };

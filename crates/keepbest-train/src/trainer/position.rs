@@ -49,7 +49,7 @@ pub struct Running {
     pub loss_sum: f64,
     /// Images.
     pub images: u64,
-    /// Those whose highest score was their label's, as the step saw them.
+    /// Images whose highest score was their label's, as the step saw them.
     pub correct: u64,
 }
 
@@ -82,7 +82,7 @@ pub struct Averaged {
     pub step: u64,
 }
 
-/// Where a resumed run goes on.
+/// The point at which a resumed run goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResumedFrom {

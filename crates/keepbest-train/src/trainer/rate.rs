@@ -9,14 +9,14 @@ use crate::settings::{Config, ScheduleKind};
 
 /// A run's learning rates: a pure function of the step, and of what a plateau has seen.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rates {
+pub(super) struct Rates {
     base: f64,
     schedule: Schedule,
 }
 
 impl Rates {
     /// The rates of a run of `epochs` epochs of `batches` steps. `direction` is that of the monitored metric.
-    pub fn new(config: &Config, epochs: u64, batches: u64, direction: Direction) -> Self {
+    pub(super) fn new(config: &Config, epochs: u64, batches: u64, direction: Direction) -> Self {
         let steps = epochs * batches;
         let in_steps = |epochs: f64| (epochs * batches as f64).round() as u64;
         let warm_up = in_steps(config.warmup).min(steps);
@@ -65,13 +65,13 @@ impl Rates {
     }
 
     /// The rate of the step after `step` steps.
-    pub fn at(&self, step: u64, plateau: Option<&PlateauState>) -> f64 {
+    pub(super) fn at(&self, step: u64, plateau: Option<&PlateauState>) -> f64 {
         let factor = plateau.map_or(1.0, |plateau| plateau.factor);
         factor * self.schedule.learning_rate(self.base, step)
     }
 
     /// Takes in the monitored value after an evaluation.
-    pub fn observe(&self, value: f64, plateau: &mut Option<PlateauState>) {
+    pub(super) fn observe(&self, value: f64, plateau: &mut Option<PlateauState>) {
         if let Curve::Plateau(rules) = &self.schedule.curve {
             plateau
                 .get_or_insert_default()
@@ -83,7 +83,7 @@ impl Rates {
     ///
     /// # Errors
     /// The first that is out of its range.
-    pub fn validate(&self) -> Result<(), keepbest_nn::SettingError> {
+    pub(super) fn validate(&self) -> Result<(), keepbest_nn::SettingError> {
         self.schedule.validate()
     }
 }

@@ -26,7 +26,12 @@ pub(super) struct Reporting {
 
 impl Reporting {
     /// A new best was measured; intervals wait for the end of the run.
-    pub fn best(&mut self, measured: &Measured, images: &Subset, observer: &mut dyn Observer) {
+    pub(super) fn best(
+        &mut self,
+        measured: &Measured,
+        images: &Subset,
+        observer: &mut dyn Observer,
+    ) {
         match Closeup::of(measured, "val", images) {
             Ok(closeup) => self.closeups = vec![closeup],
             Err(error) => self.tell(&error.to_string(), observer),
@@ -34,7 +39,7 @@ impl Reporting {
     }
 
     /// The best was measured when all was done, in the end on what nothing was chosen by, which stands first.
-    pub fn finished(
+    pub(super) fn finished(
         &mut self,
         measured: &Measured,
         split: &str,
@@ -58,13 +63,13 @@ impl Reporting {
     }
 
     /// Intervals of the best's metrics on a split, when they are known.
-    pub fn intervals(&self, split: &str) -> Option<&Intervals> {
+    pub(super) fn intervals(&self, split: &str) -> Option<&Intervals> {
         let closeup = self.closeups.iter().find(|closeup| closeup.split == split);
         closeup?.intervals.as_ref()
     }
 
     /// Writes the page. `history` is what the journal, which is written in the background, may not have yet.
-    pub fn write(
+    pub(super) fn write(
         &mut self,
         run: &Path,
         provenance: &Provenance,
@@ -98,7 +103,7 @@ impl Reporting {
     }
 
     /// Says that something beside the training itself could not be kept.
-    pub fn tell(&mut self, error: &str, observer: &mut dyn Observer) {
+    pub(super) fn tell(&mut self, error: &str, observer: &mut dyn Observer) {
         // Once: a full disk would say it again at each evaluation.
         if !std::mem::replace(&mut self.told, true) {
             observer.on(Event::Note(error));

@@ -12,7 +12,7 @@ use super::rate::Rates;
 use super::reporting::Reporting;
 use super::setup::Setup;
 use super::significance::Significance;
-use crate::log::{About, Ended, Loggers, now_ms};
+use crate::log::{Loggers, SessionEnd, SessionStart, now_ms};
 
 /// A run: setup, keeper and position.
 pub(super) struct Run {
@@ -34,7 +34,7 @@ pub(super) struct Run {
 
 impl Run {
     /// A run whose session begins now.
-    pub fn begun(
+    pub(super) fn begun(
         setup: Setup,
         path: PathBuf,
         keeper: Keeper,
@@ -59,7 +59,7 @@ impl Run {
     }
 
     /// Passes on what the keeper has done meanwhile.
-    pub fn tell(&mut self, observer: &mut dyn Observer) {
+    pub(super) fn tell(&mut self, observer: &mut dyn Observer) {
         for event in self.keeper.events() {
             observer.on(Event::Keeper(&event));
         }
@@ -69,14 +69,14 @@ impl Run {
     }
 
     /// The session is over: the loggers get what they have not got, and the page its last form.
-    pub fn close(
+    pub(super) fn close(
         loggers: &mut Loggers,
         finished: bool,
         best: Option<&Path>,
         observer: &mut dyn Observer,
         go_on: &dyn Fn() -> bool,
     ) {
-        let ended = Ended {
+        let ended = SessionEnd {
             finished,
             best: best.map(Path::to_owned),
             time_ms: now_ms(),
@@ -87,10 +87,10 @@ impl Run {
         }
     }
 
-    pub fn about(&self) -> About {
+    pub(super) fn session_start(&self) -> SessionStart {
         let settings = self.setup.config.to_settings();
         let given = settings.given().into_iter();
-        About {
+        SessionStart {
             run: self.path.clone(),
             settings: given
                 .filter_map(|name| Some((name.to_owned(), settings.text_of(name)?)))
@@ -99,18 +99,18 @@ impl Run {
         }
     }
 
-    pub fn training_json(&self) -> serde_json::Value {
+    pub(super) fn training_json(&self) -> serde_json::Value {
         let next = self.rates.at(self.state.step, self.state.plateau.as_ref());
         let mut state = self.state.clone();
         state.learning_rate = Some(next);
         serde_json::to_value(state).expect("the state has string keys and finite numbers")
     }
 
-    pub fn steps_planned(&self) -> u64 {
+    pub(super) fn steps_planned(&self) -> u64 {
         self.state.epochs * self.setup.timetable.batches
     }
 
-    pub fn overview(&self) -> Overview {
+    pub(super) fn overview(&self) -> Overview {
         let setup = &self.setup;
         let input = setup.data.preprocessing.input;
         Overview {

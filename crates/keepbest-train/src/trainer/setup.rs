@@ -49,7 +49,7 @@ pub(super) struct Setup {
 impl Setup {
     /// Opens the data, builds the network, decides every setting. `runs_dir` is where `from` is looked up. A resumed run
     /// brings the preprocessing it recorded.
-    pub fn new(
+    pub(super) fn new(
         given: &Settings,
         runs_dir: &Path,
         recorded: Option<Preprocessing>,
@@ -124,7 +124,7 @@ impl Setup {
     }
 
     /// The learning rates of so many epochs.
-    pub fn rates(&self, epochs: u64) -> Result<Rates, TrainError> {
+    pub(super) fn rates(&self, epochs: u64) -> Result<Rates, TrainError> {
         let direction = self.goals.objective.direction();
         let rates = Rates::new(&self.config, epochs, self.timetable.batches, direction);
         rates.validate()?;

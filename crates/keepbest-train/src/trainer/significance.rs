@@ -16,7 +16,7 @@ pub(super) struct Significance {
 
 impl Significance {
     /// The rule of a run that begins or is taken up, with the best so far. `limit` is the p-value that a best must be below.
-    pub fn of(keeper: &Keeper, limit: Option<f64>) -> Self {
+    pub(super) fn of(keeper: &Keeper, limit: Option<f64>) -> Self {
         let best = keeper.evaluations().best().and_then(|record| {
             // Runs of earlier versions have no traces: then the next best is taken as it comes.
             let trace = Trace::read(keeper.path(), record.step).ok()?;
@@ -28,15 +28,15 @@ impl Significance {
         }
     }
 
-    /// How the val images came out.
-    pub fn trace(&self, measured: &Measured, provenance: &Provenance) -> Option<Trace> {
+    /// The outcomes of the val images.
+    pub(super) fn trace(&self, measured: &Measured, provenance: &Provenance) -> Option<Trace> {
         let images = provenance.data.fingerprints.get("val")?;
         let outcomes = measured.outcomes.as_ref()?;
         Some(Trace::new(outcomes, &images.blake3))
     }
 
     /// Why this evaluation must not replace the best, however high its score.
-    pub fn holds_back(&self, trace: &Trace) -> Option<String> {
+    pub(super) fn holds_back(&self, trace: &Trace) -> Option<String> {
         let (test, limit) = self.test.as_ref()?;
         let (_, epoch, best) = self.best.as_ref()?;
         match test.compare(trace, best, *limit) {
@@ -52,7 +52,7 @@ impl Significance {
     }
 
     /// Keeps the trace of an evaluation in the run.
-    pub fn keep(
+    pub(super) fn keep(
         &mut self,
         run: &Path,
         trace: Trace,

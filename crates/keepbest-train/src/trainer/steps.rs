@@ -23,7 +23,7 @@ struct Batches(Option<(u64, Epoch)>);
 
 impl Run {
     /// Trains to the end, or until told to stop.
-    pub fn go(
+    pub(super) fn go(
         mut self,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
@@ -33,7 +33,7 @@ impl Run {
         for note in &self.setup.notes {
             observer.on(Event::Note(note));
         }
-        self.loggers = Loggers::start(&self.setup.log, self.about());
+        self.loggers = Loggers::start(&self.setup.log, self.session_start());
         self.significance = Significance::of(&self.keeper, self.setup.config.significant);
         self.show_best(observer, stop);
         if observer.wants_profile() {

@@ -7,26 +7,26 @@ use keepbest_data::embedded;
 use keepbest_train::{Event, Finished, Outcome, Settings, TrainError, train};
 
 /// A folder for one test, with small images in it.
-pub struct Place {
+pub(crate) struct Place {
     pub dir: tempfile::TempDir,
     pub data: PathBuf,
 }
 
 impl Place {
     /// With 30 training and 10 test images of each of the first four classes.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         write_idx(&data, 4, 30, 10);
         Self { dir, data }
     }
 
-    pub fn runs(&self) -> PathBuf {
+    pub(crate) fn runs(&self) -> PathBuf {
         self.dir.path().join("runs")
     }
 
     /// Settings of a short run on the images; lines of `run.toml` in `more` win.
-    pub fn settings(&self, name: &str, more: &str) -> Settings {
+    pub(crate) fn settings(&self, name: &str, more: &str) -> Settings {
         let usual = format!(
             "data = {:?}\nruns-dir = {:?}\nname = {name:?}\nmodel = \"simple-cnn\"\nepochs = 3\nbatch-size = 32",
             self.data.display().to_string(),
@@ -38,7 +38,7 @@ impl Place {
     }
 
     /// Trains to the end.
-    pub fn train(&self, name: &str, more: &str) -> Box<Finished> {
+    pub(crate) fn train(&self, name: &str, more: &str) -> Box<Finished> {
         finished(train(
             &self.settings(name, more),
             "",
@@ -48,7 +48,7 @@ impl Place {
     }
 
     /// Trains into an error.
-    pub fn fail(&self, name: &str, more: &str) -> TrainError {
+    pub(crate) fn fail(&self, name: &str, more: &str) -> TrainError {
         train(
             &self.settings(name, more),
             "",
@@ -59,7 +59,7 @@ impl Place {
     }
 }
 
-pub fn finished(outcome: Result<Outcome, TrainError>) -> Box<Finished> {
+pub(crate) fn finished(outcome: Result<Outcome, TrainError>) -> Box<Finished> {
     match outcome.unwrap() {
         Outcome::Finished(finished) => finished,
         other => panic!("{other:?}"),
@@ -67,12 +67,12 @@ pub fn finished(outcome: Result<Outcome, TrainError>) -> Box<Finished> {
 }
 
 /// The identity of a run's best.
-pub fn digest(finished: &Finished) -> String {
+pub(crate) fn digest(finished: &Finished) -> String {
     finished.best.as_ref().unwrap().weights.to_string()
 }
 
 /// Writes an IDX data set of the first `classes` classes of the embedded images.
-pub fn write_idx(to: &Path, classes: u32, train: usize, test: usize) {
+pub(crate) fn write_idx(to: &Path, classes: u32, train: usize, test: usize) {
     std::fs::create_dir_all(to).unwrap();
     let bundle = embedded::fashion_mnist().unwrap();
     let test_set = bundle.test.as_ref().unwrap();

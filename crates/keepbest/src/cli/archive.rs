@@ -14,7 +14,7 @@ use crate::cli::output;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::bytes;
 
-pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.directory()?;
     let done = archive_run(&path)?;
     let exit = if done.left.is_empty() {
@@ -64,7 +64,7 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-pub fn restored(args: &RestoreArgs) -> Result<Exit, Failure> {
+pub(super) fn restored(args: &RestoreArgs) -> Result<Exit, Failure> {
     let (run, which) = match find_model(&args.checkpoint, &args.runs.runs_dir)? {
         ModelPlace::Run { run, which } if args.checkpoint.contains('@') => (run, which),
         _ => {

@@ -9,15 +9,15 @@ mod training;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use data::{DataArgs, DataVerb, PreviewArgs};
-pub use model::{
+pub(super) use data::{DataArgs, DataVerb, PreviewArgs};
+pub(super) use model::{
     AverageArgs, CardArgs, CompareArgs, EvaluateArgs, ExportArgs, ImportArgs, InspectArgs,
     PredictArgs, ThresholdsArgs, VerifyArgs,
 };
-pub use network::{Input, ModelsArgs, ModelsVerb, NetworkArgs};
-pub use run::{FsckArgs, ListArgs, PinArgs, PruneArgs, ReportArgs, RestoreArgs, RunArgs};
-pub use shared::{Compute, Split};
-pub use training::{LrFindArgs, ReproduceArgs, TrainArgs};
+pub(super) use network::{Input, ModelsArgs, ModelsVerb, NetworkArgs};
+pub(super) use run::{FsckArgs, ListArgs, PinArgs, PruneArgs, ReportArgs, RestoreArgs, RunArgs};
+pub(super) use shared::{Compute, Split};
+pub(super) use training::{LrFindArgs, ReproduceArgs, TrainArgs};
 
 const ABOUT: &str =
     "Trains convolutional networks on the CPU and keeps the best model of every run";
@@ -39,14 +39,14 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check did not hold,
     arg_required_else_help = true,
     infer_subcommands = false
 )]
-pub struct Cli {
+pub(super) struct Cli {
     #[command(subcommand)]
     pub verb: Verb,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(super) enum Verb {
     /// Train a model, keeping the best
     ///
     /// With no arguments: images of clothes that ship inside the program, a small network, about a minute.
@@ -128,7 +128,7 @@ pub enum Verb {
 }
 
 #[derive(Debug, Args)]
-pub struct CompletionsArgs {
+pub(super) struct CompletionsArgs {
     /// The shell
     pub shell: clap_complete::Shell,
 }

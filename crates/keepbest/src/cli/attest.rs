@@ -7,7 +7,7 @@ use crate::cli::args::RunArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 
-pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
+pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let path = args.directory()?;
     let line = keepbest_model::attest(&path)?;
     if args.json {

@@ -24,7 +24,7 @@ struct Printed<'a> {
     written: Option<&'a PathBuf>,
 }
 
-pub fn run(args: &AverageArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &AverageArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let models = match &args.soup {
         Some(run) => candidates(run, args)?,
         None => opened(&args.models, args)?,

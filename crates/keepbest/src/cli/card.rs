@@ -6,7 +6,7 @@ use crate::cli::args::CardArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 
-pub fn run(args: &CardArgs) -> Result<Exit, Failure> {
+pub(super) fn run(args: &CardArgs) -> Result<Exit, Failure> {
     let place = find_model(&args.model, &args.runs.runs_dir)?;
     let file = FileAtHand::of(&place)?;
     let card = keepbest_model::card(&place, &file.open_trained()?)?;

@@ -12,7 +12,7 @@ use crate::cli::failure::{Exit, Failure};
 const LIMIT: u64 = 16 << 20;
 
 /// Names by label: `a,b,c`, or a file with one a line. Blank lines, blanks around names and a byte order mark are left out.
-pub fn class_names(text: &str) -> Result<Vec<String>, Failure> {
+pub(super) fn class_names(text: &str) -> Result<Vec<String>, Failure> {
     let there = examine(Path::new(text)).map_err(|error| Failure::of(Exit::Failed, &error))?;
     let is_file = there.is_some();
     if !is_file && !text.contains(',') {

@@ -41,7 +41,7 @@ struct Printed<'a> {
     html: &'a Option<PathBuf>,
 }
 
-pub fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     // Before anything is measured, which may take a while.
     if let Some(file) = &args.html {
         write::refuse_existing(file, args.force)?;

@@ -6,7 +6,7 @@ use crate::cli::args::{Cli, CompletionsArgs};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 
-pub fn run(args: &CompletionsArgs) -> Result<Exit, Failure> {
+pub(super) fn run(args: &CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "keepbest", &mut script);
     output::bytes(&script)?;

@@ -1,6 +1,5 @@
 //! `keepbest data`: the images there are.
 
-mod font;
 mod preview;
 mod sample;
 
@@ -16,7 +15,7 @@ use crate::cli::output;
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 
-pub fn run(args: &DataArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &DataArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     match &args.verb {
         None | Some(DataVerb::List) => list(args.json, terminal),
         Some(DataVerb::Sample {

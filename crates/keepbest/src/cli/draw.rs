@@ -19,7 +19,7 @@ enum Item {
         title: String,
         /// Side by side; an empty one passes its input on.
         columns: Vec<Vec<Item>>,
-        /// How the columns come together.
+        /// The operation by which the columns come together.
         joined: Option<&'static str>,
     },
 }
@@ -40,7 +40,7 @@ const POOLING: &str = "#d5f0d8";
 const OTHER: &str = "#ececec";
 
 /// The picture of a network.
-pub fn svg(network: &Network) -> String {
+pub(super) fn svg(network: &Network) -> String {
     let spec = network.spec();
     let shapes: HashMap<String, [usize; 3]> = network
         .summary()

@@ -10,7 +10,7 @@ use crate::cli::gauge::watched;
 use crate::cli::terminal::Terminal;
 use crate::cli::{measured as tables, model, output};
 
-pub fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut classification = ClassificationOptions::default();
     if let Some(k) = args.top_k {
         classification = classification

@@ -13,7 +13,7 @@ use crate::cli::terminal::Terminal;
 
 const WIDTH: usize = 80;
 
-pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
+pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let path = args.directory()?;
     let view = open_run(&path)?;
     warn_of_forgotten(&view, &Terminal::detect());

@@ -8,7 +8,7 @@ use crate::cli::output;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::bytes;
 
-pub fn run(args: &ExportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &ExportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let Some(form) = ExportForm::of(&args.to) else {
         let message = format!("{} does not say what to write", args.to.display());
         let hint = "it ends with .pth, .pt, .onnx or .safetensors".to_owned();

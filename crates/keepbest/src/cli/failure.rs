@@ -6,10 +6,10 @@ use keepbest_core::text::shell_word;
 
 use crate::cli::terminal::{Paint, Terminal};
 
-/// How a command ended.
+/// The end of a command, as its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
+pub(super) enum Exit {
     /// All done.
     Done = 0,
     /// It failed.
@@ -24,7 +24,7 @@ pub enum Exit {
 
 /// An error on its way to the user: message, causes, hint, exit code.
 #[derive(Debug)]
-pub struct Failure {
+pub(super) struct Failure {
     pub exit: Exit,
     pub message: String,
     pub causes: Vec<String>,
@@ -33,7 +33,7 @@ pub struct Failure {
 
 impl Failure {
     /// A failure with its own words.
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+    pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self {
             exit,
             message: message.into(),
@@ -44,13 +44,13 @@ impl Failure {
 
     /// With something to try.
     #[must_use]
-    pub fn with_hint(mut self, hint: impl Into<Option<String>>) -> Self {
+    pub(super) fn with_hint(mut self, hint: impl Into<Option<String>>) -> Self {
         self.hint = hint.into().or(self.hint);
         self
     }
 
     /// From an error and its sources. What was told is not told again: libraries differ in whether an error repeats its source.
-    pub fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
+    pub(super) fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
         let mut failure = Self::new(exit, error.to_string());
         let mut source = error.source();
         while let Some(cause) = source {
@@ -65,12 +65,12 @@ impl Failure {
     }
 
     /// Writes it to stderr.
-    pub fn print(&self, terminal: &Terminal) {
+    pub(super) fn print(&self, terminal: &Terminal) {
         self.tell("error:", terminal.error_style().bad, terminal);
     }
 
     /// Writes it to stderr as what did not keep the command from being done.
-    pub fn warn(&self, terminal: &Terminal) {
+    pub(super) fn warn(&self, terminal: &Terminal) {
         self.tell("warning:", terminal.error_style().warn, terminal);
     }
 
@@ -124,8 +124,8 @@ impl From<keepbest_keeper::MaintainError> for Failure {
     }
 }
 
-/// Of a run whose journal is damaged or gone: who tells more.
-pub fn fsck_hint(error: &keepbest_store::OpenError) -> Option<String> {
+/// The hint for a run whose journal is damaged or gone: who tells more.
+pub(super) fn fsck_hint(error: &keepbest_store::OpenError) -> Option<String> {
     use keepbest_store::{JournalError, OpenError};
     let run = match error {
         OpenError::NoJournal { path, .. } => path,

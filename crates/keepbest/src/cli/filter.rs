@@ -16,7 +16,7 @@ const OF_EVERY_RUN: [&str; 7] = ["name", "status", "epoch", "size", "best", "beg
 
 /// A condition on a run: a key, a comparison, a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Condition {
+pub(super) struct Condition {
     key: String,
     comparison: Comparison,
     value: String,
@@ -73,7 +73,7 @@ impl Condition {
     ///
     /// # Errors
     /// [`Exit::Usage`], naming what there is.
-    pub fn check(&self, runs: &[(&RunView, Facts)]) -> Result<(), Failure> {
+    pub(super) fn check(&self, runs: &[(&RunView, Facts)]) -> Result<(), Failure> {
         check_key(&self.key, runs)?;
         let equality = matches!(self.comparison, Comparison::Equal | Comparison::NotEqual);
         let number = |text: &str| text.parse::<f64>().is_ok();
@@ -91,7 +91,7 @@ impl Condition {
     }
 
     /// Whether it holds of a run. What a run does not have is equal to nothing and not less or more than anything.
-    pub fn holds(&self, view: &RunView, facts: &Facts) -> bool {
+    pub(super) fn holds(&self, view: &RunView, facts: &Facts) -> bool {
         let Some(found) = look_up(&self.key, view, facts) else {
             return self.comparison == Comparison::NotEqual;
         };
@@ -108,7 +108,7 @@ impl Condition {
 }
 
 /// What a run has under a key: one of `list --json`'s, a metric of its best, a metric of its test, or a setting.
-pub fn look_up(key: &str, view: &RunView, facts: &Facts) -> Option<String> {
+pub(super) fn look_up(key: &str, view: &RunView, facts: &Facts) -> Option<String> {
     let time = |ms: Option<u64>| ms.map(|ms| ms.to_string());
     match key {
         "name" => Some(facts.name.clone()),
@@ -134,7 +134,7 @@ pub fn look_up(key: &str, view: &RunView, facts: &Facts) -> Option<String> {
 ///
 /// # Errors
 /// [`Exit::Usage`], naming what there is.
-pub fn check_key(key: &str, runs: &[(&RunView, Facts)]) -> Result<(), Failure> {
+pub(super) fn check_key(key: &str, runs: &[(&RunView, Facts)]) -> Result<(), Failure> {
     let settings = Settings::KEYS.iter().map(|key| key.name);
     let fixed: Vec<&str> = OF_EVERY_RUN.into_iter().chain(settings).collect();
     let mut metrics = Metrics::new();
@@ -168,7 +168,7 @@ pub fn check_key(key: &str, runs: &[(&RunView, Facts)]) -> Result<(), Failure> {
 }
 
 /// As numbers if both are, else as text.
-pub fn compare(a: &str, b: &str) -> Ordering {
+pub(super) fn compare(a: &str, b: &str) -> Ordering {
     match (a.parse::<f64>(), b.parse::<f64>()) {
         (Ok(a), Ok(b)) => a.total_cmp(&b),
         _ => a.cmp(b),

@@ -28,13 +28,13 @@ struct Contender {
 }
 
 /// The bests of several runs, and which of them no other dominates.
-pub struct Standings {
+pub(super) struct Standings {
     pareto: Pareto,
     contenders: Vec<Contender>,
 }
 
 impl Standings {
-    pub fn of<'a>(
+    pub(super) fn of<'a>(
         pareto: &Pareto,
         views: impl Iterator<Item = &'a RunView>,
     ) -> Result<Self, Failure> {
@@ -76,7 +76,7 @@ impl Standings {
         })
     }
 
-    pub fn lines(&self) -> Vec<String> {
+    pub(super) fn lines(&self) -> Vec<String> {
         let mut heads = vec!["run".to_owned(), "is".into()];
         heads.extend(goal_heads(&self.pareto));
         heads.push("on the front?".into());
@@ -114,7 +114,7 @@ impl Standings {
     }
 
     /// What there is to say of the bests of one run.
-    pub fn json(&self, run: &str) -> Value {
+    pub(super) fn json(&self, run: &str) -> Value {
         let own = self.contenders.iter().filter(|one| one.run == run);
         let told = own.map(|one| {
             let point = one.point.as_ref().ok();
@@ -129,7 +129,10 @@ impl Standings {
 }
 
 /// What is wrong with goals of which one names something that no run has, whatever direction it would have.
-pub fn unmeasured<'a>(text: &str, views: impl Iterator<Item = &'a RunView>) -> Option<Failure> {
+pub(super) fn unmeasured<'a>(
+    text: &str,
+    views: impl Iterator<Item = &'a RunView>,
+) -> Option<Failure> {
     let bests = views.flat_map(|view| view.best().into_iter().chain(view.others()));
     let known: Vec<Metrics> = bests.map(|best| known(&best)).collect();
     let goals = text.split(',').map(|goal| {
@@ -164,7 +167,7 @@ fn costs(path: &Path) -> Option<Metrics> {
 }
 
 /// The fronts of a run, each under a line that names it.
-pub fn lines(view: &RunView) -> Vec<String> {
+pub(super) fn lines(view: &RunView) -> Vec<String> {
     let mut lines = Vec::new();
     for Front {
         pareto, members, ..
@@ -195,7 +198,7 @@ pub fn lines(view: &RunView) -> Vec<String> {
 }
 
 /// The fronts of a run.
-pub fn json(view: &RunView) -> Value {
+pub(super) fn json(view: &RunView) -> Value {
     let front = |front: &Front<'_>| {
         let members = front.members.iter().map(|member| {
             let saved = &member.saved;
@@ -213,7 +216,7 @@ pub fn json(view: &RunView) -> Value {
     fronts(view).iter().map(front).collect()
 }
 
-/// Where a checkpoint of a front stands.
+/// The point of a checkpoint of a front.
 fn point_of(pareto: &Pareto, member: &CheckpointState) -> Option<Point> {
     let record = member.evaluation.as_ref()?;
     pareto.point(&record.metrics).ok().flatten()

@@ -9,7 +9,7 @@ use crate::cli::args::FsckArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 
-pub fn run(args: &FsckArgs) -> Result<Exit, Failure> {
+pub(super) fn run(args: &FsckArgs) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
     // First, since without it there is no run to examine.
     let config = match args.repair {

@@ -16,12 +16,12 @@ use crate::cli::output;
 use crate::cli::terminal::Terminal;
 
 /// Without a terminal, how often a line is told.
-pub const PLAIN_EVERY: Duration = Duration::from_secs(30);
+pub(super) const PLAIN_EVERY: Duration = Duration::from_secs(30);
 /// On a terminal, how long it may take unsaid.
 const UNSAID: Duration = Duration::from_millis(500);
 
 /// Tells on stderr. What is drawn is taken away when this is dropped.
-pub struct Gauge {
+pub(super) struct Gauge {
     animated: bool,
     begun: Instant,
     last_plain: Instant,
@@ -29,7 +29,7 @@ pub struct Gauge {
 }
 
 impl Gauge {
-    pub fn new(terminal: &Terminal) -> Self {
+    pub(super) fn new(terminal: &Terminal) -> Self {
         Self {
             animated: terminal.animated,
             begun: Instant::now(),
@@ -39,7 +39,7 @@ impl Gauge {
     }
 
     /// So many images are done.
-    pub fn tell(&mut self, what: &str, done: usize, of: usize) {
+    pub(super) fn tell(&mut self, what: &str, done: usize, of: usize) {
         let now = Instant::now();
         let words = || {
             let (done, of) = (thousands(done as u64), thousands(of as u64));
@@ -72,7 +72,7 @@ impl Drop for Gauge {
 }
 
 /// Does something with models and images, and tells how far it is. It is stopped by signals alone.
-pub fn watched<T>(terminal: &Terminal, work: impl FnOnce(Watch<'_>) -> T) -> T {
+pub(super) fn watched<T>(terminal: &Terminal, work: impl FnOnce(Watch<'_>) -> T) -> T {
     let current: RefCell<Option<(Stage, Gauge)>> = RefCell::new(None);
     let told = |event: Event<'_>| {
         let mut current = current.borrow_mut();
@@ -102,7 +102,7 @@ pub fn watched<T>(terminal: &Terminal, work: impl FnOnce(Watch<'_>) -> T) -> T {
 }
 
 /// A bar at the bottom of the terminal. What it cannot draw is not drawn.
-pub fn bar(length: u64) -> ProgressBar {
+pub(super) fn bar(length: u64) -> ProgressBar {
     let target = ProgressDrawTarget::term_like_with_hz(Box::<Canvas>::default(), 10);
     let bar = ProgressBar::with_draw_target(Some(length), target);
     // The template is ours and sound; with the default bar nothing is lost.

@@ -12,7 +12,7 @@ use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{bytes, shorten};
 
-pub fn run(args: &ImportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &ImportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     if args.to.extension().and_then(|ending| ending.to_str()) != Some("safetensors") {
         let message = format!("{} should end with .safetensors", args.to.display());
         return Err(Failure::new(Exit::Usage, message));

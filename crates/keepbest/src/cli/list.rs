@@ -19,7 +19,7 @@ use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{bytes, shorten, tail};
 
-pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let runs_dir = &args.runs.runs_dir;
     let runs = match RunView::all_in(runs_dir) {
         Ok(runs) => runs,
@@ -97,6 +97,14 @@ pub fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// The latest epoch of those planned, where that is known.
+fn epochs(facts: &Facts) -> String {
+    match (facts.epochs, &facts.kept_by) {
+        ((epoch, 0), Some(_)) => epoch.to_string(),
+        ((epoch, planned), _) => format!("{epoch}/{planned}"),
+    }
+}
+
 /// A line for each run.
 fn table(runs: &[Run]) -> Vec<String> {
     let mut table = Table::new(["run", "status", "epoch", "best", ">size", "when"]);
@@ -113,7 +121,7 @@ fn table(runs: &[Run]) -> Vec<String> {
                 table.row([
                     tail(name, 24),
                     facts.status.clone(),
-                    format!("{}/{}", facts.epochs.0, facts.epochs.1),
+                    epochs(&facts),
                     format!("{} {best}{more}", shorten(&facts.monitor, 16))
                         .trim_end()
                         .to_owned(),

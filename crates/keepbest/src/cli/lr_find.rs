@@ -12,7 +12,7 @@ use crate::cli::painter::Painter;
 use crate::cli::signals::{end_at_next_signal, stop_on_signals};
 use crate::cli::terminal::Terminal;
 
-pub fn run(args: &LrFindArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &LrFindArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let range = RateRange {
         from: args.min,
         to: args.max,

@@ -14,7 +14,7 @@ use crate::cli::words::shorten;
 const FIRST: [&str; 4] = ["accuracy", "top5_accuracy", "balanced_accuracy", "loss"];
 
 /// Every metric, one a line, with its interval where there is one.
-pub fn metrics(metrics: &Metrics, intervals: &BTreeMap<String, Interval>) -> Vec<String> {
+pub(super) fn metrics(metrics: &Metrics, intervals: &BTreeMap<String, Interval>) -> Vec<String> {
     let rank = |name: &str| {
         let bare = name.rsplit('/').next().unwrap_or(name);
         FIRST
@@ -42,7 +42,7 @@ pub fn metrics(metrics: &Metrics, intervals: &BTreeMap<String, Interval>) -> Vec
 }
 
 /// `accuracy 0.9170, 0.8930 to 0.9310 (95 %)`.
-pub fn metric_words(name: &str, number: f64, interval: Option<&Interval>) -> String {
+pub(super) fn metric_words(name: &str, number: f64, interval: Option<&Interval>) -> String {
     let words = interval.map(|interval| format!(", {}", interval_words(interval)));
     format!("{name} {}{}", value(number), words.unwrap_or_default())
 }
@@ -63,7 +63,7 @@ fn interval_words(interval: &Interval) -> String {
 }
 
 /// Each class with its precision, recall, F1, their intervals, and number of images.
-pub fn classes(
+pub(super) fn classes(
     names: &[String],
     report: &ClassificationReport,
     intervals: &[ClassIntervals],
@@ -97,7 +97,7 @@ pub fn classes(
 const WHOLE_UP_TO: usize = 12;
 
 /// The confusion matrix: rows are labels, columns are predictions.
-pub fn confusion(names: &[String], matrix: &ConfusionMatrix) -> Vec<String> {
+pub(super) fn confusion(names: &[String], matrix: &ConfusionMatrix) -> Vec<String> {
     if names.len() > WHOLE_UP_TO {
         return most_confused(names, matrix);
     }

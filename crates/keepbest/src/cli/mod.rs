@@ -29,6 +29,7 @@ mod lr_find;
 mod measured;
 mod model;
 mod models;
+mod pace;
 mod painter;
 mod pin;
 mod png;
@@ -50,13 +51,16 @@ mod verify;
 mod words;
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::{ContextValue, ErrorKind};
 use keepbest_core::text::visible;
+use keepbest_train::{Event, Observer};
 
 use args::{Cli, Verb};
 use failure::{Exit, Failure};
+use painter::Painter;
 use terminal::Terminal;
 
 /// Runs the program with these arguments, of which the first is its name, and gives its exit code: 0 done, 1 failed, 2 a
@@ -84,6 +88,38 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     });
     output::end();
     exit as u8
+}
+
+/// Tells on stderr what a run does, as `keepbest train` does, for a program that trains in its own process. All is written by when
+/// it is dropped, if stderr takes it.
+pub struct Teller(Painter);
+
+impl Teller {
+    /// For stderr as it is now.
+    #[must_use]
+    pub fn new() -> Self {
+        // That it is told to stop, and what a second signal does, is that program's.
+        Self(Painter::new(Terminal::detect(), false, Arc::default()))
+    }
+}
+
+impl Default for Teller {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Observer for Teller {
+    fn on(&mut self, event: Event<'_>) {
+        self.0.on(event);
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        self.0.clear();
+        output::settle();
+    }
 }
 
 /// Help and version go to stdout, complaints to stderr; clap has worded both.

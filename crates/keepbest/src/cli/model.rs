@@ -12,7 +12,7 @@ use crate::cli::runs::warn_of_forgotten;
 use crate::cli::terminal::Terminal;
 
 /// The file a MODEL means.
-pub fn locate(text: &str, runs_dir: &Path) -> Result<FileAtHand, Failure> {
+pub(super) fn locate(text: &str, runs_dir: &Path) -> Result<FileAtHand, Failure> {
     let place = find_model(text, runs_dir)?;
     let file = FileAtHand::of(&place)?;
     warn_of_run(&place, &Terminal::detect());
@@ -29,7 +29,7 @@ fn warn_of_run(place: &ModelPlace, terminal: &Terminal) {
 }
 
 /// Opens a MODEL, verified, and says what the user should know about it.
-pub fn open(
+pub(super) fn open(
     text: &str,
     runs_dir: &Path,
     compute: &Compute,
@@ -45,8 +45,8 @@ pub fn open(
     Ok(model)
 }
 
-/// How to measure with these flags.
-pub fn measuring(compute: &Compute) -> EvaluateOptions {
+/// The options for measuring that these flags give.
+pub(super) fn measuring(compute: &Compute) -> EvaluateOptions {
     EvaluateOptions {
         batch_size: Some(compute.batch_size.into()),
         threads: compute.threads.count(),

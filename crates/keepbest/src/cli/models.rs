@@ -13,7 +13,7 @@ use crate::cli::output;
 use crate::cli::table::Table;
 use crate::cli::words::{bytes, shorten, tail};
 
-pub fn run(args: &ModelsArgs) -> Result<Exit, Failure> {
+pub(super) fn run(args: &ModelsArgs) -> Result<Exit, Failure> {
     match &args.verb {
         None | Some(ModelsVerb::List) => list(args.json),
         Some(ModelsVerb::Show { what, table }) => show(&network(what)?, *table, args.json),

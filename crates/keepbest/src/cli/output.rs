@@ -26,7 +26,7 @@ use queue::{Piece, Queue};
 /// What is on its way to stderr.
 static STDERR: Queue = Queue::new();
 
-/// How long words are waited for that nobody reads, before data that comes after them and at the end.
+/// The time to wait for words that nobody reads, before data that comes after them and at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Words on stderr, a line of them: as `eprintln!`, which panics where this goes on.
@@ -35,38 +35,38 @@ macro_rules! say {
 }
 
 /// Writes a line of words to stderr, one line whatever is in them; what [`say!`] stands for. Words that cannot be written are lost.
-pub fn words(words: fmt::Arguments<'_>) {
+pub(super) fn words(words: fmt::Arguments<'_>) {
     let line = rendered(&in_bounds(words.to_string()));
     STDERR.put(Piece::Line(format!("{line}\n").into_bytes()));
 }
 
 /// Draws a bar on stderr, or takes it away.
-pub fn frame(codes: String) {
+pub(super) fn frame(codes: String) {
     STDERR.put(Piece::Frame(codes.into_bytes()));
 }
 
 /// Sends part of a screen to stderr.
-pub fn screen(codes: Vec<u8>) {
+pub(super) fn screen(codes: Vec<u8>) {
     STDERR.put(Piece::Screen(codes));
 }
 
 /// Waits until stderr has taken all that was written, but for no longer than this if it takes nothing. Tells whether it has.
-pub fn taken_within(patience: Duration) -> bool {
+pub(super) fn taken_within(patience: Duration) -> bool {
     STDERR.wait(Some(Instant::now()), patience)
 }
 
 /// Whether stderr refused what was last written, as a terminal that is gone does.
-pub fn is_refused() -> bool {
+pub(super) fn is_refused() -> bool {
     STDERR.has_failed()
 }
 
 /// Waits for the words so far, as long as they get anywhere: both streams may be one terminal, and what comes next goes another way.
-pub fn settle() {
+pub(super) fn settle() {
     STDERR.wait(None, PATIENCE);
 }
 
 /// Waits for the last words before the program ends, but not for ever.
-pub fn end() {
+pub(super) fn end() {
     taken_within(PATIENCE);
 }
 
@@ -86,13 +86,13 @@ fn in_bounds(line: String) -> String {
 static UNREAD: AtomicBool = AtomicBool::new(false);
 
 /// Whether nobody reads stdout any more. What is written then is lost, quietly; who has much more to write may stop.
-pub fn is_unread() -> bool {
+pub(super) fn is_unread() -> bool {
     UNREAD.load(Ordering::Relaxed)
 }
 
 /// Writes bytes to stdout as they are. A reader that has gone away is no error: what was begun is done, and its exit code
 /// stays what it is.
-pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     if is_unread() {
         return Ok(());
     }
@@ -112,29 +112,29 @@ pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
 }
 
 /// Writes one line, whatever is in it.
-pub fn line(text: impl AsRef<str>) -> Result<(), Failure> {
+pub(super) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
     bytes(format!("{}\n", rendered(text.as_ref())).as_bytes())
 }
 
 /// Writes text of several lines.
-pub fn text(text: &str) -> Result<(), Failure> {
+pub(super) fn text(text: &str) -> Result<(), Failure> {
     bytes(format!("{}\n", visible_lines(text)).as_bytes())
 }
 
 /// Writes lines.
-pub fn lines(lines: &[String]) -> Result<(), Failure> {
+pub(super) fn lines(lines: &[String]) -> Result<(), Failure> {
     lines.iter().try_for_each(line)
 }
 
 /// Writes a value as JSON for people and programs.
-pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text =
         serde_json::to_string_pretty(value).map_err(|error| Failure::of(Exit::Failed, &error))?;
     self::text(&text)
 }
 
 /// Writes a value as one line of JSON.
-pub fn json_line(value: &impl Serialize) -> Result<(), Failure> {
+pub(super) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value).map_err(|error| Failure::of(Exit::Failed, &error))?;
     line(text)
 }

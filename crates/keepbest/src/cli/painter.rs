@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use indicatif::ProgressBar;
 use keepbest_keeper::KeeperEvent;
@@ -11,11 +11,12 @@ use keepbest_store::{Finding, FindingKind};
 use keepbest_train::{Event, Judged, Observer, Overview, Progress};
 
 use crate::cli::gauge::{Gauge, PLAIN_EVERY, bar};
+use crate::cli::pace::Pace;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{duration, shorten};
 
 /// Tells on stderr what a run does.
-pub struct Painter {
+pub(super) struct Painter {
     terminal: Terminal,
     quiet: bool,
     stop: Arc<AtomicBool>,
@@ -30,40 +31,18 @@ pub struct Painter {
     last_plain: Instant,
 }
 
-/// How fast it goes.
-struct Pace {
-    begun: Option<Instant>,
-    steps: u64,
-    images: usize,
-    busy: Duration,
-    /// When the latest step ended, if nothing else came after it.
-    since: Option<Instant>,
-}
-
-impl Pace {
-    /// Loss, speed and time left; what is not known yet, as after the first step, is left out.
-    fn words(&self, loss: f64, steps_left: u64, since_begun: Duration) -> Vec<String> {
-        let rate = self.images as f64 / self.busy.as_secs_f64();
-        let rate = (self.steps > 0 && rate.is_finite())
-            .then(|| format!("{} images/s", thousands(rate as u64)));
-        let left = (self.steps > 0).then(|| {
-            let each = since_begun.div_f64(self.steps as f64);
-            format!("{} left", duration(each.mul_f64(steps_left as f64)))
-        });
-        let loss = Some(format!("loss {}", value(loss)));
-        [loss, rate, left].into_iter().flatten().collect()
-    }
+/// Loss, speed and time left; what is not known yet is left out.
+fn progress_words(loss: f64, pace: &Pace, steps_left: u64) -> Vec<String> {
+    let rate = pace.images_per_second();
+    let rate = rate.map(|rate| format!("{} images/s", thousands(rate as u64)));
+    let left = pace.time_for(steps_left);
+    let left = left.map(|left| format!("{} left", duration(left)));
+    let loss = Some(format!("loss {}", value(loss)));
+    [loss, rate, left].into_iter().flatten().collect()
 }
 
 impl Painter {
-    pub fn new(terminal: Terminal, quiet: bool, stop: Arc<AtomicBool>) -> Self {
-        let pace = Pace {
-            begun: None,
-            steps: 0,
-            images: 0,
-            busy: Duration::ZERO,
-            since: None,
-        };
+    pub(super) fn new(terminal: Terminal, quiet: bool, stop: Arc<AtomicBool>) -> Self {
         Self {
             terminal,
             quiet,
@@ -73,13 +52,13 @@ impl Painter {
             bar: None,
             monitor: String::new(),
             head: None,
-            pace,
+            pace: Pace::default(),
             last_plain: Instant::now(),
         }
     }
 
     /// Takes the bar away.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.reading = None;
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -195,18 +174,13 @@ impl Painter {
 
     fn stepped(&mut self, progress: &Progress) {
         let now = Instant::now();
-        let begun = *self.pace.begun.get_or_insert(now);
-        if let Some(since) = self.pace.since.replace(now) {
-            self.pace.busy += now - since;
-            self.pace.images += progress.images;
-            self.pace.steps += 1;
-        }
+        self.pace.step(progress.images, now);
         if self.stop.load(Ordering::Relaxed) && !self.told_to_stop {
             self.told_to_stop = true;
             self.line("stopping after this step; once more to stop at once");
         }
         let left = progress.steps.saturating_sub(progress.step);
-        let known = self.pace.words(progress.loss, left, now - begun);
+        let known = progress_words(progress.loss, &self.pace, left);
         match &self.bar {
             Some(bar) => {
                 bar.set_prefix(format!("epoch {}/{} ", progress.epoch, progress.epochs));
@@ -286,7 +260,7 @@ impl Painter {
 impl Observer for Painter {
     fn on(&mut self, event: Event<'_>) {
         if !matches!(event, Event::Stepped(_) | Event::Keeper(_)) {
-            self.pace.since = None;
+            self.pace.pause();
         }
         match event {
             Event::Reading(reading) if !self.quiet => {
@@ -314,21 +288,20 @@ impl Observer for Painter {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn what_is_not_known_yet_leaves_no_empty_field() {
-        let mut pace = Pace {
-            begun: None,
-            steps: 0,
-            images: 0,
-            busy: Duration::ZERO,
-            since: None,
-        };
-        let ten = Duration::from_secs(10);
-        assert_eq!(pace.words(7.0252, 100, Duration::ZERO), ["loss 7.0252"]);
-        (pace.steps, pace.images, pace.busy) = (10, 640, ten);
-        let words = pace.words(0.5, 30, ten);
+        let mut pace = Pace::default();
+        let begun = Instant::now();
+        pace.step(64, begun);
+        assert_eq!(progress_words(7.0252, &pace, 100), ["loss 7.0252"]);
+        for second in 1..=10 {
+            pace.step(64, begun + Duration::from_secs(second));
+        }
+        let words = progress_words(0.5, &pace, 30);
         assert_eq!(words, ["loss 0.5000", "64 images/s", "30s left"]);
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::args::PinArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 
-pub fn run(args: &PinArgs, pin: bool) -> Result<Exit, Failure> {
+pub(super) fn run(args: &PinArgs, pin: bool) -> Result<Exit, Failure> {
     let wrong = |message: String| {
         Failure::new(Exit::Usage, message)
             .with_hint("name a run's checkpoint: run@step:1200, run@epoch:7".to_owned())

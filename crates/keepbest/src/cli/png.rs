@@ -1,4 +1,4 @@
-//! SVG plots as PNG, for places that take no SVG.
+//! SVG as pixels and PNG, for places that take no SVG.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,13 @@ const FONT: &[u8] = include_bytes!("../../assets/DejaVuSans-subset.ttf");
 const SCALE: f32 = 3.0;
 
 /// A plot of the report, in its light colours.
-pub fn png(svg: &str) -> Result<Vec<u8>, String> {
+pub(super) fn png(svg: &str) -> Result<Vec<u8>, String> {
+    let pixels = draw(&flat(svg), SCALE)?;
+    pixels.encode_png().map_err(|error| error.to_string())
+}
+
+/// An SVG on white, in `scale` pixels a unit.
+pub(super) fn draw(svg: &str, scale: f32) -> Result<Pixmap, String> {
     let mut fonts = fontdb::Database::new();
     fonts.load_font_data(FONT.to_vec());
     let options = Options {
@@ -21,18 +27,18 @@ pub fn png(svg: &str) -> Result<Vec<u8>, String> {
         fontdb: Arc::new(fonts),
         ..Options::default()
     };
-    let tree = Tree::from_str(&flat(svg), &options).map_err(|error| error.to_string())?;
+    let tree = Tree::from_str(svg, &options).map_err(|error| error.to_string())?;
     let size = tree.size();
-    let side = |units: f32| (units * SCALE).ceil() as u32;
+    let side = |units: f32| (units * scale).ceil() as u32;
     let mut pixels = Pixmap::new(side(size.width()), side(size.height()))
         .ok_or("it has no size, or is too large")?;
     pixels.fill(Color::WHITE);
     resvg::render(
         &tree,
-        Transform::from_scale(SCALE, SCALE),
+        Transform::from_scale(scale, scale),
         &mut pixels.as_mut(),
     );
-    pixels.encode_png().map_err(|error| error.to_string())
+    Ok(pixels)
 }
 
 /// The SVG with the values of its style's variables in their places, which are all that the renderer does not know: those of the

@@ -32,7 +32,7 @@ struct Printed<'a> {
     error: Option<String>,
 }
 
-pub fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let model = model::open(&args.model, &args.runs.runs_dir, &args.compute, terminal)?;
     let inputs = expand(&args.inputs, terminal)?;
     let batch_size = usize::from(args.compute.batch_size);

@@ -5,14 +5,14 @@ use keepbest_train::{Event, Observer, Profiled, Wish};
 use crate::cli::table::Table;
 
 /// Passes on what a run tells, and takes the profile when it is wanted.
-pub struct Profiling<'a> {
+pub(super) struct Profiling<'a> {
     observer: &'a mut dyn Observer,
     wanted: bool,
     profiled: &'a mut Option<Profiled>,
 }
 
 impl<'a> Profiling<'a> {
-    pub fn new(
+    pub(super) fn new(
         observer: &'a mut dyn Observer,
         wanted: bool,
         profiled: &'a mut Option<Profiled>,
@@ -43,7 +43,7 @@ impl Observer for Profiling<'_> {
 }
 
 /// The engine's table by layer and phase, and what the session spent outside of it.
-pub fn table(profiled: &Profiled) -> Vec<String> {
+pub(super) fn table(profiled: &Profiled) -> Vec<String> {
     let mut lines = vec![String::new()];
     lines.extend(profiled.engine.to_string().lines().map(str::to_owned));
     lines.push(String::new());

@@ -12,7 +12,7 @@ use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::bytes;
 
-pub fn run(args: &PruneArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &PruneArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
     let removals = if args.dry_run {
         prunable(open_whole_run(&path)?.state())?

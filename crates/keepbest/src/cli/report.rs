@@ -14,7 +14,7 @@ use crate::cli::output;
 use crate::cli::png::png;
 use crate::cli::terminal::Terminal;
 
-pub fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
     let view = open_whole_run(&path)?;
     let mut report = Report::of(&view);

@@ -28,14 +28,14 @@ use crate::cli::painter::Painter;
 use crate::cli::signals::{end_at_next_signal, stop_on_signals};
 use crate::cli::terminal::Terminal;
 
-/// Where the two runs part.
+/// The point at which the two runs part.
 struct Difference {
     /// `epoch 4`, `the val images`, `lr`: what differs first.
     what: String,
     told: String,
 }
 
-pub fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.of.directory()?;
     let view = open_whole_run(&path)?;
     let best = view.best().ok_or_else(|| {
@@ -318,7 +318,7 @@ fn trained_by_time(view: &RunView, settings: &Settings) -> Option<String> {
 /// Compares while training goes on, and ends it at the first difference. Asks for the evaluations that the run was asked for.
 struct Watch<'a> {
     painter: Painter,
-    /// Where the run was made longer: training ends there, to go on by the new plan.
+    /// The point at which the run was made longer: training ends there, to go on by the new plan.
     until: Option<PlanChange>,
     recorded: &'a History,
     to_the_end: bool,

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keepbest_core::statistics::Interval;
 use keepbest_keeper::{BestRecord, RunView, Selector};
-use keepbest_model::{FileAtHand, ModelPlace, RunSummary, status_of};
+use keepbest_model::{FileAtHand, ModelPlace, OtherLoop, RunSummary, status_of};
 use keepbest_train::Settings;
 use serde_json::{Value, json};
 
@@ -13,14 +13,14 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::terminal::Terminal;
 
 /// Warns of a run whose journal knows less than its files.
-pub fn warn_of_forgotten(view: &RunView, terminal: &Terminal) {
+pub(super) fn warn_of_forgotten(view: &RunView, terminal: &Terminal) {
     if let Some(found) = view.forgotten() {
         Failure::from(found).warn(terminal);
     }
 }
 
 /// Warns of what a run's journal has and its folder has not, or does not let anybody see.
-pub fn warn_of_files(view: &RunView, terminal: &Terminal) {
+pub(super) fn warn_of_files(view: &RunView, terminal: &Terminal) {
     if let Err(error) = view.config() {
         Failure::of(Exit::Failed, &error).warn(terminal);
     }
@@ -38,11 +38,15 @@ pub fn warn_of_files(view: &RunView, terminal: &Terminal) {
 }
 
 /// A run in a few facts.
-pub struct Facts {
+pub(super) struct Facts {
     pub name: String,
     pub status: String,
+    /// Empty for another training loop.
     pub network: String,
+    /// Empty for another training loop.
     pub data: String,
+    /// The training loop, where it is not `keepbest train`.
+    pub kept_by: Option<OtherLoop>,
     /// The latest epoch, and those planned.
     pub epochs: (u64, u64),
     pub monitor: String,
@@ -59,7 +63,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    pub fn of(view: &RunView) -> Self {
+    pub(super) fn of(view: &RunView) -> Self {
         let state = view.state();
         let settings = view
             .config()
@@ -73,6 +77,7 @@ impl Facts {
             status: status_of(view),
             network: settings.model.unwrap_or_default(),
             data: settings.data.unwrap_or_default(),
+            kept_by: OtherLoop::of_run(view),
             epochs: (
                 view.history().last().map_or(0, |record| record.epoch),
                 planned,
@@ -94,7 +99,7 @@ impl Facts {
         }
     }
 
-    pub fn json(&self, view: &RunView) -> Value {
+    pub(super) fn json(&self, view: &RunView) -> Value {
         json!({
             "name": self.name,
             "path": view.path(),
@@ -102,6 +107,7 @@ impl Facts {
             "warning": view.forgotten().map(|found| found.to_string()),
             "model": self.network,
             "data": self.data,
+            "loop": self.kept_by.as_ref().map(OtherLoop::name),
             "epoch": self.epochs.0,
             "epochs": self.epochs.1,
             "monitor": self.monitor,
@@ -117,7 +123,7 @@ impl Facts {
 }
 
 /// A best, as every verb tells it.
-pub fn best_json(best: &BestRecord) -> Value {
+pub(super) fn best_json(best: &BestRecord) -> Value {
     json!({
         "ref": best.reference,
         "path": best.path,
@@ -130,7 +136,7 @@ pub fn best_json(best: &BestRecord) -> Value {
 }
 
 /// `just now`, `5 min ago`, `3 h ago`, `12 days ago`.
-pub fn ago(ms: Option<u64>) -> String {
+pub(super) fn ago(ms: Option<u64>) -> String {
     let Some(ms) = ms else { return String::new() };
     let then = UNIX_EPOCH + Duration::from_millis(ms);
     let seconds = SystemTime::now()

@@ -5,14 +5,14 @@ use keepbest_train::{Config, DataDefaults, Key, Origin, Settings};
 
 /// The settings of a run as flags, made from [`Settings::KEYS`]: every flag is a key of `run.toml`.
 #[derive(Debug)]
-pub struct SettingsArgs {
+pub(super) struct SettingsArgs {
     /// Flags as given, in order.
     given: Vec<(&'static str, String)>,
 }
 
 impl SettingsArgs {
     /// The flags, read.
-    pub fn settings(&self) -> Result<Settings, keepbest_train::SettingsError> {
+    pub(super) fn settings(&self) -> Result<Settings, keepbest_train::SettingsError> {
         let mut settings = Settings::default();
         for (name, text) in &self.given {
             settings.set(name, text, Origin::Flag)?;

@@ -8,7 +8,7 @@ use keepbest_model::words::{count, value};
 use keepbest_model::{RunSummary, TunedThresholds, open_run};
 use keepbest_store::CheckpointName;
 use keepbest_train::{Overfitting, Selection};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::args::RunArgs;
 use crate::cli::failure::{Exit, Failure};
@@ -21,7 +21,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::thresholds;
 use crate::cli::words::{bytes, shorten};
 
-pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let path = args.directory()?;
     let view = open_run(&path)?;
     warn_of_forgotten(&view, terminal);
@@ -29,128 +29,20 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let facts = Facts::of(&view);
     let selection = Selection::of(&view);
     if args.json {
-        let mut object = facts.json(&view);
-        object["thresholds"] = json!(decides_by(&view));
-        object["settings"] = json!(view.config().unwrap_or_default());
-        let begun = view.state().started.as_ref();
-        object["objective"] = json!(begun.map(|begun| &begun.objective));
-        object["other_objectives"] = json!(begun.map(|begun| &begun.others));
-        object["selection"] = json!(selection);
-        object["overfitting"] = json!(Overfitting::of(view.history()).map(|found| found.words()));
-        object["fronts"] = front::json(&view);
-        object["history"] = json!(view.history());
-        object["checkpoints"] = view
-            .checkpoints()
-            .map(|checkpoint| {
-                json!({
-                    "path": checkpoint.saved.checkpoint.path(view.path()),
-                    "step": checkpoint.saved.step,
-                    "epoch": checkpoint.saved.epoch,
-                    "kind": checkpoint.saved.kind,
-                    "bytes": checkpoint.saved.bytes,
-                    "digest": checkpoint.saved.weights,
-                    "ref": refs(&view, &checkpoint.saved.checkpoint),
-                    "pinned": view.state().pinned.contains(&checkpoint.saved.checkpoint),
-                })
-            })
-            .collect();
-        output::json(&object)?;
+        output::json(&json(&view, &facts, selection.as_ref()))?;
         return Ok(Exit::Done);
     }
-
     let mut lines = vec![format!("{}  ({})", view.path().display(), facts.status)];
-    let mut fact = |name: &str, text: String| {
+    for (name, text) in facts_of_run(&view, &facts)
+        .into_iter()
+        .chain(facts_of_best(&view, &facts))
+        .chain(facts_of_outcome(&view, &facts, selection.as_ref()))
+    {
         let told = wrapped(&text, 69).into_iter().enumerate();
         lines.extend(told.map(|(i, line)| {
             let name = if i == 0 { name } else { "" };
             format!("{name:<9} {line}")
         }));
-    };
-    fact("network", facts.network.clone());
-    fact("data", facts.data.clone());
-    for (at, (_, objective)) in view.state().objectives().into_iter().enumerate() {
-        let name = if at == 0 { "best is" } else { "and" };
-        fact(name, objective.to_string());
-    }
-    fact("begun", ago(facts.times.0));
-    let checkpoints_there = count(view.checkpoints().count() as u64, "checkpoint");
-    fact(
-        "on disk",
-        format!("{} in {checkpoints_there}", bytes(facts.bytes)),
-    );
-    if let Some(best) = view.best() {
-        fact(
-            "best",
-            format!(
-                "{}  ({} {}, epoch {})",
-                best.path.display(),
-                // The journal may have lost how the run began.
-                match facts.monitor.is_empty() {
-                    true => "score",
-                    false => &facts.monitor,
-                },
-                value(best.score.value),
-                best.epoch
-            ),
-        );
-        fact("digest", best.weights.to_string());
-        let record = view
-            .history()
-            .iter()
-            .rfind(|record| record.step == best.step);
-        match record.and_then(|record| record.weights.as_deref()) {
-            Some("ema") => fact(
-                "weights",
-                "the moving average (ema), better than the weights themselves".into(),
-            ),
-            Some("swa") => fact(
-                "weights",
-                "the average of evaluations (swa), better than the weights themselves".into(),
-            ),
-            Some(_) => fact(
-                "weights",
-                "as trained (raw), better than their average or as good".into(),
-            ),
-            None => {}
-        }
-    }
-    if let Some(own) = decides_by(&view) {
-        fact("decides", format!("by {}", own.words()));
-    }
-    for other in view.others() {
-        let monitor = other.reference.monitor().unwrap_or_default();
-        let (path, number) = (other.path.display(), value(other.score.value));
-        fact(
-            "and",
-            format!("{path}  ({monitor} {number}, epoch {})", other.epoch),
-        );
-    }
-    if let Some(test) = &facts.test {
-        for (name, head) in [("accuracy", "test"), ("log_loss", "")] {
-            let full = format!("test/{name}");
-            let interval = facts.test_intervals.get(&full);
-            if let Some(number) = test[&full].as_f64() {
-                fact(head, metric_words(name, number, interval));
-            }
-        }
-    }
-    if let Some(selection) = &selection {
-        let test = facts
-            .test
-            .as_ref()
-            .and_then(|test| test[format!("test/{}", selection.scored)].as_f64());
-        if let Some(words) = selection.words() {
-            fact("noise", words);
-        }
-        if let Some(warning) = selection.warning(test) {
-            fact("", warning);
-        }
-    }
-    if let Some(found) = Overfitting::of(view.history()) {
-        fact("overfit", found.words());
-    }
-    if let Some(reason) = RunSummary::of(&view).and_then(|summary| summary.reason) {
-        fact("ended", reason);
     }
     output::lines(&lines)?;
     output::line("")?;
@@ -167,6 +59,120 @@ pub fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         );
     }
     Ok(Exit::Done)
+}
+
+fn json(view: &RunView, facts: &Facts, selection: Option<&Selection>) -> Value {
+    let mut object = facts.json(view);
+    object["thresholds"] = json!(decides_by(view));
+    object["settings"] = json!(view.config().unwrap_or_default());
+    let begun = view.state().started.as_ref();
+    object["objective"] = json!(begun.map(|begun| &begun.objective));
+    object["other_objectives"] = json!(begun.map(|begun| &begun.others));
+    object["selection"] = json!(selection);
+    object["overfitting"] = json!(Overfitting::of(view.history()).map(|found| found.words()));
+    object["fronts"] = front::json(view);
+    object["history"] = json!(view.history());
+    object["checkpoints"] = view
+        .checkpoints()
+        .map(|checkpoint| {
+            json!({
+                "path": checkpoint.saved.checkpoint.path(view.path()),
+                "step": checkpoint.saved.step,
+                "epoch": checkpoint.saved.epoch,
+                "kind": checkpoint.saved.kind,
+                "bytes": checkpoint.saved.bytes,
+                "digest": checkpoint.saved.weights,
+                "ref": refs(view, &checkpoint.saved.checkpoint),
+                "pinned": view.state().pinned.contains(&checkpoint.saved.checkpoint),
+            })
+        })
+        .collect();
+    object
+}
+
+/// A word and what it stands before.
+type Fact = (&'static str, String);
+
+fn facts_of_run(view: &RunView, facts: &Facts) -> Vec<Fact> {
+    let mut told = match &facts.kept_by {
+        Some(by) => vec![(
+            "kept by",
+            format!("{by}: network and images are that program's"),
+        )],
+        None => vec![
+            ("network", facts.network.clone()),
+            ("data", facts.data.clone()),
+        ],
+    };
+    for (at, (_, objective)) in view.state().objectives().into_iter().enumerate() {
+        let name = if at == 0 { "best is" } else { "and" };
+        told.push((name, objective.to_string()));
+    }
+    told.push(("begun", ago(facts.times.0)));
+    let checkpoints = count(view.checkpoints().count() as u64, "checkpoint");
+    let on_disk = format!("{} in {checkpoints}", bytes(facts.bytes));
+    told.push(("on disk", on_disk));
+    told
+}
+
+fn facts_of_best(view: &RunView, facts: &Facts) -> Vec<Fact> {
+    let mut told = Vec::new();
+    if let Some(best) = view.best() {
+        let monitor = match facts.monitor.is_empty() {
+            // The journal may have lost how the run began.
+            true => "score",
+            false => &facts.monitor,
+        };
+        let (path, number) = (best.path.display(), value(best.score.value));
+        let best_is = format!("{path}  ({monitor} {number}, epoch {})", best.epoch);
+        told.push(("best", best_is));
+        told.push(("digest", best.weights.to_string()));
+        let mut records = view.history().iter();
+        let record = records.rfind(|record| record.step == best.step);
+        let weights = record.and_then(|record| record.weights.as_deref());
+        let weights = weights.map(|weights| match weights {
+            "ema" => "the moving average (ema), better than the weights themselves",
+            "swa" => "the average of evaluations (swa), better than the weights themselves",
+            _ => "as trained (raw), better than their average or as good",
+        });
+        told.extend(weights.map(|words| ("weights", words.to_owned())));
+    }
+    if let Some(own) = decides_by(view) {
+        told.push(("decides", format!("by {}", own.words())));
+    }
+    for other in view.others() {
+        let monitor = other.reference.monitor().unwrap_or_default();
+        let (path, number) = (other.path.display(), value(other.score.value));
+        let other_is = format!("{path}  ({monitor} {number}, epoch {})", other.epoch);
+        told.push(("and", other_is));
+    }
+    told
+}
+
+fn facts_of_outcome(view: &RunView, facts: &Facts, selection: Option<&Selection>) -> Vec<Fact> {
+    let mut told = Vec::new();
+    if let Some(test) = &facts.test {
+        for (name, head) in [("accuracy", "test"), ("log_loss", "")] {
+            let full = format!("test/{name}");
+            let interval = facts.test_intervals.get(&full);
+            if let Some(number) = test[&full].as_f64() {
+                told.push((head, metric_words(name, number, interval)));
+            }
+        }
+    }
+    if let Some(selection) = selection {
+        let test = facts
+            .test
+            .as_ref()
+            .and_then(|test| test[format!("test/{}", selection.scored)].as_f64());
+        told.extend(selection.words().map(|words| ("noise", words)));
+        told.extend(selection.warning(test).map(|warning| ("", warning)));
+    }
+    let overfitting = Overfitting::of(view.history());
+    told.extend(overfitting.map(|found| ("overfit", found.words())));
+    let reason = RunSummary::of(view).and_then(|summary| summary.reason);
+    told.extend(reason.map(|reason| ("ended", reason)));
+    told
 }
 
 /// By what the best decides, where that is not the likeliest class.

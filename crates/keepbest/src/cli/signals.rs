@@ -18,7 +18,7 @@ const STOPPING: [i32; 6] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU];
 
 /// The signals to stop at: all but those that this process was started to ignore, as SIGHUP under `nohup`, and SIGINT of what a
 /// script has in the background.
-pub fn stopping() -> impl Iterator<Item = i32> {
+pub(super) fn stopping() -> impl Iterator<Item = i32> {
     let ignored = ignored();
     STOPPING
         .into_iter()
@@ -34,7 +34,7 @@ fn ignored() -> u64 {
 }
 
 /// A flag that the signals set. The second of them ends the program at once.
-pub fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
+pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in stopping() {
         // In this order: the flag is not yet set when the first signal asks whether it is.
@@ -57,7 +57,7 @@ pub fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
 }
 
 /// From now on the first signal ends the program: there is nothing left to save, and whoever reads the result may never do so.
-pub fn end_at_next_signal() {
+pub(super) fn end_at_next_signal() {
     let told = Arc::new(AtomicBool::new(true));
     for signal in stopping() {
         // Without it, the second signal does.
@@ -71,7 +71,7 @@ pub fn end_at_next_signal() {
 
 /// Raises the limit of processor time that was reached as far as it goes: the system repeats its warning every second, which
 /// would be a second signal while the first is being answered.
-pub fn quiet_cpu_limit() {
+pub(super) fn quiet_cpu_limit() {
     let maximum = getrlimit(Resource::Cpu).maximum;
     let _ = setrlimit(
         Resource::Cpu,
@@ -84,13 +84,13 @@ pub fn quiet_cpu_limit() {
 
 /// Has the program end with [`Exit::Failed`] where it is aborted: memory that the system does not give (`ulimit -v`) is asked for in so
 /// many places that not each can say it. The words for it, with the bytes that were asked for, are written by then.
-pub fn fail_when_aborted() {
+pub(super) fn fail_when_aborted() {
     let always = Arc::new(AtomicBool::new(true));
     let _ = flag::register_conditional_shutdown(SIGABRT, Exit::Failed as i32, always);
 }
 
 /// Has a write beyond the limit of a file's size (`ulimit -f`) fail like any other, rather than end the program.
-pub fn survive_file_size_limit() {
+pub(super) fn survive_file_size_limit() {
     // Nobody looks at the flag: that the signal is caught is what counts.
     let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
 }

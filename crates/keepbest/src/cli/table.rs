@@ -4,14 +4,14 @@ use keepbest_core::text::visible;
 
 /// A table; the first row is its head. Its cells are as they are shown, so that their widths are.
 #[derive(Debug, Default)]
-pub struct Table {
+pub(super) struct Table {
     rows: Vec<Vec<String>>,
     right: Vec<bool>,
 }
 
 impl Table {
     /// A table with these heads; one that begins with `>` is set to the right with its column.
-    pub fn new<const N: usize>(heads: [&str; N]) -> Self {
+    pub(super) fn new<const N: usize>(heads: [&str; N]) -> Self {
         let right = heads.iter().map(|head| head.starts_with('>')).collect();
         let head = heads
             .iter()
@@ -24,7 +24,7 @@ impl Table {
     }
 
     /// A table with heads that are known at run time only, from column `right_from` on set to the right.
-    pub fn of(heads: Vec<String>, right_from: usize) -> Self {
+    pub(super) fn of(heads: Vec<String>, right_from: usize) -> Self {
         let right = (0..heads.len())
             .map(|column| column >= right_from)
             .collect();
@@ -37,18 +37,18 @@ impl Table {
     }
 
     /// One more row, of as many cells as there are heads.
-    pub fn cells(&mut self, cells: Vec<String>) {
+    pub(super) fn cells(&mut self, cells: Vec<String>) {
         let shown = cells.iter().map(|cell| visible(cell).into());
         self.rows.push(shown.collect());
     }
 
     /// One more row.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.cells(cells.into());
     }
 
     /// The lines, those that are longer than `width` broken at blanks of their last cell.
-    pub fn lines_within(&self, width: usize) -> Vec<String> {
+    pub(super) fn lines_within(&self, width: usize) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let Some(last) = columns.checked_sub(1) else {
             return Vec::new();
@@ -96,7 +96,7 @@ impl Table {
     }
 
     /// The lines, without blanks at their ends.
-    pub fn lines(&self) -> Vec<String> {
+    pub(super) fn lines(&self) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns).map(|column| self.width(column)).collect();
         let mut lines = Vec::with_capacity(self.rows.len());

@@ -20,7 +20,7 @@ static MARK: LazyLock<String> = LazyLock::new(|| {
 /// A colour in a line, `{paint}` to begin and `{paint:#}` to end it: a mark that [`rendered`] turns into the terminal's codes.
 /// Nothing where colours are not wanted.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Paint(Option<Colour>);
+pub(super) struct Paint(Option<Colour>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Colour {
@@ -68,7 +68,7 @@ impl fmt::Display for Paint {
 }
 
 /// A line as it is written: what is not seen is written out, whoever it comes from, and only [`Paint`]'s marks are colours.
-pub fn rendered(line: &str) -> String {
+pub(super) fn rendered(line: &str) -> String {
     let mut parts = line.split(MARK.as_str());
     let mut text = visible(parts.next().unwrap_or_default()).into_owned();
     for part in parts {
@@ -85,7 +85,7 @@ pub fn rendered(line: &str) -> String {
 
 /// Colours for one stream; all plain where colours are not wanted.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Palette {
+pub(super) struct Palette {
     pub good: Paint,
     pub bad: Paint,
     pub warn: Paint,
@@ -108,7 +108,7 @@ impl Palette {
 
 /// Both output streams.
 #[derive(Debug, Clone, Copy)]
-pub struct Terminal {
+pub(super) struct Terminal {
     /// Whether stderr is a terminal that can redraw a line.
     pub animated: bool,
     out: Palette,
@@ -117,7 +117,7 @@ pub struct Terminal {
 
 impl Terminal {
     /// Looks at the streams and at NO_COLOR and TERM.
-    pub fn detect() -> Self {
+    pub(super) fn detect() -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let coloured = !set("NO_COLOR") && !dumb;
@@ -136,17 +136,17 @@ impl Terminal {
     }
 
     /// Colours for stdout.
-    pub fn style(&self) -> Palette {
+    pub(super) fn style(&self) -> Palette {
         self.out
     }
 
     /// Colours for stderr.
-    pub fn error_style(&self) -> Palette {
+    pub(super) fn error_style(&self) -> Palette {
         self.err
     }
 
     /// Says on stderr what the user should know.
-    pub fn note(&self, text: &str) {
+    pub(super) fn note(&self, text: &str) {
         let warn = self.err.warn;
         say!("{warn}note:{warn:#} {text}");
     }

@@ -18,7 +18,7 @@ use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::shorten;
 
-pub fn run(args: &ThresholdsArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &ThresholdsArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let metric: DecisionMetric = args.metric.parse().map_err(unknown)?;
     let file = locate(&args.of.model, &args.of.runs.runs_dir)?;
     if is_same_file(&args.to, file.path()) {
@@ -91,6 +91,6 @@ fn told(args: &ThresholdsArgs, found: &Tuning) -> Result<Exit, Failure> {
 }
 
 /// The thresholds in a file's metadata, where they can be read.
-pub fn of(metadata: &ModelMetadata) -> Option<TunedThresholds> {
+pub(super) fn of(metadata: &ModelMetadata) -> Option<TunedThresholds> {
     serde_json::from_value(metadata.thresholds.clone()?).ok()
 }

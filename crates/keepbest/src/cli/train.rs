@@ -24,7 +24,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::tui::Tui;
 use crate::cli::words::{shorten, tail};
 
-pub fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;
     if let Some(config) = &args.config {
         let file = Settings::from_file(config)?;

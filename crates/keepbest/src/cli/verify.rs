@@ -9,7 +9,7 @@ use crate::cli::gauge::watched;
 use crate::cli::output;
 use crate::cli::terminal::Terminal;
 
-pub fn run(args: &VerifyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &VerifyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let options = VerifyOptions {
         digest_only: args.digest_only,
         test: args.test,

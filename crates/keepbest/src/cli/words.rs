@@ -5,7 +5,7 @@ use std::time::Duration;
 use keepbest_core::text::{self, visible};
 
 /// `512 B`, `1.7 MB`: powers of 1000.
-pub fn bytes(number: u64) -> String {
+pub(super) fn bytes(number: u64) -> String {
     let mut value = number as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 999.5 {
@@ -21,7 +21,7 @@ pub fn bytes(number: u64) -> String {
 }
 
 /// `0.4s`, `42s`, `3m 05s`, `2h 07m`.
-pub fn duration(time: Duration) -> String {
+pub(super) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..10 => format!("{:.1}s", time.as_secs_f64()),
@@ -32,12 +32,12 @@ pub fn duration(time: Duration) -> String {
 }
 
 /// The text as it is shown, cut to `width` characters, the end marked.
-pub fn shorten(text: &str, width: usize) -> String {
+pub(super) fn shorten(text: &str, width: usize) -> String {
     text::shorten(text, width, "..")
 }
 
 /// The end of a path or of a name with dots, as it is shown: what tells it from its neighbours. The cut is marked.
-pub fn tail(text: &str, width: usize) -> String {
+pub(super) fn tail(text: &str, width: usize) -> String {
     let text = visible(text);
     let length = text.chars().count();
     if length <= width {

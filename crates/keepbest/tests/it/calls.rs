@@ -171,10 +171,13 @@ fn calls_that_are_interrupted_for_good_end_with_an_error_and_touch_nothing() {
     place.trained("run", "");
     let best = std::fs::read(place.path("runs/run/best.safetensors")).unwrap();
     for verb in ["fsck run --repair", "train --resume run --epochs 3"] {
-        for call in ["pread64", "read", "write"] {
+        for call in ["pread64", "read"] {
             with_failing(&place, call, verb).fails(1, &["Interrupted"]);
         }
     }
+    with_failing(&place, "write", "train --resume run --epochs 3").fails(1, &["Interrupted"]);
+    // A run that needs no repair is not written to.
+    assert_eq!(with_failing(&place, "write", "fsck run --repair").code, 0);
     assert!(std::fs::read(place.path("runs/run/best.safetensors")).unwrap() == best);
     place.ok("fsck run");
 }

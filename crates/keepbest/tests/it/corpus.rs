@@ -3,7 +3,7 @@
 use std::path::Path;
 
 #[path = "../../../../fuzz/src/lib.rs"]
-pub mod targets;
+pub(crate) mod targets;
 
 #[test]
 fn every_committed_input_is_read_or_refused() {

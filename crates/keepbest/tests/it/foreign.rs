@@ -508,7 +508,6 @@ fn folders_are_told_what_they_are() {
         .fails(1, &["unpacked PyTorch file"]);
 }
 
-#[cfg(unix)]
 #[test]
 fn what_is_no_regular_file_is_refused_at_once() {
     let place = Place::with_data();

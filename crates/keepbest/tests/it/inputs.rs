@@ -49,7 +49,7 @@ fn classes(folder: &Path, count: u32) {
     }
 }
 
-/// How many images `data info` finds in a split.
+/// The number of images that `data info` finds in a split.
 fn images(info: &Value, split: &str) -> u64 {
     info["splits"][split]["images"].as_u64().unwrap_or(0)
 }
@@ -204,7 +204,6 @@ fn classes_of_folders_and_data_deep_in_folders() {
 }
 
 #[test]
-#[cfg(unix)]
 fn links_are_followed_alike_and_not_in_circles() {
     use std::os::unix::fs::symlink;
     let place = Place::new();
@@ -450,7 +449,6 @@ fn tables_that_are_wrong_say_where() {
 }
 
 #[test]
-#[cfg(unix)]
 fn what_is_no_file_is_refused_at_once() {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;

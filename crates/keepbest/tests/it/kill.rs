@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use keepbest::formats::model_file::ModelFile;
 use keepbest::keeper::{RunView, fsck};
+use keepbest::kernels::random::bits;
 use serde_json::Value;
 
 use crate::support::Place;
@@ -26,16 +27,16 @@ fn number(variable: &str, default: u64) -> u64 {
     }
 }
 
-/// SplitMix64.
-struct Random(u64);
+/// Numbers from a seed.
+struct Random {
+    seed: u64,
+    drawn: u64,
+}
 
 impl Random {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
+        self.drawn += 1;
+        bits(self.seed, self.drawn - 1) % bound
     }
 }
 
@@ -60,7 +61,10 @@ fn killed_at_any_moment_nothing_is_lost() {
         let series: Vec<_> = (0..SERIES)
             .map(|n| {
                 let share = kills / SERIES + u64::from(n < kills % SERIES);
-                scope.spawn(move || one_series(share, Random(seed ^ (n << 32))))
+                scope.spawn(move || {
+                    let seed = seed ^ (n << 32);
+                    one_series(share, Random { seed, drawn: 0 })
+                })
             })
             .collect();
         series.into_iter().map(|s| s.join().unwrap()).collect()

@@ -102,11 +102,16 @@ fn a_logger_that_never_comes_to_an_end_is_not_waited_for() {
     let silent = server(|stream| {
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    let endless = server(|stream| while stream.write_all(&[b' '; 4096]).is_ok() {});
+    let endless = server(|stream| {
+        let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n");
+        while stream.write_all(&[b' '; 4096]).is_ok() {}
+    });
+    let blank = server(|stream| while stream.write_all(&[b' '; 4096]).is_ok() {});
     for (name, address, why) in [
         ("trickles", trickles, "no whole answer in 10 seconds"),
         ("silent", silent, "no whole answer in 10 seconds"),
         ("endless", endless, "the answer is longer than 16 MiB"),
+        ("blank", blank, "does not speak HTTP"),
     ] {
         // The other logger gets everything all the same.
         let said = place.ok(&format!(

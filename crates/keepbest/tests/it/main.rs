@@ -1,5 +1,11 @@
 //! The real program, on real images: what it prints, what it leaves on disk, how it exits.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test panics where it fails; some print figures"
+)]
+
 mod also;
 mod archive;
 mod averaging;
@@ -30,6 +36,7 @@ mod memory;
 mod models;
 mod moved;
 mod noise;
+mod other_loop;
 mod output;
 mod pareto;
 mod predict;

@@ -7,33 +7,33 @@ use keepbest::data::embedded;
 use serde_json::Value;
 
 /// A folder that the program is run in.
-pub struct Place(tempfile::TempDir);
+pub(crate) struct Place(tempfile::TempDir);
 
-/// How the program ended and what it said.
+/// The exit code of the program and what it said.
 #[derive(Debug)]
-pub struct Said {
+pub(crate) struct Said {
     pub code: i32,
     pub out: String,
     pub err: String,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
     /// With small images in `data`: 30 for training and 10 for testing of each of four classes.
-    pub fn with_data() -> Self {
+    pub(crate) fn with_data() -> Self {
         let place = Self::new();
         write_idx(&place.path("data"), 4, 30, 10);
         place
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    pub fn command(&self, args: &str) -> Command {
+    pub(crate) fn command(&self, args: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keepbest"));
         command
             .current_dir(self.0.path())
@@ -47,30 +47,30 @@ impl Place {
     }
 
     /// Runs the program in a folder in this one.
-    pub fn run_in(&self, folder: &str, args: &str) -> Said {
+    pub(crate) fn run_in(&self, folder: &str, args: &str) -> Said {
         let mut command = self.command(args);
         Said::of(command.current_dir(self.path(folder)).output().unwrap())
     }
 
     /// Runs the program with arguments that are parted by blanks.
-    pub fn run(&self, args: &str) -> Said {
+    pub(crate) fn run(&self, args: &str) -> Said {
         Said::of(self.command(args).output().unwrap())
     }
 
     /// Runs it, expecting success.
-    pub fn ok(&self, args: &str) -> Said {
+    pub(crate) fn ok(&self, args: &str) -> Said {
         let said = self.run(args);
         assert_eq!(said.code, 0, "{args}\n{}\n{}", said.out, said.err);
         said
     }
 
     /// Runs it, expecting success and JSON.
-    pub fn json(&self, args: &str) -> Value {
+    pub(crate) fn json(&self, args: &str) -> Value {
         serde_json::from_str(&self.ok(args).out).unwrap()
     }
 
     /// Trains a small run on `data`.
-    pub fn trained(&self, name: &str, more: &str) -> Value {
+    pub(crate) fn trained(&self, name: &str, more: &str) -> Value {
         self.json(&format!(
             "train {SMALL} --name {name} --quiet --json {more}"
         ))
@@ -78,10 +78,10 @@ impl Place {
 }
 
 /// A run of a second on the small images.
-pub const SMALL: &str = "--data data --epochs 2 --batch-size 16 --lr 0.01";
+pub(crate) const SMALL: &str = "--data data --epochs 2 --batch-size 16 --lr 0.01";
 
 impl Said {
-    pub fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8(output.stdout).unwrap(),
@@ -90,7 +90,7 @@ impl Said {
     }
 
     /// Expects an error: exit code, and each of the words in what it says.
-    pub fn fails(&self, code: i32, words: &[&str]) {
+    pub(crate) fn fails(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
         assert!(
             self.err.starts_with("error: ") || self.err.contains("\nerror: "),
@@ -105,7 +105,7 @@ impl Said {
 }
 
 /// A journal with other lines, their checks right.
-pub fn rewritten(journal: &str, other: impl Fn(&str) -> String) -> String {
+pub(crate) fn rewritten(journal: &str, other: impl Fn(&str) -> String) -> String {
     let lines = journal.lines().map(|line| {
         let (body, _) = line.rsplit_once(",\"check\":").unwrap();
         let body = other(body);
@@ -116,7 +116,7 @@ pub fn rewritten(journal: &str, other: impl Fn(&str) -> String) -> String {
 }
 
 /// Writes an IDX data set of the first `classes` classes of the embedded images.
-pub fn write_idx(to: &Path, classes: u32, train: usize, test: usize) {
+pub(crate) fn write_idx(to: &Path, classes: u32, train: usize, test: usize) {
     std::fs::create_dir_all(to).unwrap();
     let bundle = embedded::fashion_mnist().unwrap();
     let test_set = bundle.test.as_ref().unwrap();
@@ -142,7 +142,7 @@ pub fn write_idx(to: &Path, classes: u32, train: usize, test: usize) {
 
 /// Writes a folder of classes: so many small colour images of each, told apart by their brightness. `first` is the number of the
 /// first; images of other numbers are others.
-pub fn photos(to: &Path, classes: &[(&str, u32)], first: u32) {
+pub(crate) fn photos(to: &Path, classes: &[(&str, u32)], first: u32) {
     for (class, count) in classes {
         let folder = to.join(class);
         std::fs::create_dir_all(&folder).unwrap();

@@ -20,7 +20,7 @@ pub(super) enum Labels {
 }
 
 impl Labels {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::Numbers(numbers, _) => numbers.len(),
             Self::Names(names) => names.len(),

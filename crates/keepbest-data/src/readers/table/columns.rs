@@ -42,7 +42,7 @@ const LABEL: [&[&str]; 2] = [
 ];
 const SPLIT: [&[&str]; 1] = [&["split", "set", "subset", "partition", "phase"]];
 
-/// Where the columns are, from 0.
+/// The places of the columns, from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Columns {
     /// Whether the first row names them.
@@ -51,15 +51,15 @@ pub(super) struct Columns {
     pub label: usize,
     /// The name of the split.
     pub split: Option<usize>,
-    /// Those that say of one split, by yes or no, whether the image is in it.
+    /// Columns that say of one split, by yes or no, whether the image is in it.
     pub marks: Vec<(usize, Part)>,
-    /// Those with a name that are none of these.
+    /// Columns with a name that are none of these.
     pub unused: Vec<usize>,
 }
 
 impl Columns {
     /// Whether the first rows alone show which columns are path and label.
-    pub fn are_told(rows: &[StringRecord], folder: &Path) -> bool {
+    pub(super) fn are_told(rows: &[StringRecord], folder: &Path) -> bool {
         let Some(first) = rows.first() else {
             return false;
         };
@@ -72,7 +72,7 @@ impl Columns {
     ///
     /// # Errors
     /// In words, when it does not show which column is the label.
-    pub fn find(rows: &[StringRecord], folder: &Path) -> Result<Self, String> {
+    pub(super) fn find(rows: &[StringRecord], folder: &Path) -> Result<Self, String> {
         let Some(first) = rows.first() else {
             return Err("the table is empty".to_owned());
         };

@@ -108,11 +108,7 @@ fn open(source: &Source<'_>) -> Result<DataBundle, DataError> {
         let set = FileDataset::open("table", path, &classes, files, &mut intake)?;
         Ok(Some(Arc::new(set)))
     };
-    let [train, val, test] = [set(Part::Train)?, set(Part::Val)?, set(Part::Test)?];
-    let bundle = DataBundle::of_splits(path.display().to_string(), train, val, test);
-    let bundle = bundle.ok_or_else(|| DataError::Empty {
-        path: path.to_owned(),
-    })?;
+    let splits = [set(Part::Train)?, set(Part::Val)?, set(Part::Test)?];
     Ok(DataBundle {
         notes: table
             .notes()
@@ -121,7 +117,7 @@ fn open(source: &Source<'_>) -> Result<DataBundle, DataError> {
             .chain(intake.note())
             .collect(),
         skipped: intake.skipped,
-        ..bundle
+        ..DataBundle::of_splits(path, splits)?
     })
 }
 

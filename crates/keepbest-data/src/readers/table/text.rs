@@ -7,7 +7,7 @@ use csv::StringRecord;
 use super::columns::Columns;
 use crate::DataError;
 
-/// How many rows are looked at to tell what a table is like.
+/// The number of rows that are looked at to tell what a table is like.
 pub(super) const LOOKED_AT: usize = 20;
 
 /// The text of a table in UTF-8 or UTF-16, with or without a byte order mark.

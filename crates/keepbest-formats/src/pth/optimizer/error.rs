@@ -36,7 +36,7 @@ pub enum OptimizerError {
     /// Something is not where or what PyTorch has it.
     #[error("the optimizer's {what} is not what PyTorch writes")]
     Malformed {
-        /// What.
+        /// The part that is malformed.
         what: &'static str,
     },
     /// The optimizer has another number of parameters than the model.

@@ -7,7 +7,7 @@ pub enum PickleError {
     /// The pickle ends before its STOP.
     #[error("the pickle is truncated at byte {at}")]
     Truncated {
-        /// Where the missing bytes should start.
+        /// The place where the missing bytes should start.
         at: usize,
     },
     /// A byte that is no opcode.

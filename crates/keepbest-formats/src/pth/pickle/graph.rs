@@ -89,7 +89,7 @@ pub(crate) struct Graph {
 }
 
 impl Id {
-    /// Where the value is among all of its graph.
+    /// The place of the value among all of its graph.
     pub(crate) fn place(self) -> usize {
         self.0 as usize
     }

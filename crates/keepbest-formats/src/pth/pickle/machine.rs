@@ -444,7 +444,7 @@ impl Machine<'_> {
         }
     }
 
-    /// How low the stack may get: not below the last MARK.
+    /// The lowest that the stack may get: not below the last MARK.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }

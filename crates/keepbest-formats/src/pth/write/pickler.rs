@@ -14,29 +14,29 @@ use crate::pth::dtypes::{Form, form};
 use crate::pth::{Key, Tree};
 
 mod op {
-    pub const PROTO: u8 = 0x80;
-    pub const STOP: u8 = b'.';
-    pub const MARK: u8 = b'(';
-    pub const NONE: u8 = b'N';
-    pub const TRUE: u8 = 0x88;
-    pub const FALSE: u8 = 0x89;
-    pub const BININT1: u8 = b'K';
-    pub const BININT2: u8 = b'M';
-    pub const BININT: u8 = b'J';
-    pub const LONG1: u8 = 0x8a;
-    pub const BINFLOAT: u8 = b'G';
-    pub const BINUNICODE: u8 = b'X';
-    pub const EMPTY_LIST: u8 = b']';
-    pub const APPENDS: u8 = b'e';
-    pub const EMPTY_TUPLE: u8 = b')';
-    pub const TUPLE: u8 = b't';
-    pub const EMPTY_DICT: u8 = b'}';
-    pub const SETITEMS: u8 = b'u';
-    pub const GLOBAL: u8 = b'c';
-    pub const REDUCE: u8 = b'R';
-    pub const BINPERSID: u8 = b'Q';
-    pub const BINPUT: u8 = b'q';
-    pub const BINGET: u8 = b'h';
+    pub(super) const PROTO: u8 = 0x80;
+    pub(super) const STOP: u8 = b'.';
+    pub(super) const MARK: u8 = b'(';
+    pub(super) const NONE: u8 = b'N';
+    pub(super) const TRUE: u8 = 0x88;
+    pub(super) const FALSE: u8 = 0x89;
+    pub(super) const BININT1: u8 = b'K';
+    pub(super) const BININT2: u8 = b'M';
+    pub(super) const BININT: u8 = b'J';
+    pub(super) const LONG1: u8 = 0x8a;
+    pub(super) const BINFLOAT: u8 = b'G';
+    pub(super) const BINUNICODE: u8 = b'X';
+    pub(super) const EMPTY_LIST: u8 = b']';
+    pub(super) const APPENDS: u8 = b'e';
+    pub(super) const EMPTY_TUPLE: u8 = b')';
+    pub(super) const TUPLE: u8 = b't';
+    pub(super) const EMPTY_DICT: u8 = b'}';
+    pub(super) const SETITEMS: u8 = b'u';
+    pub(super) const GLOBAL: u8 = b'c';
+    pub(super) const REDUCE: u8 = b'R';
+    pub(super) const BINPERSID: u8 = b'Q';
+    pub(super) const BINPUT: u8 = b'q';
+    pub(super) const BINGET: u8 = b'h';
 }
 
 /// What is written once and referred to afterwards.
@@ -48,7 +48,7 @@ enum Known {
 
 pub(super) struct Pickler {
     out: Vec<u8>,
-    /// Of what is known, the position is its memo number. There are some thirty names in all.
+    /// All that is known, each at the position of its memo number. There are some thirty names in all.
     memo: Vec<Known>,
     storages: Vec<Bytes>,
 }

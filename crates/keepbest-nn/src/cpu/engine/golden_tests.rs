@@ -578,7 +578,7 @@ fn check_cross_entropy(case: &Case) {
     let others: Vec<u32> = others.iter().map(|l| *l as u32).collect();
     let labels = Labels {
         own: &labels,
-        mixed: mixed.then_some(loss::Mixed {
+        mixed: mixed.then_some(loss::SecondLabels {
             others: &others,
             shares: &shares,
         }),

@@ -28,7 +28,7 @@ pub(super) struct Decided {
 }
 
 impl Decided {
-    pub fn of(given: &Settings, runs_dir: &Path) -> Result<Self, TrainError> {
+    pub(super) fn of(given: &Settings, runs_dir: &Path) -> Result<Self, TrainError> {
         let mut given = given.clone();
         let budget = given.time_budget.take();
         if let Some(budget) = budget {

@@ -22,7 +22,7 @@ pub(super) struct Images {
 
 impl Images {
     /// Opens and splits them. A resumed run brings the preprocessing it recorded.
-    pub fn open(
+    pub(super) fn open(
         decided: &Decided,
         recorded: Option<Preprocessing>,
         watch: Watch<'_>,
@@ -59,7 +59,7 @@ impl Images {
     }
 
     /// What was decided about mirror images, where it is not certain.
-    pub fn flip_note(&self, augment: &Augmentation) -> Option<String> {
+    pub(super) fn flip_note(&self, augment: &Augmentation) -> Option<String> {
         flip_note(&self.mirrored, augment)
     }
 }

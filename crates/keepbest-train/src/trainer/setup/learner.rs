@@ -30,7 +30,7 @@ pub(super) struct Learner {
 
 impl Learner {
     /// Builds the network and its engine, with the weights that it starts from.
-    pub fn build(
+    pub(super) fn build(
         config: &Config,
         decided: &Decided,
         data: &Prepared,
@@ -93,14 +93,14 @@ impl Learner {
     }
 
     /// The costs that something goes by.
-    pub fn costs(&self, goals: &Goals, data: &Prepared) -> Result<Costs, TrainError> {
+    pub(super) fn costs(&self, goals: &Goals, data: &Prepared) -> Result<Costs, TrainError> {
         let weights = self.engine.snapshot().weights();
         let network = self.engine.network();
         Ok(Costs::new(&goals.metric_names(), network, &weights, data)?)
     }
 
     /// Loads the weights as they are into the scorer.
-    pub fn load_scorer(&mut self) {
+    pub(super) fn load_scorer(&mut self) {
         self.scorer
             .load_snapshot(&self.engine.snapshot())
             .expect("a snapshot fits its own network");

@@ -8,7 +8,7 @@ use keepbest_train::DEFAULT_DATA;
 use super::shared::{DataDir, Split};
 
 #[derive(Debug, Args)]
-pub struct DataArgs {
+pub(crate) struct DataArgs {
     #[command(subcommand)]
     pub verb: Option<DataVerb>,
     /// Print JSON
@@ -17,7 +17,7 @@ pub struct DataArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum DataVerb {
+pub(crate) enum DataVerb {
     /// List the sets there are
     List,
     /// Write a few images of a set as PNG files, to try a model on
@@ -55,7 +55,7 @@ pub enum DataVerb {
 }
 
 #[derive(Debug, Args)]
-pub struct PreviewArgs {
+pub(crate) struct PreviewArgs {
     /// A set's name, or a folder
     #[arg(default_value = DEFAULT_DATA)]
     pub data: String,

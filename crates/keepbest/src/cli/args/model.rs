@@ -9,7 +9,7 @@ use keepbest_store::Attestation;
 use super::shared::{Compute, Images, Part, RunsDir, Threads, Unlike};
 
 #[derive(Debug, Args)]
-pub struct EvaluateArgs {
+pub(crate) struct EvaluateArgs {
     /// The model
     pub model: String,
     #[command(flatten)]
@@ -38,7 +38,7 @@ pub struct EvaluateArgs {
 
 #[derive(Debug, Args)]
 #[command(mut_arg("data", |data| data.help("Images to measure on; those of the first model's training by default")))]
-pub struct CompareArgs {
+pub(crate) struct CompareArgs {
     /// The models; the first is compared with each of the others
     #[arg(required = true, num_args = 2.., value_name = "MODEL")]
     pub models: Vec<String>,
@@ -67,7 +67,7 @@ pub struct CompareArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct PredictArgs {
+pub(crate) struct PredictArgs {
     /// The model
     pub model: String,
     /// Images, folders of images, or - for one image from stdin
@@ -91,7 +91,7 @@ pub struct PredictArgs {
 /// A model, and the images that it was trained with.
 #[derive(Debug, Args)]
 #[command(mut_arg("data", |data| data.help("Where the data lies now, when not where it was")))]
-pub struct TrainedArgs {
+pub(crate) struct TrainedArgs {
     /// The model
     pub model: String,
     #[command(flatten)]
@@ -106,7 +106,7 @@ pub struct TrainedArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct VerifyArgs {
+pub(crate) struct VerifyArgs {
     /// Check the digests alone
     #[arg(long)]
     pub digest_only: bool,
@@ -127,7 +127,7 @@ fn decision_metrics() -> String {
 }
 
 #[derive(Debug, Args)]
-pub struct ThresholdsArgs {
+pub(crate) struct ThresholdsArgs {
     #[arg(long, value_name = "METRIC", help = decision_metrics())]
     pub metric: String,
     /// File to write, .safetensors
@@ -142,7 +142,7 @@ pub struct ThresholdsArgs {
 
 #[derive(Debug, Args)]
 #[command(mut_arg("data", |data| data.help("Images to measure on; those of the first model's training by default")))]
-pub struct AverageArgs {
+pub(crate) struct AverageArgs {
     /// The models, of one network and the same images; the first says how to measure
     #[arg(required_unless_present = "soup", num_args = 2.., value_name = "MODEL", conflicts_with = "soup")]
     pub models: Vec<String>,
@@ -170,7 +170,7 @@ pub struct AverageArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct InspectArgs {
+pub(crate) struct InspectArgs {
     /// The file, or a MODEL
     pub file: String,
     /// State dict to show, in a checkpoint of several
@@ -187,7 +187,7 @@ pub struct InspectArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct CardArgs {
+pub(crate) struct CardArgs {
     /// The model
     pub model: String,
     /// File to write instead of stdout
@@ -201,7 +201,7 @@ pub struct CardArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct ImportArgs {
+pub(crate) struct ImportArgs {
     /// The file: safetensors, .pth, .pt, .ckpt, .pkl, or the .index.json of several
     pub file: PathBuf,
     /// Network that the weights belong to (`keepbest models` lists them)
@@ -244,7 +244,7 @@ pub struct ImportArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct ExportArgs {
+pub(crate) struct ExportArgs {
     /// The model
     pub model: String,
     /// File to write; its ending says what: .pth (state dict), .pt (checkpoint), .onnx, .safetensors (parameters)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Args)]
-pub struct ModelsArgs {
+pub(crate) struct ModelsArgs {
     #[command(subcommand)]
     pub verb: Option<ModelsVerb>,
     /// Print JSON
@@ -14,7 +14,7 @@ pub struct ModelsArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum ModelsVerb {
+pub(crate) enum ModelsVerb {
     /// List them
     List,
     /// Print a network as a TOML model file, which `train --model FILE` takes, changed as you like
@@ -40,7 +40,7 @@ pub enum ModelsVerb {
 
 /// A network for images of some size.
 #[derive(Debug, Args)]
-pub struct NetworkArgs {
+pub(crate) struct NetworkArgs {
     /// The network's name, or a TOML model file
     pub name: String,
     /// Input, such as 3x224x224: channels, height and width, or with 1 to 4 channels at the end, as 224x224x3
@@ -53,7 +53,7 @@ pub struct NetworkArgs {
 
 /// The size of an input as it was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Input {
+pub(crate) struct Input {
     /// Channels, height, width.
     pub size: [usize; 3],
     /// Whether the channels stood at the end.

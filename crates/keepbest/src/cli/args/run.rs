@@ -10,7 +10,7 @@ use crate::cli::filter::Condition;
 
 /// A run, and how to tell of it.
 #[derive(Debug, Args)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// The run: its name or its directory
     pub run: String,
     #[command(flatten)]
@@ -25,13 +25,13 @@ impl RunArgs {
     ///
     /// # Errors
     /// [`ModelRefError::NotFound`] and [`ModelRefError::NotARun`].
-    pub fn directory(&self) -> Result<PathBuf, ModelRefError> {
+    pub(crate) fn directory(&self) -> Result<PathBuf, ModelRefError> {
         find_run(&self.run, &self.runs.runs_dir)
     }
 }
 
 #[derive(Debug, Args)]
-pub struct ListArgs {
+pub(crate) struct ListArgs {
     /// Order: name, status, epoch, best, size, begun, when, a metric or a setting; - before it turns it round
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub sort: Option<String>,
@@ -51,7 +51,7 @@ pub struct ListArgs {
 
 #[derive(Debug, Args)]
 #[command(mut_arg("data", |data| data.help("Where the data lies now, when not where it was")))]
-pub struct ReportArgs {
+pub(crate) struct ReportArgs {
     /// File to write; report.html in the run by default
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
@@ -70,7 +70,7 @@ pub struct ReportArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct PruneArgs {
+pub(crate) struct PruneArgs {
     /// Tell what would be removed, and remove nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -79,7 +79,7 @@ pub struct PruneArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct PinArgs {
+pub(crate) struct PinArgs {
     /// One of a run's checkpoints: run@step:1200, run@epoch:7, run@best
     #[arg(value_name = "RUN@WHICH")]
     pub checkpoint: String,
@@ -91,7 +91,7 @@ pub struct PinArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct RestoreArgs {
+pub(crate) struct RestoreArgs {
     /// One of a run's checkpoints: run@step:1200, run@epoch:7
     #[arg(value_name = "RUN@WHICH")]
     pub checkpoint: String,
@@ -109,7 +109,7 @@ pub struct RestoreArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct FsckArgs {
+pub(crate) struct FsckArgs {
     /// Mend what can be mended
     #[arg(long)]
     pub repair: bool,

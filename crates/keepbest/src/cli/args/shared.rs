@@ -7,7 +7,7 @@ use keepbest_model::{DEFAULT_RUNS_DIR, ImageChoice, ImageSource};
 
 /// Where runs are looked up.
 #[derive(Debug, Args)]
-pub struct RunsDir {
+pub(crate) struct RunsDir {
     /// Folder that holds the runs
     #[arg(long, value_name = "DIR", default_value = DEFAULT_RUNS_DIR)]
     pub runs_dir: PathBuf,
@@ -15,7 +15,7 @@ pub struct RunsDir {
 
 /// How a model is brought to run.
 #[derive(Debug, Args)]
-pub struct Compute {
+pub(crate) struct Compute {
     /// Network of a file that holds the weights alone (`keepbest models` lists them)
     #[arg(long = "model", value_name = "NAME")]
     pub network: Option<String>,
@@ -31,7 +31,7 @@ pub struct Compute {
 
 /// How many threads compute.
 #[derive(Debug, Default, Args)]
-pub struct Threads {
+pub(crate) struct Threads {
     /// Threads; one a core by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
@@ -39,14 +39,14 @@ pub struct Threads {
 
 impl Threads {
     /// Their number, where one was given.
-    pub fn count(&self) -> Option<usize> {
+    pub(crate) fn count(&self) -> Option<usize> {
         self.threads.map(usize::from)
     }
 }
 
 /// Where named data sets are looked up.
 #[derive(Debug, Args)]
-pub struct DataDir {
+pub(crate) struct DataDir {
     /// Where a named set lies, when not at its usual place
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -54,14 +54,14 @@ pub struct DataDir {
 
 impl DataDir {
     /// The folder, where one was named.
-    pub fn path(&self) -> Option<&Path> {
+    pub(crate) fn path(&self) -> Option<&Path> {
         self.data_dir.as_deref()
     }
 }
 
 /// The images to measure a model on.
 #[derive(Debug, Args)]
-pub struct Images {
+pub(crate) struct Images {
     /// Images to measure on; those of its training by default
     #[arg(long, value_name = "DATA")]
     pub data: Option<String>,
@@ -71,7 +71,7 @@ pub struct Images {
 
 impl Images {
     /// Where they lie.
-    pub fn source(&self) -> ImageSource {
+    pub(crate) fn source(&self) -> ImageSource {
         ImageSource {
             data: self.data.clone(),
             dir: self.sets.path().map(Path::to_owned),
@@ -79,7 +79,7 @@ impl Images {
     }
 
     /// Which of them to measure on.
-    pub fn choice(&self, split: Option<Part>, unlike: &Unlike) -> ImageChoice {
+    pub(crate) fn choice(&self, split: Option<Part>, unlike: &Unlike) -> ImageChoice {
         ImageChoice {
             source: self.source(),
             split: split.map(Into::into),
@@ -91,7 +91,7 @@ impl Images {
 
 /// What becomes of images that are unlike those of the training.
 #[derive(Debug, Args)]
-pub struct Unlike {
+pub(crate) struct Unlike {
     /// Leave out images of classes that the model does not know
     #[arg(long)]
     pub skip_extra_classes: bool,
@@ -102,7 +102,7 @@ pub struct Unlike {
 
 /// A part of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Split {
+pub(crate) enum Split {
     /// What was trained on
     Train,
     /// What the best was chosen on
@@ -126,7 +126,7 @@ pub enum Part {
 
 impl Split {
     /// Its name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
             Self::Val => "val",

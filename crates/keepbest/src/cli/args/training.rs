@@ -11,7 +11,7 @@ use crate::cli::settings_args::SettingsArgs;
 /// Of a flag given twice, the last one counts, so that a line can be taken up again with something added.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
-pub struct TrainArgs {
+pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub settings: SettingsArgs,
     /// Go on with an interrupted run
@@ -37,7 +37,7 @@ pub struct TrainArgs {
 /// Of a flag given twice, the last one counts, as for `train`.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
-pub struct LrFindArgs {
+pub(crate) struct LrFindArgs {
     #[command(flatten)]
     pub settings: SettingsArgs,
     /// The first rate
@@ -62,7 +62,7 @@ pub struct LrFindArgs {
 
 #[derive(Debug, Args)]
 #[command(mut_arg("data", |data| data.help("Where the data lies now, when not where it was")))]
-pub struct ReproduceArgs {
+pub(crate) struct ReproduceArgs {
     #[command(flatten)]
     pub images: Images,
     /// Threads; those of the run by default. The result does not depend on them

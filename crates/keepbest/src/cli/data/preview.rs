@@ -1,5 +1,6 @@
 //! `keepbest data preview`: a sheet of training images as the network sees them.
 
+use keepbest_core::text::{escape_xml, visible};
 use keepbest_data::{
     Augmentation, Batch, DataBundle, Loader, LoaderConfig, Prepared, Preprocessing, ResizeRule,
 };
@@ -7,18 +8,22 @@ use keepbest_model::write;
 use keepbest_train::{ImageSize, Origin, Settings, default_augmentation};
 use serde_json::json;
 
-use super::font;
 use super::sample::save_png;
 use crate::cli::args::PreviewArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
+use crate::cli::png;
 
 /// Pixels between pictures, and around them.
 const GAP: usize = 8;
 /// A picture is enlarged, by a whole number, to at least this many pixels.
 const LEAST: usize = 96;
+/// Pixels of a line of a label, and of its letters; lines of a label.
+const LINE: usize = 12;
+const FONT_SIZE: usize = 10;
+const LABEL_LINES: usize = 2;
 
-pub fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
+pub(super) fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
     write::refuse_existing(&args.to, args.force)?;
     // Read as `train` reads them.
     let mut settings = Settings::default();
@@ -37,7 +42,7 @@ pub fn run(args: &PreviewArgs, json: bool) -> Result<Exit, Failure> {
     let labels: Vec<String> = (0..batch.len())
         .map(|i| label(&batch, i, &data.classes))
         .collect();
-    let sheet = Sheet::of(&batch, &labels, &data.preprocessing);
+    let sheet = Sheet::of(&batch, &labels, &data.preprocessing)?;
     save_png(
         &args.to,
         args.force,
@@ -125,38 +130,76 @@ struct Sheet {
 }
 
 impl Sheet {
-    fn of(batch: &Batch, labels: &[String], preprocessing: &Preprocessing) -> Self {
+    fn of(
+        batch: &Batch,
+        labels: &[String],
+        preprocessing: &Preprocessing,
+    ) -> Result<Self, Failure> {
         let input = preprocessing.input;
         let enlarged = LEAST.div_ceil(input.height.max(input.width)).max(1);
-        let (cell_width, picture_height) =
-            ((input.width * enlarged).max(LEAST), input.height * enlarged);
-        // A label has two lines.
-        let cell_height = picture_height + 2 * (font::SIZE.1 + 2);
-        let columns = batch.len().min((1200 / (cell_width + GAP)).max(1));
+        let (picture_width, picture_height) = (input.width * enlarged, input.height * enlarged);
+        let cell = [
+            picture_width.max(LEAST),
+            picture_height + LABEL_LINES * LINE,
+        ];
+        let columns = batch.len().min((1200 / (cell[0] + GAP)).max(1));
         let rows = batch.len().div_ceil(columns);
-        let mut sheet = Self {
-            width: GAP + columns * (cell_width + GAP),
-            height: GAP + rows * (cell_height + GAP),
-            pixels: Vec::new(),
+        let size = [
+            GAP + columns * (cell[0] + GAP),
+            GAP + rows * (cell[1] + GAP),
+        ];
+        let corner = |i: usize| {
+            let (column, row) = (i % columns, i / columns);
+            [GAP + column * (cell[0] + GAP), GAP + row * (cell[1] + GAP)]
         };
-        sheet.pixels = vec![255; sheet.width * sheet.height * 3];
+        let places = labels.iter().enumerate().map(|(i, label)| {
+            let [left, top] = corner(i);
+            (label.as_str(), [left, top + picture_height])
+        });
+        let mut sheet = Self::of_labels(size, cell[0], places)?;
         for (i, image) in batch.images.chunks_exact(input.size()).enumerate() {
-            let left = GAP + i % columns * (cell_width + GAP);
-            let top = GAP + i / columns * (cell_height + GAP);
+            let [left, top] = corner(i);
             for y in 0..picture_height {
-                for x in 0..input.width * enlarged {
+                for x in 0..picture_width {
                     let at = (y / enlarged * input.width + x / enlarged) * input.channels;
                     let pixel = &image[at..at + input.channels];
                     sheet.set(left + x, top + y, colour(pixel, preprocessing));
                 }
             }
-            let wide = cell_width / font::ADVANCE;
-            for (line, text) in lines(&labels[i], wide).into_iter().enumerate() {
-                let top = top + picture_height + 2 + line * (font::SIZE.1 + 2);
-                font::write(&text, |x, y| sheet.set(left + x, top + y, [0; 3]));
-            }
         }
-        sheet
+        Ok(sheet)
+    }
+
+    /// A sheet with nothing but labels, each at its place and cut to the width of a cell.
+    fn of_labels<'a>(
+        [width, height]: [usize; 2],
+        cell_width: usize,
+        labels: impl Iterator<Item = (&'a str, [usize; 2])>,
+    ) -> Result<Self, Failure> {
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-size=\"{FONT_SIZE}\">"
+        );
+        for (label, [left, top]) in labels {
+            svg += &format!(
+                "<svg x=\"{left}\" y=\"{top}\" width=\"{cell_width}\" height=\"{}\">",
+                LABEL_LINES * LINE
+            );
+            for (line, text) in lines(label).into_iter().enumerate() {
+                let text = escape_xml(&visible(&text));
+                svg += &format!("<text y=\"{}\">{text}</text>", line * LINE + FONT_SIZE);
+            }
+            svg += "</svg>";
+        }
+        svg += "</svg>";
+        let drawn = png::draw(&svg, 1.0).map_err(|problem| Failure::new(Exit::Failed, problem))?;
+        // White below makes every pixel opaque.
+        let pixels = drawn.pixels().iter();
+        let pixels = pixels.flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]);
+        Ok(Self {
+            pixels: pixels.collect(),
+            width,
+            height,
+        })
     }
 
     fn set(&mut self, x: usize, y: usize, colour: [u8; 3]) {
@@ -165,12 +208,11 @@ impl Sheet {
     }
 }
 
-/// The text in up to two lines of `wide` letters.
-fn lines(text: &str, wide: usize) -> Vec<String> {
-    let cut = |text: &str| text.chars().take(wide).collect::<String>();
-    match text.split_once(" + ") {
-        Some((first, second)) => vec![cut(first), cut(&format!("+ {second}"))],
-        None => vec![cut(text)],
+/// A label in one line, or two where images are mixed.
+fn lines(label: &str) -> Vec<String> {
+    match label.split_once(" + ") {
+        Some((first, second)) => vec![first.to_owned(), format!("+ {second}")],
+        None => vec![label.to_owned()],
     }
 }
 

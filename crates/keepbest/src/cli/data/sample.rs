@@ -15,7 +15,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 
 /// What to write, and where.
-pub struct Request<'a> {
+pub(super) struct Request<'a> {
     pub data: &'a str,
     pub to: &'a Path,
     pub count: usize,
@@ -24,7 +24,11 @@ pub struct Request<'a> {
     pub force: bool,
 }
 
-pub fn run(request: &Request<'_>, data_dir: Option<&Path>, json: bool) -> Result<Exit, Failure> {
+pub(super) fn run(
+    request: &Request<'_>,
+    data_dir: Option<&Path>,
+    json: bool,
+) -> Result<Exit, Failure> {
     let bundle = keepbest_data::open(request.data, data_dir)
         .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
     let (name, set) = pick(&bundle, request.split)?;
@@ -114,7 +118,7 @@ fn write(path: &Path, force: bool, image: &keepbest_data::Image) -> Result<(), F
 }
 
 /// Writes a grey or RGB picture of a width, a height and a number of channels, making its folder if there is none.
-pub fn save_png(
+pub(super) fn save_png(
     path: &Path,
     force: bool,
     pixels: &[u8],

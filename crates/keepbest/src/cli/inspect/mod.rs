@@ -18,7 +18,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::terminal::Terminal;
 use crate::cli::words::bytes;
 
-pub fn run(args: &InspectArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(args: &InspectArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let at_hand = crate::cli::model::locate(&args.file, &args.runs.runs_dir)?;
     let path = at_hand.path().to_owned();
     if path.is_dir() || sharded::is_index(&path) {

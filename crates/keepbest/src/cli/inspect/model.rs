@@ -4,6 +4,7 @@ use std::path::Path;
 
 use keepbest_formats::model_file::{Kind, ModelFile, ModelMetadata};
 use keepbest_formats::sharded;
+use keepbest_model::OtherLoop;
 use keepbest_model::words::count;
 use serde_json::{Value, json};
 
@@ -13,9 +14,21 @@ use crate::cli::output;
 use crate::cli::thresholds;
 use crate::cli::words::bytes;
 
-pub fn run(path: &Path, size: u64, file: &ModelFile, as_json: bool) -> Result<Exit, Failure> {
+pub(super) fn run(
+    path: &Path,
+    size: u64,
+    file: &ModelFile,
+    as_json: bool,
+) -> Result<Exit, Failure> {
     let metadata = file.metadata.as_ref();
     let kind = match metadata {
+        Some(ModelMetadata {
+            kind: Kind::Full,
+            attachments,
+            ..
+        }) if attachments.model.is_none() => {
+            "weights and training state, without a network".to_owned()
+        }
         Some(metadata) => metadata.kind.to_string(),
         None if path.is_dir() || sharded::is_index(path) => {
             "weights in several files, not written by keepbest".into()
@@ -48,7 +61,7 @@ pub fn run(path: &Path, size: u64, file: &ModelFile, as_json: bool) -> Result<Ex
         ),
     );
     if let Some(metadata) = metadata {
-        recorded(metadata, &mut fact);
+        recorded(path, metadata, &mut fact);
     }
     for (key, text) in &file.other {
         fact(key, text.chars().take(200).collect());
@@ -99,13 +112,17 @@ fn as_value(path: &Path, size: u64, file: &ModelFile) -> Value {
 }
 
 /// The facts that keepbest recorded about its model.
-fn recorded(metadata: &ModelMetadata, fact: &mut impl FnMut(&str, String)) {
+fn recorded(path: &Path, metadata: &ModelMetadata, fact: &mut impl FnMut(&str, String)) {
     fact(
         "trained",
         format!("{}, epoch {}", count(metadata.step, "step"), metadata.epoch),
     );
     if let Some(model) = &metadata.model {
-        fact("network", text(&model["name"]));
+        let name = &model["name"];
+        fact(
+            "network",
+            name.as_str().map_or_else(|| name.to_string(), Into::into),
+        );
         let input = &model["input"];
         fact(
             "input",
@@ -140,12 +157,16 @@ fn recorded(metadata: &ModelMetadata, fact: &mut impl FnMut(&str, String)) {
             }
         }
     }
-    if let Some(provenance) = &metadata.provenance {
-        fact("data", text(&provenance["data"]["source"]));
-        fact("recipe", text(&provenance["recipe"]));
+    // What another training loop says of its models it says in a form of its own.
+    let provenance = metadata.provenance.as_ref();
+    for (name, pointer) in [("data", "/data/source"), ("recipe", "/recipe")] {
+        if let Some(words) = provenance.and_then(|own| own.pointer(pointer)?.as_str()) {
+            fact(name, words.to_owned());
+        }
     }
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), Into::into)
+    if metadata.model.is_none()
+        && let Some(by) = OtherLoop::around(path)
+    {
+        fact("kept by", format!("{by}: the network is that program's"));
+    }
 }

@@ -10,7 +10,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::words::{bytes, shorten};
 
-pub fn run(path: &Path, file: &[u8], as_json: bool) -> Result<Exit, Failure> {
+pub(super) fn run(path: &Path, file: &[u8], as_json: bool) -> Result<Exit, Failure> {
     let Some(Summary {
         ir_version,
         producer,

@@ -28,7 +28,7 @@ struct Inspected {
     more_beside: usize,
 }
 
-pub fn run(
+pub(super) fn run(
     path: &Path,
     size: u64,
     args: &InspectArgs,
@@ -147,7 +147,7 @@ impl Inspected {
         })
     }
 
-    /// How the file is laid out.
+    /// The layout of the file.
     fn container(&self, facts: &mut Facts) {
         let file = &self.file;
         let version = match file.version() {

@@ -18,7 +18,7 @@ fn is_buffer(name: &str) -> bool {
 }
 
 /// `421,834 in 10 tensors, and 194 values of batch norm's buffers`.
-pub fn parameters(dict: &StateDict) -> String {
+pub(super) fn parameters(dict: &StateDict) -> String {
     let (parameters, buffers) = counts(dict);
     let mut text = thousands(parameters);
     if buffers > 0 {
@@ -28,7 +28,7 @@ pub fn parameters(dict: &StateDict) -> String {
 }
 
 /// Number of values in parameters and in buffers.
-pub fn counts(dict: &StateDict) -> (u64, u64) {
+pub(super) fn counts(dict: &StateDict) -> (u64, u64) {
     let mut counts = (0, 0);
     for (name, tensor) in dict.iter() {
         let count = if is_buffer(name) {
@@ -42,7 +42,7 @@ pub fn counts(dict: &StateDict) -> (u64, u64) {
 }
 
 /// The table, and a line for each tensor with NaN or infinities.
-pub fn table(dict: &StateDict) -> Vec<String> {
+pub(super) fn table(dict: &StateDict) -> Vec<String> {
     let mut table = Table::new(["tensor", "type", "shape", ">norm", ">NaN"]);
     let mut infinite = Vec::new();
     for (name, tensor) in dict.iter() {
@@ -64,7 +64,7 @@ pub fn table(dict: &StateDict) -> Vec<String> {
 }
 
 /// The same for programs.
-pub fn json(dict: &StateDict) -> Vec<Value> {
+pub(super) fn json(dict: &StateDict) -> Vec<Value> {
     dict.iter()
         .map(|(name, tensor)| {
             let stats = tensor.stats();

@@ -20,7 +20,7 @@ const AT_ONCE: usize = 4096;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Something to write.
-pub enum Piece {
+pub(super) enum Piece {
     /// A line of words with its end.
     Line(Vec<u8>),
     /// A bar drawn anew from the line's begin on, or taken away: the next one stands for it.
@@ -38,7 +38,7 @@ impl Piece {
 }
 
 /// Pieces in their order, and the thread that writes them, which begins with the first.
-pub struct Queue {
+pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -105,7 +105,7 @@ impl State {
 }
 
 impl Queue {
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
@@ -125,7 +125,7 @@ impl Queue {
     }
 
     /// Takes in a piece, and waits for nobody. Where no thread can be started, it is written at once instead.
-    pub fn put(&'static self, piece: Piece) {
+    pub(super) fn put(&'static self, piece: Piece) {
         let mut state = self.lock();
         let has_thread = *state.has_thread.get_or_insert_with(|| {
             let thread = std::thread::Builder::new().name("keepbest-stderr".into());
@@ -160,7 +160,7 @@ impl Queue {
     }
 
     /// Waits until all is written, or nothing has been for so long, counted from `since` at the earliest. Tells whether it is.
-    pub fn wait(&self, since: Option<Instant>, patience: Duration) -> bool {
+    pub(super) fn wait(&self, since: Option<Instant>, patience: Duration) -> bool {
         let mut state = self.lock();
         loop {
             if state.is_idle() {
@@ -176,7 +176,7 @@ impl Queue {
     }
 
     /// Whether the last piece could not be written.
-    pub fn has_failed(&self) -> bool {
+    pub(super) fn has_failed(&self) -> bool {
         self.lock().failed
     }
 }

@@ -16,10 +16,10 @@ const VAL: Color = Color::Cyan;
 const BEST: Color = Color::Green;
 
 /// What the keys do, in the last line.
-pub const KEYS: &str = "q: stop after this epoch   e: evaluate now   Ctrl-C: stop at once";
+pub(super) const KEYS: &str = "q: stop after this epoch   e: evaluate now   Ctrl-C: stop at once";
 
 /// Draws everything.
-pub fn draw(frame: &mut Frame<'_>, watch: &Watch) {
+pub(super) fn draw(frame: &mut Frame<'_>, watch: &Watch) {
     let [head, bar, curves, facts, lines, keys] = Layout::vertical([
         Constraint::Length(3),
         Constraint::Length(1),

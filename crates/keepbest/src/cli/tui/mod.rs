@@ -41,11 +41,11 @@ const TICK: Duration = Duration::from_millis(100);
 /// The name of the thread that draws.
 const THREAD: &str = "keepbest-screen";
 
-/// How long the thread that draws is waited for at the end, and a terminal that takes nothing.
+/// The time to wait at the end for the thread that draws, and a terminal that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The screen of a run.
-pub struct Tui {
+pub(super) struct Tui {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     signals: Handle,
@@ -72,6 +72,10 @@ impl Shared {
     fn told_to_stop(&self) {
         if self.stop.swap(true, Ordering::Relaxed) {
             give_back();
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the second signal ends it at once"
+            )]
             std::process::exit(Exit::Interrupted as i32);
         }
         let words = "stopping after this step; once more to stop at once";
@@ -106,7 +110,7 @@ impl Tui {
     ///
     /// # Errors
     /// [`Exit::Usage`] when there is no terminal to draw on or to read keys from.
-    pub fn start(stop: Arc<AtomicBool>) -> Result<Self, Failure> {
+    pub(super) fn start(stop: Arc<AtomicBool>) -> Result<Self, Failure> {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let lacking = [
             (!stdin().is_terminal(), "stdin is none"),
@@ -160,7 +164,7 @@ impl Tui {
     }
 
     /// Gives the screen back. What was warned of stays to be read.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         self.shared.over.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let since = Instant::now();

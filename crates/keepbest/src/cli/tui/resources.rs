@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::time::Instant;
 
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
+
 use crate::cli::words::bytes;
 
 /// As of the latest look.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Resources {
+pub(super) struct Resources {
     /// Bytes of memory that this process holds.
     pub memory: Option<u64>,
     /// Processors in use by it, since the look before: 1.5 is one and a half.
@@ -18,7 +20,7 @@ pub struct Resources {
 
 impl Resources {
     /// In words, as many as are known.
-    pub fn words(&self) -> String {
+    pub(super) fn words(&self) -> String {
         let known = [
             self.memory.map(|memory| format!("{} RAM", bytes(memory))),
             self.processors.map(|used| format!("{used:.1} CPUs")),
@@ -30,48 +32,40 @@ impl Resources {
 
 /// Looks again and again.
 #[derive(Debug, Default)]
-pub struct Meter {
-    before: Option<(Instant, f64)>,
+pub(super) struct Meter {
+    /// The latest look, and the milliseconds of processor time until then.
+    before: Option<(Instant, u64)>,
 }
 
 impl Meter {
-    /// How it is now.
-    pub fn look(&mut self, run: &Path) -> Resources {
+    /// The resources in use now.
+    pub(super) fn look(&mut self, run: &Path) -> Resources {
         let now = Instant::now();
-        let used = processor_seconds();
+        let (memory, used) = memory_and_processor_time().unzip();
         let processors = match (self.before, used) {
             (Some((then, before)), Some(used)) if now > then => {
-                Some((used - before).max(0.0) / (now - then).as_secs_f64())
+                Some(used.saturating_sub(before) as f64 / 1000.0 / (now - then).as_secs_f64())
             }
             _ => None,
         };
         self.before = used.map(|used| (now, used));
         Resources {
-            memory: resident_bytes(),
+            memory,
             processors,
             disk: disk_bytes(run),
         }
     }
 }
 
-/// `VmRSS` of proc(5).
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
-}
-
-/// User and system time of all threads: fields 14 and 15 of proc(5)'s stat, in ticks of 10 ms.
-fn processor_seconds() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is a name in brackets, which may hold blanks.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut ticks = fields.split_whitespace().skip(11);
-    let (user, system): (f64, f64) = (ticks.next()?.parse().ok()?, ticks.next()?.parse().ok()?);
-    Some((user + system) / 100.0)
+/// Bytes of memory that this process holds, and the milliseconds of processor time of all its threads.
+fn memory_and_processor_time() -> Option<(u64, u64)> {
+    let own = sysinfo::get_current_pid().ok()?;
+    let mut system = System::new().ok()?;
+    let asked = ProcessRefreshKind::nothing().with_memory().with_cpu();
+    let only = ProcessesToUpdate::Some(&[own]);
+    system.refresh_processes_specifics(only, false, asked.without_tasks());
+    let process = system.process(own)?;
+    Some((process.memory(), process.accumulated_cpu_time()))
 }
 
 #[cfg(unix)]

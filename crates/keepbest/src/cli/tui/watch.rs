@@ -11,6 +11,7 @@ use keepbest_model::words::{count, thousands, value};
 use keepbest_train::{Event, Judged, Overview, Progress};
 
 use super::resources::Resources;
+use crate::cli::pace::Pace;
 use crate::cli::words::duration;
 
 /// Points of a curve between evaluations; when there are more, every second goes.
@@ -20,12 +21,12 @@ const LIVE_POINTS: usize = 512;
 const LINES: usize = 200;
 
 /// A line with its points, by the epoch.
-pub type Points = Vec<(f64, f64)>;
+pub(super) type Points = Vec<(f64, f64)>;
 
 /// Everything that is on the screen.
 #[derive(Debug, Default)]
-pub struct Watch {
-    /// Where the run is, and all below as it is shown.
+pub(super) struct Watch {
+    /// The run's directory; all below is as it is shown.
     pub directory: PathBuf,
     pub run: String,
     pub data: String,
@@ -60,17 +61,8 @@ pub struct Watch {
     pace: Pace,
 }
 
-/// How fast it goes: steps that follow each other, with nothing in between.
-#[derive(Debug, Default)]
-struct Pace {
-    latest: Option<Instant>,
-    images: f64,
-    busy: Duration,
-    steps: u64,
-}
-
 impl Watch {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             doing: "reading the data".into(),
             every: 1,
@@ -79,9 +71,9 @@ impl Watch {
     }
 
     /// Takes in what the run tells.
-    pub fn on(&mut self, event: &Event<'_>) {
+    pub(super) fn on(&mut self, event: &Event<'_>) {
         if !matches!(event, Event::Stepped(_) | Event::Keeper(_)) {
-            self.pace.latest = None;
+            self.pace.pause();
         }
         match event {
             Event::Reading(reading) => {
@@ -133,11 +125,7 @@ impl Watch {
     }
 
     fn stepped(&mut self, progress: &Progress, now: Instant) {
-        if let Some(latest) = self.pace.latest.replace(now) {
-            self.pace.busy += now - latest;
-            self.pace.images += progress.images as f64;
-            self.pace.steps += 1;
-        }
+        self.pace.step(progress.images, now);
         let at = (self.epoch_of(progress.step), progress.loss);
         self.seen += 1;
         if self.seen.is_multiple_of(self.every) && at.1.is_finite() {
@@ -241,7 +229,7 @@ impl Watch {
     }
 
     /// Says something below the curves.
-    pub fn line(&mut self, text: String) {
+    pub(super) fn line(&mut self, text: String) {
         self.lines.push_back(visible(&text).into_owned());
         if self.lines.len() > LINES {
             self.lines.pop_front();
@@ -249,13 +237,13 @@ impl Watch {
     }
 
     /// Part of the plan that is done.
-    pub fn done(&self) -> f64 {
+    pub(super) fn done(&self) -> f64 {
         let part = |progress: &Progress| progress.step as f64 / progress.steps.max(1) as f64;
         self.progress.as_ref().map_or(0.0, part).clamp(0.0, 1.0)
     }
 
-    /// Where the run is, in words.
-    pub fn position(&self) -> String {
+    /// The position of the run, in words.
+    pub(super) fn position(&self) -> String {
         let Some(progress) = &self.progress else {
             return String::new();
         };
@@ -271,15 +259,14 @@ impl Watch {
     }
 
     /// Training images a second.
-    pub fn images_per_second(&self) -> Option<f64> {
-        let seconds = self.pace.busy.as_secs_f64();
-        (seconds > 0.0).then(|| self.pace.images / seconds)
+    pub(super) fn images_per_second(&self) -> Option<f64> {
+        self.pace.images_per_second()
     }
 
     fn left(&self) -> Option<Duration> {
         let progress = self.progress.as_ref()?;
-        let each = (self.pace.steps > 0).then(|| self.pace.busy.div_f64(self.pace.steps as f64))?;
-        Some(each.mul_f64(progress.steps.saturating_sub(progress.step) as f64))
+        let steps = progress.steps.saturating_sub(progress.step);
+        self.pace.time_for(steps)
     }
 
     fn epoch_of(&self, step: u64) -> f64 {
