@@ -266,7 +266,7 @@ impl ModelError {
             }
             // Each part alone would be answered with the index.
             Self::Folder { models, .. } if models.iter().all(|path| is_shard(path)) => Some(
-                "these are parts of one model: the .index.json that goes with them is missing".into(),
+                "name a file: that would be the .index.json that goes with these parts of one model, and is missing".into(),
             ),
             Self::Folder { models, .. } => {
                 let names = models.iter().map(|path| path.display().to_string());

@@ -116,7 +116,7 @@ pub(crate) fn guess_network(weights: &StateDict) -> Option<&'static str> {
 ///
 /// # Errors
 /// When no network has this name.
-pub fn known_channels(
+pub(crate) fn known_channels(
     network: &str,
     weights: &StateDict,
 ) -> Result<Option<usize>, ArchitectureError> {

@@ -34,7 +34,7 @@ pub enum PreprocessError {
     },
     /// It makes images of other channels than the weights take.
     #[error(
-        "--preprocess {how:?} is for images of {}, the {network} of these weights takes {known}",
+        "--preprocess {how:?} does not fit: it is for images of {}, the {network} of these weights takes {known}",
         count(*channels as u64, "channel")
     )]
     Channels {
@@ -93,7 +93,10 @@ impl PreprocessError {
     /// Whether the text itself is wrong.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::Read { .. } | Self::File { .. })
+        !matches!(
+            self,
+            Self::Read { .. } | Self::File { .. } | Self::Channels { .. }
+        )
     }
 }
 
