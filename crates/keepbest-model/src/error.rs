@@ -8,7 +8,7 @@ use keepbest_formats::model_file::{ModelFileError, OpenError};
 
 use crate::architecture::ArchitectureError;
 use crate::other_loop::OtherLoop;
-use crate::place::run_around;
+use crate::place::run_named_with;
 use crate::words::{few, mend_words};
 
 /// Why a model could not be put to use.
@@ -248,7 +248,7 @@ impl ModelError {
             Self::Open(OpenError::Model { path, .. } | OpenError::Io { path, .. })
                 if self.may_be_mended() =>
             {
-                run_around(path).map(|run| mend_words(&run))
+                run_named_with(path).map(mend_words)
             }
             Self::Open(OpenError::Model {
                 source: ModelFileError::AnotherKind { .. },

@@ -237,6 +237,16 @@ pub(crate) fn archived_at(path: &Path) -> Option<(PathBuf, Selector)> {
     is_it.then(|| (run.to_owned(), which))
 }
 
+/// The run that a file is in, as it is named with it.
+pub(crate) fn run_named_with(path: &Path) -> Option<&Path> {
+    let mut folders = path.ancestors().skip(1).take(2);
+    let run = folders.find(|folder| folder.join("run.toml").is_file())?;
+    Some(match run.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => run,
+    })
+}
+
 /// The run that a model's file is in, or that is at `path` itself.
 pub(crate) fn run_around(path: &Path) -> Option<PathBuf> {
     let path = std::path::absolute(path).ok()?;

@@ -14,7 +14,7 @@ use crate::error::{ModelError, is_damage};
 use crate::model::Model;
 use crate::model_ref::{ModelPlace, find_model};
 use crate::other_loop::OtherLoop;
-use crate::place::run_around;
+use crate::place::run_named_with;
 use crate::run_files::{FileAtHand, RunFilesError};
 use crate::watch::Watch;
 use crate::words::mend_words;
@@ -142,8 +142,8 @@ fn opened(at_hand: &FileAtHand, findings: &mut Findings) -> Result<Option<Found>
                 std::iter::successors(std::error::Error::source(&error), |error| error.source());
             let causes: Vec<String> = causes.map(ToString::to_string).collect();
             let mut told = causes.join(": ");
-            if let Some(run) = run_around(path) {
-                told += &format!("; {}", mend_words(&run));
+            if let Some(run) = run_named_with(path) {
+                told += &format!("; {}", mend_words(run));
             }
             findings.check("digest", false, told);
             Ok(None)
