@@ -316,7 +316,7 @@ impl FileAtHand {
     /// # Errors
     /// As [`Model::open_trained`].
     pub fn open_trained(&self) -> Result<Model, ModelError> {
-        let mut model = Model::open_trained(&self.path)?;
+        let mut model = Model::open_trained(self.path())?;
         model.path = self.name().to_owned();
         Ok(model)
     }
