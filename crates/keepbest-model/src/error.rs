@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use keepbest_core::text::shell_word;
 use keepbest_formats::model_file::{ModelFileError, OpenError};
+use keepbest_formats::pth::PthError;
 
 use crate::architecture::ArchitectureError;
 use crate::other_loop::OtherLoop;
@@ -208,6 +209,35 @@ pub(crate) fn is_shard(path: &Path) -> bool {
         })
 }
 
+/// What to try with a PyTorch file that cannot be read.
+fn pth_hint(error: &PthError, path: &Path) -> Option<String> {
+    match error {
+        PthError::Dangerous { .. } => Some(format!(
+            "nothing in it was run; `keepbest inspect {}` shows what it holds, `import --ignore-calls` takes weights \
+             that the calls do not touch",
+            shell_word(path)
+        )),
+        PthError::Ambiguous { .. } => Some("`keepbest import --key KEY` picks one".into()),
+        PthError::NoWeights { nested, .. } if !nested.is_empty() => {
+            let keys = nested
+                .iter()
+                .map(|key| format!("--key {}", shell_word(key)));
+            let keys: Vec<String> = keys.collect();
+            Some(format!(
+                "there are weights further in: {} of `keepbest import` takes them",
+                few(&keys)
+            ))
+        }
+        PthError::NoSuchKey { found, .. } if !found.is_empty() => {
+            Some(format!("--key {}", shell_word(&found[0])))
+        }
+        PthError::NoSuchKey { .. } => {
+            Some("leave --key out: the file is one state dict, or has none".into())
+        }
+        _ => None,
+    }
+}
+
 impl ModelError {
     /// Whether the file is damaged or gone: in a run another may hold the same model.
     fn may_be_mended(&self) -> bool {
@@ -220,31 +250,8 @@ impl ModelError {
 
     /// What to try instead.
     pub fn hint(&self) -> Option<String> {
-        use keepbest_formats::pth::PthError;
         match self {
-            Self::Pth { source, path } => match **source {
-                PthError::Dangerous { .. } => Some(format!(
-                    "nothing in it was run; `keepbest inspect {}` shows what it holds, `import --ignore-calls` takes weights \
-                      that the calls do not touch",
-                    shell_word(path)
-                )),
-                PthError::Ambiguous { .. } => Some("`keepbest import --key KEY` picks one".into()),
-                PthError::NoWeights { ref nested, .. } if !nested.is_empty() => {
-                    let keys = nested.iter().map(|key| format!("--key {}", shell_word(key)));
-                    let keys: Vec<String> = keys.collect();
-                    Some(format!(
-                        "there are weights further in: {} of `keepbest import` takes them",
-                        few(&keys)
-                    ))
-                }
-                PthError::NoSuchKey { ref found, .. } if !found.is_empty() => {
-                    Some(format!("--key {}", shell_word(&found[0])))
-                }
-                PthError::NoSuchKey { .. } => {
-                    Some("leave --key out: the file is one state dict, or has none".into())
-                }
-                _ => None,
-            },
+            Self::Pth { source, path } => pth_hint(source, path),
             Self::Open(OpenError::Model { path, .. } | OpenError::Io { path, .. })
                 if self.may_be_mended() =>
             {

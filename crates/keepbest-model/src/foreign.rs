@@ -223,7 +223,7 @@ fn with_whole_counters(weights: &StateDict) -> (StateDict, Vec<(String, usize)>)
             shape => format!("{} {shape:?}", tensor.dtype()),
         };
         let whole = tensor.to_i64()?;
-        let whole = Tensor::new(Dtype::I64, &[], whole.bytes().to_vec()).ok()?;
+        let whole = Tensor::new(Dtype::I64, [], whole.bytes().to_vec()).ok()?;
         Some((form, whole))
     })
 }

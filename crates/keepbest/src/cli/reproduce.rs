@@ -148,7 +148,9 @@ fn scratch(view: &RunView, path: &Path, terminal: &Terminal) -> Result<TempDir, 
         made.map_err(|error| (folder.to_owned(), error))
     };
     let made = make(beside).or_else(|(folder, error)| match error.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => make(&std::env::temp_dir()),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            make(&tempfile::env::temp_dir())
+        }
         _ => Err((folder, error)),
     });
     made.map_err(|(folder, error)| {

@@ -754,7 +754,7 @@ fn counters_of_another_type_are_whole_numbers_all_the_same() {
     }
     // As `np.ascontiguousarray` gives them.
     let one = with_tensors(&weights, |name, tensor| match is_counter(name) {
-        true => Tensor::new(Dtype::I64, &[1], tensor.bytes().to_vec()).unwrap(),
+        true => Tensor::new(Dtype::I64, [1], tensor.bytes().to_vec()).unwrap(),
         false => tensor.clone(),
     });
     write_safetensors(&place, "x.safetensors", &one);
