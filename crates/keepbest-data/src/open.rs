@@ -1,5 +1,7 @@
 //! Finding a data set by name or path.
 
+use std::fs::Metadata;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -128,7 +130,7 @@ fn fashion_mnist_folders(data_dir: Option<&Path>) -> Vec<PathBuf> {
 fn find_fashion_mnist(data_dir: Option<&Path>) -> Result<(PathBuf, IdxFiles), DataError> {
     let looked = fashion_mnist_folders(data_dir);
     for folder in &looked {
-        if folder.is_dir()
+        if look_at(folder)?.is_some_and(|found| found.is_dir())
             && let Some(files) = IdxFiles::find(folder)?
         {
             return Ok((folder.clone(), files));
@@ -139,7 +141,7 @@ fn find_fashion_mnist(data_dir: Option<&Path>) -> Result<(PathBuf, IdxFiles), Da
 
 fn open_path(source: &Source<'_>) -> Result<DataBundle, DataError> {
     let path = source.path;
-    if !path.exists() {
+    let Some(metadata) = look_at(path)? else {
         // A bare word is meant as a name.
         let spec = path.display().to_string();
         return Err(
@@ -154,16 +156,34 @@ fn open_path(source: &Source<'_>) -> Result<DataBundle, DataError> {
                 }
             },
         );
-    }
+    };
     if let Some(bundle) = open_by_one(source)? {
         return Ok(bundle);
     }
-    if path.is_dir() {
+    if metadata.is_dir() {
         return open_below(source);
     }
-    let metadata = path.metadata().map_err(|source| io_error(path, source))?;
     check_regular(path, &metadata)?;
     Err(other_file(path))
+}
+
+/// What is at a path; `None` where there is nothing. What cannot be looked at may well be there.
+fn look_at(path: &Path) -> Result<Option<Metadata>, DataError> {
+    match path.metadata() {
+        Ok(found) => Ok(Some(found)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound
+                    | ErrorKind::NotADirectory
+                    | ErrorKind::InvalidFilename
+                    | ErrorKind::InvalidInput
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(source) => Err(io_error(path, source)),
+    }
 }
 
 /// Extensions of archives, the longer first.

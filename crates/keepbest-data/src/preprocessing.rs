@@ -402,7 +402,7 @@ impl Preprocessing {
         let shape = image.shape();
         self.accepts(shape)?;
         let pixels: Vec<u8> = match (shape.channels, self.input.channels) {
-            (1, 3) => image.pixels().iter().flat_map(|&grey| [grey; 3]).collect(),
+            (1, 3) => in_colour(image.pixels()),
             (3, 1) => image
                 .pixels()
                 .chunks_exact(3)
@@ -427,9 +427,14 @@ impl Preprocessing {
         if shape == self.input && self.shorter_side.is_none() {
             return Ok(image.clone());
         }
-        let image = self.fit_channels(image)?;
+        // Channels are resized one by one: a large grey image is small before it is three times as much.
+        let is_grey = (shape.channels, self.input.channels) == (1, 3);
+        let image = match is_grey {
+            true => Cow::Borrowed(image),
+            false => self.fit_channels(image)?,
+        };
         let mut pixels = Cow::Borrowed(image.pixels());
-        let channels = self.input.channels;
+        let channels = image.shape().channels;
         let (from, to) = (
             (shape.height, shape.width),
             (self.input.height, self.input.width),
@@ -442,6 +447,9 @@ impl Preprocessing {
             };
             let part = (centre(resized_to.0, to.0), centre(resized_to.1, to.1));
             pixels = Cow::Owned(resize_part(&pixels, from, channels, resized_to, part));
+        }
+        if is_grey {
+            pixels = Cow::Owned(in_colour(&pixels));
         }
         Ok(Image::new(self.input, pixels.into_owned()).expect("fitted to the input shape"))
     }
@@ -458,6 +466,11 @@ impl Preprocessing {
 
 /// The longest side of a model's input, in pixels.
 const MAX_SIDE: usize = 16_384;
+
+/// Grey pixels as red, green and blue.
+fn in_colour(pixels: &[u8]) -> Vec<u8> {
+    pixels.iter().flat_map(|&grey| [grey; 3]).collect()
+}
 
 pub(crate) fn luma([red, green, blue]: [u8; 3]) -> u8 {
     ((u32::from(red) * 19_595 + u32::from(green) * 38_470 + u32::from(blue) * 7_471 + 0x8000) >> 16)
@@ -564,6 +577,24 @@ mod tests {
         );
         // A size is not converted because channels are.
         assert!(to_rgb.fit(&image(2, 2, 1, &[0; 4])).is_err());
+    }
+
+    #[test]
+    fn grey_is_the_same_resized_before_or_after_it_becomes_colour() {
+        let pixels: Vec<u8> = (0..77).map(|at: u32| (at * 53 % 256) as u8).collect();
+        let grey = Image::new(ImageShape::new(7, 11, 1), pixels).unwrap();
+        let colour = Image::new(ImageShape::new(7, 11, 3), in_colour(grey.pixels())).unwrap();
+        for (side, rule) in [
+            (3, ResizeRule::Exact),
+            (3, ResizeRule::Crop),
+            (19, ResizeRule::Exact),
+            (19, ResizeRule::Crop),
+        ] {
+            let how = Preprocessing::new(ImageShape::new(side, side, 3)).with_resize(rule);
+            let how = how.with_channels(ChannelRule::ToRgb);
+            let fitted = how.fit(&grey).unwrap();
+            assert_eq!(fitted.pixels(), how.fit(&colour).unwrap().pixels());
+        }
     }
 
     #[test]

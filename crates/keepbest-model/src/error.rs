@@ -1,12 +1,16 @@
 //! Why a model cannot be opened, and what may help.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use keepbest_core::text::shell_word;
+use keepbest_formats::model_file::{ModelFileError, OpenError};
+use keepbest_formats::pth::PthError;
 
 use crate::architecture::ArchitectureError;
 use crate::other_loop::OtherLoop;
-use crate::words::few;
+use crate::place::run_named_with;
+use crate::words::{few, mend_words};
 
 /// Why a model could not be put to use.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +18,7 @@ use crate::words::few;
 pub enum ModelError {
     /// The file cannot be opened, is damaged, or holds something else.
     #[error(transparent)]
-    Open(#[from] keepbest_formats::model_file::OpenError),
+    Open(#[from] OpenError),
     /// A PyTorch file cannot be read, has no weights, or was made to attack who opens it.
     #[error("cannot take the weights of {path}", path = path.display())]
     Pth {
@@ -139,6 +143,18 @@ pub enum ModelError {
         /// The difference.
         source: Box<keepbest_nn::WeightsError>,
     },
+    /// Weights from elsewhere are not the network's that was named.
+    #[error("{path} does not fit {network}", path = path.display())]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// The network.
+        network: String,
+        /// What differs.
+        source: Box<keepbest_nn::WeightsError>,
+        /// The other network that has exactly these tensors, where there is one.
+        theirs: Option<&'static str>,
+    },
     /// The architecture and the preprocessing or class names contradict each other.
     #[error("{path} contradicts itself: {what}", path = path.display())]
     Contradiction {
@@ -162,33 +178,87 @@ pub enum ModelError {
     Engine(#[from] keepbest_nn::EngineError),
 }
 
+/// Whether the file is a model that is no longer what was written, rather than something else.
+pub(crate) fn is_damage(error: &OpenError) -> bool {
+    matches!(
+        error,
+        OpenError::Model {
+            source: ModelFileError::Safetensors(_)
+                | ModelFileError::HeaderDamaged { .. }
+                | ModelFileError::TensorDamaged { .. }
+                | ModelFileError::TensorUnlisted { .. }
+                | ModelFileError::TensorMissing { .. }
+                | ModelFileError::WeightsDigest { .. }
+                | ModelFileError::NotSealed { .. },
+            ..
+        }
+    )
+}
+
+/// Whether a file is called like one of several: `model-00001-of-00003.safetensors`.
+pub(crate) fn is_shard(path: &Path) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    stem.and_then(|stem| stem.rsplit_once("-of-"))
+        .is_some_and(|(before, count)| {
+            let digits =
+                |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            digits(count)
+                && before
+                    .rsplit_once('-')
+                    .is_some_and(|(_, number)| digits(number))
+        })
+}
+
+/// What to try with a PyTorch file that cannot be read.
+fn pth_hint(error: &PthError, path: &Path) -> Option<String> {
+    match error {
+        PthError::Dangerous { .. } => Some(format!(
+            "nothing in it was run; `keepbest inspect {}` shows what it holds, `import --ignore-calls` takes weights \
+             that the calls do not touch",
+            shell_word(path)
+        )),
+        PthError::Ambiguous { .. } => Some("`keepbest import --key KEY` picks one".into()),
+        PthError::NoWeights { nested, .. } if !nested.is_empty() => {
+            let keys = nested
+                .iter()
+                .map(|key| format!("--key {}", shell_word(key)));
+            let keys: Vec<String> = keys.collect();
+            Some(format!(
+                "there are weights further in: {} of `keepbest import` takes them",
+                few(&keys)
+            ))
+        }
+        PthError::NoSuchKey { found, .. } if !found.is_empty() => {
+            Some(format!("--key {}", shell_word(&found[0])))
+        }
+        PthError::NoSuchKey { .. } => {
+            Some("leave --key out: the file is one state dict, or has none".into())
+        }
+        _ => None,
+    }
+}
+
 impl ModelError {
+    /// Whether the file is damaged or gone: in a run another may hold the same model.
+    fn may_be_mended(&self) -> bool {
+        match self {
+            Self::Open(OpenError::Io { source, .. }) => source.kind() == ErrorKind::NotFound,
+            Self::Open(error) => is_damage(error),
+            _ => false,
+        }
+    }
+
     /// What to try instead.
     pub fn hint(&self) -> Option<String> {
-        use keepbest_formats::pth::PthError;
         match self {
-            Self::Pth { source, path } => match **source {
-                PthError::Dangerous { .. } => Some(format!(
-                    "nothing in it was run; `keepbest inspect {}` shows what it holds, `import --ignore-calls` takes weights \
-                      that the calls do not touch",
-                    shell_word(path)
-                )),
-                PthError::Ambiguous { .. } => Some("`keepbest import --key KEY` picks one".into()),
-                PthError::NoWeights { ref nested, .. } if !nested.is_empty() => {
-                    let keys = nested.iter().map(|key| format!("--key {}", shell_word(key)));
-                    let keys: Vec<String> = keys.collect();
-                    Some(format!("there are weights further in: {}", few(&keys)))
-                }
-                PthError::NoSuchKey { ref found, .. } if !found.is_empty() => {
-                    Some(format!("--key {}", shell_word(&found[0])))
-                }
-                PthError::NoSuchKey { .. } => {
-                    Some("leave --key out: the file is one state dict, or has none".into())
-                }
-                _ => None,
-            },
-            Self::Open(keepbest_formats::model_file::OpenError::Model {
-                source: keepbest_formats::model_file::ModelFileError::AnotherKind { .. },
+            Self::Pth { source, path } => pth_hint(source, path),
+            Self::Open(OpenError::Model { path, .. } | OpenError::Io { path, .. })
+                if self.may_be_mended() =>
+            {
+                run_named_with(path).map(mend_words)
+            }
+            Self::Open(OpenError::Model {
+                source: ModelFileError::AnotherKind { .. },
                 ..
             }) => Some("models are read from safetensors and PyTorch files".into()),
             Self::Distributed { path } => Some(format!(
@@ -201,6 +271,10 @@ impl ModelError {
             Self::Folder { models, .. } if models.is_empty() => {
                 Some("name a file: safetensors or PyTorch".into())
             }
+            // Each part alone would be answered with the index.
+            Self::Folder { models, .. } if models.iter().all(|path| is_shard(path)) => Some(
+                "name a file: that would be the .index.json that goes with these parts of one model, and is missing".into(),
+            ),
             Self::Folder { models, .. } => {
                 let names = models.iter().map(|path| path.display().to_string());
                 Some(format!("name a file: {}", few(&names.collect::<Vec<_>>())))
@@ -236,6 +310,30 @@ impl ModelError {
             )),
             Self::OtherNetwork { .. } => {
                 Some("leave --model out: the file brings its network".into())
+            }
+            Self::Unfit {
+                theirs: Some(network),
+                ..
+            } => Some(format!(
+                "its tensors are those of {network}: --model {network}"
+            )),
+            Self::Unfit {
+                path,
+                network,
+                source,
+                ..
+            } => {
+                let import = |partial: &str| {
+                    format!(
+                        "`keepbest import {} --model {}{partial} --to FILE.safetensors`",
+                        shell_word(path),
+                        shell_word(network)
+                    )
+                };
+                Some(match source.unexpected.is_empty() {
+                    true => import(" --partial") + " takes what fits and starts the rest anew",
+                    false => import("") + " says how to take what fits",
+                })
             }
             Self::NotFinite { .. } => Some(
                 "its training diverged, or the file was made so; an earlier checkpoint may be whole"

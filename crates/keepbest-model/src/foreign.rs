@@ -102,9 +102,9 @@ pub fn open_any(path: &Path, how: Opening<'_>) -> Result<Opened, ModelError> {
         }
     }
     let (weights, counters) = with_whole_counters(&weights);
-    for (dtype, count) in counters {
+    for (form, count) in counters {
         let counters = tensors(count, "counter");
-        notes.push(format!("{counters} of {dtype} became I64: {COUNTER}"));
+        notes.push(format!("{counters} of {form} became I64: {COUNTER}"));
     }
     let (weights, converted) = to_f32(&weights);
     for (dtype, count) in &converted {
@@ -211,35 +211,47 @@ fn is_counter(name: &str) -> bool {
     name.rsplit('.').next() == Some(COUNTER)
 }
 
-/// The state dict with its counters as whole numbers, as PyTorch copies them whatever their type: after an average of state dicts or
-/// `half()` they are floats. And how many of each type became that.
-fn with_whole_counters(weights: &StateDict) -> (StateDict, Vec<(Dtype, usize)>) {
+/// The state dict with its counters as whole numbers, as PyTorch copies them whatever their form: after an average of state dicts or
+/// `half()` they are floats, after NumPy's `ascontiguousarray` lists of one. And how many of each form became that.
+fn with_whole_counters(weights: &StateDict) -> (StateDict, Vec<(String, usize)>) {
     converted(weights, |name, tensor| {
-        is_counter(name).then(|| tensor.to_i64()).flatten()
+        if !is_counter(name) || tensor.elements() != 1 {
+            return None;
+        }
+        let form = match tensor.shape() {
+            [] => tensor.dtype().to_string(),
+            shape => format!("{} {shape:?}", tensor.dtype()),
+        };
+        let whole = tensor.to_i64()?;
+        let whole = Tensor::new(Dtype::I64, [], whole.bytes().to_vec()).ok()?;
+        Some((form, whole))
     })
 }
 
 /// The state dict with floating point of other widths in f32, and how many tensors of each type that were. What a counter holds stays
 /// as the file has it.
 fn to_f32(weights: &StateDict) -> (StateDict, Vec<(Dtype, usize)>) {
-    converted(weights, |name, tensor| {
-        (!is_counter(name)).then(|| tensor.to_f32()).flatten()
+    converted(weights, |name, tensor| match is_counter(name) {
+        true => None,
+        false => Some((tensor.dtype(), tensor.to_f32()?)),
     })
 }
 
-fn converted(
+/// The state dict with what `convert` makes of a tensor, and how many of each form were made another.
+fn converted<F: PartialEq>(
     weights: &StateDict,
-    convert: impl Fn(&str, &Tensor) -> Option<Tensor>,
-) -> (StateDict, Vec<(Dtype, usize)>) {
-    let mut converted: Vec<(Dtype, usize)> = Vec::new();
+    convert: impl Fn(&str, &Tensor) -> Option<(F, Tensor)>,
+) -> (StateDict, Vec<(F, usize)>) {
+    let mut converted: Vec<(F, usize)> = Vec::new();
     let mut out = StateDict::new();
     for (name, tensor) in weights.iter() {
-        let dtype = tensor.dtype();
+        let is_other =
+            |other: &Tensor| (other.dtype(), other.shape()) != (tensor.dtype(), tensor.shape());
         let tensor = match convert(name, tensor) {
-            Some(other) if other.dtype() != dtype => {
-                match converted.iter_mut().find(|(known, _)| *known == dtype) {
+            Some((form, other)) if is_other(&other) => {
+                match converted.iter_mut().find(|(known, _)| *known == form) {
                     Some((_, count)) => *count += 1,
-                    None => converted.push((dtype, 1)),
+                    None => converted.push((form, 1)),
                 }
                 other
             }
@@ -274,13 +286,16 @@ fn open_pth(path: &Path, how: Opening<'_>) -> Result<(ModelFile, Vec<String>), M
     {
         let others = match &found.others[..] {
             [] => String::new(),
-            others => format!(" (--key picks another: {})", others.join(", ")),
+            others => format!(
+                " (--key of `keepbest import` picks another: {})",
+                others.join(", ")
+            ),
         };
         notes.push(format!("took the weights under {key:?}{others}"));
     } else if !found.others.is_empty() {
         let others = found.others.join(", ");
         notes.push(format!(
-            "there are other weights, --key picks them: {others}"
+            "there are other weights, --key of `keepbest import` picks them: {others}"
         ));
     }
     if !found.stripped.is_empty() {

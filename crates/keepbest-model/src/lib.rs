@@ -20,6 +20,7 @@ mod environment;
 mod error;
 mod evaluate;
 mod evaluation;
+mod examine;
 mod export;
 mod foreign;
 mod images;
@@ -58,6 +59,7 @@ pub use environment::{Environment, Git};
 pub use error::ModelError;
 pub use evaluate::{EvaluateError, Evaluator, Measured};
 pub use evaluation::{EvaluateOptions, EvaluateReport, evaluate};
+pub use examine::{ExamineError, examine};
 pub use export::{ExportError, ExportForm, ExportOptions, ExportReport, Exported, export};
 pub use foreign::{Opened, Opening, about_model, open_any};
 pub use images::{

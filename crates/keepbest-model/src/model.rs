@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use keepbest_core::classification::Thresholds;
 use keepbest_data::{ImageShape, Preprocessing};
-use keepbest_formats::StateDict;
 use keepbest_formats::model_file::{Kind, ModelFile, ModelMetadata};
 use keepbest_nn::{DEVICES, ModelSpec, Network, Scorer, build_scorer};
 use keepbest_store::InUse;
@@ -79,7 +78,7 @@ impl OpenReferenceError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Reference(error) => error.hint(),
-            Self::Run(_) => None,
+            Self::Run(error) => error.hint(),
             Self::Model(error) => error.hint(),
         }
     }
@@ -109,7 +108,6 @@ impl Model {
     ) -> Result<Self, OpenReferenceError> {
         let file = FileAtHand::of(place)?;
         let mut model = Self::open(file.path(), network)?;
-        // Where an archived one is for now is nothing to anybody later.
         model.path = file.name().to_owned();
         model.check_finite()?;
         Ok(model)
@@ -168,7 +166,7 @@ impl Model {
         }
         let recorded = Recorded::of(path, file.metadata.as_ref())?;
         let spec = spec_of(path, &file, network, &recorded)?;
-        check_weights(path, &spec, &file.weights)?;
+        check_weights(path, &spec, &file)?;
         let input = ImageShape::new(spec.input.height, spec.input.width, spec.input.channels);
         let preprocessing = recorded.preprocessing.unwrap_or_else(|| {
             notes.push(
@@ -311,6 +309,19 @@ impl Model {
 /// The key that the provenance of our trainer has, and that of other loops has not.
 const PRODUCER: &str = "keepbest";
 
+impl FileAtHand {
+    /// Opens the model as [`Model::open_trained`] does, under the [name](Self::name) that it has: where an archived one is for now is
+    /// nothing to anybody later.
+    ///
+    /// # Errors
+    /// As [`Model::open_trained`].
+    pub fn open_trained(&self) -> Result<Model, ModelError> {
+        let mut model = Model::open_trained(self.path())?;
+        model.path = self.name().to_owned();
+        Ok(model)
+    }
+}
+
 /// The parts of a file's metadata that say how to use the weights.
 struct Recorded {
     provenance: Option<Provenance>,
@@ -394,15 +405,26 @@ fn spec_of(
     }
 }
 
-fn check_weights(path: &Path, spec: &ModelSpec, weights: &StateDict) -> Result<(), ModelError> {
+fn check_weights(path: &Path, spec: &ModelSpec, file: &ModelFile) -> Result<(), ModelError> {
     let network = Network::new(spec).map_err(|source| ModelError::Layer {
         path: path.into(),
         source,
     })?;
-    let fits = network.layout().check(weights);
-    fits.map_err(|source| ModelError::Weights {
-        path: path.into(),
-        network: spec.name.clone(),
-        source: Box::new(source),
+    let fits = network.layout().check(&file.weights);
+    fits.map_err(|source| {
+        let (path, network, source) = (path.into(), spec.name.clone(), Box::new(source));
+        match file.seal {
+            Some(_) => ModelError::Weights {
+                path,
+                network,
+                source,
+            },
+            None => ModelError::Unfit {
+                path,
+                theirs: guess_network(&file.weights).filter(|theirs| *theirs != network),
+                network,
+                source,
+            },
+        }
     })
 }

@@ -6,7 +6,9 @@ use keepbest_core::text::shell_word;
 use keepbest_keeper::Selector;
 use keepbest_store::{RefName, names_in};
 
+use crate::examine::{ExamineError, is_dir, is_file};
 use crate::foreign::is_model_folder;
+use crate::place::archived_at;
 use keepbest_core::suggest::nearest;
 
 /// The folder that holds the runs, when none is given.
@@ -46,6 +48,9 @@ pub enum ModelRefError {
         /// A run of a similar name.
         nearest: Option<String>,
     },
+    /// Whether anything is there cannot be told.
+    #[error(transparent)]
+    Examine(#[from] ExamineError),
     /// A folder that is no run.
     #[error("{path} is a folder but no run", path = path.display())]
     NotARun {
@@ -111,12 +116,15 @@ impl ModelRefError {
 /// # Errors
 /// [`ModelRefError`].
 pub fn find_model(text: &str, runs_dir: &Path) -> Result<ModelPlace, ModelRefError> {
-    if Path::new(text).is_file() {
+    if is_file(Path::new(text))? {
         return Ok(ModelPlace::File(text.into()));
+    }
+    if let Some((run, which)) = archived_at(Path::new(text)) {
+        return Ok(ModelPlace::Run { run, which });
     }
     let (place, which): (&str, Option<Selector>) = match text.rsplit_once('@') {
         // A folder whose name has an @ of its own.
-        _ if Path::new(text).is_dir() || is_run(&runs_dir.join(text)) => (text, None),
+        _ if is_dir(Path::new(text))? || is_run(&runs_dir.join(text))? => (text, None),
         Some((place, which)) => (
             place,
             Some(which.parse().map_err(|_| ModelRefError::Which {
@@ -125,7 +133,7 @@ pub fn find_model(text: &str, runs_dir: &Path) -> Result<ModelPlace, ModelRefErr
         ),
         None => (text, None),
     };
-    if let (true, Some(which)) = (Path::new(place).is_file(), &which) {
+    if let (true, Some(which)) = (is_file(Path::new(place))?, &which) {
         return Err(ModelRefError::FileWithWhich {
             path: place.into(),
             which: which.clone(),
@@ -144,37 +152,36 @@ pub fn find_model(text: &str, runs_dir: &Path) -> Result<ModelPlace, ModelRefErr
     }
 }
 
-fn is_run(path: &Path) -> bool {
-    path.join("run.toml").is_file() || path.join("journal.jsonl").is_file()
+fn is_run(path: &Path) -> Result<bool, ExamineError> {
+    Ok(is_file(&path.join("run.toml"))? || is_file(&path.join("journal.jsonl"))?)
 }
 
 /// Finds a run's directory by its path or by its name in `runs_dir`.
 ///
 /// # Errors
-/// [`ModelRefError::NotFound`], [`ModelRefError::NotARun`] and [`ModelRefError::NotARunButAFile`].
+/// [`ModelRefError::NotFound`], [`ModelRefError::NotARun`] and [`ModelRefError::NotARunButAFile`]; [`ModelRefError::Examine`] where
+/// it cannot be told.
 pub fn find_run(text: &str, runs_dir: &Path) -> Result<PathBuf, ModelRefError> {
     let candidates = [PathBuf::from(text), runs_dir.join(text)];
-    if let Some(run) = candidates.iter().find(|path| is_run(path)) {
-        return Ok(run.clone());
+    let candidates = candidates.each_ref().map(PathBuf::as_path);
+    if let Some(run) = first(candidates, is_run)? {
+        return Ok(run.into());
     }
-    if let Some(path) = candidates.iter().find(|path| path.is_file()) {
+    if let Some(path) = first(candidates, is_file)? {
         // A checkpoint lies one folder deeper.
-        let mut folders = path.ancestors().skip(1).take(2);
+        let folders = path.ancestors().skip(1).take(2);
         return Err(ModelRefError::NotARunButAFile {
-            path: path.clone(),
-            run: folders.find(|folder| is_run(folder)).map(Into::into),
+            path: path.into(),
+            run: first(folders, is_run)?.map(Into::into),
         });
     }
-    if let Some(path) = candidates
-        .into_iter()
-        .find(|path| !text.is_empty() && path.is_dir())
-    {
-        return Err(ModelRefError::NotARun { path });
+    if let Some(path) = first(candidates, is_dir)?.filter(|_| !text.is_empty()) {
+        return Err(ModelRefError::NotARun { path: path.into() });
     }
     let names: Vec<String> = names_in(runs_dir)
         .unwrap_or_default()
         .into_iter()
-        .filter(|name| is_run(&runs_dir.join(name)))
+        .filter(|name| is_run(&runs_dir.join(name)).unwrap_or(false))
         .filter_map(|name| name.into_string().ok())
         .collect();
     Err(ModelRefError::NotFound {
@@ -182,6 +189,19 @@ pub fn find_run(text: &str, runs_dir: &Path) -> Result<PathBuf, ModelRefError> {
         runs_dir: runs_dir.into(),
         nearest: nearest(text, names.iter().map(String::as_str)).map(Into::into),
     })
+}
+
+/// The first of some paths that is so.
+fn first<'a>(
+    paths: impl IntoIterator<Item = &'a Path>,
+    is_so: impl Fn(&Path) -> Result<bool, ExamineError>,
+) -> Result<Option<&'a Path>, ExamineError> {
+    for path in paths {
+        if is_so(path)? {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 /// Finds the run to go on with: a run as for [`find_run`], or its resume point, `RUN/last.safetensors` or `RUN@last`.
@@ -195,6 +215,15 @@ pub fn find_resumable(text: &str, runs_dir: &Path) -> Result<PathBuf, ModelRefEr
             run: Some(run),
         }) => match path == RefName::LAST.path(&run) {
             true => Ok(run),
+            // No other file of a run has weights to start from.
+            false
+                if path
+                    .extension()
+                    .is_none_or(|ending| ending != "safetensors") =>
+            {
+                let run = Some(run);
+                Err(ModelRefError::NotARunButAFile { path, run })
+            }
             false => Err(ModelRefError::NotLast { path, run }),
         },
         Err(error) => match text.strip_suffix("@last") {

@@ -112,8 +112,47 @@ pub(crate) fn guess_network(weights: &StateDict) -> Option<&'static str> {
     (best.0 > 0).then_some(best.1)
 }
 
+/// How many channels a named network takes, where a model file or the weights of its first layer tell.
+///
+/// # Errors
+/// When no network has this name.
+pub(crate) fn known_channels(
+    network: &str,
+    weights: &StateDict,
+) -> Result<Option<usize>, ArchitectureError> {
+    if let Some(spec) = read_model_file(network)? {
+        return Ok(Some(spec.input.channels));
+    }
+    let sizes = usual_sizes(zoo::entry(network)?, 3).map(|side| (side, side));
+    Ok(read_off(network, weights, &sizes)?.0)
+}
+
+/// Channels and classes as the weights of the first and the last layer have them, where the file has those.
+fn read_off(
+    network: &str,
+    weights: &StateDict,
+    sizes: &[(usize, usize)],
+) -> Result<(Option<usize>, Option<usize>), ArchitectureError> {
+    let side = |tensor: Option<&ParamTensor>, dimension: usize| {
+        let shape = weights.get(&tensor?.name)?.shape();
+        shape.get(dimension).copied().filter(|side| *side > 0)
+    };
+    let (mut channels, mut classes) = (None, None);
+    // At some sizes networks have layers before those that they have at others: the first tensor is what the file has of them.
+    for &(height, width) in sizes {
+        let any = Network::new(&zoo::spec(network, &ZooOptions::new(3, height, width, 10))?);
+        let tensors = any.as_ref().map_or(&[][..], |any| any.layout().tensors());
+        channels = channels.or(side(tensors.first(), 1).filter(|channels| *channels <= 4));
+        classes = classes.or(side(tensors.last(), 0));
+        if channels.is_some() && classes.is_some() {
+            break;
+        }
+    }
+    Ok((channels, classes))
+}
+
 /// The spec of a named network that fits these weights. Where the file does not record the input's size or the number of
-/// classes, they are read off the weights: channels from the network's first tensor, classes from its last (by name: files
+/// classes, they are read off the weights: channels from the network's first tensor (or else those that it usually takes), classes from its last (by name: files
 /// have orders of their own), and height and width from the usual sizes, the first that fits.
 ///
 /// # Errors
@@ -128,33 +167,14 @@ pub(crate) fn named_spec(
         return Ok(spec);
     }
     let entry = zoo::entry(network)?;
-    let side = |tensor: Option<&ParamTensor>, dimension: usize| {
-        let shape = weights.get(&tensor?.name)?.shape();
-        shape.get(dimension).copied().filter(|side| *side > 0)
-    };
-    // At some sizes networks have layers before those that they have at others: the first tensor is what the file has of them.
-    let read_off = |height, width| -> Result<(Option<usize>, Option<usize>), ArchitectureError> {
-        let any = Network::new(&zoo::spec(network, &ZooOptions::new(3, height, width, 10))?);
-        let tensors = any.as_ref().map_or(&[][..], |any| any.layout().tensors());
-        let channels = side(tensors.first(), 1).filter(|channels| *channels <= 4);
-        Ok((channels, side(tensors.last(), 0)))
-    };
     let size = preprocessing.map(|of| (of.input.height, of.input.width));
-    let mut channels = preprocessing.map(|of| of.input.channels);
-    let mut found = None;
     let sizes = size.map_or_else(
         || usual_sizes(entry, 3).map(|side| (side, side)).to_vec(),
         |size| vec![size],
     );
-    for (height, width) in sizes {
-        let (first, last) = read_off(height, width)?;
-        channels = channels.or(first);
-        found = found.or(last);
-        if channels.is_some() && found.is_some() {
-            break;
-        }
-    }
-    let channels = channels.unwrap_or(1);
+    let (first, found) = read_off(network, weights, &sizes)?;
+    let channels = preprocessing.map(|of| of.input.channels).or(first);
+    let channels = channels.unwrap_or(entry.usual_input[0]);
     let classes = match classes {
         0 => found.unwrap_or(10),
         named => named,

@@ -10,6 +10,7 @@ use crate::error::ModelError;
 use crate::images::{ChangedSplit, ImageSource, MeasureError, RecordedImages};
 use crate::model::Model;
 use crate::place::NotThere;
+use crate::run_files::{FileAtHand, RunFilesError};
 use crate::watch::Watch;
 
 /// Something that a model was made of and that is no longer what it was. As text it says how it differs.
@@ -67,6 +68,9 @@ pub enum OriginError {
     /// The model it starts from cannot be opened.
     #[error(transparent)]
     Parent(#[from] ModelError),
+    /// The model it starts from is of a run whose files cannot be read.
+    #[error(transparent)]
+    ParentFiles(#[from] RunFilesError),
     /// The images are gone, or cannot be read.
     #[error(transparent)]
     Measure(#[from] MeasureError),
@@ -78,6 +82,7 @@ impl OriginError {
         match self {
             Self::ParentNotThere(_) => Some("bring the model back that it starts from".into()),
             Self::Parent(error) => error.hint(),
+            Self::ParentFiles(error) => error.hint(),
             Self::Measure(error) => error.hint(),
         }
     }
@@ -96,7 +101,7 @@ pub fn changed_origin(
         let path = parent
             .locate(&model.path)
             .map_err(OriginError::ParentNotThere)?;
-        let found = Model::open_trained(&path)?.file.weights_digest();
+        let found = FileAtHand::at(&path)?.open_trained()?.file.weights_digest();
         if found != parent.digest {
             return Ok(Some(ChangedOrigin::Parent {
                 path,

@@ -2,10 +2,12 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use keepbest_keeper::RunView;
-use keepbest_store::Event;
+use keepbest_keeper::{RunView, Selector};
+use keepbest_store::{CHECKPOINTS_DIR, CheckpointName, Event};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::examine::examine;
 
 /// A place, beside what the user wrote, which counts from the directory that he was in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,12 +23,21 @@ pub struct Place {
 
 /// Images, or a model, that are at none of the places where they may lie.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{written} is not where it was: nothing is at {}", looked.join(", "))]
+#[error("{written} is not where it was: {}", looked_words(looked, closed))]
 pub struct NotThere {
     /// As the user wrote it.
     pub written: String,
-    /// The places where it was looked for.
+    /// The places where it was looked for, and nothing is.
     pub looked: Vec<String>,
+    /// The places where it may be, and what the system says to whoever looks.
+    pub closed: Vec<String>,
+}
+
+fn looked_words(looked: &[String], closed: &[String]) -> String {
+    let parts = [("nothing is at", looked), ("cannot examine", closed)];
+    let parts = parts.iter().filter(|(_, paths)| !paths.is_empty());
+    let parts = parts.map(|(what, paths)| format!("{what} {}", paths.join(", ")));
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 impl NotThere {
@@ -98,27 +109,32 @@ pub fn find(written: &str, places: &[&Place], run: Option<&Path>) -> Result<Path
         let around = run.iter().flat_map(|run| run.ancestors().skip(1));
         candidates.extend(around.map(|folder| folder.join(written)));
     }
-    let found = candidates.iter().find(|path| path.exists());
-    match found {
-        // What was written is what the user knows.
-        Some(found) if is_same(found, Path::new(written)) => Ok(written.into()),
-        Some(found) => Ok(tidy(found)),
-        None => {
-            let mut looked: Vec<String> = Vec::new();
-            for path in candidates {
-                let path = absolute(&path).unwrap_or(path).display().to_string();
-                if !looked.contains(&path) {
-                    looked.push(path);
-                }
-            }
-            // The nearest say enough.
-            looked.truncate(4);
-            Err(NotThere {
-                written: written.into(),
-                looked,
-            })
+    let (mut looked, mut closed) = (Vec::new(), Vec::new());
+    for path in candidates {
+        let found = examine(&path);
+        // Of an archived checkpoint the run knows.
+        if matches!(found, Ok(Some(_))) || archived_at(&path).is_some() {
+            // What was written is what the user knows.
+            return Ok(match is_same(&path, Path::new(written)) {
+                true => written.into(),
+                false => tidy(&path),
+            });
+        }
+        let shown = absolute(&path).unwrap_or(path).display().to_string();
+        let (list, shown) = match found {
+            Err(error) => (&mut closed, format!("{shown} ({})", error.source)),
+            Ok(_) => (&mut looked, shown),
+        };
+        // The nearest say enough.
+        if !list.contains(&shown) && list.len() < 4 {
+            list.push(shown);
         }
     }
+    Err(NotThere {
+        written: written.into(),
+        looked,
+        closed,
+    })
 }
 
 /// The places of things in the latest session of a run; nothing for runs of earlier versions.
@@ -140,7 +156,8 @@ pub fn recorded(run: &Path) -> Places {
 }
 
 /// Whether two paths that are there lead to one place.
-fn is_same(a: &Path, b: &Path) -> bool {
+#[must_use]
+pub fn is_same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
@@ -202,6 +219,32 @@ fn shown(text: &str, home: Option<PathBuf>) -> PathBuf {
         (Some(rest), Some(home)) => home.join(rest),
         _ => text.into(),
     }
+}
+
+/// The run, and the checkpoint of it, that lay at a path before it was archived.
+pub(crate) fn archived_at(path: &Path) -> Option<(PathBuf, Selector)> {
+    let checkpoint: CheckpointName = path.file_name()?.to_str()?.parse().ok()?;
+    let folder = path
+        .parent()
+        .filter(|folder| folder.ends_with(CHECKPOINTS_DIR))?;
+    let run = match folder.parent()? {
+        here if here.as_os_str().is_empty() => Path::new("."),
+        run => run,
+    };
+    let view = RunView::open(run).ok()?;
+    let which = Selector::Step(view.state().checkpoints.get(&checkpoint)?.saved.step);
+    let is_it = view.state().archived.contains_key(&checkpoint) && view.is_archived(&which);
+    is_it.then(|| (run.to_owned(), which))
+}
+
+/// The run that a file is in, as it is named with it.
+pub(crate) fn run_named_with(path: &Path) -> Option<&Path> {
+    let mut folders = path.ancestors().skip(1).take(2);
+    let run = folders.find(|folder| folder.join("run.toml").is_file())?;
+    Some(match run.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => run,
+    })
 }
 
 /// The run that a model's file is in, or that is at `path` itself.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{OpenOptions, Permissions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,9 @@ use keepbest_store::{Links, NotRegular, RunStatus, open_regular};
 use tempfile::TempDir;
 
 use crate::model_ref::ModelPlace;
+use crate::place::archived_at;
 use crate::run_summary::RunSummary;
+use crate::words::mend_words;
 
 /// Why a run's files could not be found.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +40,16 @@ pub enum RunFilesError {
         /// The error of the system.
         source: std::io::Error,
     },
+    /// Its journal has a model whose file is not there.
+    #[error("cannot read {path}", path = path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// Its run.
+        run: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// It is archived and could not be put where it can be opened.
     #[error("cannot write {path}", path = path.display())]
     Restore {
@@ -46,6 +58,18 @@ pub enum RunFilesError {
         /// What the system says.
         source: std::io::Error,
     },
+}
+
+impl RunFilesError {
+    /// What to try instead.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Missing { run, .. } => Some(mend_words(run)),
+            Self::Forgotten(found) => Some(found.hint()),
+            _ => None,
+        }
+    }
 }
 
 /// A model's file: its own, or one that was restored from an archive and goes when this is dropped.
@@ -82,7 +106,14 @@ impl FileAtHand {
                     }
                 };
                 match open_regular(&path, Links::Refuse) {
-                    // What is missing or closed is told by who opens it, with what that is for.
+                    Err(source) if source.kind() == ErrorKind::NotFound => {
+                        Err(RunFilesError::Missing {
+                            path,
+                            run: run.clone(),
+                            source,
+                        })
+                    }
+                    // What is closed is told by who opens it, with what that is for.
                     Err(source) if source.get_ref().is_some_and(|it| it.is::<NotRegular>()) => {
                         Err(RunFilesError::NotAFile { path, source })
                     }
@@ -118,6 +149,17 @@ impl FileAtHand {
             path,
             archived: Some(name),
             _folder: Some(folder),
+        })
+    }
+
+    /// The file at a path, or the archived checkpoint that lay there.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub fn at(path: &Path) -> Result<Self, RunFilesError> {
+        Self::of(&match archived_at(path) {
+            Some((run, which)) => ModelPlace::Run { run, which },
+            None => ModelPlace::File(path.into()),
         })
     }
 

@@ -1,5 +1,9 @@
 //! Numbers, lists of names and errors as people read them.
 
+use std::path::Path;
+
+use keepbest_core::text::shell_word;
+
 /// `1234567` as `1,234,567`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -54,6 +58,14 @@ fn within(name: &str) -> String {
         Some((end, _)) => format!("{}..", &name[..end]),
         None => name.to_owned(),
     }
+}
+
+/// What may help where a model of a run is missing or damaged.
+pub(crate) fn mend_words(run: &Path) -> String {
+    format!(
+        "`keepbest fsck {} --repair` brings back what another file of the run still holds",
+        shell_word(run)
+    )
 }
 
 #[cfg(test)]

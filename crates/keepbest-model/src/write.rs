@@ -24,6 +24,12 @@ pub enum WriteError {
         /// The run.
         run: PathBuf,
     },
+    /// Its name says that it is something else than a page.
+    #[error("{path} would be a page, in HTML: its name should end with .html", path = path.display())]
+    NoPage {
+        /// The file.
+        path: PathBuf,
+    },
     /// The folder it is to lie in cannot be made.
     #[error("cannot write {path}", path = path.display())]
     Folder {
@@ -78,6 +84,18 @@ fn refuse_own(to: &Path) -> Result<(), WriteError> {
             run,
         }),
         None => Ok(()),
+    }
+}
+
+/// Refuses a page by a name that says it is something else, such as `page.pdf`.
+///
+/// # Errors
+/// [`WriteError::NoPage`].
+pub fn refuse_no_page(to: &Path) -> Result<(), WriteError> {
+    let ending = to.extension().map(|ending| ending.to_ascii_lowercase());
+    match ending.is_some_and(|ending| ending != "html" && ending != "htm") {
+        true => Err(WriteError::NoPage { path: to.into() }),
+        false => Ok(()),
     }
 }
 

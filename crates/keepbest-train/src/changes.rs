@@ -11,6 +11,7 @@ use crate::settings::{ChangedSetting, Settings, SettingsError, changed_settings,
 
 /// The keys of a session in the journal.
 pub(crate) const CONFIG: &str = "config";
+pub(crate) const FROM_IMAGES: &str = "from_images";
 pub(crate) const CHANGED: &str = "changed";
 /// The one change that lasts, and on which the model depends.
 pub(crate) const EPOCHS: &str = Settings::known("epochs").name;
@@ -117,6 +118,16 @@ pub fn settings_when_saved(
         }
     }
     settings
+}
+
+/// Names of the settings that followed from a run's images when it began, as far as `written`, its `run.toml`, has them as they were;
+/// `None` for runs of earlier versions, whose journal does not say it.
+pub(crate) fn followed_from_images(view: &RunView, written: &Settings) -> Option<Vec<String>> {
+    let session = view.state().started.as_ref()?.session.as_ref()?;
+    let names: Vec<String> = serde_json::from_value(session.get(FROM_IMAGES)?.clone()).ok()?;
+    let edited = differing_from_journal(view, written);
+    let is_edited = |name: &String| edited.iter().any(|change| change.key == *name);
+    Some(names.into_iter().filter(|name| !is_edited(name)).collect())
 }
 
 /// The text of a run's `run.toml` by what its journal says the run began with; `None` for runs of earlier versions, whose journal does

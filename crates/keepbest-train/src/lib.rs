@@ -31,11 +31,12 @@ pub use settings::{
     AlsoKind, ByteSize, ChangedSetting, ClassWeights, Config, DEFAULT_DATA, DEFAULT_MODEL,
     DataDefaults, EvalEvery, Group, ImageSize, Key, Mode, Monitors, OptimizerKind, Origin,
     PrecisionKind, Recipe, Rederived, Resize, Sampling, SaveKind, ScheduleKind, Settings,
-    SettingsError, Smooth, TimeBudget, changed_settings, check_device, to_toml,
+    SettingsError, Smooth, TimeBudget, changed_settings, check_device, default_augmentation,
+    to_toml,
 };
-pub use settle::{settle_places, use_own_model};
+pub use settle::{settle_above, settle_places, use_own_model};
 pub use trainer::{
     Carried, Ending, EpochsFitted, Event, Example, Finished, Judged, Observer, Outcome, Overview,
     Profiled, Progress, RangeTest, RatePoint, RateRange, Recheck, ResumedFrom, Running, TimeSpent,
-    TrainError, TrainerState, Wish, default_augmentation, lr_find, resume, train,
+    TrainError, TrainerState, Wish, lr_find, resume, train,
 };

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use keepbest_model::place::{NotThere, absolute, find, recorded};
+use keepbest_keeper::RunView;
+use keepbest_model::place::{NotThere, absolute, find, is_same, recorded};
 use keepbest_model::{is_model_file, own_model_file};
 
-use crate::settings::Settings;
+use crate::changes::followed_from_images;
+use crate::settings::{Rederived, Settings};
 
 /// Has a run that was trained from a model file trained again from its own copy.
 pub fn use_own_model(settings: &mut Settings, run: &Path) {
@@ -14,6 +16,40 @@ pub fn use_own_model(settings: &mut Settings, run: &Path) {
     {
         settings.model = Some(copy.display().to_string());
     }
+}
+
+/// Puts settings above those that a file records, for images that may be others: what followed from the images recorded follows
+/// anew, if they are (see [`Settings::over_recorded`]).
+///
+/// # Errors
+/// When the recorded images, or the recorded model to start from, are asked for and nowhere.
+pub fn settle_above(
+    given: Settings,
+    mut recorded: Settings,
+    file: &Path,
+) -> Result<(Settings, Vec<Rederived>), NotThere> {
+    let view = file.parent().map(RunView::open).and_then(Result::ok);
+    let followed = view.and_then(|view| followed_from_images(&view, &recorded));
+    recorded.followed_images(followed.as_deref());
+    // What was written there counts from the directory of then; what is given, from that of now.
+    if given.data.is_some() || given.data_dir.is_some() {
+        let mut there = recorded.clone();
+        (recorded.data, recorded.data_dir) = (None, None);
+        let same = |then: &str, now: &str| {
+            then == now && keepbest_data::is_named(now) || is_same(Path::new(then), Path::new(now))
+        };
+        if settle_places(&mut there, file).is_ok()
+            && there
+                .data
+                .as_deref()
+                .zip(given.data.as_deref())
+                .is_some_and(|(then, now)| same(then, now))
+        {
+            recorded.data.clone_from(&given.data);
+        }
+    }
+    settle_places(&mut recorded, file)?;
+    Ok(given.over_recorded(recorded))
 }
 
 /// Has the settings of a run name its images, the model it starts from and its own network where they are now. `file` is its

@@ -217,10 +217,14 @@ pub(crate) fn nearest_metric<'a, S: Borrow<str> + ?Sized + 'a>(
 ) -> Option<&'a str> {
     let folded = wanted.to_lowercase().replace('-', "_");
     let (split, metric) = folded.rsplit_once('/').unwrap_or(("", &folded));
+    let other = OTHER_NAMES.iter().find(|(other, _)| *other == metric);
+    let metric = other.map_or(metric, |(_, ours)| ours);
     let ranked = candidates.into_iter().filter_map(|candidate| {
         let candidate: &'a str = candidate.borrow();
         let (own_split, own) = candidate.rsplit_once('/').unwrap_or(("", candidate));
-        let kind = likeness(&folded, metric, candidate, own)?;
+        // A split that is right says nothing of the metric.
+        let slipped = own_split != split && are_near(&folded, candidate);
+        let kind = likeness(metric, own, slipped)?;
         let place = match own_split {
             _ if own_split == split => 0,
             "val" => 1,
@@ -233,19 +237,30 @@ pub(crate) fn nearest_metric<'a, S: Borrow<str> + ?Sized + 'a>(
     ranked.min_by_key(|(rank, _)| *rank).map(|(_, name)| name)
 }
 
-/// The likeness of a metric to the one that was written: 0 for the same, more for less; `None` for another.
-fn likeness(wanted: &str, metric: &str, candidate: &str, own: &str) -> Option<u8> {
-    let are_near = |a: &str, b: &str| {
-        let longest = a.chars().count().max(b.chars().count());
-        slips(a, b) <= (longest / 3).max(1)
-    };
+/// Whether a few slips lead from one name to the other.
+fn are_near(a: &str, b: &str) -> bool {
+    let longest = a.chars().count().max(b.chars().count());
+    slips(a, b) <= (longest / 3).max(1)
+}
+
+/// What others call metrics by, where no likeness leads from one name to the other.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("mcc", "matthews"),
+    ("auroc", "roc_auc_ovr"),
+    ("bacc", "balanced_accuracy"),
+    ("nll", "log_loss"),
+];
+
+/// The likeness of a metric to the one that was written: 0 for the same, more for less; `None` for another. `slipped` is whether a few slips
+/// lead to its name with the split.
+fn likeness(metric: &str, own: &str, slipped: bool) -> Option<u8> {
     if metric == own {
         Some(0)
     } else if metric.len() >= 2 && own.starts_with(metric) {
         Some(1)
     } else if metric.len() >= 3 && own.split('_').any(|word| word.starts_with(metric)) {
         Some(2)
-    } else if are_near(metric, own) || are_near(wanted, candidate) {
+    } else if are_near(metric, own) || slipped {
         Some(3)
     } else {
         None
@@ -325,10 +340,15 @@ mod tests {
             ("top5", "val/top5_accuracy"),
             ("latency", "latency_ms"),
             ("val/los", "val/loss"),
+            ("val/auroc", "val/roc_auc_ovr"),
+            ("nll", "val/log_loss"),
         ] {
             assert_eq!(nearest_metric(written, names), Some(meant), "{written}");
         }
-        assert_eq!(nearest_metric("val/throughput", names), None);
+        // `val/matthews`, which is not there, and not `val/ece`, whose split is the same.
+        for written in ["val/throughput", "val/mcc"] {
+            assert_eq!(nearest_metric(written, names), None, "{written}");
+        }
     }
 
     #[test]

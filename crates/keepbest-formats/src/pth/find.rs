@@ -8,12 +8,13 @@ use crate::StateDict;
 use crate::names::{LIGHTNING_PREFIXES, unwrap_names};
 
 /// Keys under which checkpoints keep what is used for inference, best first: averaged weights
-/// before the plain ones, as timm and Ultralytics do when they load their own.
+/// before the plain ones, as timm, Ultralytics and BasicSR do when they load their own.
 const KNOWN_KEYS: &[&str] = &[
     "state_dict_ema",
     "model_ema",
     "ema",
     "ema_state_dict",
+    "params_ema",
     "state_dict",
     "model_state_dict",
     "model_state",
@@ -58,7 +59,7 @@ impl PthFile {
     /// Finds and loads the model's weights.
     ///
     /// Without `key`: the file itself if it is a state dict or a module, else what is under the first
-    /// of the keys that PyTorch, Lightning, timm and Ultralytics use (averaged weights first), else the
+    /// of the keys that PyTorch, Lightning, timm, Ultralytics and BasicSR use (averaged weights first), else the
     /// only state dict there is. `key` says which to take instead; dots lead into dicts and lists in one another, where elements
     /// of a list have their positions for keys. A list of pairs of name and tensor is a state dict too, and arrays of NumPy are
     /// tensors where there are no others.

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use keepbest_formats::model_file::EncodeError;
 use keepbest_formats::names::{Comparison, Misshaped, NameMapError};
+use keepbest_formats::sharded::is_index;
+use keepbest_store::names_in;
 
 use super::preprocess::PreprocessError;
-use crate::error::ModelError;
+use crate::error::{ModelError, is_shard};
 use crate::words::{count, few};
 
 /// Why no model could be made of a file.
@@ -133,7 +135,13 @@ fn hint(file: &Path, partial: bool, comparison: &Comparison) -> String {
         return "floats of 8 bits mostly go with scales beside them: convert to F16 or F32 where they were made".into();
     }
     if is_shard(file) {
-        return "this is one file of several: name the .index.json beside it".into();
+        return match has_index(file) {
+            true => "this is one file of several: name the .index.json beside it".into(),
+            false => {
+                "this is one file of several, and the .index.json that goes with them is missing"
+                    .into()
+            }
+        };
     }
     let only_more = comparison.missing.is_empty()
         && comparison.misshaped.is_empty()
@@ -183,18 +191,15 @@ fn escaped(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
-/// Whether a file is called like one of several: `model-00001-of-00003.safetensors`.
-fn is_shard(path: &Path) -> bool {
-    let stem = path.file_stem().and_then(|stem| stem.to_str());
-    stem.and_then(|stem| stem.rsplit_once("-of-"))
-        .is_some_and(|(before, count)| {
-            let digits =
-                |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            digits(count)
-                && before
-                    .rsplit_once('-')
-                    .is_some_and(|(_, number)| digits(number))
-        })
+/// Whether the index of several files lies beside one of them.
+fn has_index(shard: &Path) -> bool {
+    let folder = shard.parent().unwrap_or(Path::new(""));
+    let folder = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    };
+    let names = names_in(folder).unwrap_or_default();
+    names.iter().any(|name| is_index(Path::new(name)))
 }
 
 /// What differs, in a few lines.

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::error::ModelError;
 use crate::foreign::{Opening, open_any};
 use crate::model::Model;
-use crate::network::{guess_network, named_spec, part_of, part_words};
+use crate::network::{guess_network, known_channels, named_spec, part_of, part_words};
 use crate::other_loop::OtherLoop;
 use crate::words::count;
 use dropped::Dropped;
@@ -264,11 +264,26 @@ fn spec_of(
         }
         .into()),
         (None, Some(network)) => {
-            // The size of the input may come from the preprocessing, whose channels come from the weights.
-            let first = of(network, None)?;
-            match &options.preprocess {
-                Some(how) => Ok(of(network, Some(&preprocessing(how, &first)?))?),
-                None => Ok(first),
+            let mut first = of(network, None)?;
+            let Some(how) = &options.preprocess else {
+                return Ok(first);
+            };
+            // The size of the input comes from the preprocessing. So do its channels where the first layer's weights are not found:
+            // that they are missing is told later.
+            let known = known_channels(network, weights).map_err(ModelError::from)?;
+            first.input.channels = known
+                .or(preprocess::channels_of(how))
+                .unwrap_or(first.input.channels);
+            let preprocessing = preprocessing(how, &first)?;
+            match known.filter(|known| *known != preprocessing.input.channels) {
+                Some(known) => Err(PreprocessError::Channels {
+                    how: how.clone(),
+                    channels: preprocessing.input.channels,
+                    network: network.clone(),
+                    known,
+                }
+                .into()),
+                None => Ok(of(network, Some(&preprocessing))?),
             }
         }
     }

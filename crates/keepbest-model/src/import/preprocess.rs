@@ -4,6 +4,8 @@ use keepbest_data::{ChannelRule, ImageShape, Preprocessing, PreprocessingError, 
 use keepbest_formats::read_text;
 use keepbest_nn::ModelSpec;
 
+use crate::words::count;
+
 /// Why a text says nothing of how images become input.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -29,6 +31,21 @@ pub enum PreprocessError {
         key: String,
         /// The value.
         value: String,
+    },
+    /// It makes images of other channels than the weights take.
+    #[error(
+        "--preprocess {how:?} does not fit: it is for images of {}, the {network} of these weights takes {known}",
+        count(*channels as u64, "channel")
+    )]
+    Channels {
+        /// The text.
+        how: String,
+        /// The channels that it makes.
+        channels: usize,
+        /// The network.
+        network: String,
+        /// The channels that the first layer's weights are for.
+        known: usize,
     },
     /// The settings do not go together.
     #[error(transparent)]
@@ -61,6 +78,14 @@ impl PreprocessError {
             Self::UnknownSetting { .. } => {
                 Some("size, shorter-side, mean, std, divide, resize".into())
             }
+            Self::Channels { known, .. } => {
+                let values = |value: &str| vec![value; *known].join("/");
+                Some(format!(
+                    "say mean and standard deviation as it was trained with: size=224,mean={},std={}",
+                    values("0.5"),
+                    values("0.25")
+                ))
+            }
             _ => None,
         }
     }
@@ -68,7 +93,10 @@ impl PreprocessError {
     /// Whether the text itself is wrong.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::Read { .. } | Self::File { .. })
+        !matches!(
+            self,
+            Self::Read { .. } | Self::File { .. } | Self::Channels { .. }
+        )
     }
 }
 
@@ -113,6 +141,18 @@ pub fn preprocessing(how: &str, spec: &ModelSpec) -> Result<Preprocessing, Prepr
     }
     result.validate()?;
     Ok(result)
+}
+
+/// How many channels a text itself is for, where it says so: as many as it has values.
+pub(super) fn channels_of(how: &str) -> Option<usize> {
+    let values = how.split(',').map(|part| match part {
+        "imagenet" => 3,
+        part => match part.split_once('=') {
+            Some(("mean" | "std", values)) => values.split('/').count(),
+            _ => 1,
+        },
+    });
+    values.max().filter(|count| *count > 1)
 }
 
 /// ImageNet's mean and standard deviation, and the size that its networks mostly take.

@@ -6,16 +6,18 @@ mod report;
 
 use std::path::{Path, PathBuf};
 
-use keepbest_formats::model_file::{ModelFile, ModelFileError, OpenError};
+use keepbest_formats::model_file::ModelFile;
 use keepbest_keeper::RunView;
 use keepbest_store::JournalError;
 
-use crate::error::ModelError;
+use crate::error::{ModelError, is_damage};
 use crate::model::Model;
 use crate::model_ref::{ModelPlace, find_model};
 use crate::other_loop::OtherLoop;
+use crate::place::run_named_with;
 use crate::run_files::{FileAtHand, RunFilesError};
 use crate::watch::Watch;
+use crate::words::mend_words;
 use keepbest_core::text::with_causes;
 use record::Record;
 use report::Findings;
@@ -39,10 +41,10 @@ pub fn verify(
     let mut findings = Findings::default();
     match FileAtHand::of(&place) {
         Ok(file) => {
-            let found = examine(options, &place, file.path(), &mut findings, watch);
+            let found = examine(options, &place, &file, &mut findings, watch);
             match found {
                 Err(error) if findings.checks.is_empty() => Err(error),
-                found => Ok(findings.report(file.path().to_owned(), found.err())),
+                found => Ok(findings.report(file.name().to_owned(), found.err())),
             }
         }
         Err(RunFilesError::Open(keepbest_store::OpenError::Journal(
@@ -62,11 +64,11 @@ pub fn verify(
 fn examine(
     options: &VerifyOptions<'_>,
     place: &ModelPlace,
-    path: &Path,
+    at_hand: &FileAtHand,
     findings: &mut Findings,
     watch: Watch<'_>,
 ) -> Result<(), VerifyError> {
-    let Some(found) = opened(path, findings)? else {
+    let Some(found) = opened(at_hand, findings)? else {
         return Ok(());
     };
     let file = found.file();
@@ -113,20 +115,21 @@ impl Found {
 }
 
 /// The model, when every byte of its file is what its digests say; a damaged one is a check that does not hold.
-fn opened(path: &Path, findings: &mut Findings) -> Result<Option<Found>, VerifyError> {
+fn opened(at_hand: &FileAtHand, findings: &mut Findings) -> Result<Option<Found>, VerifyError> {
+    let path = at_hand.name();
     let mut whole = |found: Found| {
         let digest = found.file().weights_digest();
         let told = format!("every byte is as the file's own digests have it; weights {digest}");
         findings.check("digest", true, told);
         Ok(Some(found))
     };
-    match Model::open_trained(path) {
+    match at_hand.open_trained() {
         Ok(model) if model.file.seal.is_none() => Err(VerifyError::Unsealed { path: path.into() }),
         Ok(model) => whole(Found::Model(Box::new(model))),
         Err(ModelError::NothingRecorded {
             kept_by: Some(kept_by),
             ..
-        }) => match ModelFile::open(path) {
+        }) => match ModelFile::open(at_hand.path()) {
             Ok(file) if file.seal.is_some() => {
                 let file = Box::new(file);
                 whole(Found::Weights { file, kept_by })
@@ -138,7 +141,11 @@ fn opened(path: &Path, findings: &mut Findings) -> Result<Option<Found>, VerifyE
             let causes =
                 std::iter::successors(std::error::Error::source(&error), |error| error.source());
             let causes: Vec<String> = causes.map(ToString::to_string).collect();
-            findings.check("digest", false, causes.join(": "));
+            let mut told = causes.join(": ");
+            if let Some(run) = run_named_with(path) {
+                told += &format!("; {}", mend_words(run));
+            }
+            findings.check("digest", false, told);
             Ok(None)
         }
         // Every byte may be as its digests have it, and the whole still be no model.
@@ -154,23 +161,6 @@ fn opened(path: &Path, findings: &mut Findings) -> Result<Option<Found>, VerifyE
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// Whether the file is a model that is no longer what was written, rather than something else.
-fn is_damage(error: &OpenError) -> bool {
-    matches!(
-        error,
-        OpenError::Model {
-            source: ModelFileError::Safetensors(_)
-                | ModelFileError::HeaderDamaged { .. }
-                | ModelFileError::TensorDamaged { .. }
-                | ModelFileError::TensorUnlisted { .. }
-                | ModelFileError::TensorMissing { .. }
-                | ModelFileError::WeightsDigest { .. }
-                | ModelFileError::NotSealed { .. },
-            ..
-        }
-    )
 }
 
 /// The settings in a run's directory must be those that its model was trained with.

@@ -142,6 +142,7 @@ impl VerifyError {
         match self {
             Self::Reference(error) => error.hint(),
             Self::Run(error) => Some(error.hint()),
+            Self::RunFiles(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::Measure(error) => error.hint(),
             Self::NoTest => Some(

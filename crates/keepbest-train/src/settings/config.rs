@@ -11,13 +11,7 @@ impl Config {
     /// [`SettingsError`] for values out of range, unknown names, and settings that do not go together.
     pub fn resolve(given: Settings, data: &DataDefaults) -> Result<Self, SettingsError> {
         given.check()?;
-        let given = match given.recipe.flatten() {
-            Some(recipe) => {
-                let below = recipe.settings(&given, data);
-                given.over(below)
-            }
-            None => given,
-        };
+        let given = with_recipe(given, data);
         let given_keys: Vec<_> = given.given_keys().collect();
         let config = Self::decide(given, data);
         let decided = config.to_settings();
@@ -37,6 +31,11 @@ impl Config {
         }
         config.check()?;
         Ok(config)
+    }
+
+    /// The values that these images lead to, whether or not they go together.
+    pub(super) fn led_to(given: Settings, data: &DataDefaults) -> Settings {
+        Self::decide(with_recipe(given, data), data).to_settings()
     }
 
     fn check(&self) -> Result<(), SettingsError> {
@@ -78,6 +77,17 @@ impl Config {
     /// The text of `run.toml`, with `preface` as a comment above.
     pub fn to_toml(&self, preface: &str) -> String {
         to_toml(&self.to_settings(), preface)
+    }
+}
+
+/// The settings, with those of their recipe below.
+fn with_recipe(given: Settings, data: &DataDefaults) -> Settings {
+    match given.recipe.flatten() {
+        Some(recipe) => {
+            let below = recipe.settings(&given, data);
+            given.over(below)
+        }
+        None => given,
     }
 }
 

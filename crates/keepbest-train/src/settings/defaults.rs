@@ -1,7 +1,8 @@
 //! Defaults that the rows of settings are made with.
 
-use keepbest_data::Augmentation;
+use keepbest_data::{Augmentation, ImageShape, Mirrored};
 
+use super::augmentation::{default_augmentation, strong_augmentation};
 use super::{ImageSize, Resize};
 
 /// Defaults that depend on the data.
@@ -17,6 +18,27 @@ pub struct DataDefaults {
     pub strong_augment: Augmentation,
     /// Images to train on; 0 where it is not known yet.
     pub train_images: usize,
+}
+
+impl DataDefaults {
+    /// The defaults for so many images, which are brought to `input` like this.
+    pub(crate) fn new(
+        input: ImageShape,
+        resize: Resize,
+        mirrored: &Mirrored,
+        train_images: usize,
+    ) -> Self {
+        Self {
+            image_size: ImageSize {
+                height: input.height,
+                width: input.width,
+            },
+            resize,
+            augment: default_augmentation(mirrored, input),
+            strong_augment: strong_augmentation(mirrored, input),
+            train_images,
+        }
+    }
 }
 
 impl Default for DataDefaults {

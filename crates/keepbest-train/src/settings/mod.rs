@@ -1,5 +1,6 @@
 //! The settings of a run: flags and keys of `run.toml`, which are the same thing under one name.
 
+mod augmentation;
 mod choices;
 mod config;
 mod defaults;
@@ -15,6 +16,8 @@ mod table;
 mod tests;
 mod value;
 
+pub use augmentation::default_augmentation;
+pub(crate) use augmentation::flip_note;
 pub use choices::{
     AlsoKind, ByteSize, ClassWeights, EvalEvery, ImageSize, Mode, Monitors, OptimizerKind,
     PrecisionKind, Recipe, Resize, Sampling, SaveKind, ScheduleKind, Smooth, TimeBudget,

@@ -20,10 +20,14 @@ macro_rules! settings {
         /// Settings as given, each of them optional. [`Config`] is the same with every one decided.
         #[derive(Debug, Clone, Default, PartialEq)]
         #[non_exhaustive]
-        pub struct Settings { $($(
-            #[doc = $help]
-            pub $field: Option<$type>,
-        )*)* }
+        pub struct Settings {
+            $($(
+                #[doc = $help]
+                pub $field: Option<$type>,
+            )*)*
+            /// Names of the settings above whose values nobody chose: they followed from the images of the run that recorded them.
+            pub(super) from_images: Vec<&'static str>,
+        }
 
         impl Settings {
             /// Every setting there is, in the order that help and `run.toml` show.
@@ -63,7 +67,9 @@ macro_rules! settings {
 
             /// These settings, and those of `below` where these say nothing.
             pub(super) fn or(self, below: Self) -> Self {
-                Self { $($( $field: self.$field.or(below.$field), )*)* }
+                let followed = below.from_images.iter().filter(|name| self.written(name).is_none());
+                let from_images = self.from_images.iter().chain(followed).copied().collect();
+                Self { $($( $field: self.$field.or(below.$field), )*)* from_images }
             }
         }
 
@@ -101,7 +107,10 @@ macro_rules! settings {
 
             /// All that a run has, given.
             pub(super) fn given(self) -> Settings {
-                Settings { $($( $field: given!($( $default => self.$field $( , $owner )? )?), )*)* }
+                Settings {
+                    $($( $field: given!($( $default => self.$field $( , $owner )? )?), )*)*
+                    from_images: Vec::new(),
+                }
             }
         }
     };

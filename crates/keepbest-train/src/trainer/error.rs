@@ -259,6 +259,7 @@ impl TrainError {
             Self::Load(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::ModelRef(error) => error.hint(),
+            Self::RunFiles(error) => error.hint(),
             Self::Diverged { best, .. } => {
                 let advice = "try a lower --lr, a longer --warmup, or --clip-grad-norm 1";
                 Some(match best {

@@ -8,7 +8,7 @@ use keepbest_model::place::PLACES;
 
 use super::error::TrainError;
 use super::setup::Setup;
-use crate::changes::CONFIG;
+use crate::changes::{CONFIG, FROM_IMAGES};
 use crate::settings::{AlsoKind, SaveKind};
 
 /// What the keeper needs to know about a run.
@@ -52,6 +52,7 @@ pub(super) fn beginning(setup: &Setup) -> Result<KeeperConfig, TrainError> {
     let mut config = keeper_config(setup)?;
     if let Some(session) = &mut config.session {
         session[CONFIG] = to_json(&setup.config.to_settings().to_table());
+        session[FROM_IMAGES] = to_json(&setup.from_images);
     }
     Ok(config)
 }

@@ -40,7 +40,6 @@ pub use events::{Event, Judged, Observer, Overview, Progress, Wish};
 pub use lr_find::{RangeTest, RatePoint, RateRange, lr_find};
 pub use outcome::{Ending, Example, Finished, Outcome, Recheck};
 pub use position::{ResumedFrom, Running, TrainerState};
-pub use setup::default_augmentation;
 pub use time_spent::{Profiled, TimeSpent};
 
 use crate::settings::Settings;

@@ -1,6 +1,5 @@
 //! From settings to everything a run needs, before anything is written.
 
-mod augmentation;
 mod decided;
 mod images;
 mod learner;
@@ -23,7 +22,6 @@ use super::rate::Rates;
 use crate::log::LogTo;
 use crate::settings::{Config, Sampling, Settings};
 
-pub use augmentation::default_augmentation;
 use decided::Decided;
 use images::Images;
 use learner::Learner;
@@ -44,6 +42,8 @@ pub(super) struct Setup {
     pub carried: Option<Carried>,
     pub fitted: Option<EpochsFitted>,
     pub notes: Vec<String>,
+    /// Names of the settings that followed from the images.
+    pub from_images: Vec<&'static str>,
 }
 
 impl Setup {
@@ -121,6 +121,7 @@ impl Setup {
             carried: learner.carried,
             fitted,
             notes,
+            from_images: decided.given.following_images(),
         })
     }
 

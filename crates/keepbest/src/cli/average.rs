@@ -54,7 +54,7 @@ pub(super) fn run(args: &AverageArgs, terminal: &Terminal) -> Result<Exit, Failu
 fn opened(names: &[String], args: &AverageArgs) -> Result<Vec<Model>, Failure> {
     let open = |name: &String| {
         let file = locate(name, &args.runs.runs_dir)?;
-        Ok(Model::open_trained(file.path())?)
+        Ok(file.open_trained()?)
     };
     names.iter().map(open).collect()
 }

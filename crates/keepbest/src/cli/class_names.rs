@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use keepbest_formats::read_text;
+use keepbest_model::examine;
 
 use crate::cli::failure::{Exit, Failure};
 
@@ -12,7 +13,8 @@ const LIMIT: u64 = 16 << 20;
 
 /// Names by label: `a,b,c`, or a file with one a line. Blank lines, blanks around names and a byte order mark are left out.
 pub(super) fn class_names(text: &str) -> Result<Vec<String>, Failure> {
-    let is_file = Path::new(text).exists();
+    let there = examine(Path::new(text)).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let is_file = there.is_some();
     if !is_file && !text.contains(',') {
         let message = format!("--classes {text:?} is no file, and no names parted by commas");
         return Err(Failure::new(Exit::Usage, message));

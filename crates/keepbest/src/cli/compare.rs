@@ -45,6 +45,7 @@ pub(super) fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failu
     // Before anything is measured, which may take a while.
     if let Some(file) = &args.html {
         write::refuse_existing(file, args.force)?;
+        write::refuse_no_page(file)?;
     }
     let curves = args.html.as_ref().map(|_| curves(args)).transpose()?;
     check_device(&args.compute.device)?;

@@ -144,7 +144,7 @@ impl From<keepbest_model::RunFilesError> for Failure {
             RunFilesError::Open(error) => {
                 Self::of(Exit::Failed, &error).with_hint(fsck_hint(&error))
             }
-            error => Self::of(Exit::Failed, &error),
+            error => Self::of(Exit::Failed, &error).with_hint(error.hint()),
         }
     }
 }
@@ -231,7 +231,8 @@ failed!(keepbest_model::AnswerError, keepbest_model::OpenRunError,);
 impl From<keepbest_model::write::WriteError> for Failure {
     fn from(error: keepbest_model::write::WriteError) -> Self {
         let exit = match error {
-            keepbest_model::write::WriteError::OwnFile { .. } => Exit::Usage,
+            keepbest_model::write::WriteError::OwnFile { .. }
+            | keepbest_model::write::WriteError::NoPage { .. } => Exit::Usage,
             _ => Exit::Failed,
         };
         Self::of(exit, &error).with_hint(error.hint())
@@ -316,6 +317,7 @@ impl From<keepbest_model::OriginError> for Failure {
         use keepbest_model::OriginError;
         match error {
             OriginError::Parent(error) => error.into(),
+            OriginError::ParentFiles(error) => error.into(),
             OriginError::Measure(error) => error.into(),
             error => Self::of(Exit::Failed, &error).with_hint(error.hint()),
         }

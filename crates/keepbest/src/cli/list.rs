@@ -14,7 +14,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::filter::{check_key, compare, look_up};
 use crate::cli::front::{self, Standings};
 use crate::cli::output;
-use crate::cli::runs::{Facts, ago, warn_of_forgotten};
+use crate::cli::runs::{Facts, ago, warn_of_files, warn_of_forgotten};
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::words::{bytes, shorten, tail};
@@ -81,6 +81,7 @@ pub(super) fn run(args: &ListArgs, terminal: &Terminal) -> Result<Exit, Failure>
     }
     for view in runs.iter().filter_map(|(_, view)| view.as_ref().ok()) {
         warn_of_forgotten(view, terminal);
+        warn_of_files(view, terminal);
     }
     for (name, error) in runs
         .iter()

@@ -22,6 +22,7 @@ pub(super) fn run(args: &ReportArgs, terminal: &Terminal) -> Result<Exit, Failur
     let page = args.to.clone().unwrap_or_else(|| own.clone());
     // The run's own page is kept up to date anyway. Refused before the best is measured, which may take a while.
     write::refuse_existing(&page, args.force || is_same(&page, &own))?;
+    write::refuse_no_page(&page)?;
     refuse_plots(args, &report)?;
     report.selection = Selection::of(&view);
     if report.selects_less_than(&page) {

@@ -1,5 +1,6 @@
 //! `keepbest reproduce RUN`: trains it again, and compares.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,12 +11,14 @@ use keepbest_model::words::count;
 use keepbest_model::{
     LATENCY, MetricDifference, Model, RunSummary, changed_origin, is_timed, open_whole_run,
 };
+use keepbest_store::names_in;
 use keepbest_train::{
     Event, Observer, Outcome, PlanChange, ScheduleKind, Settings, TrainError, Wish,
     changed_settings, plan_changes, resume, settings_when_saved, settle_places, train,
     use_own_model,
 };
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::cli::args::ReproduceArgs;
 use crate::cli::failure::{Exit, Failure};
@@ -123,7 +126,44 @@ fn before(
     }))
 }
 
-/// Trains again, in a hidden folder beside the run, as far as the run came.
+/// A folder to train again in: hidden, beside the run, or where temporary files go when nothing can be written there. It goes when it
+/// is no longer needed; what cannot be removed is hidden and harmless.
+fn scratch(view: &RunView, path: &Path, terminal: &Terminal) -> Result<TempDir, Failure> {
+    let beside = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let prefix = format!(".reproducing-{}-", view.name());
+    let names = names_in(beside).unwrap_or_default();
+    for left in names.iter().filter_map(|name| name.to_str()) {
+        if left.starts_with(&prefix) {
+            terminal.note(&format!(
+                "{} is of a reproduce that is under way or was killed: when none is, it can be removed",
+                beside.join(left).display()
+            ));
+        }
+    }
+    let make = |folder: &Path| {
+        let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(folder);
+        made.map_err(|error| (folder.to_owned(), error))
+    };
+    let made = make(beside).or_else(|(folder, error)| match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            make(&tempfile::env::temp_dir())
+        }
+        _ => Err((folder, error)),
+    });
+    made.map_err(|(folder, error)| {
+        let message = format!("cannot make a folder in {}", folder.display());
+        let hint = "where a run's folder cannot be written to, TMPDIR=FOLDER says where".to_owned();
+        Failure {
+            causes: vec![error.to_string()],
+            ..Failure::new(Exit::Failed, message).with_hint(hint)
+        }
+    })
+}
+
+/// Trains again, as far as the run came.
 fn again(
     args: &ReproduceArgs,
     view: &RunView,
@@ -131,21 +171,7 @@ fn again(
     mut settings: Settings,
     terminal: &Terminal,
 ) -> Result<Option<Difference>, Failure> {
-    let beside = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    // It goes when it is no longer needed; what cannot be removed is hidden and harmless.
-    let scratch = tempfile::Builder::new()
-        .prefix(&format!(".reproducing-{}-", view.name()))
-        .tempdir_in(beside)
-        .map_err(|error| Failure {
-            causes: vec![error.to_string()],
-            ..Failure::new(
-                Exit::Failed,
-                format!("cannot make a folder in {}", beside.display()),
-            )
-        })?;
+    let scratch = scratch(view, path, terminal)?;
     use_own_model(&mut settings, path);
     let (data, dir) = (args.images.data.clone(), args.images.sets.path());
     let written = settings.data.clone();

@@ -4,18 +4,36 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keepbest_core::statistics::Interval;
-use keepbest_keeper::{BestRecord, RunView};
-use keepbest_model::{OtherLoop, RunSummary, SeenBefore, status_of};
+use keepbest_keeper::{BestRecord, RunView, Selector};
+use keepbest_model::{FileAtHand, ModelPlace, OtherLoop, RunSummary, SeenBefore, status_of};
 use keepbest_train::Settings;
 use serde_json::{Value, json};
 
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Exit, Failure};
 use crate::cli::terminal::Terminal;
 
 /// Warns of a run whose journal knows less than its files.
 pub(super) fn warn_of_forgotten(view: &RunView, terminal: &Terminal) {
     if let Some(found) = view.forgotten() {
         Failure::from(found).warn(terminal);
+    }
+}
+
+/// Warns of what a run's journal has and its folder has not, or does not let anybody see.
+pub(super) fn warn_of_files(view: &RunView, terminal: &Terminal) {
+    if let Err(error) = view.config() {
+        Failure::of(Exit::Failed, &error).warn(terminal);
+    }
+    if let Err(error) = view.checkpoint_bytes() {
+        Failure::of(Exit::Failed, &error).warn(terminal);
+    }
+    for best in view.best().into_iter().chain(view.others()) {
+        if let Err(error) = FileAtHand::of(&ModelPlace::Run {
+            run: view.path().to_owned(),
+            which: Selector::Ref(best.reference),
+        }) {
+            Failure::from(error).warn(terminal);
+        }
     }
 }
 

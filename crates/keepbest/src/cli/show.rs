@@ -15,7 +15,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::front;
 use crate::cli::measured::metric_words;
 use crate::cli::output;
-use crate::cli::runs::{Facts, ago, warn_of_forgotten};
+use crate::cli::runs::{Facts, ago, warn_of_files, warn_of_forgotten};
 use crate::cli::table::Table;
 use crate::cli::terminal::Terminal;
 use crate::cli::thresholds;
@@ -25,6 +25,7 @@ pub(super) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Failure> 
     let path = args.directory()?;
     let view = open_run(&path)?;
     warn_of_forgotten(&view, terminal);
+    warn_of_files(&view, terminal);
     let facts = Facts::of(&view);
     let selection = Selection::of(&view);
     if args.json {

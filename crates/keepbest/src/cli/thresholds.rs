@@ -6,7 +6,7 @@ use keepbest_core::WeightsDigest;
 use keepbest_core::classification::DecisionMetric;
 use keepbest_formats::model_file::ModelMetadata;
 use keepbest_model::words::value;
-use keepbest_model::{Model, TuneOptions, TunedThresholds, Tuning, tune, write};
+use keepbest_model::{TuneOptions, TunedThresholds, Tuning, tune, write};
 use serde::Serialize;
 
 use crate::cli::args::ThresholdsArgs;
@@ -26,7 +26,7 @@ pub(super) fn run(args: &ThresholdsArgs, terminal: &Terminal) -> Result<Exit, Fa
         let hint = "a model file stays as it is: name another".to_owned();
         return Err(Failure::new(Exit::Usage, message).with_hint(hint));
     }
-    let model = Model::open_trained(file.path())?;
+    let model = file.open_trained()?;
     let options = TuneOptions {
         metric,
         images: args.of.images.source(),

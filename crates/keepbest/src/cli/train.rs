@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use keepbest_core::text::shell_word;
 use keepbest_model::words::{count, value};
 use keepbest_model::{DEFAULT_RUNS_DIR, find_resumable};
-use keepbest_train::{Finished, Observer, Outcome, Profiled, Rederived, Settings, settle_places};
+use keepbest_train::{Finished, Observer, Outcome, Profiled, Rederived, Settings, settle_above};
 use serde_json::{Value, json};
 
 use crate::cli::args::TrainArgs;
@@ -27,7 +27,7 @@ use crate::cli::words::{shorten, tail};
 pub(super) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut given = args.settings.settings()?;
     if let Some(config) = &args.config {
-        let mut file = Settings::from_file(config)?;
+        let file = Settings::from_file(config)?;
         if let (Some(Some(recipe)), Some(_)) = (given.recipe, file.recipe) {
             let message = format!(
                 "--recipe {recipe} would change nothing: {} is of a run, and has every setting",
@@ -36,14 +36,9 @@ pub(super) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<Exit, Failure
             let hint = "leave --config out, or give the settings to change as flags";
             return Err(Failure::new(Exit::Usage, message).with_hint(Some(hint.into())));
         }
-        // What was written there counts from the directory of then; what is given, from that of now.
-        if given.data.is_some() || given.data_dir.is_some() {
-            (file.data, file.data_dir) = (None, None);
-        }
-        settle_places(&mut file, config)
-            .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
         let following;
-        (given, following) = given.over_recorded(file);
+        (given, following) = settle_above(given, file, config)
+            .map_err(|error| Failure::of(Exit::Failed, &error).with_hint(error.hint()))?;
         for Rederived {
             name,
             recorded,

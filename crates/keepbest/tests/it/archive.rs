@@ -183,4 +183,42 @@ fn an_archived_model_is_told_by_the_name_it_had() {
     let all = format!("{}{}", said.out, said.err);
     assert!(all.contains(&path), "{all}");
     assert!(!all.contains("/keepbest-"), "{all}");
+    for (verb, code) in [
+        (format!("verify {which}"), 0),
+        (format!("verify {path} --digest-only"), 0),
+        (format!("inspect {which}"), 0),
+        (format!("average run {which} --out mean.safetensors"), 0),
+        ("inspect mean.safetensors --json".into(), 0),
+    ] {
+        let said = place.run(&verb);
+        let all = format!("{}{}", said.out, said.err);
+        assert_eq!(said.code, code, "{verb}: {all}");
+        assert!(all.contains(&path), "{verb}: {all}");
+        assert!(!all.contains("/keepbest-"), "{verb}: {all}");
+    }
+}
+
+#[test]
+fn a_run_that_starts_from_an_archived_checkpoint_is_trained_again() {
+    let place = Place::with_data();
+    place.trained("run", "--epochs 4 --keep last:4");
+    place.trained("before", "--epochs 1 --from run@epoch:2");
+    let done = place.json("archive run --json");
+    let names = done["checkpoints"].to_string();
+    place.trained("after", "--epochs 1 --from run@epoch:2");
+    for child in ["before", "after"] {
+        let toml = place.path(&format!("runs/{child}/run.toml"));
+        let settings: toml::Table = std::fs::read_to_string(toml).unwrap().parse().unwrap();
+        let from = settings["from"].as_str().unwrap();
+        assert!(!place.path(from).exists(), "{from}");
+        assert!(names.contains(from.rsplit('/').next().unwrap()), "{from}");
+        place.ok(&format!("reproduce {child}"));
+        place.ok(&format!(
+            "train --config runs/{child}/run.toml --name {child}-again --quiet"
+        ));
+    }
+    // The model itself is the same, wherever it lies: in another directory, and as a path.
+    std::fs::create_dir(place.path("else")).unwrap();
+    let said = place.run_in("else", "reproduce ../runs/after");
+    assert_eq!(said.code, 0, "{}", said.err);
 }

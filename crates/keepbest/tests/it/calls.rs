@@ -17,6 +17,7 @@ const FAILING: &str = r#"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -79,6 +80,13 @@ int flock(int file, int operation) {
     int (*real)(int, int) = dlsym(RTLD_NEXT, "flock");
     if (!fails("flock")) return real(file, operation);
     errno = EIO;
+    return -1;
+}
+
+int mkdir(const char *path, mode_t mode) {
+    int (*real)(const char *, mode_t) = dlsym(RTLD_NEXT, "mkdir");
+    if (!fails("mkdir") || !strstr(path, "runs/.")) return real(path, mode);
+    errno = EROFS;
     return -1;
 }
 
@@ -212,6 +220,23 @@ fn a_lock_that_fails_is_not_taken_for_another_process() {
         said.fails(1, &["cannot lock"]);
         assert!(!said.err.contains("wait for"), "{verb}: {}", said.err);
     }
+}
+
+#[test]
+fn a_run_is_reproduced_where_nothing_can_be_written() {
+    let place = Place::with_data();
+    place.trained("run", "");
+    let said = with_failing(&place, "mkdir", "reproduce run");
+    assert_eq!(said.code, 0, "{}", said.err);
+    // What a killed one left behind is told.
+    std::fs::create_dir(place.path("runs/.reproducing-run-x")).unwrap();
+    let said = place.ok("reproduce run");
+    assert!(
+        said.err
+            .contains("runs/.reproducing-run-x is of a reproduce"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]

@@ -346,6 +346,33 @@ fn weights_in_many_forms() {
             ],
         );
     check("nested.pth", "--key state.model");
+    // Of those that have no such flag, one that has is named.
+    for verb in [
+        "evaluate nested.pth --model lenet5 --data data",
+        "train --from nested.pth --model lenet5 --data data",
+    ] {
+        place
+            .run(verb)
+            .fails(1, &["--key state.model of `keepbest import`"]);
+    }
+    let zeros = Tree::from(&with_tensors(&weights, |_, tensor| {
+        Tensor::new(
+            tensor.dtype(),
+            tensor.shape(),
+            vec![0; tensor.bytes().len()],
+        )
+        .unwrap()
+    }));
+    let averaged = Tree::dict([("params", zeros), ("params_ema", dict())]);
+    write_pth(&place, "averaged.pth", &averaged);
+    check("averaged.pth", "");
+    // What is beside the weights is told as a part of what there is.
+    let names: Vec<String> = (0..30).map(|at| format!("key{at}")).collect();
+    let beside = names.iter().map(|name| (name.as_str(), Tree::Int(1)));
+    let all = Tree::dict(beside.chain([("state_dict", dict())]));
+    write_pth(&place, "beside.pth", &all);
+    let said = place.ok("inspect beside.pth");
+    assert!(said.out.contains("and 6 more"), "{}", said.out);
     place
         .run("import a.pth --key 0 --model lenet5 --to no.safetensors")
         .fails(1, &["there is no `0`; it has no keys", "leave --key out"]);
@@ -408,6 +435,12 @@ fn weights_in_several_files() {
         ));
         assert_eq!(told["digest"], own, "{file}");
         assert!(told["notes"].to_string().contains("2 shards"), "{told}");
+        let said = place.ok(&format!("inspect {file}"));
+        assert!(
+            said.out.contains("weights in several files"),
+            "{}",
+            said.out
+        );
     }
     place.ok(&format!("evaluate {index} --model lenet5 --data data"));
     let import = format!("import {index} --model lenet5 --to no.safetensors");
@@ -719,6 +752,16 @@ fn counters_of_another_type_are_whole_numbers_all_the_same() {
             std::fs::remove_dir_all(place.path("runs/t")).unwrap();
         }
     }
+    // As `np.ascontiguousarray` gives them.
+    let one = with_tensors(&weights, |name, tensor| match is_counter(name) {
+        true => Tensor::new(Dtype::I64, [1], tensor.bytes().to_vec()).unwrap(),
+        false => tensor.clone(),
+    });
+    write_safetensors(&place, "x.safetensors", &one);
+    let told = place.json("import x.safetensors --model simple-cnn --to one.safetensors --json");
+    assert_eq!(told["digest"], own);
+    let notes = told["notes"].to_string();
+    assert!(notes.contains("counters of I64 [1] became I64"), "{notes}");
     // What is no whole number is told as the file has it.
     let broken = counters(Dtype::F16, |_| 0x3800u16.to_le_bytes().to_vec());
     write_safetensors(&place, "x.safetensors", &broken);
@@ -946,5 +989,116 @@ fn a_name_without_end_is_not_printed_whole() {
         let said = place.run(verb);
         let (out, err) = (said.out.len(), said.err.len());
         assert!(out + err < 30_000, "{verb}: {out} and {err} bytes");
+    }
+}
+
+#[test]
+fn names_that_are_others_are_told_before_the_preprocessing_is_blamed() {
+    let (place, weights) = exported();
+    let upper = renamed(&weights, str::to_uppercase, &[]);
+    write_safetensors(&place, "upper.safetensors", &upper);
+    let colour = "--preprocess size=32,mean=0.5/0.5/0.5,std=0.25/0.25/0.25";
+    for network in ["lenet5", "fast"] {
+        let import = format!("import upper.safetensors --model {network} --to in.safetensors");
+        for how in ["", "--preprocess imagenet", colour] {
+            let said = place.run(&format!("{import} {how}"));
+            said.fails(
+                1,
+                &["missing in the file", "not in the network", "CONV1.WEIGHT"],
+            );
+            assert!(!said.err.contains("preprocessing:"), "{}", said.err);
+        }
+        place
+            .run(&format!("{import} --partial {colour}"))
+            .fails(1, &["nothing that was trained"]);
+    }
+    // What is really of other channels is told as that.
+    place
+        .run("import a.pth --model lenet5 --preprocess imagenet --to in.safetensors")
+        .fails(
+            1,
+            &[
+                "images of 3 channels",
+                "lenet5 of these weights takes 1",
+                "mean=0.5,",
+            ],
+        );
+    // Where the first layer is left out on purpose, the values say how many channels there are.
+    let mut body = StateDict::new();
+    for (name, tensor) in weights
+        .iter()
+        .filter(|(name, _)| !name.starts_with("conv1"))
+    {
+        body.insert(name, tensor.clone()).unwrap();
+    }
+    write_safetensors(&place, "body.safetensors", &body);
+    let colour = colour.replace("32", "28");
+    let told = place.json(&format!(
+        "import body.safetensors --model lenet5 --partial {colour} --to body-in.safetensors --json"
+    ));
+    assert_eq!(told["preprocessing"]["input"]["channels"], 3, "{told}");
+}
+
+#[test]
+fn weights_that_do_not_fit_are_told_with_what_takes_them() {
+    let (place, weights) = exported();
+    let mut body = StateDict::new();
+    let last = weights
+        .iter()
+        .last()
+        .unwrap()
+        .0
+        .rsplit_once('.')
+        .unwrap()
+        .0
+        .to_owned();
+    for (name, tensor) in weights.iter().filter(|(name, _)| !name.starts_with(&last)) {
+        body.insert(name, tensor.clone()).unwrap();
+    }
+    write_pth(&place, "body.pth", &Tree::from(&body));
+    let more = renamed(&weights, str::to_owned, &["conv1.other"]);
+    write_pth(&place, "more.pth", &Tree::from(&more));
+    for verb in ["train --data data --from", "evaluate --data data"] {
+        place.run(&format!("{verb} body.pth --model lenet5")).fails(
+            1,
+            &[
+                "2 missing",
+                "`keepbest import body.pth --model lenet5 --partial --to",
+            ],
+        );
+        place.run(&format!("{verb} more.pth --model lenet5")).fails(
+            1,
+            &["`keepbest import more.pth --model lenet5 --to FILE.safetensors` says how"],
+        );
+        place
+            .run(&format!("{verb} a.pth --model resnet18"))
+            .fails(1, &["its tensors are those of lenet5: --model lenet5"]);
+    }
+    let import = "import body.pth --model lenet5 --partial --to whole.safetensors";
+    place.ok(import);
+    place.ok("train --data data --from whole.safetensors --epochs 1 --name on --quiet");
+}
+
+#[test]
+fn parts_without_their_index_are_not_sent_from_one_to_the_other() {
+    let (place, weights) = exported();
+    std::fs::create_dir(place.path("m")).unwrap();
+    for at in 1..=2 {
+        let mut part = StateDict::new();
+        for (number, (name, tensor)) in weights.iter().enumerate() {
+            if number % 2 == at % 2 {
+                part.insert(name, tensor.clone()).unwrap();
+            }
+        }
+        write_safetensors(&place, &format!("m/m-0000{at}-of-00002.safetensors"), &part);
+    }
+    for file in ["m", "m/m-00001-of-00002.safetensors"] {
+        let said = place.run(&format!("import {file} --model lenet5 --to in.safetensors"));
+        said.fails(1, &["the .index.json that goes with the", "is missing"]);
+        assert!(
+            !said.err.contains("name the") && !said.err.contains("m-00002"),
+            "{}",
+            said.err
+        );
     }
 }

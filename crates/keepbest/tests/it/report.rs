@@ -81,6 +81,14 @@ fn a_run_without_its_images_still_has_curves() {
     let place = Place::with_data();
     place.trained("run", "--epochs 1");
     std::fs::rename(place.path("data"), place.path("gone")).unwrap();
+    for name in ["page.pdf", "page.png"] {
+        for verb in ["report runs/run --to", "compare runs/run runs/run --html"] {
+            place
+                .run(&format!("{verb} {name}"))
+                .fails(2, &[name, ".html"]);
+        }
+        assert!(!place.path(name).exists());
+    }
     place.ok("report runs/run --to page.html");
     let page = std::fs::read_to_string(place.path("page.html")).unwrap();
     assert!(page.contains("The best is not shown closely"));

@@ -247,6 +247,8 @@ fn a_run_has_the_name_of_one_folder() {
         "a\nb",
         "\u{1b}x",
         " ",
+        "run@best",
+        "run@",
     ] {
         let said = Said::of(
             place
@@ -360,6 +362,7 @@ fn hints_name_the_metric_that_is_meant() {
         ("--monitor loss", "val/loss"),
         ("--monitor val/f1", "val/f1_macro"),
         ("--monitor val/auc", "val/roc_auc_ovr"),
+        ("--monitor val/mcc", "val/matthews"),
         ("--monitor val/acc --mode max", "val/accuracy"),
         ("--monitor max:val/acc", "val/accuracy"),
         ("--monitor val/acc+val/f1_macro", "val/accuracy"),

@@ -6,10 +6,8 @@ use keepbest_data::{
 };
 use keepbest_model::Model;
 
-use super::augmentation::{default_augmentation, flip_note, strong_augmentation};
 use super::decided::Decided;
-use crate::settings::DataDefaults;
-use crate::settings::{ImageSize, Resize};
+use crate::settings::{DataDefaults, Resize, flip_note};
 use crate::trainer::error::TrainError;
 
 /// The images of a run, and what they settle.
@@ -118,21 +116,13 @@ fn as_its_parent(data: &mut Prepared, parent: &Model) -> Option<String> {
 }
 
 fn defaults(data: &Prepared, mirrored: &Mirrored) -> DataDefaults {
+    let resize = match data.preprocessing.resize {
+        ResizeRule::Exact => Resize::Exact,
+        ResizeRule::Crop => Resize::Crop,
+        _ => Resize::None,
+    };
     let input = data.preprocessing.input;
-    DataDefaults {
-        image_size: ImageSize {
-            height: input.height,
-            width: input.width,
-        },
-        resize: match data.preprocessing.resize {
-            ResizeRule::Exact => Resize::Exact,
-            ResizeRule::Crop => Resize::Crop,
-            _ => Resize::None,
-        },
-        augment: default_augmentation(mirrored, input),
-        strong_augment: strong_augmentation(mirrored, input),
-        train_images: data.train.len(),
-    }
+    DataDefaults::new(input, resize, mirrored, data.train.len())
 }
 
 /// What becomes of images that are unlike all that the parent has seen.

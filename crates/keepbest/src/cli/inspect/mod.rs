@@ -56,7 +56,7 @@ pub(super) fn run(args: &InspectArgs, terminal: &Terminal) -> Result<Exit, Failu
             _ => failure,
         }
     })?;
-    model::run(&path, size, &model, args.json)
+    model::run(at_hand.name(), size, &model, args.json)
 }
 
 fn no_keys(path: &Path) -> Failure {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use keepbest_formats::model_file::{Kind, ModelFile, ModelMetadata};
+use keepbest_formats::sharded;
 use keepbest_model::OtherLoop;
 use keepbest_model::words::count;
 use serde_json::{Value, json};
@@ -20,13 +21,20 @@ pub(super) fn run(
     as_json: bool,
 ) -> Result<Exit, Failure> {
     let metadata = file.metadata.as_ref();
-    let kind = metadata.map_or(
-        "safetensors, not written by keepbest".to_owned(),
-        |metadata| match (metadata.kind, &metadata.model) {
-            (Kind::Full, None) => "weights and training state, without a network".to_owned(),
-            (kind, _) => kind.to_string(),
-        },
-    );
+    let kind = match metadata {
+        Some(ModelMetadata {
+            kind: Kind::Full,
+            attachments,
+            ..
+        }) if attachments.model.is_none() => {
+            "weights and training state, without a network".to_owned()
+        }
+        Some(metadata) => metadata.kind.to_string(),
+        None if path.is_dir() || sharded::is_index(path) => {
+            "weights in several files, not written by keepbest".into()
+        }
+        None => "safetensors, not written by keepbest".into(),
+    };
     if as_json {
         output::json(&as_value(path, size, file))?;
         return Ok(Exit::Done);

@@ -22,8 +22,10 @@ const SHOWN: (usize, usize) = (24, 200);
 struct Inspected {
     file: PthFile,
     weights: Result<FoundWeights, PthError>,
-    /// Names and words of what is beside the weights.
+    /// Names and words of what is beside the weights, the first of them.
     beside: Vec<(String, String)>,
+    /// How many more there are.
+    more_beside: usize,
 }
 
 pub(super) fn run(
@@ -47,6 +49,9 @@ pub(super) fn run(
     }
     for (name, text) in &inspected.beside {
         facts.fact(name, text);
+    }
+    if inspected.more_beside > 0 {
+        facts.fact("..", format!("and {} more", inspected.more_beside));
     }
     output::lines(&facts.lines())?;
     if let Ok(found) = &inspected.weights {
@@ -75,8 +80,10 @@ impl Inspected {
                 ..unreadable(error)
             });
         }
+        let (beside, more_beside) = beside(&file, weights.as_ref().ok());
         Ok(Self {
-            beside: beside(&file, weights.as_ref().ok()),
+            beside,
+            more_beside,
             weights,
             file,
         })
@@ -183,19 +190,17 @@ impl Inspected {
         let named: Vec<String> = trusted(Trust::Dangerous)
             .filter(|(used, _)| dangerous.iter().all(|call| call.global != used.global))
             .map(|(used, _)| used.global.to_string())
-            .take(SHOWN.0)
             .collect();
         if !named.is_empty() {
-            facts.fact("named", format!("and not called: {}", named.join(", ")));
+            facts.fact("named", format!("and not called: {}", some(&named)));
         }
         let refused: Vec<String> = trusted(Trust::Refused)
             .map(|(used, _)| used.global.to_string())
-            .take(SHOWN.0)
             .collect();
         if !refused.is_empty() {
             facts.fact(
                 "refused",
-                format!("kept as names, never looked up: {}", refused.join(", ")),
+                format!("kept as names, never looked up: {}", some(&refused)),
             );
         }
     }
@@ -218,6 +223,10 @@ fn found_weights(found: &FoundWeights, facts: &mut Facts) {
     }
     for skipped in found.skipped.iter().take(SHOWN.0) {
         facts.fact("left out", format!("{}: {}", skipped.name, skipped.what));
+    }
+    let more = found.skipped.len().saturating_sub(SHOWN.0);
+    if more > 0 {
+        facts.fact("", format!("and {more} more"));
     }
     facts.fact(
         "digest",
@@ -265,28 +274,38 @@ fn listings(found: &FoundWeights) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The entries beside the weights: a name and a few words each.
-fn beside(file: &PthFile, found: Option<&FoundWeights>) -> Vec<(String, String)> {
-    let Value::Dict(root) = file.root() else {
-        return Vec::new();
+/// The entries beside the weights, the first of them with a name and a few words each; and how many more there are.
+fn beside(file: &PthFile, found: Option<&FoundWeights>) -> (Vec<(String, String)>, usize) {
+    let mut named = match file.root() {
+        Value::Dict(root) => root.named(),
+        _ => Vec::new(),
     };
-    let Some(taken) = found.and_then(|found| found.key.as_deref()) else {
-        // A file that is a state dict has nothing beside it; one without weights is shown whole.
-        return match found {
-            Some(_) => Vec::new(),
-            None => root
-                .named()
-                .into_iter()
-                .take(SHOWN.0)
-                .map(|(name, value)| (name.into(), words(value)))
-                .collect(),
+    match found.map(|found| found.key.as_deref()) {
+        Some(Some(taken)) => named.retain(|(name, _)| *name != taken),
+        // A file that is a state dict has nothing beside it.
+        Some(None) => named.clear(),
+        // One without weights is shown whole.
+        None => {}
+    }
+    let more = named.len().saturating_sub(SHOWN.0);
+    let shown = named.into_iter().take(SHOWN.0);
+    let shown = shown.map(|(name, value)| {
+        let name = match found {
+            Some(_) => shorten(name, 40),
+            None => name.into(),
         };
-    };
-    let named = root.named().into_iter().filter(|(name, _)| *name != taken);
-    named
-        .take(SHOWN.0)
-        .map(|(name, value)| (shorten(name, 40), words(value)))
-        .collect()
+        (name, words(value))
+    });
+    (shown.collect(), more)
+}
+
+/// The first of some names, and how many more there are.
+fn some(names: &[String]) -> String {
+    let shown = names[..names.len().min(SHOWN.0)].join(", ");
+    match names.len().saturating_sub(SHOWN.0) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// A value in a few words.

@@ -13,7 +13,7 @@ pub fn default_augmentation(mirrored: &Mirrored, input: ImageShape) -> Augmentat
 }
 
 /// What was decided about mirror images, and how to decide otherwise; `None` where it is certain.
-pub(super) fn flip_note(mirrored: &Mirrored, augment: &Augmentation) -> Option<String> {
+pub(crate) fn flip_note(mirrored: &Mirrored, augment: &Augmentation) -> Option<String> {
     let with = |flip: bool| Augmentation { flip, ..*augment };
     match mirrored {
         Mirrored::Unknown if augment.flip => Some(format!(
