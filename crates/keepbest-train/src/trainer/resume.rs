@@ -50,10 +50,8 @@ impl Run {
         let over = matches!(view.state().status, RunStatus::Finished(_));
         // Of a run that stopped early no more epochs are trained: the plan stays what it was.
         let stopped = RunSummary::of(&view).is_some_and(|summary| summary.is_stopped_early());
-        let as_planned = Settings {
-            epochs: None,
-            ..given.clone()
-        };
+        let mut as_planned = given.clone();
+        as_planned.epochs = None;
         let mut settings = given_over(given, &written)?;
         use_own_model(&mut settings, path);
         // What was written counts from the directory of then; what is given, from that of now.
