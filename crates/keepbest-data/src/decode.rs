@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use ::image::metadata::Orientation;
-use ::image::{ColorType, DynamicImage, ImageDecoder, ImageReader, Limits};
+use ::image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 
 use crate::guard::{BoxError, guarded};
 use crate::image::MAX_DECODED_BYTES;
@@ -121,7 +121,13 @@ fn decoder<'a>(mut reader: impl BufRead + Seek + 'a) -> Result<impl ImageDecoder
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_DECODED_BYTES);
     reader.limits(limits);
-    let decoder = reader.into_decoder()?;
+    let decoder = reader.into_decoder().map_err(|error| match error {
+        ImageError::Limits(_) => BoxError::from(format!(
+            "its sides take more than {} MiB decoded, the limit for one image",
+            MAX_DECODED_BYTES >> 20
+        )),
+        error => error.into(),
+    })?;
     if decoder.total_bytes() > MAX_DECODED_BYTES {
         let (width, height) = decoder.dimensions();
         return Err(format!(

@@ -2,12 +2,8 @@
 
 use keepbest_data::{ImageShape, Mirrored};
 
+use super::rows::{AUGMENT, DATA, IMAGE_SIZE, RESIZE};
 use super::{Config, DataDefaults, Key, Resize, Settings};
-
-const DATA: &str = Settings::known("data").name;
-const IMAGE_SIZE: &str = Settings::known("image-size").name;
-const RESIZE: &str = Settings::known("resize").name;
-const AUGMENT: &str = Settings::known("augment").name;
 
 /// A recorded setting that was left out, and is another now, because it follows from one that changed.
 #[derive(Debug, Clone, PartialEq, Eq)]

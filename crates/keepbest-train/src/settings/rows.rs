@@ -265,3 +265,9 @@ fn with_momentum() -> String {
     let words: Vec<&str> = kinds.map(|kind| kind.word()).collect();
     format!("optimizer {}", words.join(" or "))
 }
+
+// What follows from images, and what they are told by.
+pub(super) const DATA: &str = Settings::known("data").name;
+pub(super) const IMAGE_SIZE: &str = Settings::known("image-size").name;
+pub(super) const RESIZE: &str = Settings::known("resize").name;
+pub(super) const AUGMENT: &str = Settings::known("augment").name;
