@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pathlib
+import signal
 import warnings
 
 import pytest
+
+# What a shell starts in the background ignores Ctrl-C, and what the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
