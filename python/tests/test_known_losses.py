@@ -12,7 +12,8 @@ What cannot be shown, and why:
   both is shown.
 - Transformers' rotation that deletes the best (thread #25129): the Trainer of today keeps it apart. That ours keeps it is tested in
   test_transformers.py.
-- Ray deletes what a user's `CheckpointConfig` says; its tests need a cluster (KEEPBEST_RAY=1, test_ray_mlflow.py).
+- Ray's retention that deletes the best (thread #32545) works on a cluster's storage and was not tried beside ours; what we report to Ray is tested in
+  test_ray_mlflow.py.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 
 import numpy
@@ -32,7 +31,6 @@ def test_mlflow_gets_the_best_with_its_metrics(
     assert keepbest.load(path).epoch == 1
 
 
-@pytest.mark.skipif("KEEPBEST_RAY" not in os.environ, reason="starts a cluster of Ray, minutes on two cores: by hand, with KEEPBEST_RAY=1")
 def test_ray_gets_a_checkpoint_for_each_new_best(tmp_path: pathlib.Path) -> None:
     from ray.train import Checkpoint, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
