@@ -4,6 +4,9 @@
 //! Each function must return: a panic, an endless loop or memory beyond the limits is a finding. What was read must
 //! also keep the promises written here as assertions.
 
+// A test takes this file as a module of its own, where nothing of it can be reached from outside.
+#![allow(unreachable_pub)]
+
 use std::io::Cursor;
 use std::path::Path;
 
@@ -16,10 +19,10 @@ use keepbest_formats::{Tensor, safetensors};
 use keepbest_store::{Journal, RunState};
 
 /// What a target does with its bytes.
-pub(crate) type Target = fn(&[u8]);
+pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub(crate) const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("zip", zip),
     ("pickle", pickle),
     ("legacy", legacy),
@@ -30,18 +33,18 @@ pub(crate) const TARGETS: [(&str, Target); 7] = [
 ];
 
 /// A PyTorch file in any form, as it comes: the archive is what is aimed at.
-pub(crate) fn zip(data: &[u8]) {
+pub fn zip(data: &[u8]) {
     pth(Bytes::copy_from_slice(data));
 }
 
 /// The pickle of an archive that is otherwise in order.
-pub(crate) fn pickle(data: &[u8]) {
+pub fn pickle(data: &[u8]) {
     let storage: Vec<u8> = (0..64).collect();
     pth(archive(&[("a/data.pkl", data), ("a/data/0", &storage)]).into());
 }
 
 /// The form before PyTorch 1.6, or the tar archive before it: as it comes, and put behind the magic number.
-pub(crate) fn legacy(data: &[u8]) {
+pub fn legacy(data: &[u8]) {
     // The pickles of the magic number, the protocol version and an empty description of the system.
     const HEAD: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}.";
     pth(Bytes::copy_from_slice(data));
@@ -78,7 +81,7 @@ fn pth(file: Bytes) {
 }
 
 /// A safetensors file, keepbest's or another's: as it comes, and with its length and header's digest put right.
-pub(crate) fn safetensors(data: &[u8]) {
+pub fn safetensors(data: &[u8]) {
     model_file(data);
     // A mutated header seldom states its own length: state it, up to the last brace.
     if let Some(rest) = data.get(8..)
@@ -128,7 +131,7 @@ fn model_file(data: &[u8]) {
 }
 
 /// IDX images and labels, gzip or not.
-pub(crate) fn idx(data: &[u8]) {
+pub fn idx(data: &[u8]) {
     let path = Path::new("fuzz");
     if let Ok(images) = parse_images(data, path) {
         assert_eq!(images.pixels.len(), images.count * images.shape.size());
@@ -139,7 +142,7 @@ pub(crate) fn idx(data: &[u8]) {
 }
 
 /// An image, as `predict` takes it: decoded and made a network's input.
-pub(crate) fn image(data: &[u8]) {
+pub fn image(data: &[u8]) {
     // A small file can be a very large image: what is aimed at here is parsing, not filling memory.
     const MOST_PIXELS: u32 = 1 << 20;
     if dimensions(data).is_some_and(|(width, height)| width.saturating_mul(height) > MOST_PIXELS) {
@@ -170,7 +173,7 @@ fn dimensions(data: &[u8]) -> Option<(u32, u32)> {
 }
 
 /// A journal: as it comes, and with the checksums of its lines put right.
-pub(crate) fn journal(data: &[u8]) {
+pub fn journal(data: &[u8]) {
     fold(data);
     const OPEN: &[u8] = b",\"check\":\"";
     let mut sealed = Vec::with_capacity(data.len());
@@ -207,7 +210,7 @@ fn whole(tensor: &Tensor) {
 }
 
 /// A zip archive of stored entries, as PyTorch reads it.
-pub(crate) fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
+pub fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut file, mut directory) = (Vec::new(), Vec::new());
     for (name, content) in entries {
         let offset = file.len() as u32;
