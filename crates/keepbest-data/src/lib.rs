@@ -52,7 +52,8 @@ pub use joined::Joined;
 pub use loader::{Batch, Epoch, Loader, LoaderConfig, Shard, batch_ranges};
 pub use normalise::Normaliser;
 pub use open::{
-    DEFAULT_SOURCE, Listing, is_named, list, open, open_to_measure, open_watched, open_with,
+    DEFAULT_SOURCE, Listing, examine, is_named, list, open, open_to_measure, open_watched,
+    open_with,
 };
 pub use prepare::{PrepareOptions, Prepared};
 pub use preprocessing::{ChannelRule, Preprocessing, ResizeRule, Unrecorded};

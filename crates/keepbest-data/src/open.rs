@@ -1,7 +1,7 @@
 //! Finding a data set by name or path.
 
 use std::fs::Metadata;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -167,10 +167,21 @@ fn open_path(source: &Source<'_>) -> Result<DataBundle, DataError> {
     Err(other_file(path))
 }
 
-/// What is at a path; `None` where there is nothing. What cannot be looked at may well be there.
-fn look_at(path: &Path) -> Result<Option<Metadata>, DataError> {
+/// What is at a path, links followed; `None` where there is nothing. What cannot be looked at may well be there.
+///
+/// ```
+/// let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+/// assert!(keepbest_data::examine(here)?.is_some_and(|found| found.is_dir()));
+/// assert!(keepbest_data::examine(&here.join("Cargo.toml/none"))?.is_none());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+/// The operating system's error, when it does not say.
+pub fn examine(path: &Path) -> io::Result<Option<Metadata>> {
     match path.metadata() {
         Ok(found) => Ok(Some(found)),
+        // The last two: no file could have such a name.
         Err(error)
             if matches!(
                 error.kind(),
@@ -182,8 +193,12 @@ fn look_at(path: &Path) -> Result<Option<Metadata>, DataError> {
         {
             Ok(None)
         }
-        Err(source) => Err(io_error(path, source)),
+        Err(error) => Err(error),
     }
+}
+
+fn look_at(path: &Path) -> Result<Option<Metadata>, DataError> {
+    examine(path).map_err(|source| io_error(path, source))
 }
 
 /// Extensions of archives, the longer first.

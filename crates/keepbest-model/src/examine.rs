@@ -1,7 +1,6 @@
 //! What is at a path. Of what cannot be looked at, nobody is told that it is not there.
 
 use std::fs::Metadata;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// A path that cannot be looked at: whether anything is there is not known.
@@ -19,25 +18,10 @@ pub struct ExamineError {
 /// # Errors
 /// [`ExamineError`], when the system does not say.
 pub fn examine(path: &Path) -> Result<Option<Metadata>, ExamineError> {
-    match path.metadata() {
-        Ok(found) => Ok(Some(found)),
-        // The last two: no file could have such a name.
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::NotFound
-                    | ErrorKind::NotADirectory
-                    | ErrorKind::InvalidFilename
-                    | ErrorKind::InvalidInput
-            ) =>
-        {
-            Ok(None)
-        }
-        Err(source) => Err(ExamineError {
-            path: path.into(),
-            source,
-        }),
-    }
+    keepbest_data::examine(path).map_err(|source| ExamineError {
+        path: path.into(),
+        source,
+    })
 }
 
 /// Whether there is a file.
