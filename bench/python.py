@@ -172,13 +172,14 @@ def savers(make, folder, rounds):
     things = {f.__name__: f for f in (memcpy, ours, raw, torch_save, dcp_async, not_saved)}
     for thing in things.values():
         thing(-1)
+    first = {"first stall, into new memory": clock.seconds["stall"]}
     clock.seconds.clear()
     in_turn(things, rounds)
     best = keeper.close().best
     assert best is not None
     quiet.close()
     keepbest.load(best.path)
-    return size, clock.seconds
+    return size, clock.seconds | first
 
 
 # Prints the bytes saved and the most beyond the start, in bytes; argv: the state, the saver, a folder.

@@ -1,6 +1,6 @@
 """Every known way to lose the best that was seen in a framework of today: the framework's own saver beside ours, under the same fault.
 
-Each test asserts the loss as well, so that a framework that mends it makes the test fail, and the claim goes.
+Each test of a loss asserts it, so that a framework that mends it makes the test fail, and the claim goes.
 
 What cannot be shown, and why:
 
@@ -8,8 +8,8 @@ What cannot be shown, and why:
   syncs file, name and directory in the right order is proven by enumerating every system call (keepbest-store's tests).
 - Weights that change while an asynchronous save reads them (Lightning, torch.distributed.checkpoint): both copy first in the versions of
   interop/requirements.txt. That ours does is tested in test_keeper.py.
-- Lightning's `last` link to itself, and the checkpoint of a resume that is deleted: mended in Lightning 2.6 where one run is resumed once. What is left of
-  both is shown.
+- Lightning's checkpoint of a resume that is deleted (thread #21813): the fit that was resumed spares it in Lightning 2.6. That it does, and that ours
+  keeps the best, is tested all the same. Of the `last` link what is left is shown: it leads to nothing after a kill.
 - Transformers' rotation that deletes the best (thread #25129): the Trainer of today keeps it apart. That ours keeps it is tested in
   test_transformers.py.
 - Ray's retention that deletes the best (thread #32545) works on a cluster's storage and was not tried beside ours; what we report to Ray is tested in
@@ -363,8 +363,7 @@ def test_lightning_copies_under_the_final_name_across_file_systems(
     tmp_path: pathlib.Path, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = pathlib.Path("/dev/shm")
-    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is no second file system")
+    assert elsewhere.stat().st_dev != tmp_path.stat().st_dev, "it takes two file systems"
     monkeypatch.setattr("tempfile.tempdir", os.fspath(elsewhere))
     size = 30_000_000
     path = tmp_path / "own.ckpt"
@@ -415,8 +414,7 @@ def test_lightnings_last_leads_to_nothing(tmp_path: pathlib.Path, run: str) -> N
     assert keepbest.load(f"{run}@last").epoch == 1
 
 
-def test_lightning_deletes_the_best_that_a_second_resume_would_need(tmp_path: pathlib.Path, run: str) -> None:
-    """Thread #21813: the checkpoint that a fit was resumed from is spared in that fit, and deleted in the next."""
+def test_lightning_spares_what_it_was_resumed_from_and_ours_goes_on_with_one_best(tmp_path: pathlib.Path, run: str) -> None:
     def callbacks() -> list[Any]:
         return [ModelCheckpoint(tmp_path / "own", monitor="val/score", mode="max", save_top_k=1), KeepBest(run, "val/score")]
 
@@ -427,6 +425,5 @@ def test_lightning_deletes_the_best_that_a_second_resume_would_need(tmp_path: pa
     resumed_from = first[0].best_model_path
     second = callbacks()
     fit(module, 2, tmp_path, second, ckpt_path=resumed_from)
-    assert os.path.exists(resumed_from), "spared once"
-    # Ours is one run: what is best stays, and what is not kept by a rule is told by `explain`.
+    assert os.path.exists(resumed_from)
     assert keepbest.load(run).metrics["val/score"] == pytest.approx(0.2)
