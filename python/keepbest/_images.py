@@ -9,6 +9,7 @@ from typing import Any
 
 from keepbest import _native
 from keepbest._data import as_levels
+from keepbest._tensors import is_array
 from keepbest.errors import InvalidData
 
 Input = tuple[str, _native.Arena, int, tuple[int, int, int]] | tuple[str, bytes] | str
@@ -57,7 +58,7 @@ def _items(images: Any) -> Iterator[Any]:
     """Each image: ``(name, uint8[height, width, channels])``, ``(name, bytes of a file)`` or a path."""
     if isinstance(images, (str, os.PathLike)) or _is_picture(images):
         yield from _item(images, "image 0")
-    elif _is_array(images):
+    elif is_array(images):
         array = as_levels(images, "the images")
         if array.ndim == 4 or (array.ndim == 3 and array.shape[2] not in _CHANNELS):
             for at, image in enumerate(array):
@@ -80,7 +81,7 @@ def _item(image: Any, name: str) -> Iterator[Any]:
             yield path
     elif _is_picture(image):
         yield _picture(image, name)
-    elif _is_array(image):
+    elif is_array(image):
         yield _array(as_levels(image, f"the numbers of {name}"), name)
     else:
         raise _unknown(image, name)
@@ -96,10 +97,6 @@ def _array(array: Any, name: str) -> Any:
         f"{name} is {list(array.shape)}: an image is [height, width] or [height, width, 1 or 3]; several in one array are "
         "[n, height, width] or [n, height, width, 1 or 3]"
     )
-
-
-def _is_array(value: Any) -> bool:
-    return hasattr(type(value), "__array__") or hasattr(type(value), "__dlpack__")
 
 
 def _is_picture(value: Any) -> bool:

@@ -77,10 +77,15 @@ def is_torch_tensor(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
+def is_array(value: Any) -> bool:
+    """Whether a value says of itself that it is an array."""
+    kind = type(value)
+    return hasattr(kind, "__array__") or hasattr(kind, "__dlpack__")
+
+
 def is_tensor(value: Any) -> bool:
     """Whether a value is a tensor or array of some framework."""
-    kind = type(value)
-    return is_torch_tensor(value) or hasattr(kind, "__array__") or hasattr(kind, "__dlpack__") or isinstance(value, memoryview)
+    return is_torch_tensor(value) or is_array(value) or isinstance(value, memoryview)
 
 
 def piece(value: Any, where: str) -> Piece:

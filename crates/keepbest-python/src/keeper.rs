@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use keepbest_core::text::with_causes;
@@ -20,11 +19,8 @@ use pyo3::types::{PyDict, PyList};
 use serde_json::Value;
 
 use crate::arena::Arena;
-use crate::errors;
 use crate::options::Options;
-
-/// The time between two looks for Ctrl-C while waiting.
-const PATIENCE: Duration = Duration::from_millis(50);
+use crate::{PATIENCE, errors};
 
 /// `(name, dtype, shape, offset in the arena)`.
 pub(crate) type Entry = (String, String, Vec<usize>, usize);

@@ -20,8 +20,12 @@ mod predict;
 mod train;
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use pyo3::prelude::*;
+
+/// How often work that takes long looks for Ctrl-C.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The `keepbest` program with these arguments, of which the first is its name; gives its exit code. It takes over the
 /// process's signals and streams.

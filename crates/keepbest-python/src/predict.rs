@@ -16,10 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
 use crate::arena::Arena;
-use crate::errors;
-
-/// How often Ctrl-C is looked for.
-const PATIENCE: Duration = Duration::from_millis(100);
+use crate::{PATIENCE, errors};
 
 /// An image, each but a file with a name for what goes wrong with it.
 #[derive(FromPyObject)]

@@ -13,10 +13,7 @@ use keepbest_train::{
 use pyo3::prelude::*;
 use serde_json::{Value, json};
 
-use crate::errors;
-
-/// How often Ctrl-C is looked for.
-const PATIENCE: Duration = Duration::from_millis(100);
+use crate::{PATIENCE, errors};
 
 /// How often Python is told of steps, which may be many a second.
 const BETWEEN_STEPS: Duration = Duration::from_millis(500);
