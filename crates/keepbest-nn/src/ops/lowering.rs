@@ -221,3 +221,13 @@ pub(crate) fn check_eps(place: &Place, eps: f64) -> Result<(), LayerError> {
         Err(place.error(format!("eps must be at least 0 and finite, found {eps}")))
     }
 }
+
+/// A setting as the kernels take it; refuses what is no finite number there.
+pub(crate) fn number(place: &Place, what: &str, value: f64) -> Result<f32, LayerError> {
+    let found = value as f32;
+    if found.is_finite() {
+        Ok(found)
+    } else {
+        Err(place.error(format!("{what} must be a finite number, found {value}")))
+    }
+}

@@ -2,6 +2,7 @@
 //! plan, forward and backward passes, inference, ONNX and summary. A new one gets its file here and a row in
 //! [`Layer`](crate::Layer).
 
+pub(crate) mod activations;
 pub(crate) mod adaptive_avg_pool;
 pub(crate) mod add;
 pub(crate) mod avg_pool;

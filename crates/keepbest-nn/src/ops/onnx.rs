@@ -139,6 +139,11 @@ impl<'a> Writer<'a> {
         self.graph.initializer(name, tensor.clone())
     }
 
+    /// A number, made once.
+    pub(crate) fn scalar(&mut self, value: f32) -> Result<String, OnnxError> {
+        self.constant(&format!("scalar({value:?})"), || tensor(&[], &[value]))
+    }
+
     /// A constant that is made once, whoever asks for it.
     pub(crate) fn constant(
         &mut self,

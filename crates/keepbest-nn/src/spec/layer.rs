@@ -4,12 +4,13 @@ use super::values::Unnamed;
 use crate::ops::dropout::Zeros;
 use crate::ops::lowering::{Current, LayerError, Lowering, Place};
 use crate::ops::{
-    adaptive_avg_pool, avg_pool, batch_norm, blocks, conv, dropout, flatten, global_avg_pool,
-    group_norm, layer_norm, layer_scale, max_pool, pointwise, relu,
+    activations, adaptive_avg_pool, avg_pool, batch_norm, blocks, conv, dropout, flatten,
+    global_avg_pool, group_norm, layer_norm, layer_scale, max_pool, pointwise, relu,
 };
 use keepbest_kernels::Pointwise;
 use serde::{Deserialize, Serialize};
 
+pub use crate::ops::activations::{Affine, Approximate, Clip, Elu, Gelu, LeakyRelu, Pow, Softplus};
 pub use crate::ops::adaptive_avg_pool::AdaptiveAvgPool2d;
 pub use crate::ops::avg_pool::AvgPool2d;
 pub use crate::ops::batch_norm::BatchNorm2d;
@@ -21,10 +22,10 @@ pub use crate::ops::layer_norm::LayerNorm2d;
 pub use crate::ops::layer_scale::LayerScale;
 pub use crate::ops::max_pool::Pool2d;
 
-/// Defines [`Layer`] from one row a layer: what it is, its settings, its op as it is written in a spec, and what adds it to a
-/// network.
+/// Defines [`Layer`] from one row a layer: what it is, its settings, its op as it is written in a spec, the version of the spec
+/// since when there is such an op (the first when absent), and what adds it to a network.
 macro_rules! layers {
-    ($($(#[$doc:meta])* $variant:ident($settings:ty) = $op:literal, $lower:expr;)*) => {
+    ($($(#[$doc:meta])* $variant:ident($settings:ty) = $op:literal $(since $since:literal)?, $lower:expr;)*) => {
         /// One layer or block of a [`ModelSpec`](super::ModelSpec).
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "op")]
@@ -36,6 +37,14 @@ macro_rules! layers {
             /// Every op as it is written in a spec, with the keys it takes besides `op`.
             pub(super) fn known() -> Vec<(&'static str, &'static [&'static str])> {
                 vec![$(($op, super::fields::of::<$settings>()),)*]
+            }
+
+            /// The version of the spec since when there is an op.
+            pub(super) fn since(op: &str) -> u32 {
+                match op {
+                    $($($op => $since,)?)*
+                    _ => 1,
+                }
             }
 
             /// The layer's own name, when it has one.
@@ -88,8 +97,42 @@ layers! {
     Hardsigmoid(Unnamed) = "hardsigmoid", pointwise::lower(Pointwise::Hardsigmoid);
     /// `x * hardsigmoid(x)`.
     Hardswish(Unnamed) = "hardswish", pointwise::lower(Pointwise::Hardswish);
-    /// `x` times the normal distribution function of `x`, exact as PyTorch's default.
-    Gelu(Unnamed) = "gelu", pointwise::lower(Pointwise::Gelu);
+    /// `x` times the normal distribution function of `x`, exact as PyTorch's default or by a hyperbolic tangent.
+    Gelu(Gelu) = "gelu", pointwise::lower_with(Gelu::function);
+    /// `x * sigmoid(1.702 x)`, the GELU of OpenAI's CLIP.
+    QuickGelu(Unnamed) = "quick_gelu" since 3, pointwise::lower(Pointwise::QuickGelu);
+    /// `x` above 0 and `slope * x` below, `torch.nn.LeakyReLU`.
+    LeakyRelu(LeakyRelu) = "leaky_relu" since 3, pointwise::lower_with(LeakyRelu::function);
+    /// `x` above 0 and `alpha * (e^x - 1)` below, `torch.nn.ELU`.
+    Elu(Elu) = "elu" since 3, pointwise::lower_with(Elu::elu);
+    /// `x` above 0 and `alpha * (e^(x / alpha) - 1)` below, `torch.nn.CELU`.
+    Celu(Elu) = "celu" since 3, pointwise::lower_with(Elu::celu);
+    /// An ELU whose factors keep mean and variance, `torch.nn.SELU`.
+    Selu(Unnamed) = "selu" since 3, pointwise::lower(activations::SELU);
+    /// Hyperbolic tangent.
+    Tanh(Unnamed) = "tanh" since 3, pointwise::lower(Pointwise::Tanh);
+    /// `ln(1 + e^(beta * x)) / beta`, `torch.nn.Softplus`.
+    Softplus(Softplus) = "softplus" since 3, pointwise::lower_with(Softplus::function);
+    /// `x * tanh(softplus(x))`, `torch.nn.Mish`.
+    Mish(Unnamed) = "mish" since 3, pointwise::lower(Pointwise::Mish);
+    /// `min(max(x, min), max)`, `torch.nn.Hardtanh`.
+    Clip(Clip) = "clip" since 3, pointwise::lower_with(Clip::function);
+    /// Absolute value.
+    Abs(Unnamed) = "abs" since 3, pointwise::lower(Pointwise::Abs);
+    /// Square root.
+    Sqrt(Unnamed) = "sqrt" since 3, pointwise::lower(Pointwise::Sqrt);
+    /// `x * x`.
+    Square(Unnamed) = "square" since 3, pointwise::lower(Pointwise::Square);
+    /// `x` to a power.
+    Pow(Pow) = "pow" since 3, pointwise::lower_with(Pow::function);
+    /// `e^x`.
+    Exp(Unnamed) = "exp" since 3, pointwise::lower(Pointwise::Exp);
+    /// Natural logarithm.
+    Log(Unnamed) = "log" since 3, pointwise::lower(Pointwise::Log);
+    /// The error function.
+    Erf(Unnamed) = "erf" since 3, pointwise::lower(Pointwise::Erf);
+    /// `x * scale + shift` by constants.
+    Affine(Affine) = "affine" since 3, pointwise::lower_with(Affine::function);
     /// Maximum over a window, `torch.nn.MaxPool2d`.
     MaxPool2d(Pool2d) = "max_pool2d", max_pool::lower;
     /// Mean over a window, `torch.nn.AvgPool2d`.
