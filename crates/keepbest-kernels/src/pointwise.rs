@@ -7,7 +7,8 @@ use crate::Context;
 use crate::disjoint::Disjoint;
 use crate::relu::ELEMENT_CHUNK;
 use curves::*;
-use elementary::{erf, exp_unbounded, tanh};
+pub(crate) use elementary::exp_unbounded;
+use elementary::{erf, tanh};
 
 /// A function of one number, as PyTorch defines it.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -33,7 +33,7 @@ fn layer(op: &str, settings: &Map<String, Value>) -> u32 {
 /// The version since when an op of old takes a setting, in this form.
 fn setting(op: &str, key: &str, _value: &Value) -> u32 {
     match (op, key) {
-        ("gelu", "approximate") => 3,
+        ("gelu", "approximate") | ("layer_scale", "flat" | "scalar") => 3,
         _ => LOWEST,
     }
 }

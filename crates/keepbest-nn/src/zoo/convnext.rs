@@ -72,6 +72,8 @@ fn cn_block(position: usize, channels: usize, rate: f64) -> Layer {
     let scale = Layer::LayerScale(LayerScale {
         name: Some("layer_scale".to_owned()),
         init: 1e-6,
+        flat: false,
+        scalar: false,
     });
     residual(
         &position.to_string(),

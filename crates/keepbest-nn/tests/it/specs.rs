@@ -153,7 +153,10 @@ fn layers_that_do_not_fit_are_named_with_their_sizes() {
             json!([{"op": "clip", "min": 2.0, "max": 1.0}, flatten, linear]),
             ["min (2)", "max (1)"],
         ),
-        (json!([{"op": "clip"}, flatten, linear]), ["`0`", "min, max"]),
+        (
+            json!([{"op": "clip"}, flatten, linear]),
+            ["`0`", "min, max"],
+        ),
         (
             json!([{"op": "celu", "alpha": 0.0}, flatten, linear]),
             ["alpha", "found 0"],
