@@ -36,11 +36,13 @@ mod shape;
 
 pub mod activation;
 pub mod add;
+pub mod arithmetic;
 pub mod avg_pool;
 pub mod batch_norm;
 pub mod concat;
 mod conv;
 pub mod dropout;
+pub mod flatten;
 pub mod gate;
 pub mod group_norm;
 pub mod layer_norm;
@@ -52,6 +54,7 @@ pub mod random;
 pub mod reduce;
 pub mod relu;
 
+pub use arithmetic::Arithmetic;
 pub use avg_pool::{adaptive as adaptive_avg_pool, global as global_avg_pool};
 pub use buffer::Buffer;
 pub use context::Context;
@@ -61,4 +64,4 @@ pub use peak::Peak;
 pub use pointwise::Pointwise;
 pub use pool::Pool;
 pub use precision::Precision;
-pub use shape::{ActShape, PoolShape, ShapeError};
+pub use shape::{ActShape, Padding, PoolShape, ShapeError};

@@ -4,15 +4,18 @@
 
 pub(crate) mod adaptive_avg_pool;
 pub(crate) mod add;
+mod arithmetic;
 pub(crate) mod avg_pool;
 pub(crate) mod batch_norm;
 pub(crate) mod blocks;
 pub(crate) mod concat;
 pub(crate) mod conv;
+mod copy;
 pub(crate) mod dropout;
 pub(crate) mod flatten;
 pub(crate) mod gate;
 pub(crate) mod global_avg_pool;
+pub(crate) mod graph;
 pub(crate) mod group_norm;
 pub(crate) mod layer_norm;
 pub(crate) mod layer_scale;

@@ -5,7 +5,7 @@ use crate::ops::dropout::Zeros;
 use crate::ops::lowering::{Current, LayerError, Lowering, Place};
 use crate::ops::{
     adaptive_avg_pool, avg_pool, batch_norm, blocks, conv, dropout, flatten, global_avg_pool,
-    group_norm, layer_norm, layer_scale, max_pool, pointwise, relu,
+    graph, group_norm, layer_norm, layer_scale, max_pool, pointwise, relu,
 };
 use keepbest_kernels::Pointwise;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ pub use crate::ops::batch_norm::BatchNorm2d;
 pub use crate::ops::blocks::{Branch, Gate, Repeat, Residual, Sequential};
 pub use crate::ops::conv::{Conv2d, Linear};
 pub use crate::ops::dropout::Dropout;
+pub use crate::ops::graph::{Graph, GraphNode};
 pub use crate::ops::group_norm::GroupNorm;
 pub use crate::ops::layer_norm::LayerNorm2d;
 pub use crate::ops::layer_scale::LayerScale;
@@ -119,4 +120,23 @@ layers! {
     Gate(Gate) = "gate", blocks::lower_gate;
     /// The channels of several branches of `x` one after the other; an empty branch is the identity.
     Branch(Branch) = "branch", blocks::lower_branch;
+    /// A graph of layers: each says which values it reads.
+    Graph(Graph) = "graph", graph::lower;
+    /// The sum of two values or more; in a graph, as all that follow. One row, column or channel stands for all of the other
+    /// value's.
+    Add(Unnamed) = "add", graph::alone;
+    /// The first value minus the second.
+    Sub(Unnamed) = "sub", graph::alone;
+    /// The product of two values or more.
+    Mul(Unnamed) = "mul", graph::alone;
+    /// The first value divided by the second.
+    Div(Unnamed) = "div", graph::alone;
+    /// The larger of two values or more, `torch.maximum`.
+    Maximum(Unnamed) = "maximum", graph::alone;
+    /// The smaller of two values or more, `torch.minimum`.
+    Minimum(Unnamed) = "minimum", graph::alone;
+    /// The channels of two values or more, one after the other, or the features of vectors.
+    Concat(Unnamed) = "concat", graph::alone;
+    /// The value itself, `torch.nn.Identity`.
+    Identity(Unnamed) = "identity", blocks::lower_identity;
 }

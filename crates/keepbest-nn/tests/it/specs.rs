@@ -180,7 +180,7 @@ fn unknown_keys_versions_and_models_are_named() {
         deep = json!([{"op": "sequential", "layers": deep}]);
     }
     assert!(with(&|v| v["layers"] = deep.clone()).contains("32 deep"));
-    assert!(with(&|v| v["version"] = json!(3)).contains("version 3"));
+    assert!(with(&|v| v["version"] = json!(4)).contains("version 4"));
     assert!(with(&|v| v["colour"] = json!(2)).contains("colour"));
     assert!(with(&|v| v["layers"][0]["kernal"] = json!(2)).contains("kernal"));
     assert!(with(&|v| v["layers"][0]["op"] = json!("conv9d")).contains("conv9d"));
