@@ -3,7 +3,7 @@
 use super::operation::{FixedNorm, ParamId, ValueId};
 use crate::params::ParamLayout;
 use keepbest_formats::onnx::{Attribute, Graph, OnnxError};
-use keepbest_formats::{StateDict, Tensor};
+use keepbest_formats::{Dtype, StateDict, Tensor};
 use keepbest_kernels::Padding;
 use std::collections::BTreeSet;
 
@@ -160,6 +160,12 @@ pub(crate) fn ints(values: &[usize]) -> Attribute {
 /// Padding on the sides: all begins, then all ends.
 pub(crate) fn pads(Padding { before, after }: Padding) -> Attribute {
     ints([before, after].as_flattened())
+}
+
+pub(crate) fn int_tensor(values: impl IntoIterator<Item = i64>) -> Tensor {
+    let values: Vec<i64> = values.into_iter().collect();
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    Tensor::new(Dtype::I64, vec![values.len()], bytes).expect("eight bytes a value")
 }
 
 pub(crate) fn tensor(shape: &[usize], values: &[f32]) -> Tensor {
