@@ -172,7 +172,7 @@ pub(crate) fn lower_linear(
 /// Outputs of a layer at most.
 const MAX_OUT: usize = 1 << 24;
 
-fn check_out(place: &Place, out: usize) -> Result<(), LayerError> {
+pub(super) fn check_out(place: &Place, out: usize) -> Result<(), LayerError> {
     if out <= MAX_OUT {
         Ok(())
     } else {
@@ -181,16 +181,16 @@ fn check_out(place: &Place, out: usize) -> Result<(), LayerError> {
 }
 
 /// The values that the weights and, where there is one, the bias start with.
-struct Starts {
-    init: Init,
-    bias: bool,
-    zero_bias: bool,
-    fan_in: usize,
-    fan_out: usize,
+pub(super) struct Starts {
+    pub init: Init,
+    pub bias: bool,
+    pub zero_bias: bool,
+    pub fan_in: usize,
+    pub fan_out: usize,
 }
 
 impl Starts {
-    fn check(&self, place: &Place) -> Result<(), LayerError> {
+    pub(super) fn check(&self, place: &Place) -> Result<(), LayerError> {
         if let Init::Normal(size) | Init::Uniform(size) = self.init
             && !(size >= 0.0 && size.is_finite())
         {
@@ -199,7 +199,7 @@ impl Starts {
         Ok(())
     }
 
-    fn weight(&self) -> Start {
+    pub(super) fn weight(&self) -> Start {
         match self.init {
             Init::Default => Start::uniform_fan_in(self.fan_in),
             Init::KaimingNormalFanOut => Start::kaiming_normal(self.fan_out),
@@ -209,7 +209,7 @@ impl Starts {
         }
     }
 
-    fn bias(&self) -> Option<Start> {
+    pub(super) fn bias(&self) -> Option<Start> {
         let start = if self.zero_bias {
             Start::Constant(0.0)
         } else {
