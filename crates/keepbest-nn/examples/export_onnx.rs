@@ -41,8 +41,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         let options = zoo::ZooOptions::new(channels, size, size, CLASSES);
         write_model(out, entry.name, &zoo::spec(entry.name, &options)?)?;
     }
-    let spec = serde_json::from_str(EVERY_LAYER)?;
-    write_model(out, "every-layer", &ModelSpec::from_json(&spec)?)
+    for (name, text) in [("every-layer", EVERY_LAYER), ("one-input", ONE_INPUT)] {
+        let mut spec: serde_json::Value = serde_json::from_str(text)?;
+        spec["classes"] = CLASSES.into();
+        if let Some(head) = spec["layers"]
+            .as_array_mut()
+            .and_then(|layers| layers.last_mut())
+        {
+            head["out"] = CLASSES.into();
+        }
+        write_model(out, name, &ModelSpec::from_json(&spec)?)?;
+    }
+    Ok(())
 }
 
 /// What no model of the zoo has: groups, dilation, uneven adaptive pooling, group norm, sums and ReLUs of vectors.
@@ -71,6 +81,9 @@ const EVERY_LAYER: &str = r#"{
         {"op": "linear", "out": 10}
     ]
 }"#;
+
+/// The layers of one input since version 3 of the spec.
+const ONE_INPUT: &str = include_str!("../tests/specs/one_input.json");
 
 fn write_model(out: &Path, name: &str, spec: &ModelSpec) -> Result<(), Box<dyn Error>> {
     let (c, h, w) = (spec.input.channels, spec.input.height, spec.input.width);

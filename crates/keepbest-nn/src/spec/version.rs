@@ -33,7 +33,10 @@ fn layer(op: &str, settings: &Map<String, Value>) -> u32 {
 /// The version since when an op of old takes a setting, in this form.
 fn setting(op: &str, key: &str, _value: &Value) -> u32 {
     match (op, key) {
-        ("gelu", "approximate") | ("layer_scale", "flat" | "scalar") => 3,
+        ("gelu", "approximate")
+        | ("layer_scale", "flat" | "scalar")
+        | ("conv2d", "standardize") => 3,
+        ("batch_norm2d" | "layer_norm2d" | "group_norm", "affine") => 3,
         _ => LOWEST,
     }
 }
