@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keepbest import _native, _rng, _tensors, _tree, errors
+from keepbest._about import Layout, layout_of
 
 STATE = "optimizer."
 """What the names of tensors beside the model begin with in a file."""
+
+BESIDE = "model/"
+"""What the names of a model's tensors begin with that are none of its spec's network: they lie with the state beside it."""
 
 Entries = list[tuple[str, str, list[int], int]]
 
@@ -18,10 +22,14 @@ Entries = list[tuple[str, str, list[int], int]]
 class Contents:
     """The tensors of a model and of the state beside it, gathered and not copied yet; ``state=None`` for the weights alone."""
 
-    def __init__(self, model: Any, state: dict[str, Any] | None, strict: bool) -> None:
+    def __init__(self, model: Any, state: dict[str, Any] | None, strict: bool, layout: Layout | None = None) -> None:
         self.weights, self._beside = _tree.Encoder(strict), _tree.Encoder(strict)
         tree = self.weights.encode(state_of(model), "")
         self._check()
+        if layout is not None:
+            layout.check({name: (it.dtype, it.shape) for name, it in self.weights.pieces.items()})
+            for name in [name for name in self.weights.pieces if name not in layout]:
+                self._beside.pieces[BESIDE + name] = self.weights.pieces.pop(name)
         if state is not None:
             values = {name: state_of(value) for name, value in state.items() if value is not None}
             trees = {name: self._beside.encode(value, name) for name, value in values.items()}
@@ -90,6 +98,9 @@ def save(
     step: int = 0,
     strict: bool = True,
     rng: bool = False,
+    spec: Mapping[str, Any] | None = None,
+    classes: Sequence[str] = (),
+    preprocessing: Mapping[str, Any] | None = None,
     **state: Any,
 ) -> None:
     """Writes one model file, outside of any run, as safely as in one: staged beside it, synced, read back, renamed. An older file of that name is
@@ -102,6 +113,9 @@ def save(
         step: Steps of the optimizer behind it.
         strict: Whether what cannot be stored is an error; else it is left out, with a warning.
         rng: Whether the states of the random number generators are saved with the rest.
+        spec: The network as data: the file is a full model, as of :class:`Keeper`.
+        classes: Class names, by label.
+        preprocessing: How inputs are made, as data.
         state: What is needed to go on, as of :meth:`Keeper.offer`.
 
     Raises:
@@ -110,6 +124,8 @@ def save(
     """
     if rng:
         state = {**state, "rng": _rng.state()}
-    contents = Contents(model, state, strict)
+    layout = layout_of(spec, classes, preprocessing)
+    contents = Contents(model, state, strict, layout)
+    about = {"model": layout and layout.spec, "classes": list(classes), "preprocessing": preprocessing}
     arena = _native.Arena(contents.place())
-    _native.save(os.fspath(path), arena, *contents.copy(arena), step, epoch)
+    _native.save(os.fspath(path), arena, *contents.copy(arena), step, epoch, to_json(about, "what is said of the model"))

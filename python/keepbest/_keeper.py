@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from keepbest import _native, _rng, _tree, errors
+from keepbest._about import Layout, layout_of
 from keepbest._contents import Contents, to_json
 from keepbest._model import Model, load, load_into
 from keepbest._ranks import Ranks
@@ -105,8 +106,10 @@ class Keeper:
         also: ``"pth"`` keeps best as ``best.pth`` as well, for ``torch.load(weights_only=True)``.
         strict: Whether what cannot be stored is an error; else it is left out, with a warning.
         rng: Whether the states of the random number generators are saved with the rest.
+        spec: The network as data, such as :func:`keepbest.torch.spec_of` makes it of a module: what is saved are full models, which open
+            without this program: in :func:`keepbest.torch.load` and with ``keepbest predict``.
         classes: Class names, by label.
-        preprocessing: How inputs are made, as data.
+        preprocessing: How inputs are made, as data. With a spec it is that of our own runs, such as :func:`keepbest.torch.preprocessing` makes it.
         provenance: Where the model comes from, as data.
         config: Settings of the training, for the record.
         copies: How many copies of a model may lie in memory at most. With 1, an offer that is to be saved waits for the save before it.
@@ -138,6 +141,7 @@ class Keeper:
         also: Literal["pth"] | None = None,
         strict: bool = True,
         rng: bool = True,
+        spec: Mapping[str, Any] | None = None,
         classes: Sequence[str] = (),
         preprocessing: Mapping[str, Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
@@ -147,6 +151,9 @@ class Keeper:
         monitors = [monitor] if isinstance(monitor, str) else list(monitor)
         if not monitors:
             raise errors.InvalidObjective("monitor is an empty list: there is nothing to be best by")
+        if spec is not None and save_weights_only:
+            raise errors.InvalidOption("save_weights_only leaves the network out: spec is for full models")
+        layout = layout_of(spec, classes, preprocessing)
         options = {
             "monitor": monitors[0],
             "mode": _direction(monitors[0], mode),
@@ -160,12 +167,14 @@ class Keeper:
             "save_weights_only": save_weights_only,
             "save_last": save_last,
             "also": also,
+            "spec": layout and layout.spec,
             "classes": list(classes),
             "preprocessing": preprocessing,
             "provenance": provenance,
             "config": config,
         }
         self._begin(strict, rng, copies, every_n_epochs)
+        self._layout: Layout | None = layout
         path = os.fspath(run)
         self._native: _native.Keeper | None = self._ranks.first(
             lambda: _native.Keeper.create(path, to_json(options, "the options"), _session())
@@ -226,8 +235,9 @@ class Keeper:
         path = os.fspath(run)
         opened = keeper._ranks.first(lambda: _native.Keeper.resume(path, _session()))
         keeper._native = opened[0] if opened is not None else None
-        found = (opened[2], opened[3]) if opened is not None else (None, [])
-        point, repairs = keeper._ranks.share(found)
+        found = (opened[2], opened[3], json.loads(opened[1]).get("spec")) if opened is not None else (None, [], None)
+        point, repairs, spec = keeper._ranks.share(found)
+        keeper._layout = layout_of(spec, (), None)
         keeper._opened(path)
         for repair in repairs:
             warnings.warn(repair, errors.Repaired, stacklevel=2)
@@ -328,7 +338,7 @@ class Keeper:
             return None
         if self._rng and wanted == "everything" and "rng" not in state:
             state = {**state, "rng": _rng.state()}
-        contents = Contents(model, state if wanted == "everything" else None, self._strict)
+        contents = Contents(model, state if wanted == "everything" else None, self._strict, self._layout)
         self._check_shapes(contents.weights)
         self._ranks.gather(contents.pieces)
         if not self._ranks.is_first:

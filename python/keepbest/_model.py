@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keepbest import _native, _tensors, _tree, errors
+from keepbest._contents import BESIDE
 from keepbest._data import as_source
 from keepbest._images import parts
 
@@ -74,6 +75,11 @@ class Model:
         return self._metadata.get("preprocessing")
 
     @property
+    def spec(self) -> dict[str, Any] | None:
+        """The network as data; ``None`` for weights alone."""
+        return self._metadata.get("model")
+
+    @property
     def provenance(self) -> Any:
         """Where the model comes from, as data."""
         return self._metadata.get("provenance")
@@ -97,7 +103,11 @@ class Model:
             return {
                 name: _tensors.restore(view, dtype, shape, chosen) for name, dtype, shape, view in self._file.weights()
             }
-        decoded = _tree.decode(tree, _Tensors(self._file.weights(), framework))
+        tensors = self._file.weights()
+        for name, dtype, shape, view in self._file.training_state():
+            if name.startswith(BESIDE):
+                tensors.append((name[len(BESIDE) :], dtype, shape, view))
+        decoded = _tree.decode(tree, _Tensors(tensors, framework))
         return dict(decoded)
 
     def state(self) -> dict[str, Any]:
