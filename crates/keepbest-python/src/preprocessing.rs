@@ -27,7 +27,8 @@ impl Preprocessing {
             true => recorded.clone(),
             false => recorded.clone().converting(),
         };
-        let normaliser = Normaliser::new(&applied).map_err(|error| invalid(&with_causes(&error)))?;
+        let normaliser =
+            Normaliser::new(&applied).map_err(|error| invalid(&with_causes(&error)))?;
         Ok(Self {
             recorded,
             normaliser,
@@ -49,19 +50,28 @@ impl Preprocessing {
             let made = py.detach(|| {
                 let (name, image) = read(image);
                 let image = image.map_err(|error| {
-                    ("CannotRead", name.clone(), errors::with_hint(&error, error.hint()))
+                    (
+                        "CannotRead",
+                        name.clone(),
+                        errors::with_hint(&error, error.hint()),
+                    )
                 })?;
                 let mut input = vec![0.0; size];
                 self.normaliser.apply(&image, &mut input).map_err(|error| {
-                    ("CannotPredict", name.clone(), format!("{name}: {}", with_causes(&error)))
+                    (
+                        "CannotPredict",
+                        name.clone(),
+                        format!("{name}: {}", with_causes(&error)),
+                    )
                 })?;
                 bytes.extend(input.iter().flat_map(|value| value.to_ne_bytes()));
                 Ok(self.recorded.unrecorded(image.shape()))
             });
-            let of_image = made.map_err(|(class, name, message): (_, String, String)| match class {
-                "CannotPredict" => errors::raise(py, class, &message, [("image", name)]),
-                _ => errors::raise_plain(py, class, &message),
-            })?;
+            let of_image =
+                made.map_err(|(class, name, message): (_, String, String)| match class {
+                    "CannotPredict" => errors::raise(py, class, &message, [("image", name)]),
+                    _ => errors::raise_plain(py, class, &message),
+                })?;
             unseen.size |= of_image.size;
             unseen.channels |= of_image.channels;
         }

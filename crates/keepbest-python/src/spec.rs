@@ -25,11 +25,7 @@ pub(crate) fn network_spec(
     classes: Option<usize>,
 ) -> PyResult<String> {
     let spec = named(network, input, classes).map_err(|error| {
-        errors::raise_plain(
-            py,
-            "InvalidSpec",
-            &errors::with_hint(&error, error.hint()),
-        )
+        errors::raise_plain(py, "InvalidSpec", &errors::with_hint(&error, error.hint()))
     })?;
     json(&spec)
 }

@@ -7,7 +7,7 @@ import operator
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
@@ -26,12 +26,14 @@ _ATTRIBUTES = "_user_preserved_attributes"  # the key under which fx keeps attri
 class Network(fx.GraphModule):
     """A module made of a spec. Its submodules are plain ones of ``torch.nn`` and may be replaced, frozen or hooked like any other."""
 
-    spec: Spec
-    """What it was made of."""
-    classes: list[str]
-    """Class names, by label; empty where they are not known."""
-    transform: Any
-    """From an image to the network's input, for a module made by :func:`load`; else ``None``."""
+    # TorchScript reads the annotations that are there at run time, and knows none of these types.
+    if TYPE_CHECKING:
+        spec: Spec
+        """What it was made of."""
+        classes: list[str]
+        """Class names, by label; empty where they are not known."""
+        transform: Any
+        """From an image to the network's input, for a module made by :func:`load`; else ``None``."""
 
     def describe(self, **attributes: Any) -> None:
         """Sets attributes that copies of the module keep."""
@@ -333,6 +335,8 @@ def _put(root: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def _add_module(parent: nn.Module, name: str, module: nn.Module) -> None:
+    if name in parent._modules:
+        raise errors.InvalidSpec(f"two layers are called {name}, or a layer is called as a block beside it")
     try:
         parent.add_module(name, module)
     except KeyError as error:

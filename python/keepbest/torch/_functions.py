@@ -457,6 +457,11 @@ def _upsample(call: Call) -> Any:
     return call.map_of("upsample", [x], settings)
 
 
+@says("channel_shuffle", "native_channel_shuffle")
+def _channel_shuffle(call: Call) -> Any:
+    return call.map_of("channel_shuffle", [call.map()], {"groups": call.get(1, "groups")})
+
+
 @says("pad")
 def _pad(call: Call) -> Any:
     amounts, mode = list(call.get(1, "pad")), call.get(2, "mode", "constant")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 
+@fx.wrap
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> int:
     """Pixels that TensorFlow's ``SAME`` adds to a side, before and after together."""
     out = (size + stride - 1) // stride

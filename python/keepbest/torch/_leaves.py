@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from keepbest.torch import _layers
 from keepbest.torch._functions import but
 from keepbest.torch._record import Call, CannotSay, Parameter
 from keepbest.torch._views import View
@@ -49,16 +50,14 @@ def _global_response_norm(call: Call, module: Any) -> Any:
     return call.same(view, "global_response_norm", {"eps": module.eps}, weight.of_module("weight"))
 
 
-def _rms_norm(call: Call, module: Any) -> Any:
-    """Ours."""
+def _rms_norm(call: Call, module: _layers.RmsNorm2d) -> Any:
     view = View.of_map(call.map(), call.recorder.batch)
     if module.weight is None:
         return call.same(view, "rms_norm2d", {"eps": module.eps, "affine": False})
     return call.same(view, "rms_norm2d", {"eps": module.eps}, _own(call, module.weight).of_module("weight"))
 
 
-def _standardized_conv(call: Call, module: Any) -> Any:
-    """Ours."""
+def _standardized_conv(call: Call, module: _layers.StandardizedConv2d) -> Any:
     x = call.map()
     weight = _own(call, module.weight)
     for tensor in (module.bias, module.gain):
@@ -77,19 +76,38 @@ def _standardized_conv(call: Call, module: Any) -> Any:
     return call.map_of("conv2d", [x], settings, weight.of_module("weight"))
 
 
-LEAVES: dict[str, Leaf] = {
+def _channel_conv1d(call: Call, module: _layers.ChannelConv1d) -> Any:
+    view = View.of_map(call.map(), call.recorder.batch)
+    weight = _own(call, module.weight)
+    if module.bias is not None:
+        _own(call, module.bias)
+    settings = {"kernel": module.weight.shape[2], "bias": module.bias is not None, "circular": module.mode == "circular"}
+    return call.same(view, "channel_conv1d", but(settings, bias=False, circular=False), weight.of_module("weight"))
+
+
+def _avg_pool_of_pixels(call: Call, module: _layers.AvgPoolOfPixels) -> Any:
+    padding = "same" if module.padding.same else module.padding.sides
+    settings = {"kernel": module.kernel, "stride": module.stride, "padding": padding, "ceil_mode": module.ceil_mode}
+    return call.map_of("avg_pool2d", [call.map()], but({**settings, "count_include_pad": False}, ceil_mode=False))
+
+
+_OURS: dict[type[nn.Module], Leaf] = {
+    _layers.AvgPoolOfPixels: _avg_pool_of_pixels,
+    _layers.BlurPool2d: _blur_pool,
+    _layers.ChannelConv1d: _channel_conv1d,
+    _layers.GlobalResponseNorm: _global_response_norm,
+    _layers.RmsNorm2d: _rms_norm,
+    _layers.StandardizedConv2d: _standardized_conv,
+    _layers.StochasticDepth: _stochastic_depth,
+}
+_OTHERS: dict[str, Leaf] = {
     "StochasticDepth": _stochastic_depth,
     "DropPath": _stochastic_depth,
     "BlurPool2d": _blur_pool,
     "GlobalResponseNorm": _global_response_norm,
-    "RmsNorm2d": _rms_norm,
-    "StandardizedConv2d": _standardized_conv,
 }
 
 
 def leaf_of(module: nn.Module) -> Leaf | None:
     """How a module is taken as a whole, if it is."""
-    name = type(module).__name__
-    if name == "RmsNorm2d" and not type(module).__module__.startswith("keepbest."):
-        return None
-    return LEAVES.get(name)
+    return _OURS.get(type(module)) or _OTHERS.get(type(module).__name__)

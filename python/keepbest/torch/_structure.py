@@ -69,14 +69,16 @@ def _join_affine(nodes: list[Node]) -> None:
     reads = readers(nodes)
     for node in nodes:
         before = node.inputs[0] if node.inputs else None
-        if before is None or (before.op, before.name) != (node.op, node.name) or len(reads[id(before)]) != 1:
+        if before is None or len(reads[id(before)]) != 1 or node.settings.get("bias") is False:
             continue
-        factor = {"scale2d": "weight", "scalar_affine": "scale"}.get(node.op)
-        if factor is None or before.settings.get("bias", True) or node.settings.get(factor, True):
+        if node.op == "scale2d" and before.op == "layer_scale" and before.name == f"{node.name}.weight":
+            del node.settings["weight"]
+        elif node.op == "scalar_affine" and (before.op, before.name) == (node.op, node.name) and before.settings.get("bias") is False:
+            del node.settings["scale"], before.settings["bias"]
+            node.settings.update(before.settings)
+        else:
             continue
         node.inputs = before.inputs
-        del node.settings[factor], before.settings["bias"]
-        node.settings.update(before.settings)
 
 
 def _share_concats(nodes: list[Node]) -> None:
