@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from keepbest import errors
 from keepbest.torch._build import build_checked, checked
+from keepbest.torch import _arithmetic, _parameters, _pointwise, _pooling, _reshaping  # noqa: F401 (they fill the table)
 from keepbest.torch._functions import HANDLERS
 from keepbest.torch._leaves import leaf_of
 from keepbest.torch._load import fill_fixed
-from keepbest.torch._nodes import Node
 from keepbest.torch._record import Recorder, Unsupported, example_of
 from keepbest.torch._structure import layers_of, tidied
 
@@ -42,6 +42,7 @@ def spec_of(module: nn.Module, example: Tensor, *, name: str | None = None) -> d
 
     Raises:
         CannotDescribe: It does what a spec cannot say: ``layers`` has all of it, each with module, kind and reason.
+        InvalidSpec: The spec has a layer that our engine does not know.
 
     Parameters that evaluation does not use, such as those of auxiliary outputs, are no part of the spec. What a module does in training alone is seen
     where it is dropout or stochastic depth; how parameters started is not.
@@ -54,7 +55,7 @@ def spec_of(module: nn.Module, example: Tensor, *, name: str | None = None) -> d
     with _evaluating(module), torch.no_grad():
         spec, expected = _recorded(module, images, name or type(module).__name__)
         _prove(spec, module, images, expected)
-    return spec
+    return checked(spec)
 
 
 def _recorded(module: nn.Module, images: Tensor, name: str) -> tuple[dict[str, Any], Tensor]:
@@ -107,5 +108,3 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
         for each, mode in modes.items():
             each.training = mode
 
-
-__all__ = ["CannotDescribe", "Node", "checked", "spec_of"]
