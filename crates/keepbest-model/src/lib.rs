@@ -54,7 +54,7 @@ pub use classify::{Answer, AnswerError, Classifier, ClassifyError, ClassifyOptio
 pub use compare::{CompareError, CompareReport, Contender, Pair, Side, compare};
 pub use costs::{Costs, LATENCY, fixed_costs, is_timed};
 pub use criterion::Criterion;
-pub use difference::{MetricDifference, SMOOTHED_SUFFIX};
+pub use difference::{MetricDifference, SMOOTHED_SUFFIX, engine_tolerance};
 pub use environment::{Environment, Git};
 pub use error::ModelError;
 pub use evaluate::{EvaluateError, Evaluator, Measured};

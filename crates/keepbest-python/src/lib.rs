@@ -3,6 +3,7 @@
 //! | class | is |
 //! |---|---|
 //! | `Arena` | memory that a model is copied into, and read from by the writer thread |
+//! | `Engine` | an engine of any device, step by step: for tests and benchmarks |
 //! | `Keeper` | the Rust keeper of a run |
 //! | `Saves` | waiting for what it saves |
 //! | `ModelFile` | a model file, verified, its tensors mapped |
@@ -12,11 +13,13 @@
 //! file, is decided in Python. Whatever can block lets other threads of Python run.
 
 mod arena;
+mod engine;
 mod errors;
 mod keeper;
 mod model;
 mod options;
 mod predict;
+mod torch;
 mod train;
 
 use std::ffi::OsString;
@@ -36,8 +39,10 @@ fn main(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
 
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    torch::provide();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<arena::Arena>()?;
+    module.add_class::<engine::Engine>()?;
     module.add_class::<keeper::Keeper>()?;
     module.add_class::<keeper::Saves>()?;
     module.add_class::<model::ModelFile>()?;

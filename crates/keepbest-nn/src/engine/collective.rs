@@ -39,6 +39,13 @@ pub struct CollectiveError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
+impl CollectiveError {
+    /// What `rank` found out, by what its network says.
+    pub fn new(rank: usize, source: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        CollectiveError { rank, source }
+    }
+}
+
 /// One rank, with nobody to wait for.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Alone;

@@ -1,6 +1,7 @@
 //! The contract of a training engine.
 
 use super::batch::Batch;
+use super::device::CPU;
 use super::error::{EngineError, StepError};
 use super::scorer::Scorer;
 use crate::network::Network;
@@ -53,6 +54,16 @@ pub trait Engine: Send {
 
     /// What it computes with, for the record: an instruction set, or the model of a device.
     fn processor(&self) -> String;
+
+    /// The device, as [`DEVICES`](crate::DEVICES) names it.
+    fn device(&self) -> &str {
+        CPU
+    }
+
+    /// The software that computes, with its versions, for the record: `PyTorch 2.9 (CUDA 12.9, cuDNN 9.1)`; `None` for code of ours.
+    fn software(&self) -> Option<String> {
+        None
+    }
 
     /// Threads of this machine that it is worth making batches on.
     fn threads(&self) -> usize;

@@ -234,6 +234,7 @@ impl TrainError {
             ) => {
                 Some("take a smaller --batch-size, --image-size or --model".into())
             }
+            Self::Engine(error) => error.hint(),
             Self::Data(DataError::Image { .. })
             | Self::Prepare(PrepareError::Data(DataError::Image { .. })) => {
                 Some("mend or remove it, or leave out what cannot be read: --skip-corrupt".into())
@@ -298,7 +299,9 @@ impl TrainError {
                 keepbest_nn::EngineError::ClassWeights { .. }
                 | keepbest_nn::EngineError::SingleValue { .. }
                 | keepbest_nn::EngineError::NothingToFreeze { .. }
-                | keepbest_nn::EngineError::AllFrozen,
+                | keepbest_nn::EngineError::AllFrozen
+                | keepbest_nn::EngineError::NoDevice { .. }
+                | keepbest_nn::EngineError::Precision { .. },
             ) => true,
             _ => false,
         }

@@ -140,7 +140,10 @@ fn engine_config(config: &Config, class_weights: Option<&[f64]>) -> EngineConfig
         precision: match config.precision {
             PrecisionKind::F32 => Precision::F32,
             PrecisionKind::Bf16 => Precision::Bf16,
+            PrecisionKind::F16 => Precision::F16,
         },
+        compile: config.compile.unwrap_or(false),
+        deterministic: config.deterministic.unwrap_or(true),
         seed: config.seed,
         optimizer: config
             .optimizer
