@@ -59,7 +59,7 @@ def close(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], toleran
     [
         ("lenet5", {"optimizer": SGD}),
         ("simple-cnn", {"optimizer": {"type": "adamw"}, "loss": {"label_smoothing": 0.1}, "clip_grad_norm": 1.0}),
-        ("resnet20", {"optimizer": {"type": "adam", "weight_decay": 1e-3}, "ema": 0.99, "body_rate": 0.5}),
+        ("fast", {"optimizer": {"type": "adam", "weight_decay": 1e-3}, "ema": 0.99, "body_rate": 0.5}),
     ],
 )
 def test_losses_of_50_steps_are_those_of_the_cpu_engine(network: str, settings: dict[str, Any]) -> None:
@@ -71,7 +71,7 @@ def test_losses_of_50_steps_are_those_of_the_cpu_engine(network: str, settings: 
         own, theirs = (each.step(images, labels, rate) for each in engines)
         assert theirs[0] == pytest.approx(own[0], abs=1e-3), f"step {step}"
         if own[2] is not None:
-            assert theirs[2] == pytest.approx(own[2], rel=1e-3), f"norm at step {step}"
+            assert theirs[2] == pytest.approx(own[2], rel=1e-2), f"norm at step {step}"
     close(weights(engines[1]), weights(engines[0]), 1e-3)
     close(training(engines[1]), training(engines[0]), 1e-3)
     images, _ = batches.next()
@@ -80,7 +80,7 @@ def test_losses_of_50_steps_are_those_of_the_cpu_engine(network: str, settings: 
         assert np.abs(answers[1] - answers[0]).max() < 1e-3 * max(1.0, np.abs(answers[0]).max())
 
 
-@pytest.mark.parametrize("network", ["lenet5", "simple-cnn", "resnet20", "convnext-nano", "mobilenet-v3-small"])
+@pytest.mark.parametrize("network", ["lenet5", "simple-cnn", "fast", "mobilenet_v3_small"])
 def test_gradients_and_predictions_are_those_of_the_cpu_engine(network: str) -> None:
     engines = both(network, size=(3, 32, 32), optimizer={"type": "sgd"}, batch_size=8)
     batches = Batches((3, 32, 32), 10, 8)
@@ -201,7 +201,7 @@ def test_half_precision_learns_and_goes_on(precision: str) -> None:
     own = engine("torch:cpu", NORMED, (3, 8, 8), 4, batch_size=8, **settings)
     batches = Batches((3, 8, 8), 4, 8)
     losses = [own.step(*batches.next(), 0.1)[0] for _ in range(30)]
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5]), losses
+    assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5]), losses
     other = engine("torch:cpu", NORMED, (3, 8, 8), 4, batch_size=8, seed=5, **settings)
     other.restore_from(own, False)
     images, labels = batches.next()
@@ -210,16 +210,19 @@ def test_half_precision_learns_and_goes_on(precision: str) -> None:
 
 
 def test_a_scale_that_is_too_large_costs_a_step_and_no_more() -> None:
-    own = engine("torch:cpu", NORMED, (3, 8, 8), 4, batch_size=8, precision="f16", optimizer=SGD)
+    flat = {**NORMED, "layers": [{"op": "flatten"}, {"op": "linear", "name": "fc", "out": 4}]}
+    own = engine("torch:cpu", flat, (3, 8, 8), 4, batch_size=8, precision="f16", optimizer=SGD)
     images, labels = Batches((3, 8, 8), 4, 8).next()
-    huge = arena(3e4 * np.asarray(np.random.RandomState(0).standard_normal((8, 8, 8, 3)), np.float32))
+    huge = arena(np.random.RandomState(0).uniform(500.0, 1000.0, (8, 8, 8, 3)).astype(np.float32))
     before = weights(own)["fc.weight"].copy()
-    own.step(huge, labels, 0.1)
-    counts = training(own)["scaler.counts"]
-    assert counts.tolist() in ([1, 0], [0, 1])
-    if counts.tolist() == [0, 1]:
-        assert np.array_equal(weights(own)["fc.weight"], before)
+    # 2^16 times a gradient of some hundreds is beyond 65,504.
+    own.step(huge, labels, 1e-6)
+    state = training(own)
+    assert state["scaler.counts"].tolist() == [0, 1] and state["scaler.scale"].tolist() == [2.0**15]
+    assert np.array_equal(weights(own)["fc.weight"], before)
     own.step(images, labels, 0.1)
+    assert training(own)["scaler.counts"].tolist() == [1, 1]
+    assert not np.array_equal(weights(own)["fc.weight"], before)
 
 
 @pytest.mark.parametrize(
@@ -233,3 +236,67 @@ def test_a_scale_that_is_too_large_costs_a_step_and_no_more() -> None:
 def test_a_device_that_is_not_there_is_named(device: str, words: str) -> None:
     with pytest.raises(errors.InvalidOption, match=words):
         engine(device, "lenet5", SMALL, 10)
+
+
+def engine_on(device: str, optimizer: dict[str, Any], **config: Any) -> Any:
+    """The Python half of an engine, on a device of PyTorch's that keepbest does not offer."""
+    from keepbest.torch._build import build_checked
+    from keepbest.torch._engine import Engine
+
+    spec = json.loads(engine("cpu", NORMED, (3, 8, 8), 4).spec())
+    names = list(build_checked(spec).state_dict())
+    places = [[name, 0] for name in names]
+    told = {
+        "device": "torch:cpu",
+        "layout": {"bytes": 8, "weights": places, "slots": [], "averages": [], "scaler": []},
+        "rates": [1.0] * len(names),
+        "batch_size": 4,
+        "threads": None,
+        "precision": "f32",
+        "seed": 0,
+        "optimizer": optimizer,
+        "loss": {"label_smoothing": 0.1, "class_weights": [1.0, 2.0, 1.0, 0.5]},
+        "clip_grad_norm": None,
+        "averaging": None,
+        "compile": False,
+        "deterministic": True,
+        "ranks": 1,
+        **config,
+    }
+    return Engine(json.dumps(spec), json.dumps(told), torch.device(device))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "config"),
+    [
+        ({"type": "sgd", "momentum": 0.9, "dampening": 0.0, "nesterov": True, "weight_decay": 1e-4}, {"averaging": {"ema": 0.9}}),
+        ({"type": "adamw", "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01}, {"clip_grad_norm": 1.0}),
+        ({"type": "sgd", "momentum": 0.0, "dampening": 0.0, "nesterov": False, "weight_decay": 0.0}, {"precision": "f16"}),
+    ],
+)
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_step_never_comes_back_from_the_device_but_to_tell_its_loss(
+    optimizer: dict[str, Any], config: dict[str, Any], mixed: bool
+) -> None:
+    # A tensor of the meta device has no values: whatever reads one, by item(), cpu() or a condition, raises.
+    own = engine_on("meta", optimizer, **config)
+    images = np.zeros((4, 8, 8, 3), np.float32)
+    labels, shares = np.arange(4, dtype=np.uint32), np.full(4, 0.5)
+    at = labels.ctypes.data
+    batch = (images.ctypes.data, 4, at, (at, shares.ctypes.data) if mixed else None)
+    read = []
+
+    def told(values: torch.Tensor) -> list[float]:
+        assert values.device.type == "meta"
+        read.append(values)
+        return [0.5, 1.0, 4.0, 1.0][: len(values)]
+
+    own._read = told
+    for _ in range(3):
+        assert own.step(batch, 0.1, 0.5, None)[4]
+    assert len(read) == 3
+    # The check itself: a criterion that looks at a value is found.
+    criterion = own._criterion
+    own._criterion = lambda logits, taken: (logits.max().item(), criterion(logits, taken))[1]
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        own.step(batch, 0.1, 0.5, None)

@@ -36,6 +36,7 @@ mod predict;
 mod provenance;
 mod run_files;
 mod run_summary;
+mod scores;
 mod seen;
 mod thresholds;
 mod tune;

@@ -28,7 +28,8 @@ pub use cpu::{CpuEngine, CpuScorer};
 pub use engine::{
     Alone, Averaging, Batch, CPU, Collective, CollectiveError, DEVICES, Determinism,
     DeviceProvider, Engine, EngineConfig, EngineError, LossConfig, Precision, ScoreError, Scorer,
-    StepError, StepOutput, Tuning, WhichWeights, build_engine, build_scorer, check_device, devices,
+    StepError, StepOutput, Tuning, WhichWeights, build_engine, build_scorer, check_device, collective,
+    devices,
     is_device_name, provide_devices,
 };
 pub use keepbest_formats::{OptimizerConfig, OptimizerDefaults, OptimizerKind, SettingError};

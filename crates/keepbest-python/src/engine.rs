@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use keepbest_core::text::with_causes;
-use keepbest_formats::{Dtype, OptimizerConfig, Snapshot as _, Tensor};
+use keepbest_formats::{Dtype, OptimizerConfig, SnapshotHandle, Tensor};
 use keepbest_nn::zoo::{self, ZooOptions};
 use keepbest_nn::{
     Averaging, Batch, Determinism, EngineConfig, Labels, LossConfig, ModelSpec, Precision,
@@ -97,6 +97,12 @@ pub(crate) struct Engine {
     engine: Mutex<Box<dyn keepbest_nn::Engine>>,
 }
 
+/// A snapshot that is held.
+#[pyclass(frozen, module = "keepbest._native")]
+pub(crate) struct Held {
+    _snapshot: SnapshotHandle,
+}
+
 /// A name of the zoo with the size of its images (channels, height, width) and its classes, or a spec as JSON.
 type Asked = (String, Option<(usize, usize, usize, usize)>);
 
@@ -172,7 +178,8 @@ impl Engine {
     }
 
     /// One step on images `[n, height, width, channels]`; `mixed` are other labels and the shares of the own. Gives the loss, the
-    /// images that were right, and the norm of the gradient where it is clipped.
+    /// images that were right, and the norm of the gradient where it is clipped. `ahead` are images and labels of the next step.
+    #[pyo3(signature = (images, labels, learning_rate, mixed=None, ahead=None))]
     fn step(
         &self,
         py: Python<'_>,
@@ -180,14 +187,27 @@ impl Engine {
         labels: Vec<u32>,
         learning_rate: f64,
         mixed: Option<(Vec<u32>, Vec<f64>)>,
+        ahead: Option<(PyRef<'_, Arena>, Vec<u32>)>,
     ) -> PyResult<(f64, u32, Option<f64>)> {
         let images = floats(images)?;
+        let ahead = match ahead {
+            Some((images, labels)) => Some((floats(&images)?, labels)),
+            None => None,
+        };
         self.with(py, |engine| {
             let images = images.as_f32().map_err(|error| error.to_string())?;
             let mixed = mixed.as_ref().map(|(others, shares)| SecondLabels { others, shares });
             let own = &labels;
             let batch = Batch::new(&images, Labels { own, mixed });
-            let done = engine.step(batch, learning_rate);
+            let next = match &ahead {
+                Some((images, labels)) => {
+                    Some((images.as_f32().map_err(|error| error.to_string())?, labels))
+                }
+                None => None,
+            };
+            let next = next.as_ref();
+            let next = next.map(|(images, labels)| Batch::new(images, *labels));
+            let done = engine.step_before(batch, learning_rate, next);
             let done = done.map_err(|error| with_causes(&error))?;
             Ok((done.loss, done.correct, done.grad_norm))
         })
@@ -207,6 +227,14 @@ impl Engine {
             Ok((snapshot.step(), snapshot.weights(), snapshot.training_state()))
         })?;
         Ok((step, views(&weights), views(&training)))
+    }
+
+    /// A snapshot that nobody has read yet, held as long as what is given.
+    fn hold(&self, py: Python<'_>) -> PyResult<Held> {
+        let snapshot = self.with(py, |engine| Ok(engine.snapshot()))?;
+        Ok(Held {
+            _snapshot: snapshot,
+        })
     }
 
     /// Goes on where another engine is, whatever its device.

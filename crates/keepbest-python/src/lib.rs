@@ -43,6 +43,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<arena::Arena>()?;
     module.add_class::<engine::Engine>()?;
+    module.add_class::<engine::Held>()?;
     module.add_class::<keeper::Keeper>()?;
     module.add_class::<keeper::Saves>()?;
     module.add_class::<model::ModelFile>()?;
@@ -53,6 +54,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(model::save, module)?)?;
     module.add_function(wrap_pyfunction!(model::resolve, module)?)?;
     module.add_function(wrap_pyfunction!(predict::list_images, module)?)?;
+    module.add_function(wrap_pyfunction!(torch::join_ranks, module)?)?;
+    module.add_function(wrap_pyfunction!(train::follow, module)?)?;
+    module.add_function(wrap_pyfunction!(train::release_ranks, module)?)?;
     module.add_function(wrap_pyfunction!(train::settings, module)?)?;
     module.add_function(wrap_pyfunction!(train::train, module)?)?;
     Ok(())

@@ -16,8 +16,12 @@ STREAMS = ("cuda", "xpu")
 
 
 def device_of(name: str) -> torch.device:
-    """The device that ``keepbest`` calls so."""
-    return torch.device("cpu" if name == "torch:cpu" else name)
+    """The device that ``keepbest`` calls so; of several ranks on one machine, each has its own."""
+    if name == "torch:cpu":
+        return torch.device("cpu")
+    if name in STREAMS and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+        return torch.device(name, int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device(name)
 
 
 def problem(name: str) -> str | None:

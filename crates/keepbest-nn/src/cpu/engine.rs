@@ -358,6 +358,7 @@ impl Engine for CpuEngine {
         Ok(StepOutput {
             loss: loss.loss,
             correct: loss.correct,
+            images: n,
             grad_norm,
         })
     }

@@ -1,12 +1,13 @@
 //! The engines there are, by device.
 
+use super::collective::{Alone, Collective};
 use super::config::EngineConfig;
 use super::contract::Engine;
 use super::error::EngineError;
 use super::scorer::Scorer;
 use crate::cpu::{CpuEngine, CpuScorer};
 use crate::spec::ModelSpec;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// The device that every build computes on, with code of ours: the default.
 pub const CPU: &str = "cpu";
@@ -52,6 +53,11 @@ pub trait DeviceProvider: Send + Sync {
         batch_size: usize,
         threads: Option<usize>,
     ) -> Result<Box<dyn Scorer>, EngineError>;
+
+    /// The ranks that this process is one of.
+    fn collective(&self) -> Arc<dyn Collective> {
+        Arc::new(Alone)
+    }
 }
 
 static PROVIDER: OnceLock<Box<dyn DeviceProvider>> = OnceLock::new();
@@ -59,6 +65,12 @@ static PROVIDER: OnceLock<Box<dyn DeviceProvider>> = OnceLock::new();
 /// Adds the other devices of [`DEVICES`] to this process, once and for all. Whether it did: the first provider stays.
 pub fn provide_devices(provider: impl DeviceProvider + 'static) -> bool {
     PROVIDER.set(Box::new(provider)).is_ok()
+}
+
+/// The ranks that this process is one of: itself alone, unless a [`DeviceProvider`] says otherwise.
+pub fn collective() -> Arc<dyn Collective> {
+    let provider = PROVIDER.get();
+    provider.map_or_else(|| Arc::new(Alone) as Arc<dyn Collective>, |it| it.collective())
 }
 
 /// The names of the devices that this process can ask for: without a [`DeviceProvider`], the CPU alone.

@@ -111,6 +111,7 @@ impl EngineError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoDevice { known: true, .. } => Some(PACKAGE.to_owned()),
+            Self::Ranks { .. } => Some("--device torch:cpu and those of GPUs train together".to_owned()),
             Self::Precision { precision, .. } => Some(format!(
                 "--device torch:cpu and those of GPUs have {precision}"
             )),

@@ -18,8 +18,8 @@ pub use collective::{Alone, Collective, CollectiveError};
 pub use config::{Averaging, EngineConfig, LossConfig};
 pub use contract::{Determinism, Engine, StepOutput, WhichWeights};
 pub use device::{
-    CPU, DEVICES, DeviceProvider, build_engine, build_scorer, check_device, devices, is_device_name,
-    provide_devices,
+    CPU, DEVICES, DeviceProvider, build_engine, build_scorer, check_device, collective, devices,
+    is_device_name, provide_devices,
 };
 pub use error::{EngineError, ScoreError, StepError};
 pub use precision::Precision;

@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use keepbest_formats::{SnapshotHandle, StateDict};
 use keepbest_nn::{
-    Averaging, Batch, CollectiveError, Determinism, Engine, EngineConfig, EngineError, Network,
+    Averaging, Batch, Determinism, Engine, EngineConfig, EngineError, Network,
     Scorer, StepError, StepOutput, WeightsError, WhichWeights, average_share, trained_first,
 };
 use pyo3::prelude::*;
 use serde_json::json;
 
 use super::layout::{Face, Layout};
+use super::ranks::lost;
 use super::scorer::TorchScorer;
 use super::snapshot::{Taken, TorchSnapshot};
 use super::worker::{TorchError, run};
@@ -37,6 +38,24 @@ struct About {
     processor: String,
     software: String,
     threads: usize,
+    looks_ahead: bool,
+}
+
+/// Where a batch lies: images, how many, own labels, and other labels with shares.
+type Addresses = (usize, usize, usize, Option<(usize, usize)>);
+
+fn addresses(batch: &Batch<'_>) -> Addresses {
+    let labels = batch.labels;
+    let mixed = labels.mixed.map(|mixed| {
+        let others = mixed.others.as_ptr().expose_provenance();
+        (others, mixed.shares.as_ptr().expose_provenance())
+    });
+    (
+        batch.images.as_ptr().expose_provenance(),
+        batch.len(),
+        labels.own.as_ptr().expose_provenance(),
+        mixed,
+    )
 }
 
 impl TorchEngine {
@@ -62,7 +81,6 @@ impl TorchEngine {
             },
             "compile": config.compile,
             "deterministic": config.deterministic,
-            "rank": config.collective.rank(),
             "ranks": config.collective.ranks(),
         });
         let (spec, told) = (network.spec().to_json().to_string(), told.to_string());
@@ -72,6 +90,7 @@ impl TorchEngine {
                 processor: engine.getattr("processor")?.extract()?,
                 software: engine.getattr("software")?.extract()?,
                 threads: engine.getattr("threads")?.extract()?,
+                looks_ahead: engine.getattr("looks_ahead")?.extract()?,
             };
             Ok((engine.unbind(), about))
         });
@@ -124,9 +143,7 @@ impl TorchEngine {
             let error = self.failure.clone();
             let error: Box<dyn std::error::Error + Send + Sync> = match error {
                 Some(error) if error.rank_lost => {
-                    let rank = self.config.collective.rank();
-                    let source = Box::new(error);
-                    return StepError::Collective(CollectiveError::new(rank, source));
+                    return StepError::Collective(lost(self.config.collective.rank(), error));
                 }
                 Some(error) => Box::new(error),
                 None => "the call did not come back".into(),
@@ -199,23 +216,34 @@ impl Engine for TorchEngine {
     }
 
     fn step(&mut self, batch: Batch<'_>, learning_rate: f64) -> Result<StepOutput, StepError> {
-        batch.check(&self.network, self.config.batch_size, learning_rate)?;
-        let (n, labels) = (batch.len(), batch.labels);
-        let images = batch.images.as_ptr().expose_provenance();
-        let own = labels.own.as_ptr().expose_provenance();
-        let mixed = labels.mixed.map(|mixed| {
-            let others = mixed.others.as_ptr().expose_provenance();
-            (others, mixed.shares.as_ptr().expose_provenance())
-        });
+        self.step_before(batch, learning_rate, None)
+    }
+
+    fn step_before(
+        &mut self,
+        batch: Batch<'_>,
+        learning_rate: f64,
+        next: Option<Batch<'_>>,
+    ) -> Result<StepOutput, StepError> {
+        let most = self.config.batch_size;
+        // Of several ranks, some may have no image of a small batch.
+        if !batch.is_empty() || self.config.collective.ranks() == 1 {
+            batch.check(&self.network, most, learning_rate)?;
+        }
+        // What is wrong with the next batch, its own step says.
+        let next = next.filter(|next| next.check(&self.network, most, learning_rate).is_ok());
+        let (batch, next) = (addresses(&batch), next.as_ref().map(addresses));
         let share = match self.config.averaging {
             Some(Averaging::Ema(decay)) => average_share(decay, self.steps + 1),
             _ => 0.0,
         };
-        let (loss, correct, grad_norm, holds) = self.stepping(move |py, engine| {
-            let batch = (images, n, own, mixed, learning_rate, share);
-            let done = engine.call_method1(py, "step", batch)?;
-            done.extract::<(f64, u32, Option<f64>, bool)>(py)
+        let done = self.stepping(move |py, engine| {
+            let told = (batch, learning_rate, share, next);
+            engine
+                .call_method1(py, "step", told)?
+                .extract::<(f64, u32, usize, Option<f64>, bool)>(py)
         })?;
+        let (loss, correct, images, grad_norm, holds) = done;
         let step = self.steps + 1;
         match (holds, grad_norm) {
             (true, _) => {}
@@ -228,8 +256,13 @@ impl Engine for TorchEngine {
         Ok(StepOutput {
             loss,
             correct,
+            images,
             grad_norm: grad_norm.filter(|_| self.config.clip_grad_norm.is_some()),
         })
+    }
+
+    fn looks_ahead(&self) -> bool {
+        self.about.looks_ahead
     }
 
     /// Copies on the device; the copy comes to this machine's memory while training goes on.

@@ -2,16 +2,21 @@
 
 mod engine;
 mod layout;
+mod ranks;
 mod scorer;
 mod snapshot;
 mod worker;
 
+use std::sync::Arc;
+
 use keepbest_nn::{
-    DeviceProvider, Engine, EngineConfig, EngineError, ModelSpec, Network, Scorer, provide_devices,
+    Alone, Collective, DeviceProvider, Engine, EngineConfig, EngineError, ModelSpec, Network, Scorer, provide_devices,
 };
 use pyo3::prelude::*;
 
 use engine::TorchEngine;
+pub(crate) use ranks::join_ranks;
+use ranks::{RANKS, TorchRanks};
 use scorer::TorchScorer;
 
 /// The module that computes.
@@ -71,6 +76,13 @@ impl DeviceProvider for PyTorch {
         Ok(Box::new(TorchScorer::new(
             device, network, batch_size, threads,
         )?))
+    }
+
+    fn collective(&self) -> Arc<dyn Collective> {
+        match RANKS.get() {
+            Some(&(rank, ranks)) => Arc::new(TorchRanks { rank, ranks }),
+            None => Arc::new(Alone),
+        }
     }
 }
 

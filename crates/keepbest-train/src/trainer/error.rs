@@ -96,6 +96,9 @@ pub enum TrainError {
     /// A step could not be taken.
     #[error(transparent)]
     Step(keepbest_nn::StepError),
+    /// Other ranks that train the same network are lost.
+    #[error(transparent)]
+    Ranks(#[from] keepbest_nn::CollectiveError),
     /// Training went out of the range of numbers. The best is kept.
     #[error("training diverged in epoch {epoch}: {problem}")]
     Diverged {

@@ -5,7 +5,7 @@ use keepbest_model::{Costs, CriterionRecord, architecture, is_model_file};
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
     Averaging, Engine, EngineConfig, EngineError, LossConfig, ModelSpec, Precision, Scorer, Tuning,
-    build_engine,
+    build_engine, collective,
 };
 
 use super::decided::Decided;
@@ -164,6 +164,7 @@ fn engine_config(config: &Config, class_weights: Option<&[f64]>) -> EngineConfig
             body_rate: config.body_rate,
             freeze_statistics: config.freeze_statistics,
         },
+        collective: collective(),
         ..EngineConfig::default()
     }
 }
