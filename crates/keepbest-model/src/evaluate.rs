@@ -102,11 +102,7 @@ impl<'a> Evaluator<'a> {
     ///
     /// # Errors
     /// [`EvaluateError`] when an image cannot be read, or another rank is lost.
-    pub fn score_part(
-        &self,
-        scorer: &mut dyn Scorer,
-        split: &Subset,
-    ) -> Result<(), EvaluateError> {
+    pub fn score_part(&self, scorer: &mut dyn Scorer, split: &Subset) -> Result<(), EvaluateError> {
         Part::new(self, split, scorer.threads())?.score(scorer)
     }
 

@@ -28,13 +28,12 @@ pub use cpu::{CpuEngine, CpuScorer};
 pub use engine::{
     Alone, Averaging, Batch, CPU, Collective, CollectiveError, DEVICES, Determinism,
     DeviceProvider, Engine, EngineConfig, EngineError, LossConfig, Precision, ScoreError, Scorer,
-    StepError, StepOutput, Tuning, WhichWeights, build_engine, build_scorer, check_device, collective,
-    devices,
-    is_device_name, provide_devices,
+    StepError, StepOutput, Tuning, WhichWeights, build_engine, build_scorer, check_device,
+    collective, devices, is_device_name, provide_devices,
 };
 pub use keepbest_formats::{OptimizerConfig, OptimizerDefaults, OptimizerKind, SettingError};
-pub use keepbest_kernels::loss::{Labels, SecondLabels};
 pub use keepbest_kernels::Isa;
+pub use keepbest_kernels::loss::{Labels, SecondLabels};
 pub use network::{LayerError, LayerSummary, Network};
 pub use params::{
     AVERAGE_PREFIX, Mismatch, ParamLayout, ParamTensor, RAW_PREFIX, RNG_PREFIX, Role,

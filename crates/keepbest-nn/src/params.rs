@@ -6,8 +6,8 @@ mod names;
 mod start;
 mod state;
 
-pub(crate) use load::{copy_f32, copy_weights, start};
 pub use average::{average_share, trained_first};
+pub(crate) use load::{copy_f32, copy_weights, start};
 pub use names::{AVERAGE_PREFIX, RAW_PREFIX, RNG_PREFIX, SCALER_PREFIX, optimizer_state};
 pub(crate) use start::Start;
 pub(crate) use state::{CpuSnapshot, StateCell, StateNames, TrainState};

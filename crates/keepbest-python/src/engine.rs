@@ -161,7 +161,9 @@ impl Engine {
 
     /// The network, as JSON.
     fn spec(&self, py: Python<'_>) -> PyResult<String> {
-        self.with(py, |engine| Ok(engine.network().spec().to_json().to_string()))
+        self.with(py, |engine| {
+            Ok(engine.network().spec().to_json().to_string())
+        })
     }
 
     /// Device, processor, software, what it promises of bits.
@@ -196,7 +198,9 @@ impl Engine {
         };
         self.with(py, |engine| {
             let images = images.as_f32().map_err(|error| error.to_string())?;
-            let mixed = mixed.as_ref().map(|(others, shares)| SecondLabels { others, shares });
+            let mixed = mixed
+                .as_ref()
+                .map(|(others, shares)| SecondLabels { others, shares });
             let own = &labels;
             let batch = Batch::new(&images, Labels { own, mixed });
             let next = match &ahead {
@@ -224,7 +228,11 @@ impl Engine {
                 true => engine.averaged().ok_or("no average is kept")?,
                 false => engine.snapshot(),
             };
-            Ok((snapshot.step(), snapshot.weights(), snapshot.training_state()))
+            Ok((
+                snapshot.step(),
+                snapshot.weights(),
+                snapshot.training_state(),
+            ))
         })?;
         Ok((step, views(&weights), views(&training)))
     }

@@ -120,7 +120,7 @@ class Engine:
         counted = [torch.zeros((), device=self.device)] * 3
         if n > 0:
             taken = self._inbox.take(images, n, own, mixed)
-            with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
+            with self._autocast():
                 logits = self._forward(taken.images)
             total, weight, right = self._criterion(logits.float(), taken)
             loss = total / (weight if self._ranks == 1 else self._batch_size)
@@ -131,6 +131,9 @@ class Engine:
         if self._ranks > 1:
             self._join(counts, n)
         return counts
+
+    def _autocast(self) -> Any:
+        return contextlib.nullcontext() if self._dtype is None else torch.autocast(self.device.type, self._dtype)
 
     def _join(self, counts: Tensor, n: int) -> None:
         """Makes gradients, statistics and counts those of all ranks: of a rank's images each counts as one of any other's."""

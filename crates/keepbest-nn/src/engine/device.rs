@@ -13,15 +13,7 @@ use std::sync::{Arc, OnceLock};
 pub const CPU: &str = "cpu";
 
 /// The names that devices have, the default first; `N` is a number. All but the first compute with PyTorch, in the Python package.
-pub const DEVICES: &[&str] = &[
-    CPU,
-    "cuda",
-    "cuda:N",
-    "mps",
-    "xpu",
-    "xpu:N",
-    "torch:cpu",
-];
+pub const DEVICES: &[&str] = &[CPU, "cuda", "cuda:N", "mps", "xpu", "xpu:N", "torch:cpu"];
 
 /// What makes the engines and scorers of the devices of [`DEVICES`] that this crate has none for.
 pub trait DeviceProvider: Send + Sync {
@@ -70,7 +62,10 @@ pub fn provide_devices(provider: impl DeviceProvider + 'static) -> bool {
 /// The ranks that this process is one of: itself alone, unless a [`DeviceProvider`] says otherwise.
 pub fn collective() -> Arc<dyn Collective> {
     let provider = PROVIDER.get();
-    provider.map_or_else(|| Arc::new(Alone) as Arc<dyn Collective>, |it| it.collective())
+    provider.map_or_else(
+        || Arc::new(Alone) as Arc<dyn Collective>,
+        |it| it.collective(),
+    )
 }
 
 /// The names of the devices that this process can ask for: without a [`DeviceProvider`], the CPU alone.
@@ -168,10 +163,28 @@ mod tests {
 
     #[test]
     fn names_have_a_form() {
-        for name in ["cpu", "cuda", "cuda:0", "cuda:12", "mps", "xpu:1", "torch:cpu"] {
+        for name in [
+            "cpu",
+            "cuda",
+            "cuda:0",
+            "cuda:12",
+            "mps",
+            "xpu:1",
+            "torch:cpu",
+        ] {
             assert!(is_device_name(name), "{name}");
         }
-        for name in ["", "gpu", "cuda:", "cuda:N", "cuda:-1", "cuda:01", "cuda:70000", "mps:0", "CPU"] {
+        for name in [
+            "",
+            "gpu",
+            "cuda:",
+            "cuda:N",
+            "cuda:-1",
+            "cuda:01",
+            "cuda:70000",
+            "mps:0",
+            "CPU",
+        ] {
             assert!(!is_device_name(name), "{name}");
         }
     }

@@ -111,7 +111,9 @@ impl EngineError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoDevice { known: true, .. } => Some(PACKAGE.to_owned()),
-            Self::Ranks { .. } => Some("--device torch:cpu and those of GPUs train together".to_owned()),
+            Self::Ranks { .. } => {
+                Some("--device torch:cpu and those of GPUs train together".to_owned())
+            }
             Self::Precision { precision, .. } => Some(format!(
                 "--device torch:cpu and those of GPUs have {precision}"
             )),
@@ -121,7 +123,8 @@ impl EngineError {
 }
 
 /// The way to the devices of PyTorch.
-const PACKAGE: &str = "pip install \"keepbest[torch]\" brings a keepbest that computes there, with PyTorch";
+const PACKAGE: &str =
+    "pip install \"keepbest[torch]\" brings a keepbest that computes there, with PyTorch";
 
 /// Why a step was not taken. The weights are those from before it.
 #[derive(Debug, thiserror::Error)]

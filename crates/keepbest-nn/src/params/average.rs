@@ -70,7 +70,10 @@ pub fn trained_first(weights: &StateDict, training: &StateDict) -> (StateDict, S
     }
     let mut raw = StateDict::new();
     let mut rest = StateDict::new();
-    for (name, tensor) in training.iter().filter(|(name, _)| !name.starts_with(RAW_PREFIX)) {
+    for (name, tensor) in training
+        .iter()
+        .filter(|(name, _)| !name.starts_with(RAW_PREFIX))
+    {
         insert(&mut rest, name, tensor);
     }
     for (name, average) in weights.iter() {

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use keepbest_formats::{SnapshotHandle, StateDict};
 use keepbest_nn::{
-    Averaging, Batch, Determinism, Engine, EngineConfig, EngineError, Network,
-    Scorer, StepError, StepOutput, WeightsError, WhichWeights, average_share, trained_first,
+    Averaging, Batch, Determinism, Engine, EngineConfig, EngineError, Network, Scorer, StepError,
+    StepOutput, WeightsError, WhichWeights, average_share, trained_first,
 };
 use pyo3::prelude::*;
 use serde_json::json;
@@ -59,7 +59,11 @@ fn addresses(batch: &Batch<'_>) -> Addresses {
 }
 
 impl TorchEngine {
-    pub(super) fn new(device: &str, network: Network, config: EngineConfig) -> Result<Self, EngineError> {
+    pub(super) fn new(
+        device: &str,
+        network: Network,
+        config: EngineConfig,
+    ) -> Result<Self, EngineError> {
         config.validate(&network)?;
         let rates = config.tuning.rates(&network)?;
         let layout = Layout::of_engine(&network, &config);
@@ -155,7 +159,11 @@ impl TorchEngine {
     fn take_weights(&mut self, weights: &StateDict) {
         let memory = self.layout.pack_weights(weights);
         let address = memory.as_ptr().expose_provenance();
-        self.call(move |py, engine| engine.call_method1(py, "load_weights", (address,)).map(drop));
+        self.call(move |py, engine| {
+            engine
+                .call_method1(py, "load_weights", (address,))
+                .map(drop)
+        });
         drop(memory);
     }
 
@@ -304,7 +312,11 @@ impl Engine for TorchEngine {
     }
 
     fn average_weights(&mut self, taken: u64) {
-        self.call(move |py, engine| engine.call_method1(py, "average_weights", (taken,)).map(drop));
+        self.call(move |py, engine| {
+            engine
+                .call_method1(py, "average_weights", (taken,))
+                .map(drop)
+        });
     }
 
     fn measure_statistics(

@@ -10,7 +10,8 @@ mod worker;
 use std::sync::Arc;
 
 use keepbest_nn::{
-    Alone, Collective, DeviceProvider, Engine, EngineConfig, EngineError, ModelSpec, Network, Scorer, provide_devices,
+    Alone, Collective, DeviceProvider, Engine, EngineConfig, EngineError, ModelSpec, Network,
+    Scorer, provide_devices,
 };
 use pyo3::prelude::*;
 

@@ -117,11 +117,7 @@ impl Scorer for TorchScorer {
         let from = images.as_ptr().expose_provenance();
         let to = logits.as_mut_ptr().expose_provenance();
         let object = Arc::clone(&self.object);
-        run(move |py| {
-            object
-                .call_method1(py, "logits", (from, n, to))
-                .map(drop)
-        })
-        .map_err(|error| ScoreError::Device(Box::new(error)))
+        run(move |py| object.call_method1(py, "logits", (from, n, to)).map(drop))
+            .map_err(|error| ScoreError::Device(Box::new(error)))
     }
 }

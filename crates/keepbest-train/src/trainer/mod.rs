@@ -40,8 +40,8 @@ pub use error::TrainError;
 pub use events::{Event, Judged, Observer, Overview, Progress, Wish};
 pub use lr_find::{RangeTest, RatePoint, RateRange, lr_find};
 pub use outcome::{Ending, Example, Finished, Outcome, Recheck};
-pub use ranks::{follow, release_ranks};
 pub use position::{ResumedFrom, Running, TrainerState};
+pub use ranks::{follow, release_ranks};
 pub use time_spent::{Profiled, TimeSpent};
 
 use crate::settings::Settings;

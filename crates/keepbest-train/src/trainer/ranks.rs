@@ -49,7 +49,8 @@ fn tell(ranks: &dyn Collective, order: &Order) -> Result<(), TrainError> {
 /// # Errors
 /// [`CollectiveError`] when they are lost already.
 pub fn release_ranks() -> Result<(), CollectiveError> {
-    let order = serde_json::to_vec(&Order::End).expect("an order has string keys and whole numbers");
+    let order =
+        serde_json::to_vec(&Order::End).expect("an order has string keys and whole numbers");
     match collective() {
         ranks if ranks.ranks() > 1 => ranks.tell(&order),
         _ => Ok(()),
@@ -128,7 +129,9 @@ fn packed(tensors: &StateDict) -> Vec<u8> {
     let named: Vec<(&str, &Tensor)> = tensors.iter().collect();
     let layout = Layout::new(&named, &[]).expect("a state dict that is saved can be laid out");
     let mut bytes = Vec::new();
-    layout.write_to(&mut bytes).expect("memory takes all that is written to it");
+    layout
+        .write_to(&mut bytes)
+        .expect("memory takes all that is written to it");
     bytes
 }
 
@@ -193,7 +196,10 @@ impl Follower {
     fn step(&mut self, steps: u64, rate: f64) -> Result<(), TrainError> {
         let an_epoch = self.setup.timetable.batches;
         let (epoch, done) = (steps / an_epoch + 1, steps % an_epoch);
-        let is_next = self.batches.as_ref().is_some_and(|(next, _)| *next == steps);
+        let is_next = self
+            .batches
+            .as_ref()
+            .is_some_and(|(next, _)| *next == steps);
         if !is_next || done == 0 {
             let skip = usize::try_from(done).unwrap_or(usize::MAX);
             self.batches = Some((steps, self.setup.loader.epoch(epoch, skip)));
