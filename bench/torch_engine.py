@@ -7,6 +7,7 @@ usage: bench/torch_engine.py [--device torch:cpu] [--what agree,speed,save] [--n
 Prints one table a question. `agree`: the largest difference of the losses of `--steps` steps, of the gradients of one step and of the answers, between
 the device and the CPU engine, of the same weights and batches, with nothing random in the network. `speed`: milliseconds of a step, the median of
 rounds that alternate with the plain loop's. `save`: what a snapshot of all weights and the optimizer's state costs the step after which it is taken.
+Batch norm over a handful of values is a matter of the last bits: `agree` wants images and batches large enough that the last maps have some.
 Needs the Python package with PyTorch. Do not run it while something else uses the machine.
 """
 

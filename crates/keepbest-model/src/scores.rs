@@ -79,6 +79,9 @@ impl<'a> Part<'a> {
 const GO_ON: [u8; 1] = [1];
 const STOP: [u8; 1] = [0];
 
+/// The scores of a batch, `[n, classes]`, and its labels.
+pub(crate) type Scored<'s> = (&'s [f32], &'s [u32]);
+
 /// The scores of all images, in order, at the first rank.
 pub(crate) struct Scores<'a> {
     part: Part<'a>,
@@ -110,7 +113,7 @@ impl<'a> Scores<'a> {
         &mut self,
         scorer: &mut dyn Scorer,
         go_on: &mut dyn FnMut() -> bool,
-    ) -> Result<Option<(&[f32], &[u32])>, EvaluateError> {
+    ) -> Result<Option<Scored<'_>>, EvaluateError> {
         let Some(range) = self.ranges.get(self.next).cloned() else {
             return Ok(None);
         };

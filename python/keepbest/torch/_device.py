@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 STREAMS = ("cuda", "xpu")
 """Kinds of device that copy while they compute."""
@@ -54,10 +54,16 @@ def software(device: torch.device) -> str:
         parts.append(f"ROCm {torch.version.hip}")
     elif device.type == "cuda":
         parts.append(f"CUDA {torch.version.cuda}")
-        if torch.backends.cudnn.is_available():
-            parts.append(f"cuDNN {torch.backends.cudnn.version()}")
+        cudnn: Any = torch.backends.cudnn
+        if cudnn.is_available():
+            parts.append(f"cuDNN {cudnn.version()}")
     inside = f" ({', '.join(parts)})" if parts else ""
     return f"PyTorch {torch.__version__}{inside}"
+
+
+def placed(module: nn.Module, device: torch.device) -> nn.Module:
+    """A module on a device, channels last."""
+    return module.to(device).to(memory_format=torch.channels_last)
 
 
 def threads(device: torch.device) -> int:
@@ -91,14 +97,15 @@ class Numerics:
         """``f32`` means ``f32``, without TF32; deterministic algorithms where it was asked for them, with a warning where there are none."""
         before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
         # Memory that is not written to before it is read would be a fault of an operation, and filling it takes time.
-        fill = torch.utils.deterministic.fill_uninitialized_memory
+        memory: Any = torch.utils.deterministic
+        fill = memory.fill_uninitialized_memory
         torch.use_deterministic_algorithms(self._deterministic, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        memory.fill_uninitialized_memory = False
         try:
             with self._cudnn():
                 yield
         finally:
-            torch.utils.deterministic.fill_uninitialized_memory = fill
+            memory.fill_uninitialized_memory = fill
             torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
     def _cudnn(self) -> Any:

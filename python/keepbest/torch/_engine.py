@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from keepbest.torch import _distributed
 from keepbest.torch._build import build_checked
 from keepbest.torch._criterion import Criterion
-from keepbest.torch._device import STREAMS, Inbox, Numerics, device_of, problem, processor, software, tensor_at, threads
+from keepbest.torch._device import STREAMS, Inbox, Numerics, device_of, placed, problem, processor, software, tensor_at, threads
 from keepbest.torch._optimizer import Optimizer
 from keepbest.torch._parameters import Parameters
 from keepbest.torch._scaler import Scaler
@@ -53,7 +53,7 @@ class Engine:
         self._layout: dict[str, Any] = config["layout"]
         self._scaler = Scaler() if config["precision"] == "f16" else None
         self._criterion = Criterion(config["loss"], self.device)
-        self.module: nn.Module = build_checked(network).to(self.device, memory_format=torch.channels_last)
+        self.module = placed(build_checked(network), self.device)
         self._parameters = Parameters(self.module, [name for name, _ in self._layout["weights"]], config["rates"])
         self._forward = torch.compile(self.module, dynamic=False) if config["compile"] else self.module
         self._optimizer = Optimizer(config["optimizer"], self._parameters.trained, self._parameters.rates)
@@ -124,7 +124,7 @@ class Engine:
                 logits = self._forward(taken.images)
             total, weight, right = self._criterion(logits.float(), taken)
             loss = total / (weight if self._ranks == 1 else self._batch_size)
-            (loss * scale if scale != 1.0 else loss).backward()
+            (loss * scale if scale != 1.0 else loss).backward()  # type: ignore[no-untyped-call]
             weight = weight if isinstance(weight, Tensor) else torch.full((), weight, device=self.device)
             counted = [total.detach(), weight, right.float()]
         counts = torch.stack([*counted, torch.full((), float(n), device=self.device)])

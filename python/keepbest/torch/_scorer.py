@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from keepbest.torch._build import build_checked
-from keepbest.torch._device import Inbox, Numerics, device_of, tensor_at, threads
+from keepbest.torch._device import Inbox, Numerics, device_of, placed, tensor_at, threads
 
 
 class Scorer:
@@ -22,7 +22,7 @@ class Scorer:
             torch.set_num_threads(wanted_threads)
         self.threads = threads(self._device)
         self._numerics = Numerics(self._device, deterministic=True)
-        self._module = build_checked(network).to(self._device, memory_format=torch.channels_last).eval()
+        self._module = placed(build_checked(network), self._device).eval()
         self._module.requires_grad_(False)
         state = self._module.state_dict()
         self._places: list[tuple[str, int]] = json.loads(layout)["weights"]
