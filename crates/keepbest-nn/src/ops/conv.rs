@@ -12,7 +12,7 @@ use super::operation::{
 };
 use super::relu::ReluOp;
 use crate::params::{Role, Start};
-use crate::spec::values::{self, Init, Pair};
+use crate::spec::values::{self, Init, Padding, Pair};
 use keepbest_formats::Tensor;
 use keepbest_formats::onnx::{Attribute, OnnxError};
 use keepbest_kernels::{Buffer, ConvPlan, ConvShape, Epilogue, ShapeError};
@@ -32,9 +32,9 @@ pub struct Conv2d {
     /// Step between windows.
     #[serde(default = "Pair::one", skip_serializing_if = "Pair::is_one")]
     pub stride: Pair,
-    /// Zeros around the image, each side.
-    #[serde(default, skip_serializing_if = "Pair::is_zero")]
-    pub padding: Pair,
+    /// Zeros around the image.
+    #[serde(default, skip_serializing_if = "Padding::is_zero")]
+    pub padding: Padding,
     /// Distance between taps of the window.
     #[serde(default = "Pair::one", skip_serializing_if = "Pair::is_one")]
     pub dilation: Pair,
@@ -94,7 +94,9 @@ pub(crate) fn lower_conv(
         out_channels: l.out,
         kernel: l.kernel.0,
         stride: l.stride.0,
-        padding: l.padding.0,
+        padding: l
+            .padding
+            .around(input, l.kernel.0, l.stride.0, l.dilation.0),
         dilation: l.dilation.0,
         groups: l.groups,
     };
@@ -144,7 +146,7 @@ pub(crate) fn lower_linear(
         out_channels: l.out,
         kernel,
         stride: [1, 1],
-        padding: [0, 0],
+        padding: keepbest_kernels::Padding::NONE,
         dilation: [1, 1],
         groups: 1,
     };
@@ -170,7 +172,7 @@ pub(crate) fn lower_linear(
 /// Outputs of a layer at most.
 const MAX_OUT: usize = 1 << 24;
 
-fn check_out(place: &Place, out: usize) -> Result<(), LayerError> {
+pub(super) fn check_out(place: &Place, out: usize) -> Result<(), LayerError> {
     if out <= MAX_OUT {
         Ok(())
     } else {
@@ -179,16 +181,16 @@ fn check_out(place: &Place, out: usize) -> Result<(), LayerError> {
 }
 
 /// The values that the weights and, where there is one, the bias start with.
-struct Starts {
-    init: Init,
-    bias: bool,
-    zero_bias: bool,
-    fan_in: usize,
-    fan_out: usize,
+pub(super) struct Starts {
+    pub init: Init,
+    pub bias: bool,
+    pub zero_bias: bool,
+    pub fan_in: usize,
+    pub fan_out: usize,
 }
 
 impl Starts {
-    fn check(&self, place: &Place) -> Result<(), LayerError> {
+    pub(super) fn check(&self, place: &Place) -> Result<(), LayerError> {
         if let Init::Normal(size) | Init::Uniform(size) = self.init
             && !(size >= 0.0 && size.is_finite())
         {
@@ -197,7 +199,7 @@ impl Starts {
         Ok(())
     }
 
-    fn weight(&self) -> Start {
+    pub(super) fn weight(&self) -> Start {
         match self.init {
             Init::Default => Start::uniform_fan_in(self.fan_in),
             Init::KaimingNormalFanOut => Start::kaiming_normal(self.fan_out),
@@ -207,7 +209,7 @@ impl Starts {
         }
     }
 
-    fn bias(&self) -> Option<Start> {
+    pub(super) fn bias(&self) -> Option<Start> {
         let start = if self.zero_bias {
             Start::Constant(0.0)
         } else {

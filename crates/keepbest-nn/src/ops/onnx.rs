@@ -3,7 +3,8 @@
 use super::operation::{FixedNorm, ParamId, ValueId};
 use crate::params::ParamLayout;
 use keepbest_formats::onnx::{Attribute, Graph, OnnxError};
-use keepbest_formats::{StateDict, Tensor};
+use keepbest_formats::{Dtype, StateDict, Tensor};
+use keepbest_kernels::Padding;
 use std::collections::BTreeSet;
 
 /// A value as it is in the graph.
@@ -139,6 +140,41 @@ impl<'a> Writer<'a> {
         self.graph.initializer(name, tensor.clone())
     }
 
+    /// A parameter in another shape.
+    pub(crate) fn reshaped(&mut self, id: ParamId, shape: &[usize]) -> Result<String, OnnxError> {
+        let (name, tensor) = self.param(id);
+        let tensor = Tensor::new(tensor.dtype(), shape, tensor.bytes().clone())
+            .expect("as many values as before");
+        self.graph.initializer(name, tensor)
+    }
+
+    /// A parameter of one value a channel, or one for all, in the shape in which it meets the channels of a map, or of a
+    /// vector.
+    pub(crate) fn per_channel(&mut self, id: ParamId, flat: bool) -> Result<String, OnnxError> {
+        let len = self.layout.tensors()[id].len();
+        if flat || len == 1 {
+            self.initializer(id)
+        } else {
+            self.reshaped(id, &[len, 1, 1])
+        }
+    }
+
+    /// Whole numbers as an input, such as a shape or axes, made once.
+    pub(crate) fn integers(&mut self, values: &[usize]) -> Result<String, OnnxError> {
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|&v| (v as i64).to_le_bytes())
+            .collect();
+        self.constant(&format!("integers{values:?}"), || {
+            Tensor::new(Dtype::I64, [values.len()], bytes).expect("as many values as the shape has")
+        })
+    }
+
+    /// A number, made once.
+    pub(crate) fn scalar(&mut self, value: f32) -> Result<String, OnnxError> {
+        self.constant(&format!("scalar({value:?})"), || tensor(&[], &[value]))
+    }
+
     /// A constant that is made once, whoever asks for it.
     pub(crate) fn constant(
         &mut self,
@@ -157,8 +193,14 @@ pub(crate) fn ints(values: &[usize]) -> Attribute {
 }
 
 /// Padding on the sides: all begins, then all ends.
-pub(crate) fn pads([h, w]: [usize; 2]) -> Attribute {
-    ints(&[h, w, h, w])
+pub(crate) fn pads(Padding { before, after }: Padding) -> Attribute {
+    ints([before, after].as_flattened())
+}
+
+pub(crate) fn int_tensor(values: impl IntoIterator<Item = i64>) -> Tensor {
+    let values: Vec<i64> = values.into_iter().collect();
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    Tensor::new(Dtype::I64, vec![values.len()], bytes).expect("eight bytes a value")
 }
 
 pub(crate) fn tensor(shape: &[usize], values: &[f32]) -> Tensor {

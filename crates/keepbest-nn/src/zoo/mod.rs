@@ -11,7 +11,7 @@ mod resnet;
 mod simple_cnn;
 mod vgg;
 
-use crate::spec::{InputSize, Layer, ModelSpec, SPEC_VERSION};
+use crate::spec::{InputSize, Layer, ModelSpec};
 
 /// A model of the zoo.
 #[derive(Clone, Copy, Debug)]
@@ -213,15 +213,16 @@ pub fn entry(name: &str) -> Result<&'static ZooEntry, UnknownModel> {
 /// [`UnknownModel`] with the names there are.
 pub fn spec(name: &str, options: &ZooOptions) -> Result<ModelSpec, UnknownModel> {
     let entry = entry(name)?;
-    Ok(ModelSpec {
-        version: SPEC_VERSION,
-        name: name.to_owned(),
-        input: InputSize {
-            channels: options.channels,
-            height: options.height,
-            width: options.width,
-        },
-        classes: options.classes,
-        layers: (entry.build)(options),
-    })
+    let input = InputSize {
+        channels: options.channels,
+        height: options.height,
+        width: options.width,
+    };
+    let layers = (entry.build)(options);
+    Ok(ModelSpec::new(
+        name.to_owned(),
+        input,
+        options.classes,
+        layers,
+    ))
 }

@@ -80,6 +80,101 @@ class Branches(nn.Module):
         return torch.cat([x, F.silu(self.a(x)), self.b(x)], 1)
 
 
+# Modules whose parameters are factors of around 1, and a bias.
+AROUND_ONE = [nn.LayerNorm, nn.GroupNorm]
+class Padded(nn.Module):
+    """A module behind a padding of its own on each side, as [top, bottom, left, right]."""
+
+    def __init__(self, layer, padding, value=0.0):
+        super().__init__()
+        self.layer = layer
+        self.padding, self.value = padding, value
+
+    def forward(self, x):
+        top, bottom, left, right = self.padding
+        return self.layer(F.pad(x, (left, right, top, bottom), value=self.value))
+
+
+class Meeting(nn.Module):
+    """Values that several layers read, and all that joins values: sums, gates, broadcasts, concatenations."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(6, 8, 3, padding=1)
+        self.bn = nn.BatchNorm2d(8)
+        self.b = nn.Conv2d(8, 8, 1)
+        self.g = nn.Conv2d(8, 8, 1)
+        self.s = nn.Conv2d(8, 1, 1)
+        self.relu, self.again = nn.ReLU(), nn.ReLU()
+
+    def forward(self, x):
+        a = self.a(x)
+        n = self.bn(a)
+        r = self.relu(n)
+        b = self.b(r)
+        d = n + b + a - r
+        gate = torch.sigmoid(self.g(d.mean((2, 3), keepdim=True)))
+        gated = gate * d
+        attention = torch.sigmoid(self.s(gated))
+        q = attention * gated / gate
+        low = torch.minimum(torch.maximum(q, a), b)
+        first = torch.cat([low, attention], 1)
+        second = torch.cat([low, attention, self.again(low - gate)], 1)
+        return torch.cat([first, second * second], 1)
+
+    SPEC = [
+        {"layer": {"op": "conv2d", "name": "a", "out": 8, "kernel": 3, "padding": 1}},
+        {"layer": {"op": "batch_norm2d", "name": "bn"}},
+        {"id": "r", "layer": {"op": "relu"}},
+        {"layer": {"op": "conv2d", "name": "b", "out": 8, "kernel": 1}},
+        {"id": "sum", "from": ["bn", "b", "a"], "layer": {"op": "add"}},
+        {"id": "d", "from": ["sum", "r"], "layer": {"op": "sub"}},
+        {"layer": {"op": "global_avg_pool2d"}},
+        {"layer": {"op": "conv2d", "name": "g", "out": 8, "kernel": 1}},
+        {"id": "gate", "layer": {"op": "sigmoid"}},
+        {"id": "gated", "from": ["gate", "d"], "layer": {"op": "mul"}},
+        {"layer": {"op": "conv2d", "name": "s", "out": 1, "kernel": 1}},
+        {"id": "attention", "layer": {"op": "sigmoid"}},
+        {"id": "attended", "from": ["attention", "gated"], "layer": {"op": "mul"}},
+        {"id": "q", "from": ["attended", "gate"], "layer": {"op": "div"}},
+        {"id": "high", "from": ["q", "a"], "layer": {"op": "maximum"}},
+        {"id": "low", "from": ["high", "b"], "layer": {"op": "minimum"}},
+        {"id": "same", "layer": {"op": "identity"}},
+        {"id": "first", "from": ["same", "attention"], "layer": {"op": "concat"}},
+        {"id": "less", "from": ["low", "gate"], "layer": {"op": "sub"}},
+        {"id": "again", "layer": {"op": "relu"}},
+        {"id": "second", "from": ["low", "attention", "again"], "layer": {"op": "concat"}},
+        {"id": "square", "from": ["second", "second"], "layer": {"op": "mul"}},
+        {"from": ["first", "square"], "layer": {"op": "concat"}},
+    ]
+
+
+class FlatMeeting(nn.Module):
+    """Vectors of maps of several shapes, joined."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(5 * 3 * 4, 7)
+
+    def forward(self, x):
+        v = x.flatten(1)
+        z = self.fc(v)
+        means = x.mean((2, 3))
+        return torch.cat([v + v * means[:, :1], z, means], 1)
+
+    SPEC = [
+        {"id": "v", "layer": {"op": "flatten"}},
+        {"id": "z", "layer": {"op": "linear", "name": "fc", "out": 7}},
+        {"id": "means", "from": ["input"], "layer": {"op": "global_avg_pool2d"}},
+        {"id": "one", "layer": {"op": "channel_slice", "end": 1}},
+        {"id": "number", "layer": {"op": "flatten"}},
+        {"id": "flat_means", "from": ["means"], "layer": {"op": "flatten"}},
+        {"id": "scaled", "from": ["v", "number"], "layer": {"op": "mul"}},
+        {"id": "sum", "from": ["v", "scaled"], "layer": {"op": "add"}},
+        {"from": ["sum", "z", "flat_means"], "layer": {"op": "concat"}},
+    ]
+
+
 # Where the slope of a function jumps.
 KINKS = {nn.ReLU: [0.0], nn.ReLU6: [0.0, 6.0], nn.Hardsigmoid: [-3.0, 3.0], nn.Hardswish: [-3.0, 3.0]}
 
@@ -116,7 +211,7 @@ class Cases:
                         "running_mean": (0.5, 0.0),
                         "running_var": (0.75, 1.0),
                     }[local]
-                elif isinstance(sub, (nn.LayerNorm, nn.GroupNorm)) or local == "layer_scale":
+                elif isinstance(sub, tuple(AROUND_ONE)) or local == "layer_scale":
                     scale, offset = 0.5, 0.0 if local == "bias" else 1.0
                 else:
                     fan_in = sub.weight[0].numel()
@@ -370,6 +465,109 @@ def modern(cases):
     cases.add("convnext_block/train", layer, block, (2, 12, 9, 8))
 
 
+def structure(cases):
+    """Graphs, and windows over uneven padding; each case has its spec."""
+
+    def add(name, layers, module, shape, **more):
+        cases.add(name, {"type": "spec", "layers": layers}, module, shape, **more)
+
+    def conv(name, shape, out, padding, sides=None, **settings):
+        kernel = settings["kernel_size"]
+        spec = {"op": "conv2d", "name": "layer", "out": out, "kernel": kernel, "padding": padding}
+        spec |= {key: value for key, value in settings.items() if key != "kernel_size"}
+        module = Padded(nn.Conv2d(shape[1], out, **settings), sides or padding)
+        add(f"conv2d/{name}", [spec], module, shape)
+
+    add("graph/meeting", [{"op": "graph", "name": "", "nodes": Meeting.SPEC}], Meeting(), (2, 6, 5, 4))
+    conv("same-stride2", (2, 5, 8, 9), 7, "same", [0, 1, 1, 1], kernel_size=[3, 3], stride=[2, 2])
+    conv("same-even-kernel", (2, 5, 6, 7), 4, "same", [0, 1, 1, 2], kernel_size=[2, 4])
+    conv("same-dilated", (2, 4, 10, 9), 6, "same", [1, 2, 2, 2], kernel_size=[3, 3], stride=[2, 1], dilation=[2, 2])
+    conv("uneven-wide", (2, 32, 13, 12), 32, [0, 2, 2, 0], kernel_size=[3, 3], bias=False)
+    conv("uneven-depthwise", (2, 9, 7, 8), 9, [0, 2, 1, 0], kernel_size=[3, 3], stride=[2, 2], groups=9)
+    conv("uneven-groups", (2, 8, 6, 6), 12, [3, 0, 0, 1], kernel_size=[3, 3], groups=4)
+    conv("uneven-one-pixel", (2, 8, 1, 1), 6, [0, 1, 0, 1], kernel_size=[1, 1], stride=[2, 2])
+
+    low = float("-inf")
+    for name, shape, settings in [
+        ("ceil", (2, 5, 8, 9), {"kernel": [3, 3], "stride": [2, 2]}),
+        ("ceil-pad", (2, 17, 7, 6), {"kernel": [3, 2], "stride": [3, 2], "padding": [1, 0]}),
+        ("ceil-2x2", (2, 3, 7, 5), {"kernel": [2, 2]}),
+        ("ceil-begins-behind", (2, 3, 3, 4), {"kernel": [2, 2], "padding": [1, 1]}),
+    ]:
+        given = {"kernel_size": settings["kernel"], "stride": settings.get("stride"), "padding": settings.get("padding", 0)}
+        spec = settings | {"ceil_mode": True}
+        add(f"max_pool2d/{name}", [{"op": "max_pool2d"} | spec], nn.MaxPool2d(**given, ceil_mode=True), shape)
+        for include in [True, False]:
+            module = nn.AvgPool2d(**given, ceil_mode=True, count_include_pad=include)
+            layer = {"op": "avg_pool2d", "count_include_pad": include} | spec
+            add(f"avg_pool2d/{name}-{'include' if include else 'exclude'}-pad", [layer], module, shape)
+    spec = {"op": "max_pool2d", "kernel": [3, 2], "stride": [2, 1], "dilation": [2, 3], "padding": [1, 1]}
+    module = nn.MaxPool2d((3, 2), (2, 1), (1, 1), (2, 3))
+    add("max_pool2d/dilated", [spec], module, (2, 5, 9, 8))
+    spec = {"op": "max_pool2d", "kernel": [3, 3], "stride": [2, 2], "padding": [0, 2, 2, 1]}
+    add("max_pool2d/uneven", [spec], Padded(nn.MaxPool2d(3, 2), [0, 2, 2, 1], low), (2, 5, 8, 8))
+    spec = {"op": "max_pool2d", "kernel": [3, 3], "stride": [2, 2], "padding": "same"}
+    add("max_pool2d/same", [spec], Padded(nn.MaxPool2d(3, 2), [0, 1, 1, 1], low), (2, 5, 8, 9))
+    spec = {"op": "avg_pool2d", "kernel": [3, 3], "stride": [2, 2], "padding": [0, 2, 1, 0]}
+    add("avg_pool2d/uneven", [spec], Padded(nn.AvgPool2d(3, 2), [0, 2, 1, 0]), (2, 5, 8, 8))
+
+
+class Calls(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def rearranged(cases):
+    """Maps with other rows, columns and channels, and transposed convolutions; each case has its spec."""
+
+    def add(name, layer, module, shape):
+        cases.add(name, {"type": "spec", "layers": [layer]}, module, shape)
+
+    def transposed(name, shape, out, **settings):
+        module = nn.Sequential()
+        module.add_module("layer", nn.ConvTranspose2d(shape[1], out, **settings))
+        spec = {key: value for key, value in settings.items() if key != "kernel_size"}
+        layer = {"op": "conv_transpose2d", "name": "layer", "out": out, "kernel": settings["kernel_size"]}
+        add(f"conv_transpose2d/{name}", layer | spec, module, shape)
+
+    maps = (2, 6, 5, 7)
+    add("graph/vectors", {"op": "graph", "name": "", "nodes": FlatMeeting.SPEC}, FlatMeeting(), (3, 5, 3, 4))
+    add("channel_slice/middle", {"op": "channel_slice", "start": 1, "end": 4}, Calls(lambda x: x[:, 1:4]), maps)
+    add("channel_shuffle/three", {"op": "channel_shuffle", "groups": 3}, nn.ChannelShuffle(3), maps)
+    crop = {"op": "crop", "top": 1, "left": 2, "right": 1}
+    add("crop/three-sides", crop, Calls(lambda x: x[:, :, 1:, 2:-1]), maps)
+    sides = {"op": "pad2d", "top": 1, "bottom": 2, "left": 3, "right": 4}
+    pads = [3, 4, 1, 2]
+    add("pad2d/constant", sides | {"value": 0.5}, nn.ConstantPad2d(pads, 0.5), maps)
+    add("pad2d/reflect", sides | {"mode": "reflect"}, nn.ReflectionPad2d(pads), maps)
+    add("pad2d/edge", sides | {"mode": "edge"}, nn.ReplicationPad2d(pads), maps)
+    for name, settings, given in [
+        ("nearest-2", {"scale": 2}, {"scale_factor": 2}),
+        ("nearest-each", {"scale": [1.7, 0.6]}, {"scale_factor": (1.7, 0.6)}),
+        ("nearest-size", {"size": [9, 3]}, {"size": (9, 3)}),
+        ("bilinear-2", {"scale": 2}, {"scale_factor": 2, "mode": "bilinear"}),
+        ("bilinear-each", {"scale": [1.7, 0.6]}, {"scale_factor": (1.7, 0.6), "mode": "bilinear"}),
+        ("bilinear-size", {"size": [9, 3]}, {"size": (9, 3), "mode": "bilinear"}),
+        ("bilinear-aligned", {"size": [8, 1]}, {"size": (8, 1), "mode": "bilinear", "align_corners": True}),
+    ]:
+        more = {key: given[key] for key in ("mode", "align_corners") if key in given}
+        add(f"upsample/{name}", {"op": "upsample"} | settings | more, nn.Upsample(**given), maps)
+    flat = {"op": "sequential", "name": "", "layers": [{"op": "flatten"}, {"op": "unflatten", "size": [7, 6, 5]}]}
+    add("unflatten/other-shape", flat, Calls(lambda x: x.flatten(1).unflatten(1, (7, 6, 5))), maps)
+    transposed("2x2-stride2", (2, 6, 4, 5), 9, kernel_size=[2, 2], stride=[2, 2])
+    transposed("3x3-wide", (2, 32, 7, 8), 20, kernel_size=[3, 3], padding=[1, 1], bias=False)
+    transposed("4x3-output-padding", (2, 5, 4, 3), 7, kernel_size=[4, 3], stride=[3, 2], padding=[1, 1], output_padding=[2, 1])
+    transposed("groups-dilation", (2, 6, 5, 4), 9, kernel_size=[3, 2], stride=[1, 2], dilation=[2, 3], groups=3)
+    transposed("depthwise", (2, 9, 5, 4), 9, kernel_size=[3, 3], stride=[2, 2], padding=[1, 0], groups=9)
+    transposed("from-one-pixel", (3, 17, 1, 1), 6, kernel_size=[4, 4])
+
+
 def linears(cases):
     for name, n, i, o, bias in [
         ("plain", 5, 12, 7, True),
@@ -419,7 +617,7 @@ def losses(cases):
 def main():
     out = out_dir(__doc__)
     cases = Cases()
-    for group in (convolutions, norms, activations, pools, linears, blocks, losses, modern):
+    for group in (convolutions, norms, activations, pools, linears, blocks, losses, modern, structure, rearranged):
         group(cases)
     write_json(out / "layers.json", {"about": "PyTorch's results by layer; see make_layers.py", "cases": cases.index})
     write_tensors(out / "layers.safetensors", cases.sink)
