@@ -19,7 +19,7 @@ from keepbest.torch._build import build_checked
 from keepbest.torch._criterion import Criterion
 from keepbest.torch._device import STREAMS, Inbox, Numerics, device_of, placed, problem, processor, software, tensor_at, threads
 from keepbest.torch._optimizer import Optimizer
-from keepbest.torch._parameters import Parameters
+from keepbest.torch._state import Parameters
 from keepbest.torch._scaler import Scaler
 from keepbest.torch._scorer import Scorer
 from keepbest.torch._snapshot import Snapshot, Snapshots
