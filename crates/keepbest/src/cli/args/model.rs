@@ -6,7 +6,7 @@ use clap::Args;
 use keepbest_core::classification::DecisionMetric;
 use keepbest_store::Attestation;
 
-use super::shared::{Compute, Images, Part, RunsDir, Threads, Unlike};
+use super::shared::{Compute, Images, OnDevice, Part, RunsDir, Threads, Unlike};
 
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateArgs {
@@ -116,6 +116,8 @@ pub(crate) struct VerifyArgs {
     /// Also check that the run is the one that this line of `keepbest attest` is about
     #[arg(long, value_name = "LINE")]
     pub against: Option<Attestation>,
+    #[command(flatten)]
+    pub on: OnDevice,
     #[command(flatten)]
     pub of: TrainedArgs,
 }
