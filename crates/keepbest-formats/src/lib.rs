@@ -11,6 +11,7 @@
 //! - [`protobuf`]: protocol buffers, field by field.
 //! - [`pth`]: PyTorch's files as data, running nothing of what is in them.
 //! - [`names`]: tensors under other names, and which of them a model can take.
+//! - [`npz`]: NumPy's archives, read.
 //! - [`onnx`]: ONNX models, written and read.
 //! - [`sharded`]: weights in several files with an index.
 //! - [`sniff`]: what a file holds that is something else.
@@ -26,6 +27,7 @@ mod dtype;
 mod map;
 pub mod model_file;
 pub mod names;
+pub mod npz;
 pub mod onnx;
 mod optimizer;
 pub mod protobuf;

@@ -14,6 +14,7 @@ mod contract;
 mod engine;
 mod gradients;
 mod onnx;
+mod onnx_import;
 mod precision;
 mod profile;
 mod schedules;

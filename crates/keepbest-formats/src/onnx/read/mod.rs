@@ -293,8 +293,7 @@ impl Reader<'_> {
                 (3, Field::Number(number)) => value = Some(AttributeProto::Int(number as i64)),
                 (4, Field::Bytes(bytes)) => value = Some(AttributeProto::Text(text(bytes))),
                 (5, Field::Bytes(bytes)) => {
-                    let (_, tensor) =
-                        tensor::tensor(self.file, bytes, budget, &mut self.external)?;
+                    let (_, tensor) = tensor::tensor(self.file, bytes, budget, &mut self.external)?;
                     value = Some(AttributeProto::Tensor(tensor));
                 }
                 (7, field) => each_float(field, |bytes| {
