@@ -11,14 +11,16 @@ mod fields;
 mod layer;
 mod text;
 pub(crate) mod values;
+pub(crate) mod version;
 
 pub use layer::*;
 pub use values::{Init, Pair, Unnamed};
 
 use serde::{Deserialize, Serialize};
 
-/// The spec schema this build writes. Earlier ones are parts of it: version 1 had fewer layers.
-pub const SPEC_VERSION: u32 = 2;
+/// The newest spec schema this build knows. Earlier ones are parts of it: they had fewer layers. A spec is written in the
+/// lowest version, from 2 on, that has all its layers and settings.
+pub const SPEC_VERSION: u32 = 3;
 
 /// An architecture: input size, number of classes and the layers between them.
 ///
@@ -32,7 +34,7 @@ pub const SPEC_VERSION: u32 = 2;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// Schema version, [`SPEC_VERSION`].
+    /// Schema version, [`SPEC_VERSION`] at most.
     pub version: u32,
     /// What the architecture is called, such as `resnet18`.
     pub name: String,
@@ -128,8 +130,8 @@ impl SpecError {
 }
 
 impl ModelSpec {
-    /// Reads a spec from JSON, as a full model holds it. A spec of an earlier version becomes one of
-    /// [`SPEC_VERSION`].
+    /// Reads a spec from JSON, as a full model holds it. Its version becomes the lowest, from 2 on, that can say the
+    /// same.
     ///
     /// # Errors
     /// [`SpecError`] naming the place: an unknown version, key or op, a missing key, a value of the wrong
@@ -141,7 +143,7 @@ impl ModelSpec {
                 at: String::new(),
                 problem: error.to_string(),
             })?;
-        spec.version = SPEC_VERSION;
+        spec.version = version::needed(&spec.layers);
         Ok(spec)
     }
 

@@ -2,17 +2,22 @@
 //! plan, forward and backward passes, inference, ONNX and summary. A new one gets its file here and a row in
 //! [`Layer`](crate::Layer).
 
+pub(crate) mod activations;
 pub(crate) mod adaptive_avg_pool;
 pub(crate) mod add;
 pub(crate) mod avg_pool;
 pub(crate) mod batch_norm;
 pub(crate) mod blocks;
+pub(crate) mod blur_pool;
+pub(crate) mod channel_conv1d;
+pub(crate) mod channel_pool;
 pub(crate) mod concat;
 pub(crate) mod conv;
 pub(crate) mod dropout;
 pub(crate) mod flatten;
 pub(crate) mod gate;
 pub(crate) mod global_avg_pool;
+pub(crate) mod global_max_pool;
 pub(crate) mod group_norm;
 pub(crate) mod layer_norm;
 pub(crate) mod layer_scale;
@@ -22,4 +27,8 @@ pub(crate) mod onnx;
 pub(crate) mod operation;
 pub(crate) mod pointwise;
 mod pooling;
+pub(crate) mod prelu;
 pub(crate) mod relu;
+mod scale;
+pub(crate) mod scale2d;
+pub(crate) mod softmax;

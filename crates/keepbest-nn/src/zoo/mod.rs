@@ -11,7 +11,7 @@ mod resnet;
 mod simple_cnn;
 mod vgg;
 
-use crate::spec::{InputSize, Layer, ModelSpec, SPEC_VERSION};
+use crate::spec::{InputSize, Layer, ModelSpec, version};
 
 /// A model of the zoo.
 #[derive(Clone, Copy, Debug)]
@@ -213,8 +213,9 @@ pub fn entry(name: &str) -> Result<&'static ZooEntry, UnknownModel> {
 /// [`UnknownModel`] with the names there are.
 pub fn spec(name: &str, options: &ZooOptions) -> Result<ModelSpec, UnknownModel> {
     let entry = entry(name)?;
+    let layers = (entry.build)(options);
     Ok(ModelSpec {
-        version: SPEC_VERSION,
+        version: version::needed(&layers),
         name: name.to_owned(),
         input: InputSize {
             channels: options.channels,
@@ -222,6 +223,6 @@ pub fn spec(name: &str, options: &ZooOptions) -> Result<ModelSpec, UnknownModel>
             width: options.width,
         },
         classes: options.classes,
-        layers: (entry.build)(options),
+        layers,
     })
 }

@@ -80,6 +80,9 @@ class Branches(nn.Module):
         return torch.cat([x, F.silu(self.a(x)), self.b(x)], 1)
 
 
+# Modules whose parameters are factors of around 1, and a bias.
+AROUND_ONE = [nn.LayerNorm, nn.GroupNorm]
+
 # Where the slope of a function jumps.
 KINKS = {nn.ReLU: [0.0], nn.ReLU6: [0.0, 6.0], nn.Hardsigmoid: [-3.0, 3.0], nn.Hardswish: [-3.0, 3.0]}
 
@@ -116,7 +119,7 @@ class Cases:
                         "running_mean": (0.5, 0.0),
                         "running_var": (0.75, 1.0),
                     }[local]
-                elif isinstance(sub, (nn.LayerNorm, nn.GroupNorm)) or local == "layer_scale":
+                elif isinstance(sub, tuple(AROUND_ONE)) or local == "layer_scale":
                     scale, offset = 0.5, 0.0 if local == "bias" else 1.0
                 else:
                     fan_in = sub.weight[0].numel()
