@@ -95,6 +95,12 @@ pub enum ImportError {
         /// Why not.
         source: keepbest_nn::onnx::ImportError,
     },
+    /// What the graph does to its bytes is no preprocessing.
+    #[error("the graph of {} takes bytes, and does not make them numbers by a mean and a standard deviation of each channel", file.display())]
+    Normalisation {
+        /// The file.
+        file: PathBuf,
+    },
     /// Reference outputs are for ONNX models.
     #[error("--check is for ONNX models")]
     CheckNeedsOnnx,

@@ -2,19 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
+use keepbest_data::Preprocessing;
 use keepbest_formats::model_file::{Attachments, ModelMetadata};
 use keepbest_formats::npz::{self, NpzError};
 use keepbest_formats::onnx::{ModelProto, ReadError, read_tensor};
 use keepbest_formats::sniff::{FileKind, sniff};
 use keepbest_formats::{StateDict, Tensor, map_file};
-use keepbest_nn::Scorer;
 use keepbest_nn::onnx::{self, CLASSES_KEY, Ending};
+use keepbest_nn::{ModelSpec, Scorer};
 use keepbest_store::names_in;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::error::ImportError;
-use super::{ImportOptions, Read};
+use super::{ImportOptions, Read, preprocess};
 use crate::criterion::log_softmax;
 
 /// Greatest difference of an output that agrees, beside the largest output or 1, whichever is more.
@@ -146,6 +147,14 @@ pub(super) fn read(file: &Path, options: &ImportOptions) -> Result<(Read, Origin
         output: made.output,
         record,
     };
+    let preprocessing = match &origin.input.of_bytes {
+        None => None,
+        Some(of_bytes) => {
+            let said = normalised(&made.spec, of_bytes);
+            let said = said.and_then(|preprocessing| serde_json::to_value(preprocessing).ok());
+            Some(said.ok_or_else(|| ImportError::Normalisation { file: file.into() })?)
+        }
+    };
     let read = Read {
         weights: made.weights,
         training: StateDict::new(),
@@ -153,6 +162,7 @@ pub(super) fn read(file: &Path, options: &ImportOptions) -> Result<(Read, Origin
             attachments: Attachments {
                 model: Some(made.spec.to_json()),
                 classes: classes(&model, made.spec.classes),
+                preprocessing,
                 ..Attachments::default()
             },
             ..ModelMetadata::default()
@@ -163,6 +173,24 @@ pub(super) fn read(file: &Path, options: &ImportOptions) -> Result<(Read, Origin
         notes: made.notes,
     };
     Ok((read, origin))
+}
+
+/// The preprocessing that a graph of bytes does itself: `byte * scale + shift` of each channel.
+fn normalised(spec: &ModelSpec, of_bytes: &[(f32, f32)]) -> Option<Preprocessing> {
+    let mut preprocessing = preprocess::preprocessing("pixels", spec).ok()?;
+    let divide_by = preprocessing.divide_by;
+    preprocessing.std = of_bytes
+        .iter()
+        .map(|(scale, _)| 1.0 / (divide_by * scale))
+        .collect();
+    let stds = preprocessing.std.iter();
+    preprocessing.mean = of_bytes
+        .iter()
+        .zip(stds)
+        .map(|((_, shift), std)| -shift * std)
+        .collect();
+    preprocessing.validate().ok()?;
+    Some(preprocessing)
 }
 
 /// Class names that the model's metadata have, as keepbest's export writes them.
@@ -202,18 +230,10 @@ pub(super) fn check(
     for pair in pairs(reference, origin)? {
         let size = scorer.network().spec().input;
         let classes = scorer.network().classes();
-        let inputs = pair
-            .input
-            .to_f32()
-            .ok_or_else(|| form("the inputs are no floats".to_owned()))?;
-        let outputs = pair
-            .output
-            .to_f32()
-            .ok_or_else(|| form("the outputs are no floats".to_owned()))?;
-        let (inputs, outputs) = (
-            inputs.as_f32().unwrap_or_default(),
-            outputs.as_f32().unwrap_or_default(),
-        );
+        let inputs =
+            numbers(&pair.input).ok_or_else(|| form("the inputs are no numbers".to_owned()))?;
+        let outputs =
+            numbers(&pair.output).ok_or_else(|| form("the outputs are no numbers".to_owned()))?;
         let each = size.channels * size.height * size.width;
         let count = inputs.len() / each;
         if count == 0 || count * each != inputs.len() {
@@ -229,10 +249,16 @@ pub(super) fn check(
                 "the outputs are of {shape:?}, and the network gives {classes} for each of {count} images"
             )));
         }
-        let images = match origin.input.channels_last {
-            true => inputs.to_vec(),
+        let mut images = match origin.input.channels_last {
+            true => inputs,
             false => channels_last(&inputs, each, size.channels),
         };
+        if let Some(of_bytes) = &origin.input.of_bytes {
+            for pixel in images.chunks_exact_mut(size.channels) {
+                let channels = pixel.iter_mut().zip(of_bytes);
+                channels.for_each(|(value, (scale, shift))| *value = *value * scale + shift);
+            }
+        }
         let mut scores = Vec::new();
         scorer
             .logits(&images, &mut scores)
@@ -261,6 +287,15 @@ pub(super) fn check(
         checked.images += count;
     }
     Ok(checked)
+}
+
+fn numbers(tensor: &Tensor) -> Option<Vec<f32>> {
+    if let Some(floats) = tensor.to_f32() {
+        return Some(floats.as_f32().ok()?.into_owned());
+    }
+    let whole = tensor.to_i64()?;
+    let values = whole.as_i64().ok()?;
+    Some(values.iter().map(|&value| value as f32).collect())
 }
 
 /// Scores as the graph gives them out.

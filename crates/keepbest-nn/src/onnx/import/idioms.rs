@@ -564,3 +564,38 @@ pub(super) fn flatten_early(steps: &mut Steps, output: usize) -> usize {
     }
     output
 }
+
+/// Takes off what a network of bytes begins with, factors and shifts of its pixels: those of each channel, and the output's number.
+pub(super) fn normalisation(steps: &mut Steps, output: usize) -> (Vec<(f32, f32)>, usize) {
+    let readers = steps.readers(output);
+    let mut map = vec![(1.0f64, 0.0f64); steps.0[0].size.channels];
+    let mut end = 0;
+    for (at, step) in steps.0.iter().enumerate().skip(1) {
+        if step.from != [end] || readers[end] != 1 || at == output {
+            break;
+        }
+        let of = |part: &str| step.param(part).and_then(|values| values.as_f32().ok());
+        let (scales, shifts) = match step.op {
+            "affine" => (None, None),
+            "scale2d" => (of("weight"), of("bias")),
+            "layer_scale" => (of(""), None),
+            _ => break,
+        };
+        let (scale, shift) = (
+            step.number("scale").unwrap_or(1.0),
+            step.number("shift").unwrap_or(0.0),
+        );
+        for (channel, (factor, offset)) in map.iter_mut().enumerate() {
+            let scale = scales.as_ref().map_or(scale, |all| f64::from(all[channel]));
+            let shift = shifts.as_ref().map_or(shift, |all| f64::from(all[channel]));
+            *factor *= scale;
+            *offset = *offset * scale + shift;
+        }
+        end = at;
+    }
+    redirect(steps, end, 0);
+    let rounded = map
+        .into_iter()
+        .map(|(scale, shift)| (scale as f32, shift as f32));
+    (rounded.collect(), steps.prune(output))
+}

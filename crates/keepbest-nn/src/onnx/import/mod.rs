@@ -64,7 +64,7 @@ pub enum Ending {
 }
 
 /// How a graph takes its images.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GraphInput {
     /// Name.
     pub name: String,
@@ -72,6 +72,9 @@ pub struct GraphInput {
     pub channels_last: bool,
     /// The number of images that the graph is for; `None` where it takes any.
     pub batch: Option<usize>,
+    /// How bytes become the network's input, where the graph takes bytes: factor and shift of each channel. The graph's own
+    /// normalisation is no part of the network then.
+    pub of_bytes: Option<Vec<(f32, f32)>>,
 }
 
 /// A network made of an ONNX model.
@@ -194,7 +197,7 @@ pub fn import(model: &ModelProto, options: &ImportOptions) -> Result<Imported, I
     let graph = &model.graph;
     let output = output_of(graph, options)?;
     let wanted = wanted(graph, &output);
-    let (value, input, view) = input_of(graph, &wanted, options)?;
+    let (value, mut input, view) = input_of(graph, &wanted, options)?;
     let mut converter = Converter::new(graph, opset, (value, view), options.most_bytes);
     for (node, wanted) in graph.nodes.iter().zip(&wanted) {
         if *wanted {
@@ -216,7 +219,10 @@ pub fn import(model: &ModelProto, options: &ImportOptions) -> Result<Imported, I
     let made = made.ok_or_else(|| of_output("no node makes it".to_owned()))?;
     let mut steps = converter.steps;
     let (last, ending) = ending(&mut steps, made).map_err(of_output)?;
-    let last = idioms::simplify(&mut steps, last);
+    let mut last = idioms::simplify(&mut steps, last);
+    if let Some(normalisation) = &mut input.of_bytes {
+        (*normalisation, last) = idioms::normalisation(&mut steps, last);
+    }
     let last = idioms::flatten_early(&mut steps, last);
     let mut notes = Vec::new();
     match ending {
@@ -250,6 +256,9 @@ pub fn import(model: &ModelProto, options: &ImportOptions) -> Result<Imported, I
         notes,
     })
 }
+
+/// `TensorProto.DataType` of bytes.
+const BYTE: i64 = 2;
 
 /// Layers that may come about before they are put together: a network has half of it at most.
 const MOST_STEPS: usize = 1 << 14;
@@ -405,6 +414,7 @@ fn input_of<'a>(
         name: value.name.clone(),
         channels_last: order == Order::ChannelsLast,
         batch,
+        of_bytes: (value.element == BYTE).then(Vec::new),
     };
     Ok((
         value.name.as_str(),

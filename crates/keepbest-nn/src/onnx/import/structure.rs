@@ -26,11 +26,6 @@ impl Builder<'_> {
         output: usize,
         depth: usize,
     ) -> Vec<Value> {
-        let place: HashMap<usize, usize> = nodes
-            .iter()
-            .enumerate()
-            .map(|(at, &node)| (node, at))
-            .collect();
         // Where each value is read last.
         let mut last: HashMap<usize, usize> = HashMap::new();
         for (at, &node) in nodes.iter().enumerate() {
@@ -51,7 +46,6 @@ impl Builder<'_> {
             }
             let part = &nodes[at..=end];
             let join = nodes[end];
-            debug_assert!(part.iter().all(|node| place.contains_key(node)));
             match part {
                 [one] if self.steps.0[*one].from.len() == 1 => layers.push(self.layer(*one)),
                 _ => layers.push(self.block(start, part, depth)),
