@@ -31,9 +31,13 @@ fn layer(op: &str, settings: &Map<String, Value>) -> u32 {
 }
 
 /// The version since when an op of old takes a setting, in this form.
-fn setting(op: &str, key: &str, _value: &Value) -> u32 {
+fn setting(op: &str, key: &str, value: &Value) -> u32 {
     match (op, key) {
-        ("gelu", "approximate") | ("layer_scale", "flat" | "scalar") => 3,
+        ("gelu", "approximate")
+        | ("layer_scale", "flat" | "scalar")
+        | ("max_pool2d", "dilation" | "ceil_mode")
+        | ("avg_pool2d", "ceil_mode") => 3,
+        (_, "padding") if value.is_string() || value.as_array().is_some_and(|p| p.len() > 2) => 3,
         _ => LOWEST,
     }
 }

@@ -1,6 +1,7 @@
 //! Gradients of a whole network against differences of its loss.
 
 use crate::engine::{batch, every_layer, modern_layers};
+use crate::graph::graph_layers;
 use keepbest_formats::{StateDict, Tensor};
 use keepbest_nn::{
     Batch, CpuEngine, Engine, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, StepOutput,
@@ -39,6 +40,7 @@ fn moved(weights: &StateDict, parameter: &str, direction: &[f32], distance: f32)
 fn gradients_are_the_slope_of_the_loss() {
     check_slopes(&every_layer(), 19, Tuning::default());
     check_slopes(&modern_layers(), 34, Tuning::default());
+    check_slopes(&graph_layers(), 14, Tuning::default());
     let fixed = Tuning {
         freeze_statistics: true,
         ..Default::default()
