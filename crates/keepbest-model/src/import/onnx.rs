@@ -18,8 +18,11 @@ use super::error::ImportError;
 use super::{ImportOptions, Read, preprocess};
 use crate::criterion::log_softmax;
 
-/// Greatest difference of an output that agrees, beside the largest output or 1, whichever is more.
+/// Greatest difference of an output that agrees, beside the greatest output.
 pub const TOLERANCE: f64 = 1e-4;
+
+/// Outputs of nothing but zeros are compared as if one was this.
+const SMALLEST: f64 = 1e-6;
 
 /// Reference outputs that were compared with ours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,7 +36,7 @@ pub struct Checked {
     pub greatest_difference: f64,
     /// Greatest output of the reference.
     pub greatest_output: f64,
-    /// What the difference may be beside the greatest output, or beside 1 where that is less.
+    /// What the difference may be beside the greatest output.
     pub tolerance: f64,
 }
 
@@ -41,7 +44,7 @@ impl Checked {
     /// Whether the outputs agree.
     #[must_use]
     pub fn agrees(&self) -> bool {
-        self.greatest_difference <= self.tolerance * self.greatest_output.max(1.0)
+        self.greatest_difference <= self.tolerance * self.greatest_output.max(SMALLEST)
     }
 }
 

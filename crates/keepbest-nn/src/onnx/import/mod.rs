@@ -25,7 +25,7 @@ use steps::{Steps, step};
 use view::{Order, Size, View};
 
 /// Oldest and newest version of ONNX's operator set that is known.
-pub const OPSETS: [i64; 2] = [7, 26];
+pub const OPSETS: [i64; 2] = [5, 28];
 
 /// What an ONNX model does not say of itself, and how much may be made of it.
 #[derive(Clone, Debug)]

@@ -212,6 +212,18 @@ impl Converter<'_> {
         }
     }
 
+    /// A constant where operator sets before 7 have it: its first axis over the one that is named.
+    fn placed(call: &Call<'_>, x: &View, constant: &Constant) -> Result<Tensor, String> {
+        let own = &constant.tensor;
+        if call.node.opset >= 7 || !call.node.has("axis") {
+            return Ok(own.clone());
+        }
+        let first = super::super::fold::axis(call.node.int("axis", 0)?, x.dims.len())?;
+        let mut shape = own.shape().to_vec();
+        shape.resize(x.dims.len() - first, 1);
+        Tensor::new(own.dtype(), shape, own.bytes().clone()).map_err(|error| error.to_string())
+    }
+
     /// Adds or multiplies a constant: a number, or a trained factor or shift of each channel.
     fn spread(
         &mut self,
@@ -220,7 +232,7 @@ impl Converter<'_> {
         op: &str,
         constant: &Constant,
     ) -> Result<View, String> {
-        let values = match self.per_channel(x, &constant.tensor)? {
+        let values = match self.per_channel(x, &Self::placed(call, x, constant)?)? {
             // One channel has one bias: which it is shows by the layer before.
             Spread::One(value) if x.size.channels == 1 && self.lacks_bias(x) && op == "Add" => {
                 vec![value]

@@ -98,7 +98,7 @@ impl Converter<'_> {
             ));
         }
         let more = call.node.lengths("output_padding", axes, 0)?;
-        let more = if axes == 1 {
+        let mut more = if axes == 1 {
             [0, more[0]]
         } else {
             [more[0], more[1]]
@@ -110,7 +110,7 @@ impl Converter<'_> {
         let sides = [x.size.rows, x.size.columns];
         let mut out = [0; 2];
         for axis in 0..2 {
-            let full = window.stride[axis]
+            let mut full = window.stride[axis]
                 .checked_mul(sides[axis] - 1)
                 .and_then(|reach| reach.checked_add(more[axis] + window.reach(axis)))
                 .ok_or("its output overflows")?;
@@ -121,9 +121,10 @@ impl Converter<'_> {
                 _ => None,
             };
             if let Some(asked) = asked {
-                let total = full
-                    .checked_sub(asked)
-                    .ok_or("its output is larger than it can be")?;
+                // What is asked for beyond all windows is output padding.
+                more[axis] += asked.saturating_sub(full);
+                full = full.max(asked);
+                let total = full - asked;
                 let (less, rest) = (total / 2, total - total / 2);
                 let both = if rule == "SAME_UPPER" {
                     [less, rest]

@@ -293,8 +293,9 @@ impl<'a> Converter<'a> {
         }
         let orders = [Order::ChannelsFirst, Order::Signal];
         match orders.into_iter().find(|&order| x.is(order)) {
-            Some(_) if self.steps.0[x.step].flat => {
-                Err("it needs a map of channels, and its input is a vector".to_owned())
+            Some(order) if self.steps.0[x.step].flat => {
+                let made = self.unflattened(x, x.size, order);
+                Ok((made, order))
             }
             Some(order) => Ok((x.clone(), order)),
             None => Err(format!(
@@ -302,6 +303,14 @@ impl<'a> Converter<'a> {
                 x.shape()
             )),
         }
+    }
+
+    /// A vector as a map of this size.
+    fn unflattened(&mut self, x: &View, size: Size, order: Order) -> View {
+        let vector = self.vector(x);
+        let sides = vec![size.channels, size.rows, size.columns];
+        let layer = step("unflatten", vec![vector.step], size).set("size", sides);
+        self.sized(layer, order)
     }
 
     /// The value as a vector: flattened where it is a map.

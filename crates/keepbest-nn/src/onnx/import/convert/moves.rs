@@ -66,9 +66,23 @@ impl Converter<'_> {
                 same.then(|| x.clone())
             }
         };
-        made.ok_or_else(|| {
+        let made = made.ok_or_else(|| {
             format!("{shape:?} cannot be moved so: the axes of the images are parted or lost")
-        })
+        })?;
+        // What was a vector, or a row of numbers, becomes a map where it is given the shape of one.
+        let row = self.steps.0[x.step].flat || x.size.channels * x.size.rows == 1;
+        let (size, order) = match made.shape()[..] {
+            [_, channels, rows, columns] => {
+                (Size::new(channels, rows, columns), Order::ChannelsFirst)
+            }
+            [_, channels, length] => (Size::new(channels, 1, length), Order::Signal),
+            _ => return Ok(made),
+        };
+        let plain = made.in_order() && !made.is(order) && x.is(Order::Vector);
+        match plain && row {
+            true => Ok(self.unflattened(&x.clone(), size, order)),
+            false => Ok(made),
+        }
     }
 
     /// The value in an order whose channels can be joined or parted, and the position of each axis.

@@ -139,8 +139,11 @@ impl Converter<'_> {
         let c = x.size.channels;
         let of_channels = over.clone().all(|piece| piece.axis == Axis::Channel)
             && over.map(|p| p.size).product::<usize>() == c;
+        if !of_channels && first == 1 && x.in_order() {
+            return self.whole_norm(call, &x);
+        }
         if !of_channels {
-            return Err("it is over more than the channels of each pixel".to_owned());
+            return Err("it is over more than the channels of each pixel, and not all".to_owned());
         }
         let eps = decimal(call.node.float("epsilon", 1e-5)?);
         let weight = call.constant(1)?;
@@ -155,6 +158,26 @@ impl Converter<'_> {
         layer.name = Some(name);
         layer.params = vec![("weight", shaped(weight, &[c])?), ("bias", bias)];
         Ok(self.same(&x, layer))
+    }
+
+    /// Over all values of an image, as a vector.
+    fn whole_norm(&mut self, call: &Call<'_>, x: &View) -> Result<View, String> {
+        let vector = self.vector(x);
+        let features = vector.size.channels;
+        let weight = call.constant(1)?;
+        let bias = match call.optional(2)? {
+            Some(bias) => shaped(bias, &[features])?,
+            None => tensor(&[features], &vec![0.0; features])?,
+        };
+        let eps = decimal(call.node.float("epsilon", 1e-5)?);
+        let mut layer = step("layer_norm", vec![], vector.size).set("eps", eps);
+        layer.name = Some(self.names.layer(weight.origin.as_deref(), call.proto()));
+        layer.params = vec![("weight", shaped(weight, &[features])?), ("bias", bias)];
+        let made = self.same(&vector, layer);
+        match x.order() {
+            Some(order) if !self.steps.0[x.step].flat => Ok(self.unflattened(&made, x.size, order)),
+            _ => Ok(made),
+        }
     }
 
     pub(super) fn local_response_norm(&mut self, call: &Call<'_>) -> Result<View, String> {

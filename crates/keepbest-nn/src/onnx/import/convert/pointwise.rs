@@ -75,7 +75,10 @@ impl Converter<'_> {
         let weight = match slope.tensor.elements() {
             1 => shaped(slope, &[1])?,
             many if many == c => {
-                self.per_channel(&x, &slope.tensor)?;
+                // Before operator set 7 a vector was over the channels.
+                if call.node.opset >= 7 {
+                    self.per_channel(&x, &slope.tensor)?;
+                }
                 shaped(slope, &[c])?
             }
             many => return Err(format!("{many} slopes for {c} channels")),
