@@ -69,7 +69,8 @@ pub use images::{
     Part, RecordedImages, SameImagesError, check_scores, measure,
 };
 pub use import::{
-    Converted, ImportError, ImportOptions, Imported, PreprocessError, Scores, import, preprocessing,
+    Checked, Converted, ImportError, ImportOptions, Imported, PreprocessError, ReferenceError,
+    Scores, TOLERANCE, import, preprocessing,
 };
 pub use interpret::{Answer, AnswerError, Fitted, Interpreter, Rating};
 pub use model::{Model, OpenReferenceError};
