@@ -29,8 +29,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "python/
 
 from engines import Batches, engine, still, tensors  # noqa: E402
 
-import keepbest.torch  # noqa: E402
-from keepbest.torch._device import device_of, processor, software  # noqa: E402
+from keepbest.torch._build import build_checked  # noqa: E402
+from keepbest.torch._device import device_of, placed, processor, software  # noqa: E402
 
 NETWORKS = (
     "lenet5 simple-cnn fast default resnet18-cifar resnet34-cifar resnet50-cifar resnet18-imagenet vgg11_bn vgg16_bn "
@@ -83,7 +83,7 @@ class Plain:
     def __init__(self, arguments: argparse.Namespace, spec: dict[str, Any]) -> None:
         self._device = device_of(arguments.device)
         self._dtype = {"f32": None, "bf16": torch.bfloat16, "f16": torch.float16}[arguments.precision]
-        self._model = keepbest.torch.build(spec).to(self._device, memory_format=torch.channels_last).train()
+        self._model = placed(build_checked(spec), self._device).train()
         self._forward = torch.compile(self._model) if arguments.compile else self._model
         self._optimizer = torch.optim.SGD(self._model.parameters(), 0.01, 0.9, weight_decay=5e-4, nesterov=True)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=arguments.precision == "f16")

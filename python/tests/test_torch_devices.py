@@ -33,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A folder with a run on ``torch:cpu``."""
     where = tmp_path_factory.mktemp("trained")
     command(
-        "train", "--model", "lenet5", "--epochs", "2", "--device", "torch:cpu", "--threads", "1", "--name", "a", "--ema", "0.9",
+        "train", "--model", "lenet5", "--epochs", "1", "--device", "torch:cpu", "--threads", "1", "--name", "a", "--ema", "0.9",
         "--deterministic", "--quiet", cwd=where,
     )  # fmt: skip
     return where
@@ -50,7 +50,7 @@ def test_a_run_records_what_computed(trained: pathlib.Path) -> None:
 
 
 def test_it_learns_as_the_cpu_does(trained: pathlib.Path) -> None:
-    command("train", "--model", "lenet5", "--epochs", "2", "--name", "own", "--threads", "1", "--ema", "0.9", "--quiet", cwd=trained)
+    command("train", "--model", "lenet5", "--epochs", "1", "--name", "own", "--threads", "1", "--ema", "0.9", "--quiet", cwd=trained)
     scores = [keepbest.load(trained / "runs" / name).metrics["val/loss"] for name in ("own", "a")]
     assert scores[1] == pytest.approx(scores[0], rel=0.05)
     assert "device" in (trained / "runs/own/run.toml").read_text()

@@ -69,7 +69,7 @@ fn sender() -> Result<Sender<Job>, TorchError> {
     let thread = thread::Builder::new().name("pytorch".to_owned());
     let started = thread.spawn(move || {
         for job in jobs {
-            Python::attach(|py| job(py));
+            Python::attach(job);
         }
     });
     started.map_err(|error| TorchError::ours(&format!("no thread for PyTorch: {error}")))?;
