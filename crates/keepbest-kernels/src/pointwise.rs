@@ -1,11 +1,17 @@
 //! Activation functions other than the rectifier, element by element.
 
+mod curves;
+mod elementary;
+
 use crate::Context;
 use crate::disjoint::Disjoint;
 use crate::relu::ELEMENT_CHUNK;
+use curves::*;
+pub(crate) use elementary::exp_unbounded;
+use elementary::{erf, tanh};
 
 /// A function of one number, as PyTorch defines it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pointwise {
     /// `min(max(x, 0), 6)`, `torch.nn.ReLU6`.
     Relu6,
@@ -19,131 +25,64 @@ pub enum Pointwise {
     Hardswish,
     /// `x * P(X <= x)` for a standard normal X, `torch.nn.GELU()` (Hendrycks and Gimpel, arXiv 1606.08415).
     Gelu,
-}
-
-/// `e^x` with an error of about a unit in the last place: Cephes' `expf`. Saturates beyond -87 and 88.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    /// 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    let x = x.clamp(-87.0, 88.0);
-    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
-    let n = shifted - ROUND;
-    // ln 2 in two parts, the first exact in few bits.
-    let r = n.mul_add(-0.693_359_4, x);
-    let r = n.mul_add(2.121_944_4e-4, r);
-    let mut p = 1.987_569_2e-4;
-    p = r.mul_add(p, 1.398_199_9e-3);
-    p = r.mul_add(p, 8.333_452e-3);
-    p = r.mul_add(p, 4.166_579_6e-2);
-    p = r.mul_add(p, 1.666_666_5e-1);
-    p = r.mul_add(p, 0.5);
-    let p = (r * r).mul_add(p, r) + 1.0;
-    let exponent = shifted
-        .to_bits()
-        .wrapping_sub(ROUND.to_bits())
-        .wrapping_add(127);
-    p * f32::from_bits(exponent << 23)
-}
-
-/// The error function with an error of about a unit in the last place (N. Juffa's two polynomials).
-#[inline(always)]
-fn erf(x: f32) -> f32 {
-    // From 4 on it is 1 in f32.
-    let t = if x.abs() > 4.0 { 4.0 } else { x.abs() };
-    let s = x * x;
-    let mut far = t.mul_add(-1.728_534_7e-5, 3.831_972e-4);
-    far = far.mul_add(t * t, t.mul_add(-3.883_964_4e-3, 2.425_462_2e-2));
-    far = far.mul_add(t, -1.067_778_8e-1);
-    far = far.mul_add(t, -6.348_469e-1);
-    far = far.mul_add(t, -1.287_175_1e-1);
-    far = far.mul_add(t, -t);
-    let far = (1.0 - exp(far)).copysign(x);
-    let mut near = -5.967_617e-4;
-    near = s.mul_add(near, 4.991_194_2e-3);
-    near = s.mul_add(near, -2.676_813_5e-2);
-    near = s.mul_add(near, 1.128_199_25e-1);
-    near = s.mul_add(near, -3.761_253_4e-1);
-    near = s.mul_add(near, 1.283_791_7e-1);
-    let near = near.mul_add(x, x);
-    if t > 0.927_734_4 { far } else { near }
-}
-
-#[inline(always)]
-fn relu6(x: f32) -> f32 {
-    x.clamp(0.0, 6.0)
-}
-
-#[inline(always)]
-fn relu6_slope(x: f32) -> f32 {
-    if x > 0.0 && x < 6.0 { 1.0 } else { 0.0 }
-}
-
-#[inline(always)]
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
-}
-
-#[inline(always)]
-fn sigmoid_slope(x: f32) -> f32 {
-    let y = sigmoid(x);
-    y * (1.0 - y)
-}
-
-#[inline(always)]
-fn silu(x: f32) -> f32 {
-    x * sigmoid(x)
-}
-
-#[inline(always)]
-fn silu_slope(x: f32) -> f32 {
-    let y = sigmoid(x);
-    y * x.mul_add(1.0 - y, 1.0)
-}
-
-#[inline(always)]
-fn hardsigmoid(x: f32) -> f32 {
-    (x + 3.0).clamp(0.0, 6.0) / 6.0
-}
-
-#[inline(always)]
-fn hardsigmoid_slope(x: f32) -> f32 {
-    if x > -3.0 && x < 3.0 { 1.0 / 6.0 } else { 0.0 }
-}
-
-#[inline(always)]
-fn hardswish(x: f32) -> f32 {
-    x * (x + 3.0).clamp(0.0, 6.0) / 6.0
-}
-
-#[inline(always)]
-fn hardswish_slope(x: f32) -> f32 {
-    if x <= -3.0 {
-        0.0
-    } else if x < 3.0 {
-        x / 3.0 + 0.5
-    } else {
-        1.0
-    }
-}
-
-/// Distribution function of the standard normal.
-#[inline(always)]
-fn normal(x: f32) -> f32 {
-    erf(x * std::f32::consts::FRAC_1_SQRT_2).mul_add(0.5, 0.5)
-}
-
-#[inline(always)]
-fn gelu(x: f32) -> f32 {
-    x * normal(x)
-}
-
-#[inline(always)]
-fn gelu_slope(x: f32) -> f32 {
-    /// 1 / sqrt(2 pi)
-    const DENSITY_AT_0: f32 = 0.398_942_3;
-    let density = DENSITY_AT_0 * exp(-0.5 * x * x);
-    x.mul_add(density, normal(x))
+    /// `x` times the normal distribution function by a hyperbolic tangent, `torch.nn.GELU(approximate="tanh")`.
+    GeluTanh,
+    /// `x * sigmoid(1.702 x)`.
+    QuickGelu,
+    /// `x` above 0, `slope * x` below: `torch.nn.LeakyReLU`.
+    LeakyRelu {
+        /// Factor below 0.
+        slope: f32,
+    },
+    /// `positive * x` above 0, `negative * (e^(inner * x) - 1)` below: `torch.nn.ELU`, `CELU` and `SELU`.
+    Elu {
+        /// Factor above 0.
+        positive: f32,
+        /// Factor below 0.
+        negative: f32,
+        /// Factor of the exponent.
+        inner: f32,
+    },
+    /// Hyperbolic tangent, `torch.nn.Tanh`.
+    Tanh,
+    /// `ln(1 + e^(beta * x)) / beta`, `torch.nn.Softplus`.
+    Softplus {
+        /// Steepness.
+        beta: f32,
+    },
+    /// `x * tanh(softplus(x))`, `torch.nn.Mish` (Misra, arXiv 1908.08681).
+    Mish,
+    /// `min(max(x, min), max)`, `torch.nn.Hardtanh`: the gradient passes strictly between the two.
+    Clip {
+        /// The least value.
+        min: f32,
+        /// The largest value.
+        max: f32,
+    },
+    /// Absolute value; its slope at 0 is 0, as PyTorch's.
+    Abs,
+    /// Square root.
+    Sqrt,
+    /// `x * x`.
+    Square,
+    /// `x` to a power.
+    Pow {
+        /// The power.
+        exponent: f32,
+    },
+    /// `e^x`.
+    Exp,
+    /// Natural logarithm.
+    Log,
+    /// The error function.
+    Erf,
+    /// `x * scale + shift`.
+    Affine {
+        /// Factor.
+        scale: f32,
+        /// What is added.
+        shift: f32,
+    },
 }
 
 #[inline(always)]
@@ -169,6 +108,24 @@ multiversion! {
             Pointwise::Hardsigmoid => map(x, y, hardsigmoid),
             Pointwise::Hardswish => map(x, y, hardswish),
             Pointwise::Gelu => map(x, y, gelu),
+            Pointwise::GeluTanh => map(x, y, gelu_tanh),
+            Pointwise::QuickGelu => map(x, y, quick_gelu),
+            Pointwise::LeakyRelu { slope } => map(x, y, |x| leaky_relu(x, slope)),
+            Pointwise::Elu { positive, negative, inner } => {
+                map(x, y, |x| elu(x, positive, negative, inner));
+            }
+            Pointwise::Tanh => map(x, y, tanh),
+            Pointwise::Softplus { beta } => map(x, y, |x| softplus(x, beta)),
+            Pointwise::Mish => map(x, y, mish),
+            Pointwise::Clip { min, max } => map(x, y, |x| clip(x, min, max)),
+            Pointwise::Abs => map(x, y, f32::abs),
+            Pointwise::Sqrt => map(x, y, f32::sqrt),
+            Pointwise::Square => map(x, y, |x| x * x),
+            Pointwise::Pow { exponent } => map(x, y, |x| libm::powf(x, exponent)),
+            Pointwise::Exp => map(x, y, exp_unbounded),
+            Pointwise::Log => map(x, y, libm::logf),
+            Pointwise::Erf => map(x, y, erf),
+            Pointwise::Affine { scale, shift } => map(x, y, |x| x.mul_add(scale, shift)),
         }
     }
 }
@@ -182,6 +139,24 @@ multiversion! {
             Pointwise::Hardsigmoid => scaled(x, dy, dx, hardsigmoid_slope),
             Pointwise::Hardswish => scaled(x, dy, dx, hardswish_slope),
             Pointwise::Gelu => scaled(x, dy, dx, gelu_slope),
+            Pointwise::GeluTanh => scaled(x, dy, dx, gelu_tanh_slope),
+            Pointwise::QuickGelu => scaled(x, dy, dx, quick_gelu_slope),
+            Pointwise::LeakyRelu { slope } => scaled(x, dy, dx, |x| leaky_relu_slope(x, slope)),
+            Pointwise::Elu { positive, negative, inner } => {
+                scaled(x, dy, dx, |x| elu_slope(x, positive, negative, inner));
+            }
+            Pointwise::Tanh => scaled(x, dy, dx, tanh_slope),
+            Pointwise::Softplus { beta } => scaled(x, dy, dx, |x| softplus_slope(x, beta)),
+            Pointwise::Mish => scaled(x, dy, dx, mish_slope),
+            Pointwise::Clip { min, max } => scaled(x, dy, dx, |x| clip_slope(x, min, max)),
+            Pointwise::Abs => scaled(x, dy, dx, abs_slope),
+            Pointwise::Sqrt => scaled(x, dy, dx, sqrt_slope),
+            Pointwise::Square => scaled(x, dy, dx, |x| x + x),
+            Pointwise::Pow { exponent } => scaled(x, dy, dx, |x| pow_slope(x, exponent)),
+            Pointwise::Exp => scaled(x, dy, dx, exp_unbounded),
+            Pointwise::Log => scaled(x, dy, dx, |x| 1.0 / x),
+            Pointwise::Erf => scaled(x, dy, dx, erf_slope),
+            Pointwise::Affine { scale, .. } => scaled(x, dy, dx, |_| scale),
         }
     }
 }
@@ -217,56 +192,4 @@ pub fn backward(ctx: &Context, kind: Pointwise, x: &[f32], dy: &[f32], dx: &mut 
         let dx = unsafe { out.part(range.start, range.len()) };
         backward_chunk(ctx.isa(), kind, &x[range.clone()], &dy[range], dx);
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Every 4099th float of both signs in the range where the functions change.
-    fn floats() -> impl Iterator<Item = f32> {
-        (0..(100f32.to_bits()))
-            .step_by(4099)
-            .map(f32::from_bits)
-            .flat_map(|v| [v, -v])
-    }
-
-    #[test]
-    fn exp_and_erf_are_good_to_the_last_places() {
-        let (mut worst_exp, mut worst_erf) = (0.0f64, 0.0f64);
-        for x in floats() {
-            if x.abs() < 87.0 {
-                let exact = libm::exp(f64::from(x));
-                worst_exp = worst_exp.max((f64::from(exp(x)) - exact).abs() / exact);
-            }
-            let exact = libm::erf(f64::from(x));
-            let error = (f64::from(erf(x)) - exact).abs() / exact.abs().max(1e-30);
-            worst_erf = worst_erf.max(error);
-        }
-        assert!(worst_exp < 2e-7, "exp: {worst_exp:e}");
-        assert!(worst_erf < 2e-7, "erf: {worst_erf:e}");
-        assert!(exp(f32::NAN).is_nan() && erf(f32::NAN).is_nan());
-    }
-
-    #[test]
-    fn slopes_are_those_of_the_functions() {
-        type Function = fn(f32) -> f32;
-        let pairs: [(Function, Function); 6] = [
-            (relu6, relu6_slope),
-            (sigmoid, sigmoid_slope),
-            (silu, silu_slope),
-            (hardsigmoid, hardsigmoid_slope),
-            (hardswish, hardswish_slope),
-            (gelu, gelu_slope),
-        ];
-        for (value, slope) in pairs {
-            for step in -80..80 {
-                // Off the kinks at 0, 3 and 6.
-                let x = step as f32 / 8.0 + 0.05;
-                let h = 1.0 / 128.0;
-                let difference = (value(x + h) - value(x - h)) / (2.0 * h);
-                assert!((difference - slope(x)).abs() < 1e-4, "{x}: {difference}");
-            }
-        }
-    }
 }

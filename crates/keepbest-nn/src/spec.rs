@@ -18,8 +18,8 @@ pub use values::{Factors, Init, Padding, Pair, Unnamed};
 
 use serde::{Deserialize, Serialize};
 
-/// The newest spec schema of this build. Earlier ones are parts of it, with fewer layers; a spec is of the oldest that has all its
-/// layers, from version 2 on.
+/// The newest spec schema this build knows. Earlier ones are parts of it: they had fewer layers. A spec is written in the
+/// lowest version, from 2 on, that has all its layers and settings.
 pub const SPEC_VERSION: u32 = 3;
 
 /// An architecture: input size, number of classes and the layers between them.
@@ -34,7 +34,7 @@ pub const SPEC_VERSION: u32 = 3;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// Schema version, at most [`SPEC_VERSION`].
+    /// Schema version, [`SPEC_VERSION`] at most.
     pub version: u32,
     /// What the architecture is called, such as `resnet18`.
     pub name: String,

@@ -155,6 +155,18 @@ impl Lowering {
         Ok(shape)
     }
 
+    /// A value whose channels have parameters of their own: a map, or a vector of one pixel.
+    pub(crate) fn with_channels(&self, place: &Place, x: Current) -> Result<Current, LayerError> {
+        let shape = self.shape(x);
+        if x.flat && shape.pixels() > 1 {
+            return Err(place.error(format!(
+                "needs a map of channels or a vector of one pixel, found {}; put it before the flatten layer",
+                describe(shape, true)
+            )));
+        }
+        Ok(x)
+    }
+
     /// Declares a tensor of the layer, `part` of its name.
     pub(crate) fn param(
         &mut self,
@@ -225,5 +237,15 @@ pub(crate) fn check_eps(place: &Place, eps: f64) -> Result<(), LayerError> {
         Ok(())
     } else {
         Err(place.error(format!("eps must be at least 0 and finite, found {eps}")))
+    }
+}
+
+/// A setting as the kernels take it; refuses what is no finite number there.
+pub(crate) fn number(place: &Place, what: &str, value: f64) -> Result<f32, LayerError> {
+    let found = value as f32;
+    if found.is_finite() {
+        Ok(found)
+    } else {
+        Err(place.error(format!("{what} must be a finite number, found {value}")))
     }
 }

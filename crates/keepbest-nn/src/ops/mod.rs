@@ -2,12 +2,16 @@
 //! plan, forward and backward passes, inference, ONNX and summary. A new one gets its file here and a row in
 //! [`Layer`](crate::Layer).
 
+pub(crate) mod activations;
 pub(crate) mod adaptive_avg_pool;
 pub(crate) mod add;
 mod arithmetic;
 pub(crate) mod avg_pool;
 pub(crate) mod batch_norm;
 pub(crate) mod blocks;
+pub(crate) mod blur_pool;
+pub(crate) mod channel_conv1d;
+pub(crate) mod channel_pool;
 pub(crate) mod concat;
 pub(crate) mod conv;
 pub(crate) mod conv_transpose;
@@ -17,6 +21,7 @@ pub(crate) mod flatten;
 pub(crate) mod gate;
 pub(crate) mod gather;
 pub(crate) mod global_avg_pool;
+pub(crate) mod global_max_pool;
 pub(crate) mod graph;
 pub(crate) mod group_norm;
 pub(crate) mod layer_norm;
@@ -27,6 +32,10 @@ pub(crate) mod onnx;
 pub(crate) mod operation;
 pub(crate) mod pointwise;
 mod pooling;
+pub(crate) mod prelu;
 pub(crate) mod relu;
+mod scale;
+pub(crate) mod scale2d;
+pub(crate) mod softmax;
 pub(crate) mod unflatten;
 pub(crate) mod upsample;

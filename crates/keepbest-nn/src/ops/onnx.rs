@@ -140,6 +140,41 @@ impl<'a> Writer<'a> {
         self.graph.initializer(name, tensor.clone())
     }
 
+    /// A parameter in another shape.
+    pub(crate) fn reshaped(&mut self, id: ParamId, shape: &[usize]) -> Result<String, OnnxError> {
+        let (name, tensor) = self.param(id);
+        let tensor = Tensor::new(tensor.dtype(), shape, tensor.bytes().clone())
+            .expect("as many values as before");
+        self.graph.initializer(name, tensor)
+    }
+
+    /// A parameter of one value a channel, or one for all, in the shape in which it meets the channels of a map, or of a
+    /// vector.
+    pub(crate) fn per_channel(&mut self, id: ParamId, flat: bool) -> Result<String, OnnxError> {
+        let len = self.layout.tensors()[id].len();
+        if flat || len == 1 {
+            self.initializer(id)
+        } else {
+            self.reshaped(id, &[len, 1, 1])
+        }
+    }
+
+    /// Whole numbers as an input, such as a shape or axes, made once.
+    pub(crate) fn integers(&mut self, values: &[usize]) -> Result<String, OnnxError> {
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|&v| (v as i64).to_le_bytes())
+            .collect();
+        self.constant(&format!("integers{values:?}"), || {
+            Tensor::new(Dtype::I64, [values.len()], bytes).expect("as many values as the shape has")
+        })
+    }
+
+    /// A number, made once.
+    pub(crate) fn scalar(&mut self, value: f32) -> Result<String, OnnxError> {
+        self.constant(&format!("scalar({value:?})"), || tensor(&[], &[value]))
+    }
+
     /// A constant that is made once, whoever asks for it.
     pub(crate) fn constant(
         &mut self,

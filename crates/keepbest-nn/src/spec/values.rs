@@ -252,3 +252,15 @@ pub(crate) fn is_no(v: &bool) -> bool {
 pub(crate) fn is_nought(v: &usize) -> bool {
     *v == 0
 }
+pub(crate) fn one_f64() -> f64 {
+    1.0
+}
+pub(crate) fn is_one_f64(v: &f64) -> bool {
+    *v == 1.0
+}
+pub(crate) fn is_zero_f64(v: &f64) -> bool {
+    *v == 0.0
+}
+pub(crate) fn is_default<T: Default + PartialEq>(v: &T) -> bool {
+    *v == T::default()
+}

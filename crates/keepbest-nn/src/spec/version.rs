@@ -1,74 +1,43 @@
-//! The version that a spec needs: the oldest whose readers know all that is in it.
+//! The version that a spec is written in: the lowest that can say what it says. A build that knows no more reads it, and one
+//! that knows less refuses it by its version.
 
-use super::{Layer, SPEC_VERSION};
+use super::Layer;
 use serde_json::{Map, Value};
 
-/// The version before [`SPEC_VERSION`].
-const BEFORE: u32 = 2;
+/// The lowest version written: what version 1 could say, version 2 says in the same words.
+const LOWEST: u32 = 2;
 
-/// All ops of version 2.
-const OPS: [&str; 25] = [
-    "conv2d",
-    "batch_norm2d",
-    "layer_norm2d",
-    "group_norm",
-    "relu",
-    "relu6",
-    "sigmoid",
-    "silu",
-    "hardsigmoid",
-    "hardswish",
-    "gelu",
-    "max_pool2d",
-    "avg_pool2d",
-    "global_avg_pool2d",
-    "adaptive_avg_pool2d",
-    "flatten",
-    "linear",
-    "layer_scale",
-    "dropout",
-    "stochastic_depth",
-    "sequential",
-    "repeat",
-    "residual",
-    "gate",
-    "branch",
-];
-
-/// Keys that an op has had from version 3 on. They are written only where they say something.
-const KEYS: [(&str, &str); 3] = [
-    ("max_pool2d", "dilation"),
-    ("max_pool2d", "ceil_mode"),
-    ("avg_pool2d", "ceil_mode"),
-];
-
-/// The version of a spec with these layers.
-pub(super) fn needed(layers: &[Layer]) -> u32 {
-    let layers = serde_json::to_value(layers).expect("layers have string keys and finite numbers");
-    if is_new(&layers) {
-        SPEC_VERSION
-    } else {
-        BEFORE
-    }
+/// The version that `layers` need.
+pub(crate) fn needed(layers: &[Layer]) -> u32 {
+    of(&serde_json::to_value(layers).expect("a spec has string keys and finite numbers"))
 }
 
-/// Whether a layer that is new, or has a new setting, is in there.
-fn is_new(value: &Value) -> bool {
+/// The version that a value inside a spec needs: that of the newest op and setting in it.
+fn of(value: &Value) -> u32 {
     match value {
-        Value::Array(values) => values.iter().any(is_new),
-        Value::Object(table) => is_new_layer(table) || table.values().any(is_new),
-        _ => false,
+        Value::Array(values) => values.iter().map(of).max().unwrap_or(LOWEST),
+        Value::Object(table) => {
+            let own = table.get("op").and_then(Value::as_str);
+            let own = own.map_or(LOWEST, |op| layer(op, table));
+            table.values().map(of).fold(own, u32::max)
+        }
+        _ => LOWEST,
     }
 }
 
-fn is_new_layer(table: &Map<String, Value>) -> bool {
-    let Some(Value::String(op)) = table.get("op") else {
-        return false;
-    };
-    let uneven = match table.get("padding") {
-        Some(Value::Array(sides)) => sides.len() > 2,
-        padding => padding.is_some_and(Value::is_string),
-    };
-    let key = |(of, key): &(&str, &str)| of == op && table.contains_key(*key);
-    uneven || !OPS.contains(&op.as_str()) || KEYS.iter().any(key)
+fn layer(op: &str, settings: &Map<String, Value>) -> u32 {
+    let settings = settings.iter().map(|(key, value)| setting(op, key, value));
+    settings.fold(Layer::since(op).max(LOWEST), u32::max)
+}
+
+/// The version since when an op of old takes a setting, in this form.
+fn setting(op: &str, key: &str, value: &Value) -> u32 {
+    match (op, key) {
+        ("gelu", "approximate")
+        | ("layer_scale", "flat" | "scalar")
+        | ("max_pool2d", "dilation" | "ceil_mode")
+        | ("avg_pool2d", "ceil_mode") => 3,
+        (_, "padding") if value.is_string() || value.as_array().is_some_and(|p| p.len() > 2) => 3,
+        _ => LOWEST,
+    }
 }

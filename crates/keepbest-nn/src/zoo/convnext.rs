@@ -5,7 +5,7 @@ use super::ZooOptions;
 use super::build::{
     block, conv, flatten, global_avg_pool, layer_norm, linear_from, residual, stochastic_depth,
 };
-use crate::spec::{Conv2d, Init, Layer, LayerScale, Linear, Unnamed};
+use crate::spec::{Conv2d, Gelu, Init, Layer, LayerScale, Linear};
 
 /// Rate of stochastic depth at the last block; it grows from 0 with the blocks before.
 const DEPTH_RATE: f64 = 0.1;
@@ -66,12 +66,14 @@ fn cn_block(position: usize, channels: usize, rate: f64) -> Layer {
         depthwise,
         layer_norm("2"),
         per_pixel("3", 4 * channels),
-        Layer::Gelu(Unnamed::default()),
+        Layer::Gelu(Gelu::default()),
         per_pixel("5", channels),
     ];
     let scale = Layer::LayerScale(LayerScale {
         name: Some("layer_scale".to_owned()),
         init: 1e-6,
+        flat: false,
+        scalar: false,
     });
     residual(
         &position.to_string(),

@@ -80,6 +80,8 @@ class Branches(nn.Module):
         return torch.cat([x, F.silu(self.a(x)), self.b(x)], 1)
 
 
+# Modules whose parameters are factors of around 1, and a bias.
+AROUND_ONE = [nn.LayerNorm, nn.GroupNorm]
 class Padded(nn.Module):
     """A module behind a padding of its own on each side, as [top, bottom, left, right]."""
 
@@ -209,7 +211,7 @@ class Cases:
                         "running_mean": (0.5, 0.0),
                         "running_var": (0.75, 1.0),
                     }[local]
-                elif isinstance(sub, (nn.LayerNorm, nn.GroupNorm)) or local == "layer_scale":
+                elif isinstance(sub, tuple(AROUND_ONE)) or local == "layer_scale":
                     scale, offset = 0.5, 0.0 if local == "bias" else 1.0
                 else:
                     fan_in = sub.weight[0].numel()
@@ -467,7 +469,7 @@ def structure(cases):
     """Graphs, and windows over uneven padding; each case has its spec."""
 
     def add(name, layers, module, shape, **more):
-        cases.add(name, {"type": "spec", "layers": layers}, module, shape, **more)
+        cases.add(name, {"type": "spec", "prefix": "", "layers": layers}, module, shape, **more)
 
     def conv(name, shape, out, padding, sides=None, **settings):
         kernel = settings["kernel_size"]
@@ -525,7 +527,7 @@ def rearranged(cases):
     """Maps with other rows, columns and channels, and transposed convolutions; each case has its spec."""
 
     def add(name, layer, module, shape):
-        cases.add(name, {"type": "spec", "layers": [layer]}, module, shape)
+        cases.add(name, {"type": "spec", "prefix": "", "layers": [layer]}, module, shape)
 
     def transposed(name, shape, out, **settings):
         module = nn.Sequential()

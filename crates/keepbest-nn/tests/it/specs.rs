@@ -149,6 +149,22 @@ fn layers_that_do_not_fit_are_named_with_their_sizes() {
             json!([{"op": "conv2d", "out": 4, "kernel": 1, "init": {"normal": -1.0}}, flatten, linear]),
             ["init", "-1"],
         ),
+        (
+            json!([{"op": "clip", "min": 2.0, "max": 1.0}, flatten, linear]),
+            ["min (2)", "max (1)"],
+        ),
+        (
+            json!([{"op": "clip"}, flatten, linear]),
+            ["`0`", "min, max"],
+        ),
+        (
+            json!([{"op": "celu", "alpha": 0.0}, flatten, linear]),
+            ["alpha", "found 0"],
+        ),
+        (
+            json!([{"op": "pow", "exponent": 1e300}, flatten, linear]),
+            ["exponent", "finite"],
+        ),
     ] {
         let error = Network::new(&spec(layers.clone()))
             .expect_err(&layers.to_string())
@@ -157,6 +173,19 @@ fn layers_that_do_not_fit_are_named_with_their_sizes() {
             assert!(error.contains(part), "{layers}: {error}");
         }
     }
+}
+
+#[test]
+fn the_version_is_the_lowest_that_can_say_the_same() {
+    let head = [json!({"op": "flatten"}), json!({"op": "linear", "out": 10})];
+    let version = |layer: Value| spec([&[layer], &head[..]].concat().into()).version;
+    assert_eq!(version(json!({"op": "gelu"})), 2);
+    assert_eq!(version(json!({"op": "gelu", "approximate": "none"})), 2);
+    assert_eq!(version(json!({"op": "gelu", "approximate": "tanh"})), 3);
+    assert_eq!(version(json!({"op": "mish"})), 3);
+    let inner = json!({"op": "sequential", "layers": [{"op": "mish"}]});
+    let branches = json!([[], [inner]]);
+    assert_eq!(version(json!({"op": "branch", "branches": branches})), 3);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Every layer against PyTorch: `tests/golden/make_layers.py` says how the golden files came about.
+//! Every layer against PyTorch: `tests/golden/make_layers.py` and `make_one_input.py` say how the golden files came about.
 //!
 //! The layer under test stands behind a layer scale of ones, which learns, so that the gradient of its input is computed.
 //! Cases with a second input take both as channels of one image, told apart by convolutions of zeros and
@@ -308,8 +308,6 @@ fn modern(case: &Case) -> Option<(Value, &'static str)> {
                 "",
             )
         }
-        // What the script wrote is a spec already.
-        "spec" => (case.layer["layers"].clone(), ""),
         "stochastic_depth" => (json!([{"op": kind, "p": case.field("p")}]), ""),
         "convnext_block" => {
             let c = case.count("channels");
@@ -342,6 +340,13 @@ fn layers(case: &Case) -> (Vec<Layer>, &'static str) {
         vec![]
     };
     let mut prefix = "layer.";
+    if kind == "spec" {
+        let more = case.layer["layers"].clone();
+        layers.extend(serde_json::from_value::<Vec<Layer>>(more).unwrap());
+        // Modules of several layers have the names of the spec.
+        let prefix = if case.layer["prefix"] == "" { "" } else { prefix };
+        return (layers, prefix);
+    }
     if let Some((more, prefix)) = modern(case) {
         layers.extend(serde_json::from_value::<Vec<Layer>>(more).unwrap());
         return (layers, prefix);
@@ -489,6 +494,8 @@ fn check_layer(case: &Case, threads: usize) {
         Layer::LayerScale(LayerScale {
             name: Some(ONES.into()),
             init: 1.0,
+            flat: false,
+            scalar: false,
         }),
     );
     let (n, shape, images) = images_of(case);
@@ -607,9 +614,18 @@ fn check_cross_entropy(case: &Case) {
 
 #[test]
 fn every_layer_agrees_with_pytorch() {
-    let golden = golden("layers");
+    check_all("layers", 100);
+}
+
+#[test]
+fn every_layer_of_one_input_agrees_with_pytorch() {
+    check_all("one_input", 45);
+}
+
+fn check_all(file: &str, at_least: usize) {
+    let golden = golden(file);
     let cases = golden.index["cases"].as_array().unwrap();
-    assert!(cases.len() >= 100, "found {} cases", cases.len());
+    assert!(cases.len() >= at_least, "found {} cases", cases.len());
     for case in cases {
         let case = Case {
             name: case["name"].as_str().unwrap(),
