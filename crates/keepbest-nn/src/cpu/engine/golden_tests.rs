@@ -344,7 +344,11 @@ fn layers(case: &Case) -> (Vec<Layer>, &'static str) {
         let more = case.layer["layers"].clone();
         layers.extend(serde_json::from_value::<Vec<Layer>>(more).unwrap());
         // Modules of several layers have the names of the spec.
-        let prefix = if case.layer["prefix"] == "" { "" } else { prefix };
+        let prefix = if case.layer["prefix"] == "" {
+            ""
+        } else {
+            prefix
+        };
         return (layers, prefix);
     }
     if let Some((more, prefix)) = modern(case) {
