@@ -12,20 +12,31 @@ from keepbest import _native, _rng, _tensors, _tree, errors
 STATE = "optimizer."
 """What the names of tensors beside the model begin with in a file."""
 
+RESERVED = ("python", "rng")
+"""Names of state that are keepbest's own: the structure, and the random number generators."""
+
+VERSION = 2
+"""Of the structure: 2 has the versions of modules, tied tensors, and the epoch where it is another than the file's."""
+
 Entries = list[tuple[str, str, list[int], int]]
 
 
 class Contents:
     """The tensors of a model and of the state beside it, gathered and not copied yet; ``state=None`` for the weights alone."""
 
-    def __init__(self, model: Any, state: dict[str, Any] | None, strict: bool) -> None:
+    def __init__(
+        self, model: Any, state: dict[str, Any] | None, strict: bool, *, rng: dict[str, Any] | None = None, epoch: int | None = None
+    ) -> None:
         self.weights, self._beside = _tree.Encoder(strict), _tree.Encoder(strict)
-        tree = self.weights.encode(state_of(model), "")
+        self.tree = self.weights.encode(state_of(model), "")
         self._check()
         if state is not None:
-            values = {name: state_of(value) for name, value in state.items() if value is not None}
+            for name in RESERVED:
+                if state.get(name) is not None:
+                    raise errors.InvalidOption(f"{name}= is a name of keepbest's own state: call it otherwise")
+            values = {name: state_of(value) for name, value in [*state.items(), ("rng", rng)] if value is not None}
             trees = {name: self._beside.encode(value, name) for name, value in values.items()}
-            self._add_json({"version": 1, "model": tree, "state": trees})
+            self._add_json({"version": VERSION, "model": self.tree, "state": trees, "epoch": epoch})
         self.pieces = [*self.weights.pieces.values(), *self._beside.pieces.values()]
 
     def _check(self) -> None:
@@ -37,6 +48,21 @@ class Contents:
                     f"{name} cannot be stored: names that begin with {STATE!r} are those of the state beside a model",
                     where=name,
                     type="tensor",
+                )
+
+    def check_weights_alone(self) -> None:
+        """Raises what a file of weights alone would lose: it has names, element types and shapes, and no structure beside them."""
+        for name, it in self.weights.pieces.items():
+            if it.pair is not None:
+                why = f"elements of type {it.pair} are stored in pairs, which a file of weights alone cannot say"
+                raise errors.CannotStore(f"{name} cannot be stored with save_weights_only: {why}", where=name, type=it.pair)
+        tree = self.tree.get(_tree.STATE_DICT, self.tree) if isinstance(self.tree, dict) else {}
+        for name, leaf in tree.items():
+            if not isinstance(leaf, dict) or leaf.get(_tree.TENSOR) != name:
+                raise errors.CannotStore(
+                    f"{name} cannot be stored with save_weights_only: a file of weights alone holds tensors by name, and no values or containers",
+                    where=str(name),
+                    type="value",
                 )
 
     def _add_json(self, trees: dict[str, Any]) -> None:
@@ -108,8 +134,6 @@ def save(
         CannotStore: Something has no place in a file; ``where`` names it.
         CannotWrite: The file cannot be written. What was there is untouched.
     """
-    if rng:
-        state = {**state, "rng": _rng.state()}
-    contents = Contents(model, state, strict)
+    contents = Contents(model, state, strict, rng=_rng.state() if rng else None)
     arena = _native.Arena(contents.place())
-    _native.save(os.fspath(path), arena, *contents.copy(arena), step, epoch)
+    _native.save(os.path.abspath(path), arena, *contents.copy(arena), step, epoch)

@@ -182,6 +182,9 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(message)
         self.run, self.step, self.epoch = run, step, epoch
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.run, self.step, self.epoch)
+
 
 class RecheckFailed(KeepbestError):
     """The best, read back from disk and measured again, is not what was recorded. ``result`` says all."""

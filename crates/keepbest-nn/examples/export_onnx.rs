@@ -41,8 +41,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         let options = zoo::ZooOptions::new(channels, size, size, CLASSES);
         write_model(out, entry.name, &zoo::spec(entry.name, &options)?)?;
     }
-    for (name, text) in [("every-layer", EVERY_LAYER), ("graph", GRAPH)] {
-        let spec = serde_json::from_str(text)?;
+    for (name, text) in [
+        ("every-layer", EVERY_LAYER),
+        ("one-input", ONE_INPUT),
+        ("graph", GRAPH),
+    ] {
+        let mut spec: serde_json::Value = serde_json::from_str(text)?;
+        spec["classes"] = CLASSES.into();
+        if let Some(head) = spec["layers"]
+            .as_array_mut()
+            .and_then(|layers| layers.last_mut())
+        {
+            head["out"] = CLASSES.into();
+        }
         write_model(out, name, &ModelSpec::from_json(&spec)?)?;
     }
     Ok(())
@@ -127,6 +138,9 @@ const EVERY_LAYER: &str = r#"{
         {"op": "linear", "out": 10}
     ]
 }"#;
+
+/// The layers of one input since version 3 of the spec.
+const ONE_INPUT: &str = include_str!("../tests/specs/one_input.json");
 
 fn write_model(out: &Path, name: &str, spec: &ModelSpec) -> Result<(), Box<dyn Error>> {
     let (c, h, w) = (spec.input.channels, spec.input.height, spec.input.width);

@@ -2,6 +2,7 @@
 
 use super::lowering::{Current, LayerError, Lowering, Place, check_eps};
 use super::max_pool::MaxPoolOp;
+use super::norm_affine::NormAffine;
 use super::onnx::{Value, Writer};
 use super::operation::{
     At, Backward, FixedNorm, Forward, Learned, Needs, Operation, Planning, Predict, Prepared,
@@ -33,6 +34,9 @@ pub struct BatchNorm2d {
         skip_serializing_if = "values::is_default_momentum"
     )]
     pub momentum: f64,
+    /// Whether there are trained factors and summands.
+    #[serde(default = "values::yes", skip_serializing_if = "values::is_yes")]
+    pub affine: bool,
 }
 
 /// Adds a batch norm to the network.
@@ -42,13 +46,14 @@ pub(crate) fn lower(
     l: &BatchNorm2d,
     x: Current,
 ) -> Result<Current, LayerError> {
-    let shape = lowering.map(place, x)?;
+    let x = lowering.with_channels(place, x)?;
+    let shape = lowering.shape(x);
     check_eps(place, l.eps)?;
     if !(0.0..=1.0).contains(&l.momentum) {
         let found = l.momentum;
         return Err(place.error(format!("momentum must be within 0 and 1, found {found}")));
     }
-    let (weight, bias) = lowering.scale_and_shift(place, shape.c)?;
+    let affine = NormAffine::new(lowering, place, l.affine, shape.c)?;
     let mut buffer = |part, start| {
         let start = Start::Constant(start);
         lowering.param(place, part, &[shape.c], Role::Buffer, start)
@@ -58,8 +63,7 @@ pub(crate) fn lower(
     lowering.param(place, counter, &[], Role::Counter, Start::Constant(0.0))?;
     let op = BatchNormOp {
         norm: FixedNorm {
-            weight,
-            bias,
+            affine,
             mean,
             variance,
             eps: l.eps,
@@ -95,10 +99,7 @@ impl Operation for BatchNormOp {
     }
 
     fn learned(&self) -> Learned {
-        Learned {
-            ids: [Some(self.norm.weight), Some(self.norm.bias)],
-            with_input: true,
-        }
+        self.norm.affine.learned()
     }
 
     fn other(&self) -> Option<ValueId> {
@@ -117,12 +118,14 @@ impl Operation for BatchNormOp {
             return Ok(Needs::default());
         }
         let Shapes { input, output, .. } = planning.shapes;
+        // What stands for parameters that are not there comes first.
+        let spare = self.norm.affine.spare_len();
         let scratch = batch_norm::scratch_len(planning.batch, input);
         let indices = max_pool::indices_len(planning.batch, output);
         Ok(Needs {
             conv: None,
-            forward_scratch: scratch,
-            backward_scratch: scratch,
+            forward_scratch: spare + scratch,
+            backward_scratch: 2 * spare + scratch,
             channels: input.c,
             indices: if self.pool.is_some() { indices } else { 0 },
         })
@@ -146,14 +149,15 @@ impl Operation for BatchNormOp {
             scale,
             shift,
         } = pass.statistics;
+        let (spare, scratch) = pass.scratch.split_at_mut(norm.affine.spare_len());
         if pass.rates.frozen(norm.mean) {
             mean.copy_from_slice(weights.of(norm.mean));
             variance.copy_from_slice(weights.of(norm.variance));
         } else {
-            batch_norm::statistics(ctx, n, shapes.input, x, pass.scratch, mean, variance);
+            batch_norm::statistics(ctx, n, shapes.input, x, scratch, mean, variance);
         }
         inverse_deviation(variance, norm.eps, inv_std);
-        let (gamma, beta) = (weights.of(norm.weight), weights.of(norm.bias));
+        let [gamma, beta] = norm.affine.of(weights, spare);
         affine(mean, inv_std, gamma, beta, scale, shift);
         if let Some(pool) = &self.pool {
             max_pool::forward_normalised(ctx, n, pool, x, scale, shift, y, pass.indices);
@@ -182,7 +186,11 @@ impl Operation for BatchNormOp {
             ..
         } = pass;
         let norm = &self.norm;
-        let [dgamma, dbeta] = gradients.pair(norm.weight, norm.bias);
+        let spare = norm.affine.spare_len();
+        let (of_norm, rest) = pass.scratch.split_at_mut(spare);
+        let (of_gradients, scratch) = rest.split_at_mut(spare);
+        let [gamma, _] = norm.affine.of(pass.weights, of_norm);
+        let [dgamma, dbeta] = norm.affine.gradients(&mut gradients, of_gradients);
         let backward = if pass.rates.frozen(norm.mean) {
             batch_norm::backward_frozen
         } else {
@@ -208,8 +216,8 @@ impl Operation for BatchNormOp {
             upstream,
             pass.statistics.mean,
             pass.statistics.inv_std,
-            pass.weights.of(norm.weight),
-            pass.scratch,
+            gamma,
+            scratch,
             dgamma,
             dbeta,
             pass.dx.expect("it comes with the parameters' gradients"),
@@ -230,10 +238,11 @@ impl Operation for BatchNormOp {
 
     fn onnx(&self, writer: &mut Writer<'_>, at: At<'_>) -> Result<Value, OnnxError> {
         let norm = &self.norm;
-        let mut x = writer.value(at.input).name;
+        let Value { name: mut x, flat } = writer.value(at.input);
         if writer.folded(at.input).is_none() {
             let mut inputs = vec![x];
-            for id in [norm.weight, norm.bias, norm.mean, norm.variance] {
+            inputs.extend(norm.affine.onnx(writer)?);
+            for id in [norm.mean, norm.variance] {
                 inputs.push(writer.initializer(id)?);
             }
             let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
@@ -244,7 +253,8 @@ impl Operation for BatchNormOp {
             let other = writer.value(other).name;
             x = writer.op("Add", at.layer, &[&x, &other], vec![]);
         }
-        Ok(Value::map(writer.relu_if(self.relu, at.layer, x)))
+        let name = writer.relu_if(self.relu, at.layer, x);
+        Ok(Value { name, flat })
     }
 
     fn backward_flops(&self, forward: u64, _through: bool) -> u64 {
@@ -288,7 +298,8 @@ pub(super) fn fixed_map(norm: &FixedNorm, weights: Weights<'_>) -> (Vec<f32>, Ve
     let mut inv_std = vec![0.0; mean.len()];
     inverse_deviation(weights.of(norm.variance), norm.eps, &mut inv_std);
     let (mut scale, mut shift) = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
-    let (gamma, beta) = (weights.of(norm.weight), weights.of(norm.bias));
+    let mut spare = vec![0.0; norm.affine.spare_len()];
+    let [gamma, beta] = norm.affine.of(weights, &mut spare);
     affine(mean, &inv_std, gamma, beta, &mut scale, &mut shift);
     (scale, shift)
 }

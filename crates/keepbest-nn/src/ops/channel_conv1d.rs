@@ -78,7 +78,7 @@ impl Operation for ChannelConvOp {
 
     fn learned(&self) -> Learned {
         Learned {
-            ids: [Some(self.weight), self.bias],
+            ids: [Some(self.weight), self.bias, None],
             with_input: true,
         }
     }

@@ -8,14 +8,15 @@ use super::lowering::{Current, LayerError, Lowering, Place, describe};
 use super::onnx::{Value, Writer, ints, pads, tensor};
 use super::operation::{
     At, Backward, FixedNorm, Forward, Learned, Needs, Operation, ParamId, Planning, Predict,
-    Prepared, Preparing, Reads, Shapes, ValueId, Work, as_a,
+    Prepared, Preparing, Reads, Shapes, ValueId, Weights, Work, as_a,
 };
 use super::relu::ReluOp;
+use super::standardize::{Standardize, Standardized};
 use crate::params::{Role, Start};
 use crate::spec::values::{self, Init, Padding, Pair};
 use keepbest_formats::Tensor;
 use keepbest_formats::onnx::{Attribute, OnnxError};
-use keepbest_kernels::{Buffer, ConvPlan, ConvShape, Epilogue, ShapeError};
+use keepbest_kernels::{Buffer, Context, ConvPlan, ConvShape, Epilogue, ShapeError};
 use serde::{Deserialize, Serialize};
 
 /// Settings of a convolution. Input channels come from the layer before.
@@ -50,6 +51,9 @@ pub struct Conv2d {
     /// Whether the bias starts at zero, rather than as PyTorch's does.
     #[serde(default, skip_serializing_if = "values::is_no")]
     pub zero_bias: bool,
+    /// How the weights are standardised before they are used; not at all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standardize: Option<Standardize>,
 }
 
 /// Settings of a fully connected layer. Input features come from the layer before.
@@ -113,7 +117,17 @@ pub(crate) fn lower_conv(
         fan_out: l.out * taps,
     };
     let weight_shape = [l.out, per_group, l.kernel.0[0], l.kernel.0[1]];
-    convolution(lowering, place, x, shape, &weight_shape, &start, false)
+    let standardize = l.standardize.as_ref();
+    convolution(
+        lowering,
+        place,
+        x,
+        shape,
+        &weight_shape,
+        &start,
+        standardize,
+        false,
+    )
 }
 
 /// Adds a fully connected layer to the network.
@@ -165,6 +179,7 @@ pub(crate) fn lower_linear(
         shape,
         &weight_shape,
         &start,
+        None,
         !l.per_pixel,
     )
 }
@@ -219,6 +234,7 @@ impl Starts {
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn convolution(
     lowering: &mut Lowering,
     place: &Place,
@@ -226,6 +242,7 @@ fn convolution(
     shape: ConvShape,
     weight_shape: &[usize],
     starts: &Starts,
+    standardize: Option<&Standardize>,
     linear: bool,
 ) -> Result<Current, LayerError> {
     starts.check(place)?;
@@ -236,8 +253,13 @@ fn convolution(
         Some(start) => Some(lowering.param(place, "bias", &[shape.out_channels], role, start)?),
         None => None,
     };
+    let standardize = match standardize {
+        Some(l) => Some(Standardized::new(lowering, place, l, shape.out_channels)?),
+        None => None,
+    };
     let op = ConvOp {
         shape,
+        standardize,
         weight,
         bias,
         linear,
@@ -252,6 +274,7 @@ pub(crate) struct ConvOp {
     pub shape: ConvShape,
     pub weight: ParamId,
     pub bias: Option<ParamId>,
+    pub standardize: Option<Standardized>,
     pub linear: bool,
     /// What was the next operation, when this one takes it along.
     pub then: Then,
@@ -279,6 +302,31 @@ impl ConvOp {
     fn plan<'a>(&self, conv: Option<&'a ConvPlan>) -> &'a ConvPlan {
         conv.expect("a convolution has its plan")
     }
+
+    /// Floats of scratch for weights that are not used as they are.
+    fn spare_len(&self) -> usize {
+        if self.standardize.is_some() {
+            self.shape.weight_len()
+        } else {
+            0
+        }
+    }
+
+    /// The weights as they are used, in `spare` where they are not used as they are.
+    fn kernel<'a>(&self, ctx: &Context, weights: Weights<'a>, spare: &'a mut [f32]) -> &'a [f32] {
+        match &self.standardize {
+            Some(standardize) => standardize.forward(ctx, weights, self.weight, spare),
+            None => weights.of(self.weight),
+        }
+    }
+
+    /// The values of [`kernel`](Self::kernel), for a file.
+    fn written(&self, writer: &Writer<'_>) -> Vec<f32> {
+        match &self.standardize {
+            Some(standardize) => standardize.written(writer, self.weight),
+            None => writer.floats(self.weight),
+        }
+    }
 }
 
 impl Operation for ConvOp {
@@ -294,7 +342,11 @@ impl Operation for ConvOp {
 
     fn learned(&self) -> Learned {
         Learned {
-            ids: [Some(self.weight), self.bias],
+            ids: [
+                Some(self.weight),
+                self.bias,
+                self.standardize.and_then(|standardize| standardize.gain),
+            ],
             with_input: false,
         }
     }
@@ -317,9 +369,11 @@ impl Operation for ConvOp {
         }
         let conv = ConvPlan::for_training(&self.shape, batch, ctx)?;
         let of_weights = conv.weight_gradient_scratch_len(ctx.pool().threads());
+        // Standardised weights come first.
+        let spare = self.spare_len();
         Ok(Needs {
-            forward_scratch: conv.packed_forward_len(),
-            backward_scratch: conv.packed_backward_len().max(of_weights),
+            forward_scratch: spare + conv.packed_forward_len(),
+            backward_scratch: spare + conv.packed_backward_len().max(of_weights),
             conv: Some(conv),
             ..Needs::default()
         })
@@ -328,7 +382,8 @@ impl Operation for ConvOp {
     fn forward(&self, pass: Forward<'_>) {
         let (ctx, weights) = (pass.ctx, pass.weights);
         let conv = self.plan(pass.conv);
-        let packed = conv.pack_forward(ctx, weights.of(self.weight), pass.scratch);
+        let (spare, scratch) = pass.scratch.split_at_mut(self.spare_len());
+        let packed = conv.pack_forward(ctx, self.kernel(ctx, weights, spare), scratch);
         let bias = self.bias.map(|id| weights.of(id));
         conv.forward(ctx, pass.n, pass.x, packed, bias.into(), pass.y);
     }
@@ -345,9 +400,17 @@ impl Operation for ConvOp {
             ..
         } = pass;
         let conv = self.plan(pass.conv);
-        if !rates.frozen(self.weight) {
+        let (spare, scratch) = scratch.split_at_mut(self.spare_len());
+        let learns = match &self.standardize {
+            Some(standardize) => standardize.learns(rates, self.weight),
+            None => !rates.frozen(self.weight),
+        };
+        if learns {
             let gradient = gradients.of(self.weight);
             conv.backward_weights(ctx, n, x, dy, scratch, gradient);
+            if let Some(standardize) = &self.standardize {
+                standardize.backward(ctx, pass.weights, rates, &mut gradients, self.weight);
+            }
         }
         if let Some(bias) = self.bias
             && !rates.frozen(bias)
@@ -355,7 +418,8 @@ impl Operation for ConvOp {
             conv.backward_bias(ctx, n, dy, scratch, gradients.of(bias));
         }
         if let Some(dx) = pass.dx {
-            let packed = conv.pack_backward(ctx, pass.weights.of(self.weight), scratch);
+            let kernel = self.kernel(ctx, pass.weights, spare);
+            let packed = conv.pack_backward(ctx, kernel, scratch);
             conv.backward_data(ctx, n, dy, packed, dx);
         }
     }
@@ -363,7 +427,8 @@ impl Operation for ConvOp {
     fn prepare(&self, from: &Preparing, prepared: &mut Prepared) {
         let (ctx, weights) = (from.ctx, from.weights);
         let conv = self.plan(from.conv);
-        let own = weights.of(self.weight);
+        let mut spare = vec![0.0; self.spare_len()];
+        let own = self.kernel(ctx, weights, &mut spare);
         let bias = self.bias.map(|id| weights.of(id));
         let packed = prepared
             .packed
@@ -415,7 +480,7 @@ impl Operation for ConvOp {
         match writer.folded(at.output) {
             Some(norm) => inputs.extend(self.folded_weights(writer, at.layer, norm)?),
             None => {
-                inputs.push(kernel(writer, self.weight)?);
+                inputs.push(self.initializer(writer)?);
                 if let Some(bias) = self.bias {
                     inputs.push(writer.initializer(bias)?);
                 }
@@ -452,6 +517,17 @@ impl Operation for ConvOp {
 }
 
 impl ConvOp {
+    /// The weights as ONNX has them; those of a linear layer at each pixel have PyTorch's `[out, in]`.
+    fn initializer(&self, writer: &mut Writer<'_>) -> Result<String, OnnxError> {
+        let shape = kernel_shape(writer.param(self.weight).1);
+        if self.standardize.is_none() {
+            return writer.reshaped(self.weight, &shape);
+        }
+        let values = tensor(&shape, &self.written(writer));
+        let name = writer.param(self.weight).0;
+        writer.graph.initializer(name, values)
+    }
+
     /// Weight and bias with the norm after it: `w * s` and `(b - mean) * s + beta` with
     /// `s = gamma / sqrt(variance + eps)`, in f64 and rounded once.
     fn folded_weights(
@@ -460,10 +536,10 @@ impl ConvOp {
         layer: &str,
         norm: FixedNorm,
     ) -> Result<[String; 2], OnnxError> {
-        let (gamma, beta) = (writer.floats(norm.weight), writer.floats(norm.bias));
+        let [gamma, beta] = norm.affine.floats(writer);
         let (mean, variance) = (writer.floats(norm.mean), writer.floats(norm.variance));
         let own_bias = self.bias.map(|bias| writer.floats(bias));
-        let mut weights = writer.floats(self.weight);
+        let mut weights = self.written(writer);
         let out = gamma.len();
         let each = weights.len() / out;
         let mut biases = Vec::with_capacity(out);
@@ -491,14 +567,6 @@ fn scaled(weights: &[f32], scale: &[f32]) -> Vec<f32> {
         .zip(scale)
         .flat_map(|(weights, &scale)| weights.iter().map(move |w| w * scale));
     scaled.collect()
-}
-
-/// The weights as ONNX has them; those of a linear layer at each pixel have PyTorch's `[out, in]`.
-fn kernel(writer: &mut Writer<'_>, id: ParamId) -> Result<String, OnnxError> {
-    let (name, tensor) = writer.param(id);
-    let tensor = Tensor::new(tensor.dtype(), kernel_shape(tensor), tensor.bytes().clone())
-        .expect("as many values as before");
-    writer.graph.initializer(name, tensor)
 }
 
 fn kernel_shape(tensor: &Tensor) -> Vec<usize> {

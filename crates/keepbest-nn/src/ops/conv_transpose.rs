@@ -156,7 +156,7 @@ impl Operation for ConvTransposeOp {
 
     fn learned(&self) -> Learned {
         Learned {
-            ids: [Some(self.weight), self.bias],
+            ids: [Some(self.weight), self.bias, None],
             with_input: false,
         }
     }

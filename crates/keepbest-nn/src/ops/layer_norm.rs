@@ -1,10 +1,11 @@
-//! Normalisation over the channels of each pixel.
+//! Normalisation over the channels of each pixel, or over a vector.
 
-use super::lowering::{Current, LayerError, Lowering, Place, check_eps};
+use super::lowering::{Current, LayerError, Lowering, Place, check_eps, describe};
+use super::norm_affine::NormAffine;
 use super::onnx::{Value, Writer, ints};
 use super::operation::{
-    At, Backward, Forward, Learned, Needs, Operation, ParamId, Planning, Predict, Prepared,
-    Preparing, Reads, Shapes, ValueId, Work,
+    At, Backward, Forward, Learned, Needs, Operation, Planning, Predict, Prepared, Preparing,
+    Reads, Shapes, ValueId, Work,
 };
 use crate::spec::values;
 use keepbest_formats::onnx::{Attribute, OnnxError};
@@ -24,22 +25,51 @@ pub struct LayerNorm2d {
         skip_serializing_if = "values::is_default_eps"
     )]
     pub eps: f64,
+    /// Whether there are trained factors and summands.
+    #[serde(default = "values::yes", skip_serializing_if = "values::is_yes")]
+    pub affine: bool,
 }
 
-/// Adds a layer norm to the network.
+/// Adds a layer norm over the channels of each pixel to the network.
 pub(crate) fn lower(
     lowering: &mut Lowering,
     place: &Place,
     l: &LayerNorm2d,
     x: Current,
 ) -> Result<Current, LayerError> {
-    let shape = lowering.map(place, x)?;
+    lowering.map(place, x)?;
+    add(lowering, place, l, x)
+}
+
+/// Adds a layer norm over a vector to the network.
+pub(crate) fn lower_flat(
+    lowering: &mut Lowering,
+    place: &Place,
+    l: &LayerNorm2d,
+    x: Current,
+) -> Result<Current, LayerError> {
+    if !x.flat {
+        return Err(place.error(format!(
+            "needs a vector, found {}; layer_norm2d normalises the channels of each pixel",
+            describe(lowering.shape(x), false)
+        )));
+    }
+    let x = lowering.with_channels(place, x)?;
+    add(lowering, place, l, x)
+}
+
+fn add(
+    lowering: &mut Lowering,
+    place: &Place,
+    l: &LayerNorm2d,
+    x: Current,
+) -> Result<Current, LayerError> {
     check_eps(place, l.eps)?;
-    let (weight, bias) = lowering.scale_and_shift(place, shape.c)?;
+    let channels = lowering.shape(x).c;
     let op = LayerNormOp {
-        weight,
-        bias,
+        affine: NormAffine::new(lowering, place, l.affine, channels)?,
         eps: l.eps,
+        name: place.op,
     };
     Ok(lowering.same_shape(place, op, x))
 }
@@ -47,21 +77,19 @@ pub(crate) fn lower(
 /// Layer norm.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerNormOp {
-    weight: ParamId,
-    bias: ParamId,
+    affine: NormAffine,
     eps: f64,
+    /// The op as it is written in a spec.
+    name: &'static str,
 }
 
 impl Operation for LayerNormOp {
     fn summary(&self, shapes: Shapes) -> Work {
-        Work::new("layer_norm2d", 6 * shapes.output.values() as u64)
+        Work::new(self.name, 6 * shapes.output.values() as u64)
     }
 
     fn learned(&self) -> Learned {
-        Learned {
-            ids: [Some(self.weight), Some(self.bias)],
-            with_input: true,
-        }
+        self.affine.learned()
     }
 
     fn other(&self) -> Option<ValueId> {
@@ -73,29 +101,39 @@ impl Operation for LayerNormOp {
     }
 
     fn needs(&self, planning: &Planning) -> Result<Needs, ShapeError> {
+        if !planning.training {
+            return Ok(Needs::default());
+        }
+        let scratch = layer_norm::scratch_len(planning.batch, planning.shapes.input);
         Ok(Needs {
-            backward_scratch: layer_norm::scratch_len(planning.batch, planning.shapes.input),
+            forward_scratch: self.affine.spare_len(),
+            backward_scratch: 2 * self.affine.spare_len() + scratch,
             ..Needs::default()
         })
     }
 
     fn forward(&self, pass: Forward<'_>) {
-        let (gamma, beta) = (pass.weights.of(self.weight), pass.weights.of(self.bias));
+        let spare = &mut pass.scratch[..self.affine.spare_len()];
+        let [gamma, beta] = self.affine.of(pass.weights, spare);
         let (ctx, n, shape) = (pass.ctx, pass.n, pass.shapes.output);
         layer_norm::forward(ctx, n, shape, pass.x, gamma, beta, self.eps, pass.y);
     }
 
     fn backward(&self, mut pass: Backward<'_>) {
-        let [dgamma, dbeta] = pass.gradients.pair(self.weight, self.bias);
+        let spare = self.affine.spare_len();
+        let (of_norm, rest) = pass.scratch.split_at_mut(spare);
+        let (of_gradients, scratch) = rest.split_at_mut(spare);
+        let [gamma, _] = self.affine.of(pass.weights, of_norm);
+        let [dgamma, dbeta] = self.affine.gradients(&mut pass.gradients, of_gradients);
         layer_norm::backward(
             pass.ctx,
             pass.n,
             pass.shapes.output,
             pass.x,
             pass.dy,
-            pass.weights.of(self.weight),
+            gamma,
             self.eps,
-            pass.scratch,
+            scratch,
             dgamma,
             dbeta,
             pass.dx.expect("it comes with the parameters' gradients"),
@@ -103,8 +141,7 @@ impl Operation for LayerNormOp {
     }
 
     fn prepare(&self, from: &Preparing, prepared: &mut Prepared) {
-        prepared.scale = from.weights.of(self.weight).to_vec();
-        prepared.shift = from.weights.of(self.bias).to_vec();
+        self.affine.prepare(from.weights, prepared);
     }
 
     fn predict(&self, pass: Predict<'_>) {
@@ -115,22 +152,23 @@ impl Operation for LayerNormOp {
 
     /// ONNX normalises the last axes: channels go there and back.
     fn onnx(&self, writer: &mut Writer<'_>, at: At<'_>) -> Result<Value, OnnxError> {
-        let (x, layer) = (writer.value(at.input).name, at.layer);
-        let scale = writer.initializer(self.weight)?;
-        let bias = writer.initializer(self.bias)?;
+        let (Value { name: mut x, flat }, layer) = (writer.value(at.input), at.layer);
+        let [scale, bias] = self.affine.onnx(writer)?;
         let perm = |axes: [usize; 4]| vec![("perm", ints(&axes))];
-        let x = writer.op("Transpose", layer, &[&x], perm([0, 2, 3, 1]));
+        if !flat {
+            x = writer.op("Transpose", layer, &[&x], perm([0, 2, 3, 1]));
+        }
         let attributes = vec![
             ("axis", Attribute::Int(-1)),
             ("epsilon", Attribute::Float(self.eps as f32)),
         ];
         let inputs = [&*x, &scale, &bias];
         let y = writer.op("LayerNormalization", layer, &inputs, attributes);
-        Ok(Value::map(writer.op(
-            "Transpose",
-            layer,
-            &[&y],
-            perm([0, 3, 1, 2]),
-        )))
+        let name = if flat {
+            y
+        } else {
+            writer.op("Transpose", layer, &[&y], perm([0, 3, 1, 2]))
+        };
+        Ok(Value { name, flat })
     }
 }

@@ -1,5 +1,6 @@
 //! What every operation of a network can do. An operation implements all of it in one file.
 
+use super::norm_affine::NormAffine;
 use super::onnx::{Value, Writer};
 use crate::params::ParamLayout;
 use keepbest_formats::onnx::OnnxError;
@@ -138,14 +139,14 @@ impl Work {
 /// The parameters of an operation that learn.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Learned {
-    pub ids: [Option<ParamId>; 2],
+    pub ids: [Option<ParamId>; 3],
     /// Whether their gradients are computed together with the input's, which is then computed even when nobody asks.
     pub with_input: bool,
 }
 
 impl Learned {
     pub(crate) const NOTHING: Self = Learned {
-        ids: [None; 2],
+        ids: [None; 3],
         with_input: false,
     };
 
@@ -345,8 +346,7 @@ pub(crate) struct At<'a> {
 /// A norm whose statistics are among the weights: `(x - mean) / sqrt(variance + eps) * weight + bias`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FixedNorm {
-    pub weight: ParamId,
-    pub bias: ParamId,
+    pub affine: NormAffine,
     pub mean: ParamId,
     pub variance: ParamId,
     pub eps: f64,

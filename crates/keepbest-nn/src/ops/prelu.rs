@@ -65,7 +65,7 @@ impl Operation for PreluOp {
 
     fn learned(&self) -> Learned {
         Learned {
-            ids: [Some(self.weight), None],
+            ids: [Some(self.weight), None, None],
             with_input: true,
         }
     }

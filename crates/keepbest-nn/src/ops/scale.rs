@@ -39,7 +39,12 @@ pub(super) fn gather(channels: &[f32], gradient: &mut [f32]) {
 }
 
 /// [`spread`] of a parameter, or of `none` where there is none.
-fn spread_or(weights: &Weights<'_>, id: Option<ParamId>, none: f32, channels: &mut [f32]) {
+pub(super) fn spread_or(
+    weights: &Weights<'_>,
+    id: Option<ParamId>,
+    none: f32,
+    channels: &mut [f32],
+) {
     spread(id.map_or(&[none], |id| weights.of(id)), channels);
 }
 
@@ -51,7 +56,7 @@ impl Operation for ScaleOp {
 
     fn learned(&self) -> Learned {
         Learned {
-            ids: [self.weight, self.bias],
+            ids: [self.weight, self.bias, None],
             with_input: true,
         }
     }

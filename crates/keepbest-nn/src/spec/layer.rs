@@ -6,8 +6,8 @@ use crate::ops::lowering::{Current, LayerError, Lowering, Place};
 use crate::ops::{
     activations, adaptive_avg_pool, avg_pool, batch_norm, blocks, blur_pool, channel_conv1d,
     channel_pool, conv, conv_transpose, dropout, flatten, gather, global_avg_pool, global_max_pool,
-    graph, group_norm, layer_norm, layer_scale, max_pool, pointwise, prelu, relu, scale2d, softmax,
-    unflatten, upsample,
+    global_response_norm, graph, group_norm, layer_norm, layer_scale, local_response_norm,
+    max_pool, pointwise, prelu, relu, rms_norm, scale2d, softmax, unflatten, upsample,
 };
 use keepbest_kernels::{ChannelPool, Pointwise};
 use serde::{Deserialize, Serialize};
@@ -23,13 +23,17 @@ pub use crate::ops::conv::{Conv2d, Linear};
 pub use crate::ops::conv_transpose::ConvTranspose2d;
 pub use crate::ops::dropout::Dropout;
 pub use crate::ops::gather::{ChannelShuffle, ChannelSlice, Crop, Pad2d, PadMode};
+pub use crate::ops::global_response_norm::GlobalResponseNorm;
 pub use crate::ops::graph::{Graph, GraphNode};
-pub use crate::ops::group_norm::GroupNorm;
+pub use crate::ops::group_norm::{GroupNorm, InstanceNorm2d};
 pub use crate::ops::layer_norm::LayerNorm2d;
 pub use crate::ops::layer_scale::LayerScale;
+pub use crate::ops::local_response_norm::LocalResponseNorm;
 pub use crate::ops::max_pool::Pool2d;
 pub use crate::ops::prelu::Prelu;
+pub use crate::ops::rms_norm::RmsNorm2d;
 pub use crate::ops::scale2d::{ScalarAffine, Scale2d};
+pub use crate::ops::standardize::Standardize;
 pub use crate::ops::unflatten::Unflatten;
 pub use crate::ops::upsample::{Upsample, UpsampleMode};
 
@@ -98,6 +102,16 @@ layers! {
     LayerNorm2d(LayerNorm2d) = "layer_norm2d", layer_norm::lower;
     /// Normalisation over the pixels of groups of channels of each image, `torch.nn.GroupNorm`.
     GroupNorm(GroupNorm) = "group_norm", group_norm::lower;
+    /// Normalisation over a vector, `torch.nn.LayerNorm`.
+    LayerNorm(LayerNorm2d) = "layer_norm" since 3, layer_norm::lower_flat;
+    /// Normalisation over the pixels of each channel of each image, `torch.nn.InstanceNorm2d`.
+    InstanceNorm2d(InstanceNorm2d) = "instance_norm2d" since 3, group_norm::lower_instance;
+    /// Division of each pixel's channels by their root mean square, `torch.nn.RMSNorm` on channels.
+    RmsNorm2d(RmsNorm2d) = "rms_norm2d" since 3, rms_norm::lower;
+    /// Division by a power of the mean square of the channels around, `torch.nn.LocalResponseNorm`.
+    LocalResponseNorm(LocalResponseNorm) = "local_response_norm" since 3, local_response_norm::lower;
+    /// Each channel weighed by its norm relative to the channels' mean, timm's `GlobalResponseNorm`.
+    GlobalResponseNorm(GlobalResponseNorm) = "global_response_norm" since 3, global_response_norm::lower;
     /// `max(x, 0)`.
     Relu(Unnamed) = "relu", relu::lower;
     /// `min(max(x, 0), 6)`.

@@ -21,6 +21,7 @@ pub(super) fn conv(name: &str, out: usize, kernel: usize, stride: usize, padding
         bias: true,
         init: Init::Default,
         zero_bias: false,
+        standardize: None,
     }
 }
 
@@ -44,6 +45,7 @@ pub(super) fn batch_norm(name: &str) -> Layer {
         name: named(name),
         eps: 1e-5,
         momentum: 0.1,
+        affine: true,
     })
 }
 
@@ -51,6 +53,7 @@ pub(super) fn layer_norm(name: &str) -> Layer {
     Layer::LayerNorm2d(LayerNorm2d {
         name: named(name),
         eps: 1e-6,
+        affine: true,
     })
 }
 
@@ -152,6 +155,7 @@ impl ConvNorm {
                 name: named("1"),
                 eps: self.norm.0,
                 momentum: self.norm.1,
+                affine: true,
             }),
         ];
         layers.extend(self.function);

@@ -201,7 +201,7 @@ class Cases:
         for sub_name, sub in module.named_modules():
             for local, tensor in [*sub.named_parameters(recurse=False), *sub.named_buffers(recurse=False)]:
                 key = f"{name}/{sub_name}.{local}"
-                if isinstance(sub, nn.BatchNorm2d):
+                if isinstance(sub, (nn.BatchNorm1d, nn.BatchNorm2d)):
                     if local == "num_batches_tracked":
                         tensor.fill_(3)
                         continue

@@ -90,14 +90,58 @@ class BlurPool(nn.Module):
         return F.conv2d(x, self.filter.expand(c, 1, *self.filter.shape), stride=self.stride, groups=c)
 
 
-make_layers.AROUND_ONE += [nn.PReLU, Scale]
+class OnChannels(nn.Module):
+    """A norm of the last axis, on the channels of each pixel."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.norm, self.weight = [norm], norm.weight
+
+    def forward(self, x):
+        return self.norm[0](x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class GlobalResponseNorm(nn.Module):
+    """timm's GlobalResponseNorm."""
+
+    def __init__(self, channels, eps=1e-6):
+        super().__init__()
+        self.eps = eps
+        self.weight, self.bias = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x):
+        norm = x.norm(p=2, dim=(2, 3), keepdim=True)
+        relative = norm / (norm.mean(dim=1, keepdim=True) + self.eps)
+        return x + self.bias.view(1, -1, 1, 1) + self.weight.view(1, -1, 1, 1) * (x * relative)
+
+
+class StdConv(nn.Conv2d):
+    """timm's StdConv2d, and with a gain its ScaledStdConv2d, whose `scale` is said here."""
+
+    def __init__(self, *args, eps=1e-6, gain=False, scale=1.0, **more):
+        super().__init__(*args, **more)
+        self.eps, self.scale = eps, scale
+        self.gain = nn.Parameter(torch.ones(self.out_channels, 1, 1, 1)) if gain else None
+
+    def forward(self, x):
+        factors = torch.full((self.out_channels,), self.scale, dtype=x.dtype)
+        if self.gain is not None:
+            factors = (self.gain * self.scale).view(-1)
+        rows = self.weight.reshape(1, self.out_channels, -1)
+        rows = F.batch_norm(rows, None, None, weight=factors, training=True, momentum=0.0, eps=self.eps)
+        return self._conv_forward(x, rows.reshape_as(self.weight), self.bias)
+
+
+make_layers.AROUND_ONE += [nn.PReLU, nn.InstanceNorm2d, Scale, OnChannels, GlobalResponseNorm]
 
 
 class OneInput(Cases):
     def layer(self, name, settings, module, shape, **more):
         """One case of one layer; a name of its own where it has parameters."""
-        named = {"name": "layer"} if any(True for _ in module.parameters()) else {}
+        named = {"name": "layer"} if module.state_dict() else {}
         layer = {"type": "spec", "layers": [settings | named]}
+        if more.get("train") is False:
+            layer["training"] = False
         self.add(f"{settings['op']}/{name}", layer, module, shape, **more)
 
 
@@ -175,10 +219,46 @@ def windows(cases):
         cases.layer(name, {"op": "blur_pool2d"} | settings, module, shape)
 
 
+def norms(cases):
+    from torchvision.models.convnext import LayerNorm2d
+
+    plain = {"affine": False}
+    cases.layer("plain", {"op": "batch_norm2d"} | plain, nn.BatchNorm2d(7, affine=False), MAPS)
+    cases.layer("plain-eval", {"op": "batch_norm2d"} | plain, nn.BatchNorm2d(7, affine=False), MAPS, train=False)
+    cases.layer("vectors", {"op": "batch_norm2d"}, nn.BatchNorm1d(19), (5, 19))
+    cases.layer("plain", {"op": "group_norm", "groups": 5} | plain, nn.GroupNorm(5, 35, affine=False), WIDE, offset=2.0)
+    cases.layer("plain", {"op": "layer_norm2d"} | plain, LayerNorm2d(35, 1e-5, elementwise_affine=False), WIDE)
+    cases.layer("plain", {"op": "instance_norm2d"}, nn.InstanceNorm2d(7), MAPS, offset=2.0)
+    cases.layer("affine", {"op": "instance_norm2d", "eps": 1e-3, "affine": True}, nn.InstanceNorm2d(35, 1e-3, affine=True), WIDE)
+    cases.layer("vectors", {"op": "layer_norm"}, nn.LayerNorm(19), VECTORS)
+    cases.layer("plain", {"op": "layer_norm", "eps": 1e-3} | plain, nn.LayerNorm(40, 1e-3, False), (3, 40))
+    cases.layer("maps", {"op": "rms_norm2d", "eps": 1e-4}, OnChannels(nn.RMSNorm(35, 1e-4)), WIDE)
+    cases.layer("vectors", {"op": "rms_norm2d"}, nn.RMSNorm(19, 1e-5), VECTORS)
+    cases.layer("plain", {"op": "rms_norm2d"} | plain, nn.RMSNorm(19, 1e-5, elementwise_affine=False), VECTORS)
+    lrn = {"op": "local_response_norm", "size": 5}
+    cases.layer("alexnet", lrn | {"alpha": 1e-4, "k": 2.0}, nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0), WIDE, scale=30.0)
+    cases.layer("steep", lrn | {"alpha": 0.5, "beta": 1.2}, nn.LocalResponseNorm(5, 0.5, 1.2), MAPS, scale=3.0)
+    cases.layer("even", lrn | {"size": 4, "alpha": 0.9}, nn.LocalResponseNorm(4, 0.9), MAPS, scale=3.0)
+    cases.layer("wider", lrn | {"size": 21, "alpha": 0.9}, nn.LocalResponseNorm(21, 0.9), MAPS, scale=3.0)
+    cases.layer("maps", {"op": "global_response_norm"}, GlobalResponseNorm(35), WIDE)
+    cases.layer("eps", {"op": "global_response_norm", "eps": 0.5}, GlobalResponseNorm(70, 0.5), (2, 70, 2, 2))
+
+
+def standardised(cases):
+    for name, settings, conv in [
+        ("std", {}, {"bias": False}),
+        ("eps-scale", {"eps": 1e-2, "scale": 0.7}, {"stride": 2, "padding": 1}),
+        ("gain", {"gain": True, "scale": 0.3}, {"groups": 2, "padding": 1}),
+    ]:
+        module = StdConv(6, 8, 3, **conv, **settings)
+        layer = {"op": "conv2d", "out": 8, "kernel": 3, "standardize": settings} | conv
+        cases.layer(f"standardize-{name}", layer, module, (2, 6, 7, 6))
+
+
 def main():
     out = out_dir(__doc__)
     cases = OneInput()
-    for group in (activations, scales, channels, windows):
+    for group in (activations, scales, channels, windows, norms, standardised):
         group(cases)
     write_json(out / "one_input.json", {"about": "PyTorch's results by layer; see make_one_input.py", "cases": cases.index})
     write_tensors(out / "one_input.safetensors", cases.sink)

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use keepbest_formats::Dtype;
 use keepbest_nn::{Batch, CpuEngine, Engine, EngineConfig, Isa, Precision, zoo};
 
-use crate::engine::{batch, config, every_layer, modern_layers};
+use crate::engine::{batch, config, every_layer, modern_layers, one_input_layers};
 use crate::graph::{graph_layers, rearranging_layers};
 
 /// Counts the allocations of each thread.
@@ -42,6 +42,7 @@ fn a_step_allocates_nothing() {
     for (spec, precision) in [
         every_layer(),
         modern_layers(),
+        one_input_layers(),
         graph_layers(),
         rearranging_layers(),
         simple,

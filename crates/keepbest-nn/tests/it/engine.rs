@@ -82,6 +82,12 @@ pub(crate) fn modern_layers() -> ModelSpec {
     .unwrap()
 }
 
+/// A small network with the layers of one input since version 3 of the spec.
+pub(crate) fn one_input_layers() -> ModelSpec {
+    let text = include_str!("../specs/one_input.json");
+    ModelSpec::from_json(&serde_json::from_str(text).unwrap()).unwrap()
+}
+
 /// A fixed batch of `n` images for a spec; `which` tells batches apart.
 pub(crate) fn batch(spec: &ModelSpec, n: usize, which: usize) -> (Vec<f32>, Vec<u32>) {
     let input = spec.input;

@@ -158,6 +158,42 @@ fn layers_that_do_not_fit_are_named_with_their_sizes() {
             ["`0`", "min, max"],
         ),
         (
+            json!([{"op": "prelu", "name": "p", "channels": 4}, flatten, linear]),
+            ["1 or 3", "found 4"],
+        ),
+        (
+            json!([flatten, {"op": "scale2d", "name": "s"}, linear]),
+            ["vector of 144", "before the flatten"],
+        ),
+        (
+            json!([{"op": "scale2d", "name": "s", "weight": false, "bias": false}, flatten, linear]),
+            ["weight", "both"],
+        ),
+        (
+            json!([{"op": "blur_pool2d", "kernel": 13}, flatten, linear]),
+            ["window 13 wide", "padding 6"],
+        ),
+        (
+            json!([{"op": "channel_conv1d", "name": "c", "kernel": 7}, flatten, linear]),
+            ["at most 5", "found 7"],
+        ),
+        (
+            json!([{"op": "layer_norm", "name": "n"}, flatten, linear]),
+            ["3 channels of 8 x 6", "layer_norm2d"],
+        ),
+        (
+            json!([{"op": "local_response_norm", "size": 0}, flatten, linear]),
+            ["size", "found 0"],
+        ),
+        (
+            json!([{"op": "conv2d", "out": 4, "kernel": 1, "standardize": {"eps": -1.0}}, flatten, linear]),
+            ["eps", "-1"],
+        ),
+        (
+            json!([{"op": "layer_scale", "name": "g", "init": 1.0, "flat": true, "scalar": true}, flatten, linear]),
+            ["flat", "scalar"],
+        ),
+        (
             json!([{"op": "celu", "alpha": 0.0}, flatten, linear]),
             ["alpha", "found 0"],
         ),
@@ -183,6 +219,10 @@ fn the_version_is_the_lowest_that_can_say_the_same() {
     assert_eq!(version(json!({"op": "gelu", "approximate": "none"})), 2);
     assert_eq!(version(json!({"op": "gelu", "approximate": "tanh"})), 3);
     assert_eq!(version(json!({"op": "mish"})), 3);
+    assert_eq!(version(json!({"op": "batch_norm2d"})), 2);
+    assert_eq!(version(json!({"op": "batch_norm2d", "affine": false})), 3);
+    let standardised = json!({"op": "conv2d", "out": 2, "kernel": 1, "standardize": {}});
+    assert_eq!(version(standardised), 3);
     let inner = json!({"op": "sequential", "layers": [{"op": "mish"}]});
     let branches = json!([[], [inner]]);
     assert_eq!(version(json!({"op": "branch", "branches": branches})), 3);
