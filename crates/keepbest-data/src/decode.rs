@@ -4,7 +4,8 @@
 //! Pillow's `convert("RGB")` does), palettes and CMYK become RGB, and EXIF's orientation is applied. The kind of file is
 //! told by its first bytes, not by its name.
 
-use std::io::{BufRead, BufReader, Cursor, Read, Seek};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use ::image::metadata::Orientation;
@@ -63,7 +64,7 @@ pub(crate) fn read_image(path: &Path) -> Result<Image, DataError> {
 pub fn decode_image(bytes: &[u8], origin: &Path) -> Result<Image, DataError> {
     let failed = |source| failed(origin, source);
     let image = guarded(|| {
-        let mut decoder = decoder(Cursor::new(bytes))?;
+        let mut decoder = decoder(Source::Bytes(Cursor::new(bytes)))?;
         if bytes.starts_with(JPEG_START) {
             check_jpeg_end(bytes)?;
         }
@@ -87,7 +88,7 @@ pub fn decode_image(bytes: &[u8], origin: &Path) -> Result<Image, DataError> {
 pub(crate) fn probe_image(path: &Path) -> Result<ImageShape, DataError> {
     let file = open_file(path)?;
     let probed = guarded(|| {
-        let mut decoder = decoder(BufReader::new(file))?;
+        let mut decoder = decoder(Source::File(BufReader::new(file)))?;
         let (width, height) = decoder.dimensions();
         let channels = if is_grey(decoder.color_type()) { 1 } else { 3 };
         let (width, height) = (width as usize, height as usize);
@@ -110,7 +111,51 @@ fn failed(path: &Path, source: BoxError) -> DataError {
     }
 }
 
-fn decoder<'a>(mut reader: impl BufRead + Seek + 'a) -> Result<impl ImageDecoder + 'a, BoxError> {
+/// Where an image is read from. One type, so that the decoders of all kinds of files are compiled once.
+enum Source<'a> {
+    Bytes(Cursor<&'a [u8]>),
+    File(BufReader<File>),
+}
+
+impl Read for Source<'_> {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Source::Bytes(bytes) => bytes.read(buffer),
+            Source::File(file) => file.read(buffer),
+        }
+    }
+}
+
+impl BufRead for Source<'_> {
+    #[inline]
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match self {
+            Source::Bytes(bytes) => bytes.fill_buf(),
+            Source::File(file) => file.fill_buf(),
+        }
+    }
+
+    #[inline]
+    fn consume(&mut self, amount: usize) {
+        match self {
+            Source::Bytes(bytes) => bytes.consume(amount),
+            Source::File(file) => file.consume(amount),
+        }
+    }
+}
+
+impl Seek for Source<'_> {
+    #[inline]
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Source::Bytes(bytes) => bytes.seek(to),
+            Source::File(file) => file.seek(to),
+        }
+    }
+}
+
+fn decoder(mut reader: Source<'_>) -> Result<impl ImageDecoder, BoxError> {
     if reader.fill_buf()?.is_empty() {
         return Err("the file is empty".into());
     }

@@ -19,7 +19,7 @@ fn conv(
         out_channels,
         kernel: [kernel; 2],
         stride: [stride; 2],
-        padding: [padding; 2],
+        padding: [padding; 2].into(),
         dilation: [1; 2],
         groups: 1,
     }

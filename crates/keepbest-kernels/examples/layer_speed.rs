@@ -161,8 +161,9 @@ impl<'a> Bench<'a> {
                 input: self.shape,
                 kernel: [kernel; 2],
                 stride: [stride; 2],
-                padding: [padding; 2],
+                padding: [padding; 2].into(),
                 dilation: [1, 1],
+                ceil_mode: false,
             };
             let output = pool.output()?;
             let mut pooled = Buffer::zeroed(output.len(BATCH));

@@ -4,7 +4,7 @@ use crate::chunks::check_activation;
 use crate::disjoint::Disjoint;
 use crate::max_pool::run_rows;
 use crate::simd::blocks;
-use crate::{ActShape, Context, PoolShape};
+use crate::{ActShape, Context, Padding, PoolShape};
 
 #[derive(Clone, Copy)]
 struct Geometry {
@@ -12,7 +12,7 @@ struct Geometry {
     output: ActShape,
     kernel: [usize; 2],
     stride: [usize; 2],
-    padding: [usize; 2],
+    padding: Padding,
     count_include_pad: bool,
     /// Windows share the map out among the output pixels, whatever the kernel.
     adaptive: bool,
@@ -41,7 +41,7 @@ impl Geometry {
             output: ActShape::new(h, w, input.c),
             kernel: [input.h.div_ceil(h) + 1, input.w.div_ceil(w) + 1],
             stride: [1, 1],
-            padding: [0, 0],
+            padding: Padding::NONE,
             count_include_pad: false,
             adaptive: true,
         }
@@ -65,10 +65,11 @@ impl Geometry {
         if self.adaptive {
             return at * output / input..((at + 1) * output).div_ceil(input);
         }
-        let first = (at + self.padding[0] + 1)
+        let padding = self.padding.before[0];
+        let first = (at + padding + 1)
             .saturating_sub(self.kernel[0])
             .div_ceil(self.stride[0]);
-        first..output.min((at + self.padding[0]) / self.stride[0] + 1)
+        first..output.min((at + padding) / self.stride[0] + 1)
     }
 
     /// Input coordinates the window at `at` covers, and the size it counts for the mean.
@@ -80,9 +81,9 @@ impl Geometry {
             let counted = inside.len();
             return (inside, counted);
         }
-        let padding = self.padding[axis];
+        let [padding, after] = self.padding.along(axis);
         let start = at * self.stride[axis];
-        let end = (start + self.kernel[axis]).min(size + 2 * padding);
+        let end = (start + self.kernel[axis]).min(padding + size + after);
         let inside = start.saturating_sub(padding)..(end.saturating_sub(padding)).min(size);
         let counted = if self.count_include_pad {
             end - start
@@ -229,8 +230,9 @@ pub mod global {
             input: shape,
             kernel,
             stride: kernel,
-            padding: [0, 0],
+            padding: Padding::NONE,
             dilation: [1, 1],
+            ceil_mode: false,
         }
     }
 }

@@ -62,11 +62,11 @@ impl BlurPool {
                     axis,
                     window: kernel,
                     input: size,
-                    padding,
+                    padding: [padding; 2],
                 });
             }
         }
-        let side = |axis, size| window_output(axis, size, kernel, stride, padding, 1);
+        let side = |axis, size| window_output(axis, size, kernel, stride, [padding; 2], 1, false);
         let output = ActShape::new(side("high", input.h)?, side("wide", input.w)?, input.c);
         output.check("output")?;
         Ok(BlurPool {

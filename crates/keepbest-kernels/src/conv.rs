@@ -39,7 +39,7 @@ use winograd::{Form, WeightOrder, Winograd, WinogradGradient};
 ///     out_channels: 2,
 ///     kernel: [3, 3],
 ///     stride: [1, 1],
-///     padding: [1, 1],
+///     padding: [1, 1].into(),
 ///     dilation: [1, 1],
 ///     groups: 1,
 /// };
@@ -196,7 +196,7 @@ impl ConvPlan {
         } else {
             let depth = shape.input.c / shape.groups;
             let width = shape.out_channels / shape.groups;
-            let (input, padding) = (shape.input, shape.padding);
+            let (input, padding) = (shape.input, shape.padding.before);
             // A few channels are not worth the conversion.
             let element = |channels: usize| match precision {
                 Precision::Bf16 if channels >= LANES && channels.is_multiple_of(2) => {

@@ -3,11 +3,23 @@
 use crate::chunks::{activation_len, check_activation, check_len};
 use crate::disjoint::Disjoint;
 use crate::simd::blocks;
-use crate::{ActShape, Context, PoolShape};
+use crate::{ActShape, Context, PoolShape, ShapeError};
 
 /// Bytes of winners [`forward`] writes for `n` images: as many as the output has floats, gaps included.
 pub fn indices_len(n: usize, output: ActShape) -> usize {
     output.len(n)
+}
+
+/// Whether the place of a cell of a window, so high and wide, fits a byte.
+///
+/// # Errors
+///
+/// [`ShapeError::PoolWindow`] for a window of more than 255 cells.
+pub fn check_window([h, w]: [usize; 2]) -> Result<(), ShapeError> {
+    match h.saturating_mul(w) {
+        0..=255 => Ok(()),
+        cells => Err(ShapeError::PoolWindow { cells }),
+    }
 }
 
 /// What the row kernels need to know.
@@ -17,6 +29,7 @@ struct Geometry {
     output: ActShape,
     kernel: [usize; 2],
     stride: [usize; 2],
+    /// Above and on the left; what is on the other sides follows from the output.
     padding: [usize; 2],
     dilation: [usize; 2],
 }
@@ -30,7 +43,7 @@ impl Geometry {
             output,
             kernel: shape.kernel,
             stride: shape.stride,
-            padding: shape.padding,
+            padding: shape.padding.before,
             dilation: shape.dilation,
         }
     }

@@ -49,7 +49,12 @@ impl ActShape {
         self.h == 0 || self.w == 0 || self.c == 0
     }
 
-    pub(crate) fn check(&self, what: &'static str) -> Result<(), ShapeError> {
+    /// Whether kernels can take images of the shape; `what` it is, for the error.
+    ///
+    /// # Errors
+    ///
+    /// [`ShapeError::Zero`] or [`ShapeError::TooLarge`] for no values, or more than they can address.
+    pub fn check(&self, what: &'static str) -> Result<(), ShapeError> {
         if self.is_empty() {
             return Err(ShapeError::Zero { what });
         }
@@ -82,7 +87,10 @@ pub enum ShapeError {
         groups: usize,
     },
     /// The window does not fit the padded input.
-    #[error("a window {window} {axis} does not fit an input {input} {axis} with padding {padding}")]
+    #[error(
+        "a window {window} {axis} does not fit an input {input} {axis} with padding {}",
+        on_both_sides(padding)
+    )]
     Window {
         /// `high` or `wide`.
         axis: &'static str,
@@ -90,15 +98,23 @@ pub enum ShapeError {
         window: usize,
         /// Pixels of the input.
         input: usize,
-        /// Padding on each side.
-        padding: usize,
+        /// Padding before and after it.
+        padding: [usize; 2],
     },
     /// Padding of a pooling window is more than half of the window.
     #[error("padding {padding} is more than half of the pooling window {kernel}")]
     PoolPadding {
         /// Padding on each side.
         padding: usize,
-        /// Window size.
+        /// Window size, dilation included.
+        kernel: usize,
+    },
+    /// Padding on one side is as large as the pooling window, which then holds no pixel.
+    #[error("padding {padding} is not less than the pooling window {kernel}")]
+    UnevenPoolPadding {
+        /// Padding on the larger side.
+        padding: usize,
+        /// Window size, dilation included.
         kernel: usize,
     },
     /// A max-pooling window has more cells than a byte can index.
@@ -115,14 +131,55 @@ pub enum ShapeError {
     },
 }
 
-/// Output size of a sliding window along one axis (PyTorch's formula, `ceil_mode` off).
+fn on_both_sides(&[before, after]: &[usize; 2]) -> String {
+    if before == after {
+        before.to_string()
+    } else {
+        format!("{before} before and {after} after")
+    }
+}
+
+/// Rows and columns around an image; axes are `[height, width]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Padding {
+    /// Above and on the left.
+    pub before: [usize; 2],
+    /// Below and on the right.
+    pub after: [usize; 2],
+}
+
+impl Padding {
+    /// No padding.
+    pub const NONE: Padding = Padding {
+        before: [0, 0],
+        after: [0, 0],
+    };
+
+    pub(crate) fn along(&self, axis: usize) -> [usize; 2] {
+        [self.before[axis], self.after[axis]]
+    }
+}
+
+impl From<[usize; 2]> for Padding {
+    /// As much on opposite sides.
+    fn from(each: [usize; 2]) -> Padding {
+        Padding {
+            before: each,
+            after: each,
+        }
+    }
+}
+
+/// Output size of a sliding window along one axis (PyTorch's formula). Where `ceil`, a last window may reach beyond the padded
+/// input, but begins in the input or the padding before it.
 pub(crate) fn window_output(
     axis: &'static str,
     input: usize,
     kernel: usize,
     stride: usize,
-    padding: usize,
+    padding: [usize; 2],
     dilation: usize,
+    ceil: bool,
 ) -> Result<usize, ShapeError> {
     for (value, what) in [
         (input, "input"),
@@ -137,11 +194,12 @@ pub(crate) fn window_output(
             return Err(ShapeError::TooLarge { what });
         }
     }
-    if padding > 1 << 24 {
+    if padding.iter().any(|&p| p > 1 << 24) {
         return Err(ShapeError::TooLarge { what: "padding" });
     }
     let window = dilation * (kernel - 1) + 1;
-    if window > input + 2 * padding {
+    let padded = padding[0] + input + padding[1];
+    if window > padded {
         return Err(ShapeError::Window {
             axis,
             window,
@@ -149,7 +207,13 @@ pub(crate) fn window_output(
             padding,
         });
     }
-    Ok((input + 2 * padding - window) / stride + 1)
+    let room = padded - window;
+    if !ceil {
+        return Ok(room / stride + 1);
+    }
+    let output = room.div_ceil(stride) + 1;
+    let begins_behind = (output - 1) * stride >= input + padding[0];
+    Ok(output - usize::from(begins_behind))
 }
 
 /// A pooling layer's shape; axes are `[height, width]`.
@@ -161,49 +225,53 @@ pub struct PoolShape {
     pub kernel: [usize; 2],
     /// Step from window to window.
     pub stride: [usize; 2],
-    /// Border on each side: minus infinity for max pooling, zeros for average pooling.
-    pub padding: [usize; 2],
+    /// Border around the input: minus infinity for max pooling, zeros for average pooling.
+    pub padding: Padding,
     /// Distance between the cells of a window (1: adjacent). Average pooling requires 1.
     pub dilation: [usize; 2],
+    /// Whether pixels that fill no whole step get a last window, PyTorch's `ceil_mode`.
+    pub ceil_mode: bool,
 }
 
 impl PoolShape {
     /// Whether every pixel of the input is in at most one window.
     pub fn tiles_input(&self) -> bool {
-        self.kernel == self.stride && self.padding == [0, 0] && self.dilation == [1, 1]
+        self.kernel == self.stride
+            && self.padding == Padding::NONE
+            && self.dilation == [1, 1]
+            && !self.ceil_mode
     }
 
     /// Shape of the output.
     ///
     /// # Errors
     ///
-    /// When a size is zero, the window does not fit, has more than 255 cells, or padding exceeds half of it.
+    /// When a size is zero, the window does not fit, or padding that is the same on opposite sides exceeds half of it. Padding that
+    /// differs must be less than the window, so that each window holds a pixel.
     pub fn output(&self) -> Result<ActShape, ShapeError> {
         self.input.check("pooling input")?;
-        let [kernel, stride, padding, dilation] =
-            [self.kernel, self.stride, self.padding, self.dilation];
-        let h = window_output(
-            "high",
-            self.input.h,
-            kernel[0],
-            stride[0],
-            padding[0],
-            dilation[0],
-        )?;
-        let w = window_output(
-            "wide",
-            self.input.w,
-            kernel[1],
-            stride[1],
-            padding[1],
-            dilation[1],
-        )?;
+        let along = |name, axis: usize, input| {
+            window_output(
+                name,
+                input,
+                self.kernel[axis],
+                self.stride[axis],
+                self.padding.along(axis),
+                self.dilation[axis],
+                self.ceil_mode,
+            )
+        };
+        let h = along("high", 0, self.input.h)?;
+        let w = along("wide", 1, self.input.w)?;
         for axis in 0..2 {
-            if padding[axis] > kernel[axis] / 2 {
-                return Err(ShapeError::PoolPadding {
-                    padding: padding[axis],
-                    kernel: kernel[axis],
-                });
+            let kernel = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
+            let [before, after] = self.padding.along(axis);
+            let padding = before.max(after);
+            if before == after && padding > kernel / 2 {
+                return Err(ShapeError::PoolPadding { padding, kernel });
+            }
+            if before != after && padding >= kernel {
+                return Err(ShapeError::UnevenPoolPadding { padding, kernel });
             }
         }
         let output = ActShape::new(h, w, self.input.c);
@@ -230,11 +298,32 @@ mod tests {
 
     #[test]
     fn window_that_does_not_fit_is_an_error() {
-        let error = window_output("wide", 2, 5, 1, 1, 1).unwrap_err();
+        let error = window_output("wide", 2, 5, 1, [1, 1], 1, false).unwrap_err();
         assert_eq!(
             error.to_string(),
             "a window 5 wide does not fit an input 2 wide with padding 1"
         );
-        assert_eq!(window_output("wide", 32, 3, 2, 1, 1), Ok(16));
+        assert_eq!(window_output("wide", 32, 3, 2, [1, 1], 1, false), Ok(16));
+        let error = window_output("wide", 2, 5, 1, [1, 0], 1, false).unwrap_err();
+        assert!(error.to_string().ends_with("padding 1 before and 0 after"));
+    }
+
+    #[test]
+    fn a_last_window_begins_in_the_input_or_before_it() {
+        let sizes = |ceil| {
+            [
+                (5, 2, 2, [0, 0]),
+                (6, 3, 2, [0, 0]),
+                (4, 3, 2, [1, 1]),
+                (3, 2, 2, [1, 1]),
+                (5, 1, 3, [0, 0]),
+                (7, 3, 2, [0, 1]),
+            ]
+            .map(|(input, kernel, stride, padding)| {
+                window_output("high", input, kernel, stride, padding, 1, ceil).unwrap()
+            })
+        };
+        assert_eq!(sizes(false), [2, 2, 2, 2, 2, 3]);
+        assert_eq!(sizes(true), [3, 3, 3, 2, 2, 4]);
     }
 }

@@ -84,7 +84,13 @@ impl Network {
             return Err(whole(spec, "has no layers that compute".to_owned()));
         }
         let network = Network {
-            spec: spec.clone(),
+            // Whoever made it need not have known the version that its layers need.
+            spec: ModelSpec::new(
+                spec.name.clone(),
+                spec.input,
+                spec.classes,
+                spec.layers.clone(),
+            ),
             nodes: lowering.nodes,
             values: lowering.values,
             output: out.value,

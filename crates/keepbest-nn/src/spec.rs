@@ -11,10 +11,10 @@ mod fields;
 mod layer;
 mod text;
 pub(crate) mod values;
-pub(crate) mod version;
+mod version;
 
 pub use layer::*;
-pub use values::{Init, Pair, Unnamed};
+pub use values::{Init, Padding, Pair, Unnamed};
 
 use serde::{Deserialize, Serialize};
 
@@ -130,8 +130,19 @@ impl SpecError {
 }
 
 impl ModelSpec {
-    /// Reads a spec from JSON, as a full model holds it. Its version becomes the lowest, from 2 on, that can say the
-    /// same.
+    /// An architecture, of the version that its layers need.
+    pub fn new(name: String, input: InputSize, classes: usize, layers: Vec<Layer>) -> Self {
+        ModelSpec {
+            version: version::needed(&layers),
+            name,
+            input,
+            classes,
+            layers,
+        }
+    }
+
+    /// Reads a spec from JSON, as a full model holds it. Whatever version it says, it becomes one of the version that its layers
+    /// need.
     ///
     /// # Errors
     /// [`SpecError`] naming the place: an unknown version, key or op, a missing key, a value of the wrong

@@ -7,6 +7,7 @@ pub(crate) struct Axis {
     pub(crate) output: usize,
     pub(crate) kernel: usize,
     pub(crate) stride: usize,
+    /// Zeros before the input; those after it follow from the output.
     pub(crate) padding: usize,
     pub(crate) dilation: usize,
 }

@@ -9,7 +9,7 @@ use super::{ConvShape, Epilogue};
 use crate::disjoint::Disjoint;
 use crate::gemm::{self, Element, MAX_N, Pair, Side, Split, Tile};
 use crate::simd::LANES;
-use crate::{ActShape, Context};
+use crate::{ActShape, Context, Padding};
 
 /// Values summed in registers before they are added to the sum so far: bounds the rounding error, and keeps what a stage reads
 /// again in the second-level cache.
@@ -39,7 +39,7 @@ impl Linear {
         let input = shape.input;
         let whole = shape.groups == 1
             && shape.kernel == [input.h, input.w]
-            && shape.padding == [0, 0]
+            && shape.padding == Padding::NONE
             && shape.dilation == [1, 1];
         whole.then(|| Linear {
             input,

@@ -2,7 +2,7 @@
 
 use super::axis::Axis;
 use crate::shape::window_output;
-use crate::{ActShape, ShapeError};
+use crate::{ActShape, Padding, ShapeError};
 
 /// Shape of a convolution (PyTorch's `Conv2d`); axes are `[height, width]`.
 ///
@@ -16,7 +16,7 @@ use crate::{ActShape, ShapeError};
 ///     out_channels: 64,
 ///     kernel: [3, 3],
 ///     stride: [2, 2],
-///     padding: [1, 1],
+///     padding: [1, 1].into(),
 ///     dilation: [1, 1],
 ///     groups: 1,
 /// };
@@ -34,8 +34,8 @@ pub struct ConvShape {
     pub kernel: [usize; 2],
     /// Step from output pixel to output pixel.
     pub stride: [usize; 2],
-    /// Zeros around the input, on each side.
-    pub padding: [usize; 2],
+    /// Zeros around the input.
+    pub padding: Padding,
     /// Distance between the kernel's taps (1: adjacent).
     pub dilation: [usize; 2],
     /// Independent groups of channels.
@@ -68,8 +68,9 @@ impl ConvShape {
                 input,
                 self.kernel[axis],
                 self.stride[axis],
-                self.padding[axis],
+                self.padding.along(axis),
                 self.dilation[axis],
+                false,
             )
         };
         let output = ActShape::new(
@@ -114,7 +115,7 @@ impl ConvShape {
             output,
             kernel: self.kernel[axis],
             stride: self.stride[axis],
-            padding: self.padding[axis],
+            padding: self.padding.before[axis],
             dilation: self.dilation[axis],
         };
         [

@@ -54,7 +54,7 @@ fn compare_errors(ctx: &Context, most: f64) {
             out_channels: width,
             kernel: [3, 3],
             stride: [1, 1],
-            padding: [1, 1],
+            padding: [1, 1].into(),
             dilation: [1, 1],
             groups: 1,
         };

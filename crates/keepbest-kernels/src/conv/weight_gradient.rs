@@ -10,7 +10,7 @@ use super::pairs::{image_pairs, pairs_of};
 use crate::disjoint::Disjoint;
 use crate::gemm::{self, Element, Pair, Side, Split, Tile};
 use crate::isa::Isa;
-use crate::{ActShape, Context};
+use crate::{ActShape, Context, Padding};
 
 /// Tasks aimed at, as sections times panels times splits of the rows.
 const TASKS: usize = 16;
@@ -84,7 +84,7 @@ impl WeightGradient {
         };
         let whole_map = shape.groups == 1
             && pixels == 1
-            && shape.padding == [0, 0]
+            && shape.padding == Padding::NONE
             && shape.dilation == [1, 1]
             && shape.kernel[1] == input.w;
         let few_channels =

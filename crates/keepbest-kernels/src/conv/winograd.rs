@@ -156,7 +156,10 @@ impl Winograd {
             && shape.stride == [1, 1]
             && shape.dilation == [1, 1]
             && shape.groups == 1
-            && shape.padding.iter().all(|&p| p <= 2);
+            && [shape.padding.before, shape.padding.after]
+                .as_flattened()
+                .iter()
+                .all(|&p| p <= 2);
         if !plain || src.c.min(dst.c) < LANES {
             return None;
         }

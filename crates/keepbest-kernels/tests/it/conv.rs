@@ -1,7 +1,8 @@
 //! Convolution: forward, data, weight and bias gradients.
 
 use keepbest_kernels::{
-    ActShape, Buffer, Context, ConvPlan, ConvShape, Epilogue, Isa, IsaError, Precision, ShapeError,
+    ActShape, Buffer, Context, ConvPlan, ConvShape, Epilogue, Isa, IsaError, Padding, Precision,
+    ShapeError,
 };
 use proptest::prelude::*;
 
@@ -41,9 +42,9 @@ impl Problem {
                 for ky in 0..s.kernel[0] {
                     for kx in 0..s.kernel[1] {
                         let iy = (oy * s.stride[0] + ky * s.dilation[0]) as isize
-                            - s.padding[0] as isize;
+                            - s.padding.before[0] as isize;
                         let ix = (ox * s.stride[1] + kx * s.dilation[1]) as isize
-                            - s.padding[1] as isize;
+                            - s.padding.before[1] as isize;
                         if iy < 0 || ix < 0 || iy as usize >= s.input.h || ix as usize >= s.input.w
                         {
                             continue;
@@ -206,7 +207,7 @@ fn conv(
         out_channels,
         kernel: [kernel; 2],
         stride: [stride; 2],
-        padding: [padding; 2],
+        padding: [padding; 2].into(),
         dilation: [1; 2],
         groups: 1,
     }
@@ -534,7 +535,7 @@ fn a_short_slice_panics() {
 prop_compose! {
     fn any_conv()(
         h in 1usize..14, w in 1usize..20, depth in 1usize..40, width in 1usize..40,
-        kernel in [1usize..8, 1usize..8], stride in [1usize..4, 1usize..4], padding in [0usize..4, 0usize..4],
+        kernel in [1usize..8, 1usize..8], stride in [1usize..4, 1usize..4], before in [0usize..4, 0usize..4], after in proptest::option::of([0usize..4, 0usize..4]),
         dilation in [1usize..3, 1usize..3], groups in 1usize..5, mode in 0..4,
     ) -> Option<ConvShape> {
         let (depth, width, groups) = match mode {
@@ -543,6 +544,7 @@ prop_compose! {
             _ => (depth, width, 1),
         };
         let input = ActShape::new(h, w, depth * groups);
+        let padding = Padding { before, after: after.unwrap_or(before) };
         let shape = ConvShape { input, out_channels: width * groups, kernel, stride, padding, dilation, groups };
         shape.output().is_ok().then_some(shape)
     }

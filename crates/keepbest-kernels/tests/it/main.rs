@@ -7,6 +7,7 @@
     reason = "a test panics where it fails, and measures by the standard library; some print figures"
 )]
 
+mod arithmetic;
 mod conv;
 mod elementwise;
 mod losses;

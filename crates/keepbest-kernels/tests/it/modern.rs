@@ -186,8 +186,9 @@ fn adaptive_pooling_agrees_with_windows_where_they_divide() {
         input: shape,
         kernel: [4, 2],
         stride: [4, 2],
-        padding: [0, 0],
+        padding: [0, 0].into(),
         dilation: [1, 1],
+        ceil_mode: false,
     };
     let out = ActShape::new(3, 4, shape.c);
     let expected = written(3, out, |y| {

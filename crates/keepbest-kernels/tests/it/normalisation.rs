@@ -286,8 +286,9 @@ fn pooling_in_the_same_pass_changes_no_bits() {
             input: shape,
             kernel,
             stride: kernel,
-            padding: [0, 0],
+            padding: [0, 0].into(),
             dilation: [1, 1],
+            ceil_mode: false,
         };
         let output = pool.output().unwrap();
         let mut random = Random::new(seed as u64);
@@ -377,8 +378,9 @@ fn overlapping_windows_are_refused() {
         input: shape,
         kernel: [3, 3],
         stride: [2, 2],
-        padding: [1, 1],
+        padding: [1, 1].into(),
         dilation: [1, 1],
+        ceil_mode: false,
     };
     let zeros = vec![0.0; 1000];
     let upstream = Upstream::Pooled {

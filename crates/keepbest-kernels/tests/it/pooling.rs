@@ -1,7 +1,7 @@
 //! Max, average and global average pooling.
 
 use keepbest_kernels::{
-    ActShape, Context, PoolShape, ShapeError, avg_pool, global_avg_pool, max_pool,
+    ActShape, Context, Padding, PoolShape, ShapeError, avg_pool, global_avg_pool, max_pool,
 };
 use proptest::prelude::*;
 
@@ -16,10 +16,10 @@ fn cells(
     (0..s.kernel[0] * s.kernel[1]).map(move |cell| {
         let (ky, kx) = (cell / s.kernel[1], cell % s.kernel[1]);
         let y = (oy * s.stride[0] + ky * s.dilation[0])
-            .checked_sub(s.padding[0])
+            .checked_sub(s.padding.before[0])
             .filter(|&y| y < s.input.h);
         let x = (ox * s.stride[1] + kx * s.dilation[1])
-            .checked_sub(s.padding[1])
+            .checked_sub(s.padding.before[1])
             .filter(|&x| x < s.input.w);
         (cell, y.zip(x))
     })
@@ -59,11 +59,13 @@ fn max_pool_run(
 prop_compose! {
     fn any_pool()(
         h in 1usize..14, w in 1usize..20, c in 1usize..50, kernel in [1usize..5, 1usize..5], stride in [1usize..4, 1usize..4],
-        padding in [0usize..3, 0usize..3], dilation in [1usize..3, 1usize..3], tiled: bool,
+        before in [0usize..3, 0usize..3],
+        after in proptest::option::of([0usize..3, 0usize..3]), ceil_mode: bool, dilation in [1usize..3, 1usize..3], tiled: bool,
     ) -> Option<PoolShape> {
-        let mut shape = PoolShape { input: ActShape::new(h, w, c), kernel, stride, padding, dilation };
+        let padding = Padding { before, after: after.unwrap_or(before) };
+        let mut shape = PoolShape { input: ActShape::new(h, w, c), kernel, stride, padding, dilation, ceil_mode };
         if tiled {
-            shape = PoolShape { stride: kernel, padding: [0, 0], dilation: [1, 1], ..shape };
+            shape = PoolShape { stride: kernel, padding: [0, 0].into(), dilation: [1, 1], ceil_mode: false, ..shape };
         }
         shape.output().is_ok().then_some(shape)
     }
@@ -124,8 +126,13 @@ proptest! {
         let (mut expected, mut gradient) = (vec![0.0f64; y.len()], vec![0.0f64; xs.len()]);
         for (image, oy, ox, c) in outputs(n, output) {
             let inside: Vec<_> = cells(&s, oy, ox).filter_map(|(_, source)| source).collect();
-            // PyTorch: a window may reach past the padded border only where the output size is rounded down, so all cells count.
-            let count = if include { s.kernel[0] * s.kernel[1] } else { inside.len() } as f64;
+            // PyTorch: what reaches past the padded border, as a last window of `ceil_mode` may, never counts.
+            let within = |axis: usize, size: usize, at: usize| {
+                let padded = s.padding.before[axis] + size + s.padding.after[axis];
+                s.kernel[axis].min(padded - at * s.stride[axis])
+            };
+            let padded = within(0, s.input.h, oy) * within(1, s.input.w, ox);
+            let count = if include { padded } else { inside.len() } as f64;
             let to = at(output, image, oy, ox, c);
             for (iy, ix) in inside {
                 let from = at(s.input, image, iy, ix, c);
@@ -168,8 +175,9 @@ fn nan_propagates_and_the_first_maximum_wins() {
         input: ActShape::new(1, 6, 1),
         kernel: [1, 3],
         stride: [1, 3],
-        padding: [0, 0],
+        padding: [0, 0].into(),
         dilation: [1, 1],
+        ceil_mode: false,
     };
     let x = [f32::NEG_INFINITY; 3]
         .into_iter()
@@ -195,8 +203,9 @@ fn tiny_pools_route_the_gradient_to_the_maximum() {
             input,
             kernel: [2; 2],
             stride: [stride; 2],
-            padding: [padding; 2],
+            padding: [padding; 2].into(),
             dilation: [1; 2],
+            ceil_mode: false,
         };
         let output = s.output().unwrap();
         let mut random = Random::new(3);
@@ -239,12 +248,13 @@ fn bad_windows_are_errors() {
         input: ActShape::new(8, 8, 3),
         kernel: [2, 2],
         stride: [2, 2],
-        padding: [0, 0],
+        padding: [0, 0].into(),
         dilation: [1, 1],
+        ceil_mode: false,
     };
     assert!(matches!(
         PoolShape {
-            padding: [2, 0],
+            padding: [2, 0].into(),
             ..s
         }
         .output(),

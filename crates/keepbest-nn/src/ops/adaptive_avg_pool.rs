@@ -8,7 +8,7 @@ use super::operation::{
 };
 use crate::spec::values::Pair;
 use keepbest_formats::onnx::OnnxError;
-use keepbest_kernels::{ActShape, ShapeError, adaptive_avg_pool};
+use keepbest_kernels::{ActShape, Padding, ShapeError, adaptive_avg_pool};
 use serde::{Deserialize, Serialize};
 
 /// Sides of the output at most.
@@ -105,7 +105,7 @@ impl Operation for AdaptiveAvgPoolOp {
             let attributes = vec![
                 ("kernel_shape", ints(&kernel)),
                 ("strides", ints(&kernel)),
-                ("pads", pads([0, 0])),
+                ("pads", pads(Padding::NONE)),
             ];
             return Ok(Value::map(writer.op(
                 "AveragePool",

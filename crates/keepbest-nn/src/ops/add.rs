@@ -1,5 +1,6 @@
 //! `input + other`: the end of a residual block.
 
+use super::lowering::{Current, Lowering, Place};
 use super::onnx::{Value, Writer};
 use super::operation::{
     At, Backward, Forward, Learned, Needs, Operation, Planning, Predict, Prepared, Preparing,
@@ -7,6 +8,28 @@ use super::operation::{
 };
 use keepbest_formats::onnx::OnnxError;
 use keepbest_kernels::{ShapeError, add, relu};
+
+/// Adds `body + other` to the network, two values of one shape: to the operation that makes `body`, where that can do it along with
+/// its own work.
+pub(crate) fn sum(
+    lowering: &mut Lowering,
+    place: &Place,
+    body: Current,
+    other: Current,
+) -> Current {
+    // A batch norm of the other value itself would read one value twice.
+    let fused = lowering
+        .made_for_this(body)
+        .is_some_and(|last| last.input != other.value && last.op.take_residual(other.value));
+    if fused {
+        return body;
+    }
+    let op = AddOp {
+        other: other.value,
+        relu: false,
+    };
+    lowering.same_shape(place, op, body)
+}
 
 /// A sum, then a ReLU when `relu`.
 #[derive(Clone, Debug)]

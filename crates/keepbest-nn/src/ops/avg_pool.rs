@@ -6,8 +6,8 @@ use super::operation::{
     At, Backward, Forward, Learned, Needs, Operation, Planning, Predict, Prepared, Preparing,
     Reads, Shapes, ValueId, Work,
 };
-use super::pooling;
-use crate::spec::values::{self, Pair};
+use super::pooling::{self, Window};
+use crate::spec::values::{self, Padding, Pair};
 use keepbest_formats::onnx::{Attribute, OnnxError};
 use keepbest_kernels::{PoolShape, ShapeError, avg_pool};
 use serde::{Deserialize, Serialize};
@@ -24,9 +24,12 @@ pub struct AvgPool2d {
     /// Step between windows; the window itself when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stride: Option<Pair>,
-    /// Padding, each side; at most half the window.
-    #[serde(default, skip_serializing_if = "Pair::is_zero")]
-    pub padding: Pair,
+    /// Padding: at most half the window where opposite sides have as much, else less than the window.
+    #[serde(default, skip_serializing_if = "Padding::is_zero")]
+    pub padding: Padding,
+    /// Whether pixels that fill no whole step get a last window.
+    #[serde(default, skip_serializing_if = "values::is_no")]
+    pub ceil_mode: bool,
     /// Whether the zeros of the padding count in the mean.
     #[serde(default = "values::yes", skip_serializing_if = "values::is_yes")]
     pub count_include_pad: bool,
@@ -39,7 +42,13 @@ pub(crate) fn lower(
     l: &AvgPool2d,
     x: Current,
 ) -> Result<Current, LayerError> {
-    let window = (l.kernel, l.stride, l.padding);
+    let window = Window {
+        kernel: l.kernel,
+        stride: l.stride,
+        padding: l.padding,
+        dilation: 1.into(),
+        ceil_mode: l.ceil_mode,
+    };
     let count_include_pad = l.count_include_pad;
     pooling::lower(lowering, place, window, x, |pool| AvgPoolOp {
         pool,

@@ -1,12 +1,10 @@
 //! Blocks: layers inside layers.
 
-use super::add::AddOp;
-use super::concat::ConcatOp;
 use super::gate::GateOp;
-use super::layer_scale;
 use super::lowering::{Current, LayerError, Lowering, MAX_LAYERS, Place, describe, join};
-use crate::spec::{Layer, values};
-use keepbest_kernels::{ActShape, concat};
+use super::{add, concat, layer_scale};
+use crate::spec::{Layer, Unnamed, values};
+use keepbest_kernels::ActShape;
 use serde::{Deserialize, Serialize};
 
 /// Layers under one name. An empty name adds nothing to the names of the layers inside.
@@ -72,6 +70,34 @@ pub struct Branch {
     pub branches: Vec<Vec<Layer>>,
 }
 
+/// The place of a layer in the block called `prefix`.
+pub(super) fn place_of(prefix: &str, position: usize, layer: &Layer) -> Place {
+    let own = layer
+        .name()
+        .map_or_else(|| position.to_string(), str::to_owned);
+    let name = match layer {
+        // Its name is a pattern for the names of its copies.
+        Layer::Repeat(_) => prefix.to_owned(),
+        _ => join(prefix, &own),
+    };
+    let op = layer.op();
+    Place { name, op }
+}
+
+/// Declares the parameters that a block's layers have in the block's own name: PyTorch names a module's own before those of its
+/// submodules.
+pub(super) fn announce<'a>(
+    lowering: &mut Lowering,
+    layers: impl Iterator<Item = (&'a Place, &'a Layer)>,
+) -> Result<(), LayerError> {
+    for (place, layer) in layers {
+        if let Layer::LayerScale(l) = layer {
+            layer_scale::announce(lowering, place, l)?;
+        }
+    }
+    Ok(())
+}
+
 /// Adds layers in order to the network; `prefix` is the name of the block they are in.
 pub(crate) fn sequence(
     lowering: &mut Lowering,
@@ -79,25 +105,12 @@ pub(crate) fn sequence(
     layers: &[Layer],
     mut current: Current,
 ) -> Result<Current, LayerError> {
-    let place = |(position, layer): (usize, &Layer)| {
-        let own = layer
-            .name()
-            .map_or_else(|| position.to_string(), str::to_owned);
-        let name = match layer {
-            // Its name is a pattern for the names of its copies.
-            Layer::Repeat(_) => prefix.to_owned(),
-            _ => join(prefix, &own),
-        };
-        let op = layer.op();
-        Place { name, op }
-    };
-    let places: Vec<Place> = layers.iter().enumerate().map(place).collect();
-    // PyTorch names a module's own parameters before those of its submodules.
-    for (place, layer) in places.iter().zip(layers) {
-        if let Layer::LayerScale(l) = layer {
-            layer_scale::announce(lowering, place, l)?;
-        }
-    }
+    let places: Vec<Place> = layers
+        .iter()
+        .enumerate()
+        .map(|(position, layer)| place_of(prefix, position, layer))
+        .collect();
+    announce(lowering, places.iter().zip(layers))?;
     for (place, layer) in places.iter().zip(layers) {
         lowering.count(place)?;
         current = layer.lower(lowering, place, current)?;
@@ -113,6 +126,16 @@ pub(crate) fn lower_sequential(
     x: Current,
 ) -> Result<Current, LayerError> {
     sequence(lowering, &place.name, &l.layers, x)
+}
+
+/// Adds nothing to the network.
+pub(crate) fn lower_identity(
+    _: &mut Lowering,
+    _: &Place,
+    _: &Unnamed,
+    x: Current,
+) -> Result<Current, LayerError> {
+    Ok(x)
 }
 
 /// Adds copies of layers to the network.
@@ -146,18 +169,15 @@ pub(crate) fn lower_residual(
     l: &Residual,
     x: Current,
 ) -> Result<Current, LayerError> {
-    // `x` feeds both branches, and the shortcut's end feeds the sum: neither may take a later ReLU.
-    let outer = lowering.shared_before;
+    // Both branches read `x`: neither may take a later ReLU into what makes it.
+    lowering.share(x);
     let start = lowering.nodes.len();
-    lowering.shared_before = start;
     // The body comes first in the state dict, as in torchvision, and last in the computation, so that the
     // sum can be fused into its end.
     let body = sequence(lowering, &place.name, &l.body, x)?;
     let body_nodes = lowering.nodes.len() - start;
-    lowering.shared_before = lowering.nodes.len();
     let shortcut = sequence(lowering, &place.name, &l.shortcut, x)?;
     lowering.nodes[start..].rotate_left(body_nodes);
-    lowering.shared_before = lowering.nodes.len() - body_nodes;
     apart(place, body, shortcut)?;
     let (a, b) = (lowering.shape(body), lowering.shape(shortcut));
     if a != b || body.flat != shortcut.flat {
@@ -167,21 +187,7 @@ pub(crate) fn lower_residual(
             describe(b, shortcut.flat)
         )));
     }
-    // A batch norm of the shortcut itself would read one value twice.
-    let fused = lowering
-        .made_for_this(body)
-        .is_some_and(|last| last.input != shortcut.value && last.op.take_residual(shortcut.value));
-    let out = if fused {
-        body
-    } else {
-        let op = AddOp {
-            other: shortcut.value,
-            relu: false,
-        };
-        lowering.same_shape(place, op, body)
-    };
-    lowering.shared_before = outer;
-    Ok(out)
+    Ok(add::sum(lowering, place, body, shortcut))
 }
 
 /// Two inputs of one operation must be two values.
@@ -199,10 +205,9 @@ fn aside(
     layers: &[Layer],
     x: Current,
 ) -> Result<Current, LayerError> {
-    let outer = std::mem::replace(&mut lowering.shared_before, lowering.nodes.len());
+    lowering.share(x);
     let out = sequence(lowering, &place.name, layers, x)?;
     lowering.map(place, out)?;
-    lowering.shared_before = outer;
     Ok(out)
 }
 
@@ -255,8 +260,7 @@ pub(crate) fn lower_branch(
                 describe(b, false)
             )));
         }
-        let op = ConcatOp { other: end.value };
-        joined = lowering.node(place, op, joined.value, concat::joined(a, b), false);
+        joined = concat::pair(lowering, place, joined, *end);
     }
     Ok(joined)
 }

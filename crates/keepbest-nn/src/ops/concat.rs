@@ -1,5 +1,7 @@
 //! The channels of `input`, then those of `other`.
 
+use super::arithmetic::two_values;
+use super::lowering::{Current, LayerError, Lowering, Place, describe};
 use super::onnx::{Value, Writer};
 use super::operation::{
     At, Backward, Forward, Learned, Needs, Operation, Planning, Predict, Prepared, Preparing,
@@ -7,6 +9,53 @@ use super::operation::{
 };
 use keepbest_formats::onnx::{Attribute, OnnxError};
 use keepbest_kernels::{ShapeError, concat};
+use std::collections::BTreeMap;
+
+/// Concatenations that there are already, by their two parts.
+pub(crate) type Known = BTreeMap<(ValueId, ValueId), Current>;
+
+/// Adds a concatenation of several values to the network: of the channels of maps, or the features of vectors. Where another one
+/// begins with the same values, it goes on from there.
+pub(crate) fn join(
+    lowering: &mut Lowering,
+    place: &Place,
+    inputs: &[Current],
+    known: &mut Known,
+) -> Result<Current, LayerError> {
+    let &[mut joined, ref rest @ ..] = inputs else {
+        return Err(place.error("takes two or more values, found none".to_owned()));
+    };
+    if rest.is_empty() {
+        return Err(place.error("takes two or more values, found 1".to_owned()));
+    }
+    for end in rest {
+        let (a, b) = two_values(lowering, place, joined, *end)?;
+        let (x, y) = (lowering.shape(a), lowering.shape(b));
+        if (x.h, x.w) != (y.h, y.w) {
+            return Err(place.error(format!(
+                "one value is {} and another {}: their sizes must be the same",
+                describe(x, false),
+                describe(y, false)
+            )));
+        }
+        joined = match known.get(&(a.value, b.value)) {
+            Some(&both) => {
+                lowering.share(both);
+                both
+            }
+            None => pair(lowering, place, a, b),
+        };
+        known.insert((a.value, b.value), joined);
+    }
+    Ok(joined)
+}
+
+/// The channels of `a`, then those of `b`, which is as large.
+pub(crate) fn pair(lowering: &mut Lowering, place: &Place, a: Current, b: Current) -> Current {
+    let op = ConcatOp { other: b.value };
+    let shape = concat::joined(lowering.shape(a), lowering.shape(b));
+    lowering.node(place, op, a.value, shape, a.flat)
+}
 
 /// A concatenation of channels.
 #[derive(Clone, Debug)]
@@ -62,14 +111,9 @@ impl Operation for ConcatOp {
     }
 
     fn onnx(&self, writer: &mut Writer<'_>, at: At<'_>) -> Result<Value, OnnxError> {
-        let x = writer.value(at.input).name;
-        let other = writer.value(self.other).name;
+        let (x, other, flat) = writer.alike(at.input, self.other);
         let axis = vec![("axis", Attribute::Int(1))];
-        Ok(Value::map(writer.op(
-            "Concat",
-            at.layer,
-            &[&x, &other],
-            axis,
-        )))
+        let name = writer.op("Concat", at.layer, &[&x, &other], axis);
+        Ok(Value { name, flat })
     }
 }

@@ -13,7 +13,7 @@ use super::operation::{
 use super::relu::ReluOp;
 use super::standardize::{Standardize, Standardized};
 use crate::params::{Role, Start};
-use crate::spec::values::{self, Init, Pair};
+use crate::spec::values::{self, Init, Padding, Pair};
 use keepbest_formats::Tensor;
 use keepbest_formats::onnx::{Attribute, OnnxError};
 use keepbest_kernels::{Buffer, Context, ConvPlan, ConvShape, Epilogue, ShapeError};
@@ -33,9 +33,9 @@ pub struct Conv2d {
     /// Step between windows.
     #[serde(default = "Pair::one", skip_serializing_if = "Pair::is_one")]
     pub stride: Pair,
-    /// Zeros around the image, each side.
-    #[serde(default, skip_serializing_if = "Pair::is_zero")]
-    pub padding: Pair,
+    /// Zeros around the image.
+    #[serde(default, skip_serializing_if = "Padding::is_zero")]
+    pub padding: Padding,
     /// Distance between taps of the window.
     #[serde(default = "Pair::one", skip_serializing_if = "Pair::is_one")]
     pub dilation: Pair,
@@ -98,7 +98,9 @@ pub(crate) fn lower_conv(
         out_channels: l.out,
         kernel: l.kernel.0,
         stride: l.stride.0,
-        padding: l.padding.0,
+        padding: l
+            .padding
+            .around(input, l.kernel.0, l.stride.0, l.dilation.0),
         dilation: l.dilation.0,
         groups: l.groups,
     };
@@ -158,7 +160,7 @@ pub(crate) fn lower_linear(
         out_channels: l.out,
         kernel,
         stride: [1, 1],
-        padding: [0, 0],
+        padding: keepbest_kernels::Padding::NONE,
         dilation: [1, 1],
         groups: 1,
     };

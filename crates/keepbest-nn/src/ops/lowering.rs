@@ -3,6 +3,7 @@
 use super::operation::{Operation, ParamId, ValueId};
 use crate::params::{ParamLayout, Role, Start};
 use keepbest_kernels::ActShape;
+use std::collections::BTreeSet;
 
 /// Layers a network may have: enough for any that trains on a CPU, and soon reached by a hostile `repeat`.
 pub(crate) const MAX_LAYERS: usize = 4096;
@@ -71,8 +72,8 @@ pub(crate) struct Lowering {
     /// Shape of each value.
     pub values: Vec<ActShape>,
     pub layout: ParamLayout,
-    /// Nodes before this one feed more than the layer at hand, so nothing may be fused into them.
-    pub shared_before: usize,
+    /// Values that more than one layer reads, so that nothing may be fused into what makes them.
+    shared: BTreeSet<ValueId>,
     dropouts: u64,
     /// Layers and copies of layers seen so far.
     seen: usize,
@@ -84,7 +85,7 @@ impl Lowering {
             nodes: vec![],
             values: vec![input],
             layout: ParamLayout::default(),
-            shared_before: 0,
+            shared: BTreeSet::new(),
             dropouts: 0,
             seen: 0,
         }
@@ -154,18 +155,6 @@ impl Lowering {
         Ok(shape)
     }
 
-    /// A value whose channels have parameters of their own: a map, or a vector of one pixel.
-    pub(crate) fn with_channels(&self, place: &Place, x: Current) -> Result<Current, LayerError> {
-        let shape = self.shape(x);
-        if x.flat && shape.pixels() > 1 {
-            return Err(place.error(format!(
-                "needs a map of channels or a vector of one pixel, found {}; put it before the flatten layer",
-                describe(shape, true)
-            )));
-        }
-        Ok(x)
-    }
-
     /// Declares a tensor of the layer, `part` of its name.
     pub(crate) fn param(
         &mut self,
@@ -195,10 +184,15 @@ impl Lowering {
 
     /// The operation that makes `x`, where nothing but the layer at hand reads it.
     pub(crate) fn made_for_this(&mut self, x: Current) -> Option<&mut Node> {
-        let shared = self.nodes.len() <= self.shared_before;
+        let shared = self.shared.contains(&x.value);
         self.nodes
             .last_mut()
             .filter(|last| !shared && last.output == x.value)
+    }
+
+    /// Says that more than one layer reads `x`.
+    pub(crate) fn share(&mut self, x: Current) {
+        self.shared.insert(x.value);
     }
 
     /// The number of the next random stream.

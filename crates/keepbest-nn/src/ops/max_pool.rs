@@ -6,8 +6,8 @@ use super::operation::{
     At, Backward, Forward, Learned, Needs, Operation, Planning, Predict, Prepared, Preparing,
     Reads, Shapes, ValueId, Work,
 };
-use super::pooling;
-use crate::spec::values::Pair;
+use super::pooling::{self, Window};
+use crate::spec::values::{self, Padding, Pair};
 use keepbest_formats::onnx::OnnxError;
 use keepbest_kernels::{PoolShape, ShapeError, max_pool};
 use serde::{Deserialize, Serialize};
@@ -24,9 +24,15 @@ pub struct Pool2d {
     /// Step between windows; the window itself when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stride: Option<Pair>,
-    /// Padding, each side; at most half the window.
-    #[serde(default, skip_serializing_if = "Pair::is_zero")]
-    pub padding: Pair,
+    /// Padding: at most half the window where opposite sides have as much, else less than the window.
+    #[serde(default, skip_serializing_if = "Padding::is_zero")]
+    pub padding: Padding,
+    /// Distance between cells of the window.
+    #[serde(default = "Pair::one", skip_serializing_if = "Pair::is_one")]
+    pub dilation: Pair,
+    /// Whether pixels that fill no whole step get a last window.
+    #[serde(default, skip_serializing_if = "values::is_no")]
+    pub ceil_mode: bool,
 }
 
 /// Adds a max pooling to the network.
@@ -36,8 +42,16 @@ pub(crate) fn lower(
     l: &Pool2d,
     x: Current,
 ) -> Result<Current, LayerError> {
-    let window = (l.kernel, l.stride, l.padding);
-    pooling::lower(lowering, place, window, x, MaxPoolOp)
+    let window = Window {
+        kernel: l.kernel,
+        stride: l.stride,
+        padding: l.padding,
+        dilation: l.dilation,
+        ceil_mode: l.ceil_mode,
+    };
+    let out = pooling::lower(lowering, place, window, x, MaxPoolOp)?;
+    max_pool::check_window(l.kernel.0).map_err(|e| place.error(e.to_string()))?;
+    Ok(out)
 }
 
 /// Max pooling.

@@ -4,6 +4,7 @@ use super::operation::{FixedNorm, ParamId, ValueId};
 use crate::params::ParamLayout;
 use keepbest_formats::onnx::{Attribute, Graph, OnnxError};
 use keepbest_formats::{Dtype, StateDict, Tensor};
+use keepbest_kernels::Padding;
 use std::collections::BTreeSet;
 
 /// A value as it is in the graph.
@@ -192,8 +193,8 @@ pub(crate) fn ints(values: &[usize]) -> Attribute {
 }
 
 /// Padding on the sides: all begins, then all ends.
-pub(crate) fn pads([h, w]: [usize; 2]) -> Attribute {
-    ints(&[h, w, h, w])
+pub(crate) fn pads(Padding { before, after }: Padding) -> Attribute {
+    ints([before, after].as_flattened())
 }
 
 pub(crate) fn tensor(shape: &[usize], values: &[f32]) -> Tensor {

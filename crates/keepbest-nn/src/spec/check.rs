@@ -1,6 +1,6 @@
 //! Finding what is wrong with the text of a spec, so that the error says where and what is known there.
 
-use super::{InputSize, Layer, ModelSpec, SPEC_VERSION, SpecError, fields};
+use super::{GraphNode, InputSize, Layer, ModelSpec, SPEC_VERSION, SpecError, fields};
 use serde_json::{Map, Value};
 
 /// Blocks may stand this deep in each other.
@@ -9,6 +9,7 @@ const MAX_DEPTH: usize = 32;
 /// Keys under which a layer holds lists of layers.
 const LISTS: [&str; 3] = ["layers", "body", "shortcut"];
 const BRANCHES: &str = "branches";
+const NODES: &str = "nodes";
 
 /// Checks version, keys and ops, and every layer's settings.
 pub(super) fn check(spec: &Value) -> Result<(), SpecError> {
@@ -74,6 +75,11 @@ fn reserved(at: &str, layers: &[Value]) -> Result<(), SpecError> {
                         }
                     }
                 }
+                if let Some(Value::Array(nodes)) = layer.get(NODES) {
+                    let layers = nodes.iter().filter_map(|node| node.get("layer"));
+                    let layers: Vec<Value> = layers.cloned().collect();
+                    reserved(&format!("{at}.{NODES}"), &layers)?;
+                }
                 continue;
             }
             Some(name) => name.split('.').next().unwrap_or(name),
@@ -124,6 +130,29 @@ fn list(at: &str, layers: &[Value], depth: usize) -> Result<(), SpecError> {
         .try_for_each(|(position, value)| layer(&format!("{at}[{position}]"), value, depth))
 }
 
+/// A node of a graph: a layer, and what it reads.
+fn graph_node(at: &str, node: &Value, depth: usize) -> Result<(), SpecError> {
+    let Value::Object(table) = node else {
+        return Err(invalid(at, "a node is a table with a `layer`"));
+    };
+    keys(at, table, fields::of::<GraphNode>())?;
+    let Some(inner) = table.get("layer") else {
+        return Err(invalid(at, "the node has no `layer`"));
+    };
+    if depth > MAX_DEPTH {
+        return Err(invalid(
+            at,
+            format!("blocks are more than {MAX_DEPTH} deep"),
+        ));
+    }
+    layer(&format!("{at}.layer"), inner, depth)?;
+    let mut own = table.clone();
+    own["layer"] = serde_json::json!({"op": "identity"});
+    serde_json::from_value::<GraphNode>(Value::Object(own))
+        .map(|_| ())
+        .map_err(|error| invalid(at, error))
+}
+
 fn layer(at: &str, value: &Value, depth: usize) -> Result<(), SpecError> {
     let Value::Object(table) = value else {
         return Err(invalid(at, "a layer is a table with an `op`"));
@@ -161,6 +190,12 @@ fn layer(at: &str, value: &Value, depth: usize) -> Result<(), SpecError> {
             other => other.clone(),
         });
         own[BRANCHES] = Value::Array(none.collect());
+    }
+    if let Some(Value::Array(nodes)) = table.get(NODES) {
+        for (number, node) in nodes.iter().enumerate() {
+            graph_node(&format!("{at}.{NODES}[{number}]"), node, depth + 1)?;
+        }
+        own[NODES] = Value::Array(vec![]);
     }
     // The layers inside have been read: what may still be wrong is this layer's own.
     own.insert("op".to_owned(), Value::String(op.clone()));

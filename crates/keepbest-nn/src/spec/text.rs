@@ -1,6 +1,6 @@
 //! A spec as a TOML file: a layer a line, blocks indented.
 
-use super::{Layer, ModelSpec, SpecError};
+use super::{GraphNode, Layer, ModelSpec, SpecError};
 use serde_json::{Map, Value};
 
 impl ModelSpec {
@@ -90,14 +90,40 @@ fn layer(layer: &Layer, depth: usize, out: &mut String) {
         text += &format!("{pad}]");
         parts.push(text);
     }
+    if let Layer::Graph(graph) = layer {
+        let mut text = "nodes = [\n".to_owned();
+        for each in &graph.nodes {
+            node(each, depth + 1, &mut text);
+        }
+        text += &format!("{pad}]");
+        parts.push(text);
+    }
     *out += &format!("{{ {} }}", parts.join(", "));
+}
+
+/// A node of a graph: what it is called and reads before its layer.
+fn node(node: &GraphNode, depth: usize, out: &mut String) {
+    let pad = "  ".repeat(depth);
+    *out += &format!("{pad}{{ ");
+    if let Some(id) = &node.id {
+        *out += &format!("id = {}, ", toml::Value::from(id.as_str()));
+    }
+    if !node.from.is_empty() {
+        *out += &format!("from = {}, ", toml::Value::from(node.from.clone()));
+    }
+    *out += "layer = ";
+    layer(&node.layer, depth, out);
+    *out += " },\n";
 }
 
 /// `key = value` of everything but the blocks.
 fn settings(table: &Map<String, Value>, blocks: &[(&str, &[Layer])]) -> Vec<String> {
     table
         .iter()
-        .filter(|(key, _)| *key != "branches" && blocks.iter().all(|(block, _)| block != key))
+        .filter(|(key, _)| {
+            !["branches", "nodes"].contains(&key.as_str())
+                && blocks.iter().all(|(block, _)| block != key)
+        })
         .map(|(key, value)| format!("{key} = {}", inline(value)))
         .collect()
 }

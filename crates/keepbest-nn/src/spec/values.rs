@@ -1,5 +1,6 @@
 //! Values that the settings of several layers are made of.
 
+use keepbest_kernels::ActShape;
 use serde::{Deserialize, Serialize};
 
 /// A layer without parameters or settings.
@@ -71,15 +72,119 @@ impl From<usize> for Pair {
     }
 }
 
+/// Rows and columns around an image; written `1`, `[1, 0]` for rows and columns, `[0, 1, 0, 1]` for top, bottom, left and right,
+/// or `"same"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "PaddingText", into = "PaddingText")]
+pub enum Padding {
+    /// Rows above and below, columns on the left and right.
+    Sides([usize; 4]),
+    /// As much as makes the output the input's size divided by the step, rounded up, the odd one below and on the right: TensorFlow's
+    /// `SAME`, ONNX's `SAME_UPPER`.
+    Same,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "padding is a number, [rows, columns], [top, bottom, left, right] or \"same\""
+)]
+enum PaddingText {
+    All(usize),
+    Each([usize; 2]),
+    Sides([usize; 4]),
+    Word(PaddingWord),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum PaddingWord {
+    Same,
+}
+
+impl From<PaddingText> for Padding {
+    fn from(text: PaddingText) -> Self {
+        match text {
+            PaddingText::All(v) => v.into(),
+            PaddingText::Each(v) => Pair(v).into(),
+            PaddingText::Sides(sides) => Padding::Sides(sides),
+            PaddingText::Word(PaddingWord::Same) => Padding::Same,
+        }
+    }
+}
+
+impl From<Padding> for PaddingText {
+    fn from(padding: Padding) -> Self {
+        match padding {
+            Padding::Sides([top, bottom, left, right]) if top == bottom && left == right => {
+                match top == left {
+                    true => PaddingText::All(top),
+                    false => PaddingText::Each([top, left]),
+                }
+            }
+            Padding::Sides(sides) => PaddingText::Sides(sides),
+            Padding::Same => PaddingText::Word(PaddingWord::Same),
+        }
+    }
+}
+
+impl From<usize> for Padding {
+    fn from(v: usize) -> Self {
+        Padding::Sides([v; 4])
+    }
+}
+
+impl From<Pair> for Padding {
+    fn from(Pair([rows, columns]): Pair) -> Self {
+        Padding::Sides([rows, rows, columns, columns])
+    }
+}
+
+impl Default for Padding {
+    fn default() -> Self {
+        0.into()
+    }
+}
+
+impl Padding {
+    pub(crate) fn is_zero(&self) -> bool {
+        *self == Padding::default()
+    }
+
+    /// The padding of `input` under windows.
+    pub(crate) fn around(
+        &self,
+        input: ActShape,
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        dilation: [usize; 2],
+    ) -> keepbest_kernels::Padding {
+        let mut padding = keepbest_kernels::Padding::NONE;
+        for (axis, size) in [input.h, input.w].into_iter().enumerate() {
+            let (before, after) = match self {
+                Padding::Sides(sides) => (sides[2 * axis], sides[2 * axis + 1]),
+                Padding::Same => {
+                    // A size of 0 is refused by whoever computes the output.
+                    let stride = stride[axis].max(1);
+                    let taps = kernel[axis].saturating_sub(1);
+                    let window = dilation[axis].saturating_mul(taps).saturating_add(1);
+                    let covered = (size.div_ceil(stride) - 1) * stride;
+                    let all = covered.saturating_add(window).saturating_sub(size);
+                    (all / 2, all.div_ceil(2))
+                }
+            };
+            (padding.before[axis], padding.after[axis]) = (before, after);
+        }
+        padding
+    }
+}
+
 impl Pair {
     pub(crate) fn one() -> Self {
         Pair([1, 1])
     }
     pub(crate) fn is_one(&self) -> bool {
         self.0 == [1, 1]
-    }
-    pub(crate) fn is_zero(&self) -> bool {
-        self.0 == [0, 0]
     }
 }
 

@@ -31,12 +31,15 @@ fn layer(op: &str, settings: &Map<String, Value>) -> u32 {
 }
 
 /// The version since when an op of old takes a setting, in this form.
-fn setting(op: &str, key: &str, _value: &Value) -> u32 {
+fn setting(op: &str, key: &str, value: &Value) -> u32 {
     match (op, key) {
         ("gelu", "approximate")
         | ("layer_scale", "flat" | "scalar")
-        | ("conv2d", "standardize") => 3,
-        ("batch_norm2d" | "layer_norm2d" | "group_norm", "affine") => 3,
+        | ("conv2d", "standardize")
+        | ("batch_norm2d" | "layer_norm2d" | "group_norm", "affine")
+        | ("max_pool2d", "dilation" | "ceil_mode")
+        | ("avg_pool2d", "ceil_mode") => 3,
+        (_, "padding") if value.is_string() || value.as_array().is_some_and(|p| p.len() > 2) => 3,
         _ => LOWEST,
     }
 }

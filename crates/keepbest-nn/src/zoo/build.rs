@@ -67,6 +67,8 @@ pub(super) fn max_pool(kernel: usize, stride: usize, padding: usize) -> Layer {
         kernel: kernel.into(),
         stride: (stride != kernel).then_some(Pair::from(stride)),
         padding: padding.into(),
+        dilation: 1.into(),
+        ceil_mode: false,
     })
 }
 

@@ -11,7 +11,7 @@ mod resnet;
 mod simple_cnn;
 mod vgg;
 
-use crate::spec::{InputSize, Layer, ModelSpec, version};
+use crate::spec::{InputSize, Layer, ModelSpec};
 
 /// A model of the zoo.
 #[derive(Clone, Copy, Debug)]
@@ -213,16 +213,16 @@ pub fn entry(name: &str) -> Result<&'static ZooEntry, UnknownModel> {
 /// [`UnknownModel`] with the names there are.
 pub fn spec(name: &str, options: &ZooOptions) -> Result<ModelSpec, UnknownModel> {
     let entry = entry(name)?;
+    let input = InputSize {
+        channels: options.channels,
+        height: options.height,
+        width: options.width,
+    };
     let layers = (entry.build)(options);
-    Ok(ModelSpec {
-        version: version::needed(&layers),
-        name: name.to_owned(),
-        input: InputSize {
-            channels: options.channels,
-            height: options.height,
-            width: options.width,
-        },
-        classes: options.classes,
+    Ok(ModelSpec::new(
+        name.to_owned(),
+        input,
+        options.classes,
         layers,
-    })
+    ))
 }

@@ -82,6 +82,98 @@ class Branches(nn.Module):
 
 # Modules whose parameters are factors of around 1, and a bias.
 AROUND_ONE = [nn.LayerNorm, nn.GroupNorm]
+class Padded(nn.Module):
+    """A module behind a padding of its own on each side, as [top, bottom, left, right]."""
+
+    def __init__(self, layer, padding, value=0.0):
+        super().__init__()
+        self.layer = layer
+        self.padding, self.value = padding, value
+
+    def forward(self, x):
+        top, bottom, left, right = self.padding
+        return self.layer(F.pad(x, (left, right, top, bottom), value=self.value))
+
+
+class Meeting(nn.Module):
+    """Values that several layers read, and all that joins values: sums, gates, broadcasts, concatenations."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(6, 8, 3, padding=1)
+        self.bn = nn.BatchNorm2d(8)
+        self.b = nn.Conv2d(8, 8, 1)
+        self.g = nn.Conv2d(8, 8, 1)
+        self.s = nn.Conv2d(8, 1, 1)
+        self.relu, self.again = nn.ReLU(), nn.ReLU()
+
+    def forward(self, x):
+        a = self.a(x)
+        n = self.bn(a)
+        r = self.relu(n)
+        b = self.b(r)
+        d = n + b + a - r
+        gate = torch.sigmoid(self.g(d.mean((2, 3), keepdim=True)))
+        gated = gate * d
+        attention = torch.sigmoid(self.s(gated))
+        q = attention * gated / gate
+        low = torch.minimum(torch.maximum(q, a), b)
+        first = torch.cat([low, attention], 1)
+        second = torch.cat([low, attention, self.again(low - gate)], 1)
+        return torch.cat([first, second * second], 1)
+
+    SPEC = [
+        {"layer": {"op": "conv2d", "name": "a", "out": 8, "kernel": 3, "padding": 1}},
+        {"layer": {"op": "batch_norm2d", "name": "bn"}},
+        {"id": "r", "layer": {"op": "relu"}},
+        {"layer": {"op": "conv2d", "name": "b", "out": 8, "kernel": 1}},
+        {"id": "sum", "from": ["bn", "b", "a"], "layer": {"op": "add"}},
+        {"id": "d", "from": ["sum", "r"], "layer": {"op": "sub"}},
+        {"layer": {"op": "global_avg_pool2d"}},
+        {"layer": {"op": "conv2d", "name": "g", "out": 8, "kernel": 1}},
+        {"id": "gate", "layer": {"op": "sigmoid"}},
+        {"id": "gated", "from": ["gate", "d"], "layer": {"op": "mul"}},
+        {"layer": {"op": "conv2d", "name": "s", "out": 1, "kernel": 1}},
+        {"id": "attention", "layer": {"op": "sigmoid"}},
+        {"id": "attended", "from": ["attention", "gated"], "layer": {"op": "mul"}},
+        {"id": "q", "from": ["attended", "gate"], "layer": {"op": "div"}},
+        {"id": "high", "from": ["q", "a"], "layer": {"op": "maximum"}},
+        {"id": "low", "from": ["high", "b"], "layer": {"op": "minimum"}},
+        {"id": "same", "layer": {"op": "identity"}},
+        {"id": "first", "from": ["same", "attention"], "layer": {"op": "concat"}},
+        {"id": "less", "from": ["low", "gate"], "layer": {"op": "sub"}},
+        {"id": "again", "layer": {"op": "relu"}},
+        {"id": "second", "from": ["low", "attention", "again"], "layer": {"op": "concat"}},
+        {"id": "square", "from": ["second", "second"], "layer": {"op": "mul"}},
+        {"from": ["first", "square"], "layer": {"op": "concat"}},
+    ]
+
+
+class FlatMeeting(nn.Module):
+    """Vectors of maps of several shapes, joined."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(5 * 3 * 4, 7)
+
+    def forward(self, x):
+        v = x.flatten(1)
+        z = self.fc(v)
+        means = x.mean((2, 3))
+        return torch.cat([v + v * means[:, :1], z, means], 1)
+
+    SPEC = [
+        {"id": "v", "layer": {"op": "flatten"}},
+        {"id": "z", "layer": {"op": "linear", "name": "fc", "out": 7}},
+        {"id": "means", "from": ["input"], "layer": {"op": "global_avg_pool2d"}},
+        {"id": "one", "layer": {"op": "channel_slice", "end": 1}},
+        {"id": "number", "layer": {"op": "flatten"}},
+        {"id": "flat_means", "from": ["means"], "layer": {"op": "flatten"}},
+        {"id": "scaled", "from": ["v", "number"], "layer": {"op": "mul"}},
+        {"id": "sum", "from": ["v", "scaled"], "layer": {"op": "add"}},
+        {"from": ["sum", "z", "flat_means"], "layer": {"op": "concat"}},
+    ]
+
 
 # Where the slope of a function jumps.
 KINKS = {nn.ReLU: [0.0], nn.ReLU6: [0.0, 6.0], nn.Hardsigmoid: [-3.0, 3.0], nn.Hardswish: [-3.0, 3.0]}
@@ -373,6 +465,53 @@ def modern(cases):
     cases.add("convnext_block/train", layer, block, (2, 12, 9, 8))
 
 
+def structure(cases):
+    """Graphs, and windows over uneven padding; each case has its spec."""
+
+    def add(name, layers, module, shape, **more):
+        cases.add(name, {"type": "spec", "layers": layers}, module, shape, **more)
+
+    def conv(name, shape, out, padding, sides=None, **settings):
+        kernel = settings["kernel_size"]
+        spec = {"op": "conv2d", "name": "layer", "out": out, "kernel": kernel, "padding": padding}
+        spec |= {key: value for key, value in settings.items() if key != "kernel_size"}
+        module = Padded(nn.Conv2d(shape[1], out, **settings), sides or padding)
+        add(f"conv2d/{name}", [spec], module, shape)
+
+    add("graph/meeting", [{"op": "graph", "name": "", "nodes": Meeting.SPEC}], Meeting(), (2, 6, 5, 4))
+    conv("same-stride2", (2, 5, 8, 9), 7, "same", [0, 1, 1, 1], kernel_size=[3, 3], stride=[2, 2])
+    conv("same-even-kernel", (2, 5, 6, 7), 4, "same", [0, 1, 1, 2], kernel_size=[2, 4])
+    conv("same-dilated", (2, 4, 10, 9), 6, "same", [1, 2, 2, 2], kernel_size=[3, 3], stride=[2, 1], dilation=[2, 2])
+    conv("uneven-wide", (2, 32, 13, 12), 32, [0, 2, 2, 0], kernel_size=[3, 3], bias=False)
+    conv("uneven-depthwise", (2, 9, 7, 8), 9, [0, 2, 1, 0], kernel_size=[3, 3], stride=[2, 2], groups=9)
+    conv("uneven-groups", (2, 8, 6, 6), 12, [3, 0, 0, 1], kernel_size=[3, 3], groups=4)
+    conv("uneven-one-pixel", (2, 8, 1, 1), 6, [0, 1, 0, 1], kernel_size=[1, 1], stride=[2, 2])
+
+    low = float("-inf")
+    for name, shape, settings in [
+        ("ceil", (2, 5, 8, 9), {"kernel": [3, 3], "stride": [2, 2]}),
+        ("ceil-pad", (2, 17, 7, 6), {"kernel": [3, 2], "stride": [3, 2], "padding": [1, 0]}),
+        ("ceil-2x2", (2, 3, 7, 5), {"kernel": [2, 2]}),
+        ("ceil-begins-behind", (2, 3, 3, 4), {"kernel": [2, 2], "padding": [1, 1]}),
+    ]:
+        given = {"kernel_size": settings["kernel"], "stride": settings.get("stride"), "padding": settings.get("padding", 0)}
+        spec = settings | {"ceil_mode": True}
+        add(f"max_pool2d/{name}", [{"op": "max_pool2d"} | spec], nn.MaxPool2d(**given, ceil_mode=True), shape)
+        for include in [True, False]:
+            module = nn.AvgPool2d(**given, ceil_mode=True, count_include_pad=include)
+            layer = {"op": "avg_pool2d", "count_include_pad": include} | spec
+            add(f"avg_pool2d/{name}-{'include' if include else 'exclude'}-pad", [layer], module, shape)
+    spec = {"op": "max_pool2d", "kernel": [3, 2], "stride": [2, 1], "dilation": [2, 3], "padding": [1, 1]}
+    module = nn.MaxPool2d((3, 2), (2, 1), (1, 1), (2, 3))
+    add("max_pool2d/dilated", [spec], module, (2, 5, 9, 8))
+    spec = {"op": "max_pool2d", "kernel": [3, 3], "stride": [2, 2], "padding": [0, 2, 2, 1]}
+    add("max_pool2d/uneven", [spec], Padded(nn.MaxPool2d(3, 2), [0, 2, 2, 1], low), (2, 5, 8, 8))
+    spec = {"op": "max_pool2d", "kernel": [3, 3], "stride": [2, 2], "padding": "same"}
+    add("max_pool2d/same", [spec], Padded(nn.MaxPool2d(3, 2), [0, 1, 1, 1], low), (2, 5, 8, 9))
+    spec = {"op": "avg_pool2d", "kernel": [3, 3], "stride": [2, 2], "padding": [0, 2, 1, 0]}
+    add("avg_pool2d/uneven", [spec], Padded(nn.AvgPool2d(3, 2), [0, 2, 1, 0]), (2, 5, 8, 8))
+
+
 def linears(cases):
     for name, n, i, o, bias in [
         ("plain", 5, 12, 7, True),
@@ -422,7 +561,7 @@ def losses(cases):
 def main():
     out = out_dir(__doc__)
     cases = Cases()
-    for group in (convolutions, norms, activations, pools, linears, blocks, losses, modern):
+    for group in (convolutions, norms, activations, pools, linears, blocks, losses, modern, structure):
         group(cases)
     write_json(out / "layers.json", {"about": "PyTorch's results by layer; see make_layers.py", "cases": cases.index})
     write_tensors(out / "layers.safetensors", cases.sink)

@@ -4,6 +4,7 @@ use keepbest_formats::{WeightsDigest, weights_digest};
 use keepbest_nn::{Batch, CpuEngine, Engine, EngineConfig, Isa, ModelSpec, zoo};
 
 use crate::engine::{batch, config, every_layer, modern_layers, one_input_layers};
+use crate::graph::graph_layers;
 
 const STEPS: usize = 20;
 
@@ -62,6 +63,7 @@ fn every_layer_dropout_among_them() {
     check(&every_layer(), 5, &all_machines());
     check(&modern_layers(), 5, &all_machines());
     check(&one_input_layers(), 5, &all_machines());
+    check(&graph_layers(), 5, &all_machines());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Gradients of a whole network against differences of its loss.
 
 use crate::engine::{batch, every_layer, modern_layers, one_input_layers};
+use crate::graph::graph_layers;
 use keepbest_formats::{StateDict, Tensor};
 use keepbest_nn::{
     Batch, CpuEngine, Engine, EngineConfig, LossConfig, ModelSpec, OptimizerConfig, StepOutput,
@@ -39,6 +40,7 @@ fn moved(weights: &StateDict, parameter: &str, direction: &[f32], distance: f32)
 fn gradients_are_the_slope_of_the_loss() {
     check_slopes(&every_layer(), 19, Tuning::default(), 1e-2);
     check_slopes(&modern_layers(), 34, Tuning::default(), 1e-2);
+    check_slopes(&graph_layers(), 14, Tuning::default(), 1e-2);
     // Maxima, slopes and limits have many kinks to cross. Each layer is compared with PyTorch by itself.
     check_slopes(&one_input_layers(), 33, Tuning::default(), 3e-2);
     let fixed = Tuning {
@@ -97,6 +99,9 @@ fn check_slopes(spec: &ModelSpec, parameters: usize, tuning: Tuning, tolerance: 
         };
         let slope = (at(distance) - at(-distance)) / (2.0 * f64::from(distance));
         let error = (slope - length).abs() / length;
-        assert!(error < tolerance, "{name}: slope {slope}, gradient {length}");
+        assert!(
+            error < tolerance,
+            "{name}: slope {slope}, gradient {length}"
+        );
     }
 }

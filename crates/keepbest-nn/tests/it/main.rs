@@ -13,6 +13,7 @@ mod bits;
 mod contract;
 mod engine;
 mod gradients;
+mod graph;
 mod onnx;
 mod precision;
 mod profile;

@@ -90,7 +90,7 @@ impl Run {
         });
         let provenance = &self.setup.provenance;
         self.reporting
-            .write(&self.path, provenance, Some(history), observer);
+            .follow(&self.path, provenance, || history, observer);
         self.tell(observer);
         self.clock.lap(|spent| &mut spent.keeping);
         Ok(true)

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use keepbest_core::History;
 use keepbest_data::Subset;
@@ -22,7 +23,12 @@ pub(super) struct Reporting {
     /// What chance has to do with the choice; known at the end.
     pub selection: Option<Selection>,
     told: bool,
+    /// When the page was written last, and how long that took.
+    last: Option<(Instant, Duration)>,
 }
+
+/// The page grows with the run, and is written whole: so much of a long run's time it may take at most.
+const MOST_OF_THE_TIME: f64 = 0.02;
 
 impl Reporting {
     /// A new best was measured; intervals wait for the end of the run.
@@ -68,7 +74,26 @@ impl Reporting {
         closeup?.intervals.as_ref()
     }
 
-    /// Writes the page. `history` is what the journal, which is written in the background, may not have yet.
+    /// Writes the page after an evaluation, unless pages already take their share of the time: the next one shows it then.
+    /// `history` is what the journal, which is written in the background, may not have yet.
+    pub(super) fn follow(
+        &mut self,
+        run: &Path,
+        provenance: &Provenance,
+        history: impl FnOnce() -> History,
+        observer: &mut dyn Observer,
+    ) {
+        if let Some((ended, took)) = self.last
+            && ended.elapsed().mul_f64(MOST_OF_THE_TIME) < took
+        {
+            return;
+        }
+        let begun = Instant::now();
+        self.write(run, provenance, Some(history()), observer);
+        self.last = Some((Instant::now(), begun.elapsed()));
+    }
+
+    /// Writes the page. `history` as in [`follow`](Self::follow).
     pub(super) fn write(
         &mut self,
         run: &Path,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use keepbest_core::text::visible;
 use keepbest_model::words::thousands;
-use keepbest_nn::{Layer, Network};
+use keepbest_nn::{Graph, Layer, Network};
 use serde_json::Value;
 
 /// What stands in the picture, one below the other.
@@ -25,6 +25,8 @@ enum Item {
 }
 
 const WIDTH: f64 = 250.0;
+/// Characters of a line that a box has room for.
+const CHARACTERS: usize = 38;
 const LINE: f64 = 16.0;
 const GAP: f64 = 14.0;
 const PAD: f64 = 12.0;
@@ -82,59 +84,105 @@ fn inside(prefix: &str, own: &str) -> String {
 fn items(prefix: &str, layers: &[Layer], shapes: &HashMap<String, [usize; 3]>) -> Vec<Item> {
     let mut items = Vec::new();
     for (position, layer) in layers.iter().enumerate() {
-        let own = layer.name().map_or(position.to_string(), str::to_owned);
-        let name = inside(prefix, &own);
-        let block = |columns, joined| Item::Block {
-            title: name.clone(),
-            columns,
-            joined,
-        };
-        match layer {
-            Layer::Sequential(l) => {
-                let inner = self::items(&name, &l.layers, shapes);
-                // One box needs no frame around it.
-                if l.name.as_deref() == Some("") || inner.len() == 1 {
-                    items.extend(inner);
-                } else {
-                    items.push(block(vec![inner], None));
-                }
-            }
-            Layer::Repeat(l) => {
-                let pattern = l.name.as_deref().unwrap_or("{}");
-                let copy =
-                    |number: usize| inside(prefix, &pattern.replace("{}", &number.to_string()));
-                items.push(Item::Block {
-                    title: match l.times {
-                        0 | 1 => copy(l.first),
-                        times => {
-                            let last = l.first + times - 1;
-                            format!("{times} times: {} to {}", copy(l.first), copy(last))
-                        }
-                    },
-                    columns: vec![self::items(&copy(l.first), &l.layers, shapes)],
-                    joined: None,
-                });
-            }
-            Layer::Residual(l) => {
-                let body = self::items(&name, &l.body, shapes);
-                let shortcut = self::items(&name, &l.shortcut, shapes);
-                items.push(block(vec![body, shortcut], Some("+")));
-            }
-            Layer::Gate(l) => {
-                let body = self::items(&name, &l.body, shapes);
-                items.push(block(vec![body, vec![]], Some("×")));
-            }
-            Layer::Branch(l) => {
-                let columns = l.branches.iter();
-                let columns = columns
-                    .map(|layers| self::items(&name, layers, shapes))
-                    .collect();
-                items.push(block(columns, Some("cat")));
-            }
-            leaf => add_leaf(&mut items, leaf, &name, shapes.get(&name)),
-        }
+        add(&mut items, prefix, position, layer, shapes);
     }
     items
+}
+
+fn add(
+    items: &mut Vec<Item>,
+    prefix: &str,
+    position: usize,
+    layer: &Layer,
+    shapes: &HashMap<String, [usize; 3]>,
+) {
+    let own = layer.name().map_or(position.to_string(), str::to_owned);
+    let name = inside(prefix, &own);
+    let block = |columns, joined| Item::Block {
+        title: name.clone(),
+        columns,
+        joined,
+    };
+    match layer {
+        Layer::Sequential(l) => {
+            let inner = self::items(&name, &l.layers, shapes);
+            // One box needs no frame around it.
+            if l.name.as_deref() == Some("") || inner.len() == 1 {
+                items.extend(inner);
+            } else {
+                items.push(block(vec![inner], None));
+            }
+        }
+        Layer::Repeat(l) => {
+            let pattern = l.name.as_deref().unwrap_or("{}");
+            let copy = |number: usize| inside(prefix, &pattern.replace("{}", &number.to_string()));
+            items.push(Item::Block {
+                title: match l.times {
+                    0 | 1 => copy(l.first),
+                    times => {
+                        let last = l.first + times - 1;
+                        format!("{times} times: {} to {}", copy(l.first), copy(last))
+                    }
+                },
+                columns: vec![self::items(&copy(l.first), &l.layers, shapes)],
+                joined: None,
+            });
+        }
+        Layer::Residual(l) => {
+            let body = self::items(&name, &l.body, shapes);
+            let shortcut = self::items(&name, &l.shortcut, shapes);
+            items.push(block(vec![body, shortcut], Some("+")));
+        }
+        Layer::Gate(l) => {
+            let body = self::items(&name, &l.body, shapes);
+            items.push(block(vec![body, vec![]], Some("×")));
+        }
+        Layer::Branch(l) => {
+            let columns = l.branches.iter();
+            let columns = columns
+                .map(|layers| self::items(&name, layers, shapes))
+                .collect();
+            items.push(block(columns, Some("cat")));
+        }
+        Layer::Graph(l) => items.push(block(vec![nodes(&name, l, shapes)], None)),
+        leaf => add_leaf(items, leaf, &name, shapes.get(&name)),
+    }
+}
+
+/// The nodes of a graph in the order of the computation. What does not read the node before it says what it reads.
+fn nodes(name: &str, graph: &Graph, shapes: &HashMap<String, [usize; 3]>) -> Vec<Item> {
+    let mut column = Vec::new();
+    for (position, node) in graph.nodes.iter().enumerate() {
+        if node.from.is_empty() {
+            add(&mut column, name, position, &node.layer, shapes);
+            continue;
+        }
+        let mut own = Vec::new();
+        add(&mut own, name, position, &node.layer, shapes);
+        match own.first_mut() {
+            Some(Item::Box { lines, .. }) => *lines = [sources(&node.from), lines.clone()].concat(),
+            Some(Item::Block { title, .. }) => *title += &format!(" of {}", node.from.join(", ")),
+            None => {}
+        }
+        column.extend(own);
+    }
+    column
+}
+
+/// What a node reads, in lines.
+fn sources(from: &[String]) -> Vec<String> {
+    let mut lines = vec!["of".to_owned()];
+    for (number, id) in from.iter().enumerate() {
+        let comma = if number + 1 < from.len() { "," } else { "" };
+        let word = format!("{id}{comma}");
+        let last = lines.last_mut().expect("there is a line");
+        if last.chars().count() + word.chars().count() < CHARACTERS {
+            *last += &format!(" {word}");
+        } else {
+            lines.push(word);
+        }
+    }
+    lines
 }
 
 /// A layer of its own, or one more line in the box of the layer it follows.
@@ -152,7 +200,7 @@ fn add_leaf(items: &mut Vec<Item>, layer: &Layer, name: &str, shape: Option<&[us
     if colour == OTHER {
         if let Some(Item::Box { lines, .. }) = items.last_mut() {
             let last = lines.last_mut().expect("a box has a line");
-            let room = last.chars().count() + settings.chars().count() + 3 <= 38;
+            let room = last.chars().count() + settings.chars().count() + 3 <= CHARACTERS;
             // The first line is the layer with the weights.
             if lines.len() > 1 && room {
                 let last = lines.last_mut().expect("a box has a line");

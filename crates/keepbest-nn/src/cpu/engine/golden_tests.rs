@@ -6,8 +6,8 @@
 
 use super::*;
 use crate::spec::{
-    AvgPool2d, BatchNorm2d, Conv2d, Dropout, InputSize, Layer, LayerScale, Linear, Pair, Pool2d,
-    Residual, SPEC_VERSION, Sequential, Unnamed,
+    AvgPool2d, BatchNorm2d, Conv2d, Dropout, InputSize, Layer, LayerScale, Linear, Padding, Pair,
+    Pool2d, Residual, Sequential, Unnamed,
 };
 use keepbest_formats::OptimizerConfig;
 use keepbest_formats::{Tensor, safetensors};
@@ -74,6 +74,10 @@ impl Case<'_> {
 
     fn pair(&self, name: &str) -> Pair {
         serde_json::from_value(self.layer[name].clone()).unwrap()
+    }
+
+    fn padding(&self) -> Padding {
+        serde_json::from_value(self.layer["padding"].clone()).unwrap()
     }
 
     /// Relative error of the whole tensor, in the 2-norm.
@@ -150,7 +154,7 @@ fn to_channels_first(n: usize, shape: ActShape, arena: &[f32]) -> Vec<f64> {
     out
 }
 
-fn conv(name: &str, out: usize, kernel: Pair, stride: Pair, padding: Pair) -> Conv2d {
+fn conv(name: &str, out: usize, kernel: Pair, stride: Pair, padding: Padding) -> Conv2d {
     Conv2d {
         name: Some(name.into()),
         out,
@@ -185,7 +189,9 @@ fn pool(case: &Case) -> Pool2d {
         name: None,
         kernel: case.pair("kernel"),
         stride: Some(case.pair("stride")),
-        padding: case.pair("padding"),
+        padding: case.padding(),
+        dilation: 1.into(),
+        ceil_mode: false,
     }
 }
 
@@ -206,7 +212,7 @@ fn two_inputs(channels: usize, tail: Vec<Layer>) -> Vec<Layer> {
 fn residual_block(case: &Case) -> Vec<Layer> {
     let (planes, out) = (case.count("planes"), case.count("out_channels"));
     let stride: Pair = case.count("stride").into();
-    let (one, zero): (Pair, Pair) = (1.into(), 0.into());
+    let one: Pair = 1.into();
     let c = |name, out, kernel: usize, stride, padding: usize| {
         Layer::Conv2d(conv(name, out, kernel.into(), stride, padding.into()))
     };
@@ -232,7 +238,7 @@ fn residual_block(case: &Case) -> Vec<Layer> {
     };
     let shortcut = if case.flag("downsample") {
         let layers = vec![
-            Layer::Conv2d(conv("0", out, 1.into(), stride, zero)),
+            Layer::Conv2d(conv("0", out, 1.into(), stride, 0.into())),
             batch_norm("1", case),
         ];
         vec![Layer::Sequential(Sequential {
@@ -304,6 +310,14 @@ fn modern(case: &Case) -> Option<(Value, &'static str)> {
                 "",
             )
         }
+        // What the script wrote is a spec already.
+        "spec" => {
+            let named = case.layer["prefix"] == "layer.";
+            (
+                case.layer["layers"].clone(),
+                if named { "layer." } else { "" },
+            )
+        }
         "stochastic_depth" => (json!([{"op": kind, "p": case.field("p")}]), ""),
         "convnext_block" => {
             let c = case.count("channels");
@@ -336,11 +350,6 @@ fn layers(case: &Case) -> (Vec<Layer>, &'static str) {
         vec![]
     };
     let mut prefix = "layer.";
-    if kind == "spec" {
-        let more = case.layer["layers"].clone();
-        layers.extend(serde_json::from_value::<Vec<Layer>>(more).unwrap());
-        return (layers, prefix);
-    }
     if let Some((more, prefix)) = modern(case) {
         layers.extend(serde_json::from_value::<Vec<Layer>>(more).unwrap());
         return (layers, prefix);
@@ -355,7 +364,7 @@ fn layers(case: &Case) -> (Vec<Layer>, &'static str) {
                 case.count("out_channels"),
                 case.pair("kernel"),
                 case.pair("stride"),
-                case.pair("padding"),
+                case.padding(),
             )
         })),
         "batch_norm2d" => layers.push(batch_norm("layer", case)),
@@ -389,7 +398,8 @@ fn layers(case: &Case) -> (Vec<Layer>, &'static str) {
             name: None,
             kernel: case.pair("kernel"),
             stride: Some(case.pair("stride")),
-            padding: case.pair("padding"),
+            padding: case.padding(),
+            ceil_mode: false,
             count_include_pad: case.flag("count_include_pad"),
         })),
         "global_avg_pool2d" => layers.push(Layer::GlobalAvgPool2d(Unnamed::default())),
@@ -492,17 +502,12 @@ fn check_layer(case: &Case, threads: usize) {
         }),
     );
     let (n, shape, images) = images_of(case);
-    let spec = ModelSpec {
-        version: SPEC_VERSION,
-        name: case.name.into(),
-        input: InputSize {
-            channels: shape.c,
-            height: shape.h,
-            width: shape.w,
-        },
-        classes: 1,
-        layers: all,
+    let input = InputSize {
+        channels: shape.c,
+        height: shape.h,
+        width: shape.w,
     };
+    let spec = ModelSpec::new(case.name.into(), input, 1, all);
     let network = Network::part(&spec).unwrap_or_else(|e| panic!("{}: {e}", case.name));
     let weights = weights_of(case, &network, prefix);
     if case.layer.get("training") == Some(&Value::Bool(false)) {
