@@ -98,7 +98,8 @@ def train(
     progress: Literal["auto", "lines", "html"] | bool = "auto",
     **settings: Any,
 ) -> TrainResult:
-    """Trains a network of keepbest's own engine on the CPU, and keeps the best of it, as ``keepbest train`` does.
+    """Trains a network with keepbest's own engine on the CPU, or with PyTorch on another ``device``, and keeps the best of it, as ``keepbest train``
+    does.
 
     Args:
         data: What to train on: a path (a folder of images by class, IDX or CIFAR files, a ``.csv``, an ``.npz``), the name of a set that

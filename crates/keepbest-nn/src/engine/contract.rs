@@ -1,7 +1,7 @@
 //! The contract of a training engine.
 
 use super::batch::Batch;
-use super::device::CPU;
+use super::device_name::CPU;
 use super::error::{EngineError, StepError};
 use super::scorer::Scorer;
 use crate::network::Network;

@@ -3,17 +3,12 @@
 use super::collective::{Alone, Collective};
 use super::config::EngineConfig;
 use super::contract::Engine;
+use super::device_name::{CPU, DEVICES, is_device_name};
 use super::error::EngineError;
 use super::scorer::Scorer;
 use crate::cpu::{CpuEngine, CpuScorer};
 use crate::spec::ModelSpec;
 use std::sync::{Arc, OnceLock};
-
-/// The device that every build computes on, with code of ours: the default.
-pub const CPU: &str = "cpu";
-
-/// The names that devices have, the default first; `N` is a number. All but the first compute with PyTorch, in the Python package.
-pub const DEVICES: &[&str] = &[CPU, "cuda", "cuda:N", "mps", "xpu", "xpu:N", "torch:cpu"];
 
 /// What makes the engines and scorers of the devices of [`DEVICES`] that this crate has none for.
 pub trait DeviceProvider: Send + Sync {
@@ -74,16 +69,6 @@ pub fn devices() -> &'static [&'static str] {
         Some(_) => DEVICES,
         None => &DEVICES[..1],
     }
-}
-
-/// Whether a name has one of the forms of [`DEVICES`].
-pub fn is_device_name(device: &str) -> bool {
-    DEVICES.iter().any(|form| match form.strip_suffix('N') {
-        Some(kind) => device
-            .strip_prefix(kind)
-            .is_some_and(|number| number.parse::<u16>().is_ok_and(|n| n.to_string() == number)),
-        None => *form == device,
-    })
 }
 
 /// Says whether a device can be computed on here.
@@ -158,36 +143,8 @@ fn provider(device: &str) -> Result<&'static dyn DeviceProvider, EngineError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CPU, check_device, devices, is_device_name};
+    use super::{CPU, check_device, devices};
     use crate::engine::EngineError;
-
-    #[test]
-    fn names_have_a_form() {
-        for name in [
-            "cpu",
-            "cuda",
-            "cuda:0",
-            "cuda:12",
-            "mps",
-            "xpu:1",
-            "torch:cpu",
-        ] {
-            assert!(is_device_name(name), "{name}");
-        }
-        for name in [
-            "",
-            "gpu",
-            "cuda:",
-            "cuda:N",
-            "cuda:-1",
-            "cuda:01",
-            "cuda:70000",
-            "mps:0",
-            "CPU",
-        ] {
-            assert!(!is_device_name(name), "{name}");
-        }
-    }
 
     #[test]
     fn without_a_provider_there_is_the_cpu() {

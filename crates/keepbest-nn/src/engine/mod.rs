@@ -8,6 +8,7 @@ mod collective;
 mod config;
 mod contract;
 mod device;
+mod device_name;
 mod error;
 mod precision;
 mod scorer;
@@ -18,9 +19,9 @@ pub use collective::{Alone, Collective, CollectiveError};
 pub use config::{Averaging, EngineConfig, LossConfig};
 pub use contract::{Determinism, Engine, StepOutput, WhichWeights};
 pub use device::{
-    CPU, DEVICES, DeviceProvider, build_engine, build_scorer, check_device, collective, devices,
-    is_device_name, provide_devices,
+    DeviceProvider, build_engine, build_scorer, check_device, collective, devices, provide_devices,
 };
+pub use device_name::{CPU, DEVICES, is_device_name};
 pub use error::{EngineError, ScoreError, StepError};
 pub use precision::Precision;
 pub use scorer::Scorer;
