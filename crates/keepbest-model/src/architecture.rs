@@ -36,7 +36,7 @@ pub enum ArchitectureError {
     },
     /// The full model cannot be opened.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(Box<OpenError>),
     /// The file has no network.
     #[error("{path} has no network in it", path = path.display())]
     NoNetwork {
@@ -139,7 +139,8 @@ pub fn read_model_file(model: &str) -> Result<Option<ModelSpec>, ArchitectureErr
         return Ok(None);
     };
     if is_full(path) {
-        let own = ModelFile::open(path)?
+        let own = ModelFile::open(path)
+            .map_err(|error| ArchitectureError::Open(Box::new(error)))?
             .metadata
             .and_then(|own| own.attachments.model);
         let json = own.ok_or_else(|| ArchitectureError::NoNetwork { path: path.into() })?;
