@@ -627,11 +627,8 @@ def _tell(events: list[tuple[str, str]]) -> None:
 
 def _close_locks_in_children(run: str) -> None:
     """A forked child, such as a worker of a DataLoader, must not keep the run locked once this process is gone."""
-    parent = os.getpid()
 
     def close() -> None:
-        if os.getppid() != parent:
-            return
         # As /proc has them, without links.
         real = os.path.realpath(run)
         wanted = {real, os.path.join(real, "lock")}

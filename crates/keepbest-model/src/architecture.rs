@@ -1,11 +1,12 @@
-//! What `--model` names: a network of the zoo, or a TOML model file.
+//! What `--model` names: a network of the zoo, a TOML model file, or a full model, whose network it is.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use keepbest_formats::model_file::{ModelFile, OpenError};
 use keepbest_formats::read_text;
 use keepbest_nn::zoo::{self, UnknownModel, ZooOptions};
-use keepbest_nn::{InputSize, ModelSpec, SpecError};
+use keepbest_nn::{InputSize, Layer, ModelSpec, SpecError};
 use keepbest_store::{CommitError, Links, MODEL_FILE, read_regular, write_file};
 
 use keepbest_core::suggest::nearest;
@@ -33,6 +34,15 @@ pub enum ArchitectureError {
         /// Why.
         source: SpecError,
     },
+    /// The full model cannot be opened.
+    #[error(transparent)]
+    Open(Box<OpenError>),
+    /// The file has no network.
+    #[error("{path} has no network in it", path = path.display())]
+    NoNetwork {
+        /// The file.
+        path: PathBuf,
+    },
     /// The model file is for another number of classes.
     #[error("{path} is for {found} classes, the images have {expected}", path = path.display())]
     Classes {
@@ -59,7 +69,8 @@ impl ArchitectureError {
             Self::Classes { expected, .. } => Some(format!(
                 "set `classes`, and `out` of the last layer, to {expected}"
             )),
-            Self::Read { .. } => None,
+            Self::NoNetwork { .. } => Some("`keepbest import` gives weights their network".into()),
+            Self::Read { .. } | Self::Open(_) => None,
         }
     }
 }
@@ -81,8 +92,14 @@ pub fn is_model_file(model: &str) -> bool {
 fn file(model: &str) -> Option<&Path> {
     let path = Path::new(model);
     path.extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("toml") || is_full(path))
         .then_some(path)
+}
+
+/// Whether a path is that of a full model.
+fn is_full(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"))
 }
 
 /// The copy that a run keeps of its model file, since what lay outside may change, or go: for the run itself or a model in it.
@@ -121,6 +138,18 @@ pub fn read_model_file(model: &str) -> Result<Option<ModelSpec>, ArchitectureErr
     let Some(path) = file(model) else {
         return Ok(None);
     };
+    if is_full(path) {
+        let own = ModelFile::open(path)
+            .map_err(|error| ArchitectureError::Open(Box::new(error)))?
+            .metadata
+            .and_then(|own| own.attachments.model);
+        let json = own.ok_or_else(|| ArchitectureError::NoNetwork { path: path.into() })?;
+        let spec = ModelSpec::from_json(&json).map_err(|source| ArchitectureError::Spec {
+            path: path.into(),
+            source,
+        })?;
+        return Ok(Some(spec));
+    }
     let text = read_text(path, MODEL_FILE_LIMIT).map_err(|source| ArchitectureError::Read {
         path: path.into(),
         source,
@@ -140,6 +169,14 @@ pub fn architecture(model: &str, options: &ZooOptions) -> Result<ModelSpec, Arch
     let Some(mut spec) = read_model_file(model)? else {
         return Ok(zoo::spec(model, options)?);
     };
+    // A full model's last layer is made for the classes at hand; what a user writes is taken at his word.
+    if spec.classes != options.classes
+        && is_full(Path::new(model))
+        && let Some(Layer::Linear(last)) = spec.layers.last_mut()
+    {
+        last.out = options.classes;
+        spec.classes = options.classes;
+    }
     if spec.classes != options.classes {
         return Err(ArchitectureError::Classes {
             path: model.into(),

@@ -7,7 +7,7 @@ use keepbest_formats::names::{Comparison, Misshaped, NameMapError};
 use keepbest_formats::sharded::is_index;
 use keepbest_store::names_in;
 
-use super::onnx::{Checked, ReferenceError};
+use super::checked::{Checked, ReferenceError};
 use super::preprocess::PreprocessError;
 use crate::error::{ModelError, is_shard};
 use crate::words::{count, few};

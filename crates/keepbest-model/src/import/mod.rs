@@ -1,5 +1,6 @@
 //! A full model of a file from elsewhere: what `keepbest import` makes.
 
+mod checked;
 mod dropped;
 mod error;
 mod fit;
@@ -26,8 +27,8 @@ use crate::words::count;
 use dropped::Dropped;
 use fit::fit;
 
+pub use checked::{Checked, ReferenceError, TOLERANCE};
 pub use error::ImportError;
-pub use onnx::{Checked, ReferenceError, TOLERANCE};
 pub use preprocess::{PreprocessError, preprocessing};
 
 /// What a file from elsewhere does not say of itself, and what to take of it.

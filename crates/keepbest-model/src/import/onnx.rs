@@ -4,77 +4,19 @@ use std::path::{Path, PathBuf};
 
 use keepbest_data::Preprocessing;
 use keepbest_formats::model_file::{Attachments, ModelMetadata};
-use keepbest_formats::npz::{self, NpzError};
-use keepbest_formats::onnx::{ModelProto, ReadError, read_tensor};
+use keepbest_formats::npz;
+use keepbest_formats::onnx::{ModelProto, read_tensor};
 use keepbest_formats::sniff::{FileKind, sniff};
 use keepbest_formats::{StateDict, Tensor, map_file};
 use keepbest_nn::onnx::{self, CLASSES_KEY, Ending};
 use keepbest_nn::{ModelSpec, Scorer};
 use keepbest_store::names_in;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::checked::{Checked, ReferenceError, TOLERANCE};
 use super::error::ImportError;
 use super::{ImportOptions, Read, preprocess};
 use crate::criterion::log_softmax;
-
-/// Greatest difference of an output that agrees, beside the greatest output.
-pub const TOLERANCE: f64 = 1e-4;
-
-/// Outputs of nothing but zeros are compared as if one was this.
-const SMALLEST: f64 = 1e-6;
-
-/// Reference outputs that were compared with ours.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Checked {
-    /// The file or folder that they are from.
-    pub reference: String,
-    /// Images that were compared.
-    pub images: usize,
-    /// Greatest difference of an output.
-    pub greatest_difference: f64,
-    /// Greatest output of the reference.
-    pub greatest_output: f64,
-    /// What the difference may be beside the greatest output.
-    pub tolerance: f64,
-}
-
-impl Checked {
-    /// Whether the outputs agree.
-    #[must_use]
-    pub fn agrees(&self) -> bool {
-        self.greatest_difference <= self.tolerance * self.greatest_output.max(SMALLEST)
-    }
-}
-
-/// Why reference outputs cannot be compared.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReferenceError {
-    /// A tensor cannot be read.
-    #[error(transparent)]
-    Tensor(#[from] ReadError),
-    /// The archive cannot be read.
-    #[error(transparent)]
-    Npz(#[from] NpzError),
-    /// The folder cannot be read.
-    #[error("cannot read `{}`", path.display())]
-    Io {
-        /// The folder.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
-    /// Inputs or outputs are not there, or not the network's.
-    #[error("`{}`: {problem}", path.display())]
-    Form {
-        /// The file or folder.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-}
 
 /// Whether a file is an ONNX model.
 pub(super) fn is_onnx(file: &Path) -> bool {

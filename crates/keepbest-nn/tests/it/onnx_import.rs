@@ -60,7 +60,12 @@ fn there_and_back(spec: &ModelSpec, weights: &StateDict, options: &OnnxOptions) 
 
 #[test]
 fn every_zoo_network_comes_back_with_the_same_scores() {
-    for entry in zoo::list() {
+    // A network with another stem has the same layers, which a test of its own need not take the time for.
+    let stems = ["-cifar", "-imagenet"];
+    let entries = zoo::list()
+        .iter()
+        .filter(|entry| !stems.iter().any(|stem| entry.name.ends_with(stem)));
+    for entry in entries {
         let [channels, height, _] = entry.usual_input;
         let side = height.min(32);
         let spec = zoo::spec(entry.name, &zoo::ZooOptions::new(channels, side, side, 10)).unwrap();

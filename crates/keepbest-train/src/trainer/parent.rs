@@ -5,7 +5,7 @@ use std::path::Path;
 use keepbest_core::text::shell_word;
 use keepbest_data::{Identity, PrepareError, Prepared, Subset};
 use keepbest_model::{
-    FileAtHand, Model, Seen, SeenBefore, SplitRecord, find_model, own_model_file,
+    FileAtHand, Model, Seen, SeenBefore, SplitRecord, find_model, is_model_file, own_model_file,
 };
 use keepbest_nn::zoo::{self, ZooOptions};
 use keepbest_nn::{Engine, Network, ParamTensor, Role};
@@ -115,7 +115,7 @@ fn keeps_apart(split: &SplitRecord, before: &Seen, data: &Prepared) -> Result<bo
     })
 }
 
-/// What `model` must be for the network of a model to start from: a name of the zoo, or its run's model file.
+/// What `model` must be for the network of a model to start from: a name of the zoo, its run's model file, or the model itself.
 pub(super) fn network_of(parent: &Model) -> Result<String, TrainError> {
     if let Some(file) = own_model_file(&parent.path) {
         return Ok(file.display().to_string());
@@ -123,6 +123,10 @@ pub(super) fn network_of(parent: &Model) -> Result<String, TrainError> {
     let name = &parent.spec.name;
     match zoo::entry(name) {
         Ok(entry) => Ok(entry.name.into()),
+        // A network of its own, such as an imported one, comes from the model itself.
+        Err(_) if is_model_file(&parent.path.display().to_string()) => {
+            Ok(parent.path.display().to_string())
+        }
         Err(_) => Err(TrainError::Settings(SettingsError::Conflict {
             message: format!(
                 "{} is of {name}, a network of its own: which one to train is not said",

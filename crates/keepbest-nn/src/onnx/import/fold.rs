@@ -328,24 +328,11 @@ pub(super) fn fold(
             one(transpose(&array, &order)?)
         }
         "Range" => {
-            let number = |at: usize| {
-                Ok::<_, String>(ints(needed(at)?)?.first().copied().unwrap_or_default())
-            };
-            let (start, end, step) = (number(0)?, number(1)?, number(2)?);
-            let many = match step {
-                0 => return Err("a range of step 0".to_owned()),
-                step => {
-                    (end.saturating_sub(start) as i128 + step as i128 - step.signum() as i128)
-                        / step as i128
-                }
-            };
-            let many =
-                usize::try_from(many.max(0)).map_err(|_| "a range without end".to_owned())?;
-            budget.charge(many)?;
-            one(Array::ints(
-                vec![many],
-                (0..many as i64).map(|at| start + at * step).collect(),
-            ))
+            let bounds = [ints(needed(0)?)?, ints(needed(1)?)?, ints(needed(2)?)?];
+            one(range(
+                bounds.map(|all| all.first().copied().unwrap_or_default()),
+                budget,
+            )?)
         }
         "ReduceProd" | "ReduceSum" | "ReduceMax" | "ReduceMin" => {
             reduce(node, inputs, &array(0, budget)?).and_then(one)
@@ -353,6 +340,18 @@ pub(super) fn fold(
         "DequantizeLinear" => one(dequantize(node, inputs, budget)?),
         _ => Ok(None),
     }
+}
+
+fn range([start, end, step]: [i64; 3], budget: &mut Budget) -> Result<Array, String> {
+    if step == 0 {
+        return Err("a range of step 0".to_owned());
+    }
+    let span = i128::from(end) - i128::from(start) + i128::from(step) - i128::from(step.signum());
+    let many = usize::try_from((span / i128::from(step)).max(0));
+    let many = many.map_err(|_| "a range without end".to_owned())?;
+    budget.charge(many)?;
+    let values = (0..many as i64).map(|at| start.wrapping_add(at.wrapping_mul(step)));
+    Ok(Array::ints(vec![many], values.collect()))
 }
 
 /// Operators that leave the elements as they are, or make them from nothing.
@@ -692,8 +691,7 @@ fn tile(array: &Array, times: &[usize], budget: &mut Budget) -> Result<Array, St
     }
     let mut result = array.clone();
     for (along, &times) in times.iter().enumerate() {
-        let parts = (result.data.len() > 0).then_some(times).unwrap_or_default();
-        budget.charge(count(&[parts, result.data.len()])?)?;
+        budget.charge(count(&[times, result.data.len()])?)?;
         if times != 1 {
             let mut shape = result.shape.clone();
             shape[along] = shape[along]

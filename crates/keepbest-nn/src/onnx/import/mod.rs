@@ -305,6 +305,22 @@ fn wanted(graph: &GraphProto, output: &str) -> Vec<bool> {
     wanted
 }
 
+/// The only one of the inputs.
+fn only<'a>(images: &[&'a ValueProto]) -> Result<&'a ValueProto, ImportError> {
+    match images {
+        [one] => Ok(one),
+        [] => Err(ImportError::Form("it has no input".to_owned())),
+        many => {
+            let names: Vec<&str> = many.iter().map(|input| input.name.as_str()).collect();
+            Err(ImportError::Form(format!(
+                "it has {} inputs, and a network has one: {}",
+                many.len(),
+                names.join(", ")
+            )))
+        }
+    }
+}
+
 /// The one input that is no constant, as the network's.
 fn input_of<'a>(
     graph: &'a GraphProto,
@@ -332,18 +348,7 @@ fn input_of<'a>(
             !constants.contains(input.name.as_str()) && read.contains(input.name.as_str())
         })
         .collect();
-    let value = match images.as_slice() {
-        [one] => *one,
-        [] => return Err(ImportError::Form("it has no input".to_owned())),
-        many => {
-            let names: Vec<&str> = many.iter().map(|input| input.name.as_str()).collect();
-            return Err(ImportError::Form(format!(
-                "it has {} inputs, and a network has one: {}",
-                many.len(),
-                names.join(", ")
-            )));
-        }
-    };
+    let value = only(&images)?;
     let open = |what| ImportError::Size {
         input: value.name.clone(),
         what,

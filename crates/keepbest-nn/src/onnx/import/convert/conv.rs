@@ -230,12 +230,7 @@ impl Converter<'_> {
             return Ok(None);
         };
         let (from, to) = if axis == Axis::Row { (b, a) } else { (a, b) };
-        if !x.is(Order::ChannelsFirst)
-            || x.size.along(axis) != from
-            || from == 1
-            || to == 0
-            || to > from
-        {
+        if !x.is(Order::ChannelsFirst) || x.size.along(axis) != from || to == 0 {
             return Ok(None);
         }
         let values = floats(means)?;

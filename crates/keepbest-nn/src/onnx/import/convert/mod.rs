@@ -14,10 +14,86 @@ use super::fold::{self, Budget, floats};
 use super::names::Names;
 use super::node::Node;
 use super::steps::{Step, Steps, step};
-use super::view::{Order, Size, View};
+use super::view::{Axis, Order, Size, View};
 use keepbest_formats::Tensor;
 use keepbest_formats::onnx::{GraphProto, NodeProto};
 use std::collections::HashMap;
+
+/// Operators that layers stand for, or that only move data.
+const KNOWN: [&str; 72] = [
+    "Abs",
+    "Add",
+    "AveragePool",
+    "BatchNormalization",
+    "Cast",
+    "Celu",
+    "Clip",
+    "Concat",
+    "Constant",
+    "ConstantOfShape",
+    "Conv",
+    "ConvTranspose",
+    "DequantizeLinear",
+    "Div",
+    "Dropout",
+    "Elu",
+    "Equal",
+    "Erf",
+    "Exp",
+    "Expand",
+    "Flatten",
+    "Floor",
+    "Gather",
+    "Gelu",
+    "Gemm",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "GroupNormalization",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "InstanceNormalization",
+    "LRN",
+    "LayerNormalization",
+    "LeakyRelu",
+    "Log",
+    "LogSoftmax",
+    "MatMul",
+    "Max",
+    "MaxPool",
+    "Mean",
+    "Min",
+    "Mish",
+    "Mul",
+    "Neg",
+    "PRelu",
+    "Pad",
+    "Pow",
+    "Range",
+    "Reciprocal",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceProd",
+    "ReduceSum",
+    "Relu",
+    "Reshape",
+    "Resize",
+    "Selu",
+    "Shape",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "Softplus",
+    "Split",
+    "Sqrt",
+    "Squeeze",
+    "Sub",
+    "Sum",
+    "Tanh",
+    "Transpose",
+    "Unsqueeze",
+    "Upsample",
+];
 
 /// What a name of the graph stands for.
 #[derive(Clone)]
@@ -151,6 +227,11 @@ impl<'a> Converter<'a> {
         match self.values_of(proto) {
             Ok(None) => {
                 outputs.for_each(|name| drop(self.values.insert(name, Value::Unknown)));
+                // What stands behind one that could not be converted is named too where it could not be either.
+                if !KNOWN.contains(&proto.op.as_str()) {
+                    let why = format!("there is no layer for {}", proto.op);
+                    self.unsupported.push(Unsupported::of(proto, why));
+                }
             }
             Ok(Some(made)) => {
                 for (name, value) in proto.outputs.iter().zip(made) {
@@ -298,11 +379,30 @@ impl<'a> Converter<'a> {
                 Ok((made, order))
             }
             Some(order) => Ok((x.clone(), order)),
-            None => Err(format!(
-                "it needs an input of [n, channels, rows, columns]; this one of {:?} has been moved about",
-                x.shape()
-            )),
+            None => self.laid_out(x).ok_or_else(|| {
+                format!(
+                    "it needs an input of [n, channels, rows, columns]; this one of {:?} has been moved about",
+                    x.shape()
+                )
+            }),
         }
+    }
+
+    /// The map that has the shape of a view, where that has the values in order: a signal as a map of one column, and the like.
+    fn laid_out(&mut self, x: &View) -> Option<(View, Order)> {
+        let (size, order) = match x.shape()[..] {
+            [_, channels, rows, columns] => {
+                (Size::new(channels, rows, columns), Order::ChannelsFirst)
+            }
+            [_, channels, length] => (Size::new(channels, 1, length), Order::Signal),
+            _ => return None,
+        };
+        let first = x.dims[0].iter().all(|piece| piece.axis == Axis::Batch);
+        if !x.in_order() || !first {
+            return None;
+        }
+        let flat = View::of(x.step, x.size, self.batch, Order::Vector);
+        Some((self.unflattened(&flat, size, order), order))
     }
 
     /// A vector as a map of this size.

@@ -93,7 +93,10 @@ impl Converter<'_> {
         match x.order() {
             Some(Order::Vector) if !x.size.one_pixel() => Ok((self.vector(x), Order::Vector)),
             Some(order) => Ok((x.clone(), order)),
-            None => Err("the axes of its input have been moved about".to_owned()),
+            None => {
+                let made = self.laid_out(x);
+                made.ok_or_else(|| "the axes of its input have been moved about".to_owned())
+            }
         }
     }
 
@@ -376,10 +379,22 @@ impl Converter<'_> {
                 layer.set("mode", "nearest")
             }
             "linear" | "bilinear" => {
+                // ONNX samples by the scale that is said, other programs by the sizes that come of it.
+                let exact = |side: usize, factor: f32, made: usize| {
+                    (side as f32 * factor - made as f32).abs() < 1e-4 * made as f32
+                };
+                if !exact(x.size.rows, factors[0], sides[0])
+                    || !exact(x.size.columns, factors[1], sides[1])
+                {
+                    return Err("its scales make no whole number of rows and columns".to_owned());
+                }
                 if call.node.int("antialias", 0)? != 0 {
                     return Err("it is antialiased".to_owned());
                 }
                 let default = if old { "asymmetric" } else { "half_pixel" };
+                if sides.contains(&1) && [x.size.rows, x.size.columns] != sides {
+                    return Err("it makes a single row or column".to_owned());
+                }
                 let corners = match call.node.text("coordinate_transformation_mode", default)? {
                     "align_corners" => true,
                     "half_pixel" | "pytorch_half_pixel" => false,

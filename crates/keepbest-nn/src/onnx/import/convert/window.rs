@@ -64,10 +64,10 @@ impl Window {
             "VALID" => {}
             "SAME_UPPER" | "SAME_LOWER" => {
                 let sides = [size.rows, size.columns];
-                for axis in 0..2 {
-                    let out = sides[axis].div_ceil(window.stride[axis]);
+                for (axis, side) in sides.into_iter().enumerate() {
+                    let out = side.div_ceil(window.stride[axis]);
                     let reach = (out - 1) * window.stride[axis] + window.reach(axis);
-                    let total = reach.saturating_sub(sides[axis]);
+                    let total = reach.saturating_sub(side);
                     let (less, more) = (total / 2, total - total / 2);
                     let both = if rule == "SAME_UPPER" {
                         [less, more]
