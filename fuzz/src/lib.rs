@@ -14,15 +14,18 @@ use bytes::Bytes;
 use keepbest_data::readers::idx::{parse_images, parse_labels};
 use keepbest_data::{ChannelRule, ImageShape, Preprocessing, ResizeRule, decode_image};
 use keepbest_formats::model_file::ModelFile;
+use keepbest_formats::onnx::ModelProto;
 use keepbest_formats::pth::{Limits, PthFile, Value};
 use keepbest_formats::{Tensor, safetensors};
+use keepbest_serve::v2::{Data, read_request};
+use keepbest_nn::{Network, onnx as onnx_of};
 use keepbest_store::{Journal, RunState};
 
 /// What a target does with its bytes.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("zip", zip),
     ("pickle", pickle),
     ("legacy", legacy),
@@ -30,6 +33,8 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("idx", idx),
     ("image", image),
     ("journal", journal),
+    ("infer", infer),
+    ("onnx", onnx),
 ];
 
 /// A PyTorch file in any form, as it comes: the archive is what is aimed at.
@@ -203,6 +208,28 @@ fn fold(data: &[u8]) {
     let _ = RunState::from_entries(&journal.entries);
 }
 
+/// An ONNX model: read, and made a network of where it can be.
+pub fn onnx(data: &[u8]) {
+    let Ok(model) = ModelProto::parse(&Bytes::copy_from_slice(data), None) else {
+        return;
+    };
+    for (_, tensor) in &model.graph.initializers {
+        whole(tensor);
+    }
+    let options = onnx_of::ImportOptions {
+        input_size: Some([8, 8]),
+        most_bytes: 1 << 24,
+        ..Default::default()
+    };
+    if let Ok(made) = onnx_of::import(&model, &options) {
+        let network = Network::new(&made.spec).expect("the spec has been checked");
+        network
+            .layout()
+            .check(&made.weights)
+            .expect("and the weights");
+    }
+}
+
 /// A tensor has the bytes that its shape asks for.
 fn whole(tensor: &Tensor) {
     let expected = tensor.dtype().byte_len(tensor.shape());
@@ -251,4 +278,27 @@ fn crc32(data: &[u8]) -> u32 {
         }
     }
     !crc
+}
+
+/// A request to infer: two bytes that say how long its JSON is, then the JSON and the bytes of tensors.
+pub fn infer(data: &[u8]) {
+    let Some((length, body)) = data.split_first_chunk::<2>() else {
+        return;
+    };
+    let body = Bytes::copy_from_slice(body);
+    for length in [None, Some(usize::from(u16::from_le_bytes(*length)))] {
+        let Ok(request) = read_request(&body, length) else {
+            continue;
+        };
+        for input in request.inputs {
+            // A tensor has as many elements as its shape says.
+            let elements = match &input.data {
+                Data::Fp32(values) => values.len(),
+                Data::Uint8(values) => values.len(),
+                Data::Bytes(values) => values.len(),
+            };
+            assert_eq!(elements, input.shape.iter().product::<usize>());
+            assert!(elements <= body.len());
+        }
+    }
 }

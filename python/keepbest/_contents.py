@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keepbest import _native, _rng, _tensors, _tree, errors
+from keepbest._about import Layout, layout_of
 
 STATE = "optimizer."
 """What the names of tensors beside the model begin with in a file."""
@@ -18,6 +19,9 @@ RESERVED = ("python", "rng")
 VERSION = 2
 """Of the structure: 2 has the versions of modules, tied tensors, and the epoch where it is another than the file's."""
 
+BESIDE = "model/"
+"""What the names of a model's tensors begin with that are none of its spec's network: they lie with the state beside it."""
+
 Entries = list[tuple[str, str, list[int], int]]
 
 
@@ -25,11 +29,22 @@ class Contents:
     """The tensors of a model and of the state beside it, gathered and not copied yet; ``state=None`` for the weights alone."""
 
     def __init__(
-        self, model: Any, state: dict[str, Any] | None, strict: bool, *, rng: dict[str, Any] | None = None, epoch: int | None = None
+        self,
+        model: Any,
+        state: dict[str, Any] | None,
+        strict: bool,
+        layout: Layout | None = None,
+        *,
+        rng: dict[str, Any] | None = None,
+        epoch: int | None = None,
     ) -> None:
         self.weights, self._beside = _tree.Encoder(strict), _tree.Encoder(strict)
         self.tree = self.weights.encode(state_of(model), "")
         self._check()
+        if layout is not None:
+            layout.check({name: (it.dtype, it.shape) for name, it in self.weights.pieces.items()})
+            for name in [name for name in self.weights.pieces if name not in layout]:
+                self._beside.pieces[BESIDE + name] = self.weights.pieces.pop(name)
         if state is not None:
             for name in RESERVED:
                 if state.get(name) is not None:
@@ -116,6 +131,9 @@ def save(
     step: int = 0,
     strict: bool = True,
     rng: bool = False,
+    spec: Mapping[str, Any] | None = None,
+    classes: Sequence[str] = (),
+    preprocessing: Mapping[str, Any] | None = None,
     **state: Any,
 ) -> None:
     """Writes one model file, outside of any run, as safely as in one: staged beside it, synced, read back, renamed. An older file of that name is
@@ -128,12 +146,17 @@ def save(
         step: Steps of the optimizer behind it.
         strict: Whether what cannot be stored is an error; else it is left out, with a warning.
         rng: Whether the states of the random number generators are saved with the rest.
+        spec: The network as data: the file is a full model, as of :class:`Keeper`.
+        classes: Class names, by label.
+        preprocessing: How inputs are made, as data.
         state: What is needed to go on, as of :meth:`Keeper.offer`.
 
     Raises:
         CannotStore: Something has no place in a file; ``where`` names it.
         CannotWrite: The file cannot be written. What was there is untouched.
     """
-    contents = Contents(model, state, strict, rng=_rng.state() if rng else None)
+    layout = layout_of(spec, classes, preprocessing)
+    contents = Contents(model, state, strict, layout, rng=_rng.state() if rng else None)
+    about = {"model": layout and layout.spec, "classes": list(classes), "preprocessing": preprocessing}
     arena = _native.Arena(contents.place())
-    _native.save(os.path.abspath(path), arena, *contents.copy(arena), step, epoch)
+    _native.save(os.path.abspath(path), arena, *contents.copy(arena), step, epoch, to_json(about, "what is said of the model"))

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from keepbest import _native, _rng, _tree, errors
+from keepbest._about import Layout, layout_of
 from keepbest._contents import Contents, to_json
 from keepbest._metrics import direction, numbers, with_direction
 from keepbest._model import Model, load, load_into, optimizer_state
@@ -104,8 +105,10 @@ class Keeper:
         also: ``"pth"`` keeps best as ``best.pth`` as well, for ``torch.load(weights_only=True)``.
         strict: Whether what cannot be stored is an error; else it is left out, with a warning.
         rng: Whether the states of the random number generators are saved with the rest.
+        spec: The network as data, such as :func:`keepbest.torch.spec_of` makes it of a module: what is saved are full models, which open
+            without this program: in :func:`keepbest.torch.load` and with ``keepbest predict``.
         classes: Class names, by label.
-        preprocessing: How inputs are made, as data.
+        preprocessing: How inputs are made, as data. With a spec it is that of our own runs, such as :func:`keepbest.torch.preprocessing` makes it.
         provenance: Where the model comes from, as data.
         config: Settings of the training, for the record.
         copies: How many copies of a model may lie in memory at most. With 1, an offer that is to be saved waits for the save before it.
@@ -137,6 +140,7 @@ class Keeper:
         also: Literal["pth"] | None = None,
         strict: bool = True,
         rng: bool = True,
+        spec: Mapping[str, Any] | None = None,
         classes: Sequence[str] = (),
         preprocessing: Mapping[str, Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
@@ -149,6 +153,9 @@ class Keeper:
         for name, given in {"constraints": constraints, "keep": keep, "classes": classes}.items():
             if isinstance(given, str):
                 raise errors.InvalidOption(f"{name} is the text {given!r}: it is to be a list, [{given!r}]")
+        if spec is not None and save_weights_only:
+            raise errors.InvalidOption("save_weights_only leaves the network out: spec is for full models")
+        layout = layout_of(spec, classes, preprocessing)
         options = {
             "monitor": monitors[0],
             "mode": direction(monitors[0], mode),
@@ -162,24 +169,27 @@ class Keeper:
             "save_weights_only": save_weights_only,
             "save_last": save_last,
             "also": also,
+            "spec": layout and layout.spec,
             "classes": list(classes),
             "preprocessing": preprocessing,
             "provenance": provenance,
             "config": config,
         }
-        self._begin(strict, rng, copies, every_n_epochs, options)
+        self._begin(strict, rng, copies, every_n_epochs, options, layout)
         # Absolute, since a program may change its directory.
         path = os.path.abspath(run)
-        self._weights_alone = save_weights_only
         self._native: _native.Keeper | None = self._ranks.first(
             "Keeper()", lambda: _native.Keeper.create(path, to_json(options, "the options"), _session())
         )
         self._opened(path)
 
-    def _begin(self, strict: bool, rng: bool, copies: int, every_n_epochs: int, options: dict[str, Any]) -> None:
+    def _begin(
+        self, strict: bool, rng: bool, copies: int, every_n_epochs: int, options: dict[str, Any], layout: Layout | None
+    ) -> None:
         if every_n_epochs < 1 or copies < 1:
             raise errors.InvalidOption("every_n_epochs and copies are at least 1")
         self._strict, self._rng, self._copies, self._every = strict, rng, copies, every_n_epochs
+        self._layout = layout
         self._ranks = Ranks.of_this_process()
         self._arenas: list[_native.Arena] = []
         self._shapes: dict[str, tuple[str, list[int]]] | None = None
@@ -231,15 +241,15 @@ class Keeper:
             ModelDamaged: The resume point cannot be read.
         """
         keeper = cls.__new__(cls)
-        keeper._begin(strict, rng, copies, every_n_epochs, {})
+        keeper._begin(strict, rng, copies, every_n_epochs, {}, None)
         path = os.path.abspath(run)
         opened = keeper._ranks.first("Keeper.resume()", lambda: _native.Keeper.resume(path, _session()))
         keeper._native = opened[0] if opened is not None else None
         found = opened[1:] if opened is not None else ("{}", None, [])
         del opened
-        options, point, repairs = keeper._ranks.share("Keeper.resume()", found)
-        keeper.options = json.loads(options)
-        keeper._weights_alone = bool(keeper.options.get("save_weights_only"))
+        text, point, repairs = keeper._ranks.share("Keeper.resume()", found)
+        keeper.options = json.loads(text)
+        keeper._layout = layout_of(keeper.options.get("spec"), (), None)
         keeper._opened(path)
         for repair in repairs:
             warnings.warn(repair, errors.Repaired, stacklevel=2)
@@ -377,8 +387,8 @@ class Keeper:
         built: list[Contents] = []
 
         def build() -> None:
-            contents = Contents(model, state if everything else None, self._strict, rng=rng, epoch=epoch)
-            if self._weights_alone:
+            contents = Contents(model, state if everything else None, self._strict, self._layout, rng=rng, epoch=epoch)
+            if self.options.get("save_weights_only"):
                 contents.check_weights_alone()
             self._check_shapes(contents.weights)
             built.append(contents)

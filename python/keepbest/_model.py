@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keepbest import _native, _tensors, _tree, errors
-from keepbest._contents import VERSION
+from keepbest._contents import BESIDE, VERSION
 from keepbest._data import as_source
 from keepbest._images import parts
 
@@ -77,6 +77,11 @@ class Model:
         return self._metadata.get("preprocessing")
 
     @property
+    def spec(self) -> dict[str, Any] | None:
+        """The network as data; ``None`` for weights alone."""
+        return self._metadata.get("model")
+
+    @property
     def provenance(self) -> Any:
         """Where the model comes from, as data."""
         return self._metadata.get("provenance")
@@ -100,7 +105,11 @@ class Model:
             return {
                 name: _tensors.restore(view, dtype, shape, chosen) for name, dtype, shape, view in self._file.weights()
             }
-        decoded: dict[str, Any] = _tree.decode(tree, _Tensors(self._file.weights(), framework))
+        tensors = self._file.weights()
+        for name, dtype, shape, view in self._file.training_state():
+            if name.startswith(BESIDE):
+                tensors.append((name[len(BESIDE) :], dtype, shape, view))
+        decoded: dict[str, Any] = _tree.decode(tree, _Tensors(tensors, framework))
         return decoded
 
     @property

@@ -31,6 +31,14 @@ class InvalidSetting(InvalidOption):
     """The setting that is meant, maybe."""
 
 
+class InvalidSpec(KeepbestError):
+    """There is no such network, or a spec is none, or its layers do not fit each other."""
+
+
+class InvalidPreprocessing(KeepbestError):
+    """What is said to make a network's input of images does not."""
+
+
 class InvalidData(KeepbestError):
     """Images or labels cannot be read, do not fit each other, or are not those that a run or model is of."""
 
@@ -196,6 +204,10 @@ class BestNotSaved(KeepbestError):
     """The run is over, and the best that was measured is not on disk. ``summary`` says what is (a ``TrainResult`` of ``keepbest.train``)."""
 
     summary: Any
+
+
+class RankLost(KeepbestError):
+    """Another process of the same training cannot be reached any more: it ended, or says nothing."""
 
 
 class OtherRankFailed(KeepbestError):
