@@ -13,6 +13,7 @@ struct Geometry {
     kernel: [usize; 2],
     stride: [usize; 2],
     padding: Padding,
+    dilation: [usize; 2],
     count_include_pad: bool,
     /// Windows share the map out among the output pixels, whatever the kernel.
     adaptive: bool,
@@ -21,13 +22,13 @@ struct Geometry {
 impl Geometry {
     fn new(shape: &PoolShape, count_include_pad: bool) -> Geometry {
         let output = shape.output().expect("pooling shape was not checked");
-        assert!(shape.dilation == [1, 1], "average pooling has no dilation");
         Geometry {
             input: shape.input,
             output,
             kernel: shape.kernel,
             stride: shape.stride,
             padding: shape.padding,
+            dilation: shape.dilation,
             count_include_pad,
             adaptive: false,
         }
@@ -42,6 +43,7 @@ impl Geometry {
             kernel: [input.h.div_ceil(h) + 1, input.w.div_ceil(w) + 1],
             stride: [1, 1],
             padding: Padding::NONE,
+            dilation: [1, 1],
             count_include_pad: false,
             adaptive: true,
         }
@@ -59,20 +61,27 @@ impl Geometry {
         }
     }
 
-    /// Rows of windows that cover input row `at`.
+    /// Rows of windows that span input row `at`.
     fn windows_of_row(&self, at: usize) -> std::ops::Range<usize> {
         let (input, output) = self.sizes(0);
         if self.adaptive {
             return at * output / input..((at + 1) * output).div_ceil(input);
         }
+        let span = self.dilation[0] * (self.kernel[0] - 1) + 1;
         let padding = self.padding.before[0];
         let first = (at + padding + 1)
-            .saturating_sub(self.kernel[0])
+            .saturating_sub(span)
             .div_ceil(self.stride[0]);
         first..output.min((at + padding) / self.stride[0] + 1)
     }
 
-    /// Input coordinates the window at `at` covers, and the size it counts for the mean.
+    /// Whether one of the cells of window row `at`, which spans input row `row`, lies there.
+    fn has_row(&self, at: usize, row: usize) -> bool {
+        let d = self.dilation[0];
+        d == 1 || (row + self.padding.before[0] - at * self.stride[0]).is_multiple_of(d)
+    }
+
+    /// Input coordinates the window at `at` spans, from the first of its cells to the last, and the number it counts for the mean.
     #[inline(always)]
     fn window(&self, axis: usize, at: usize) -> (std::ops::Range<usize>, usize) {
         let (size, output) = self.sizes(axis);
@@ -83,14 +92,18 @@ impl Geometry {
         }
         let [padding, after] = self.padding.along(axis);
         let start = at * self.stride[axis];
-        let end = (start + self.kernel[axis]).min(padding + size + after);
-        let inside = start.saturating_sub(padding)..(end.saturating_sub(padding)).min(size);
+        // Cells before some coordinate of the padded input.
+        let d = self.dilation[axis];
+        let cells = |end: usize| (end.saturating_sub(start).div_ceil(d)).min(self.kernel[axis]);
+        let (first, last) = (cells(padding), cells(padding + size));
         let counted = if self.count_include_pad {
-            end - start
+            cells(padding + size + after)
         } else {
-            inside.len()
+            // Dilated cells may all lie in the padding.
+            (last - first).max(1)
         };
-        (inside, counted)
+        let from = start + first * d - if first < last { padding } else { 0 };
+        (from..from + (last - first) * d, counted)
     }
 }
 
@@ -103,8 +116,8 @@ vectorised! {
             let divisor = s.splat((high * wide) as f32);
             for (first, len) in blocks(c) {
                 let mut sum = s.splat(0.0);
-                for iy in rows.clone() {
-                    for ix in columns.clone() {
+                for iy in rows.clone().step_by(g.dilation[0]) {
+                    for ix in columns.clone().step_by(g.dilation[1]) {
                         sum = s.add(sum, s.load(image, (iy * g.input.w + ix) * c + first, len));
                     }
                 }
@@ -118,14 +131,14 @@ vectorised! {
     fn backward_row(s, g: &Geometry, dy: &[f32], iy: usize, dx: &mut [f32]) {
         let c = g.input.c;
         dx.fill(0.0);
-        for oy in g.windows_of_row(iy) {
+        for oy in g.windows_of_row(iy).filter(|&oy| g.adaptive || g.has_row(oy, iy)) {
             let (_, high) = g.window(0, oy);
             for ox in 0..g.output.w {
                 let (columns, wide) = g.window(1, ox);
                 let divisor = s.splat((high * wide) as f32);
                 for (first, len) in blocks(c) {
                     let share = s.div(s.load(dy, (oy * g.output.w + ox) * c + first, len), divisor);
-                    for ix in columns.clone() {
+                    for ix in columns.clone().step_by(g.dilation[1]) {
                         s.store(s.add(s.load(dx, ix * c + first, len), share), dx, ix * c + first, len);
                     }
                 }
@@ -138,7 +151,7 @@ vectorised! {
 ///
 /// # Panics
 ///
-/// When a slice is too short, `shape.output()` is an error, or `shape.dilation` is not 1.
+/// When a slice is too short or `shape.output()` is an error.
 pub fn forward(
     ctx: &Context,
     n: usize,

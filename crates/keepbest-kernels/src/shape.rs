@@ -227,7 +227,7 @@ pub struct PoolShape {
     pub stride: [usize; 2],
     /// Border around the input: minus infinity for max pooling, zeros for average pooling.
     pub padding: Padding,
-    /// Distance between the cells of a window (1: adjacent). Average pooling requires 1.
+    /// Distance between the cells of a window (1: adjacent).
     pub dilation: [usize; 2],
     /// Whether pixels that fill no whole step get a last window, PyTorch's `ceil_mode`.
     pub ceil_mode: bool,

@@ -98,7 +98,7 @@ const GRAPH: &str = r#"{
         {"op": "upsample", "size": [9, 5], "mode": "bilinear", "align_corners": true},
         {"op": "upsample", "size": [8, 9]},
         {"op": "avg_pool2d", "kernel": 3, "stride": 2, "ceil_mode": true},
-        {"op": "avg_pool2d", "kernel": 2, "stride": 1, "padding": [0, 1, 1, 0], "count_include_pad": false},
+        {"op": "avg_pool2d", "kernel": 2, "stride": 1, "padding": [0, 1, 1, 0], "dilation": [1, 2], "count_include_pad": false},
         {"op": "crop", "top": 1, "right": 1},
         {"op": "flatten"},
         {"op": "graph", "name": "h", "nodes": [

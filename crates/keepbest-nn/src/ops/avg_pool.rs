@@ -27,6 +27,9 @@ pub struct AvgPool2d {
     /// Padding: at most half the window where opposite sides have as much, else less than the window.
     #[serde(default, skip_serializing_if = "Padding::is_zero")]
     pub padding: Padding,
+    /// Distance between cells of the window.
+    #[serde(default = "Pair::one", skip_serializing_if = "Pair::is_one")]
+    pub dilation: Pair,
     /// Whether pixels that fill no whole step get a last window.
     #[serde(default, skip_serializing_if = "values::is_no")]
     pub ceil_mode: bool,
@@ -46,7 +49,7 @@ pub(crate) fn lower(
         kernel: l.kernel,
         stride: l.stride,
         padding: l.padding,
-        dilation: 1.into(),
+        dilation: l.dilation,
         ceil_mode: l.ceil_mode,
     };
     let count_include_pad = l.count_include_pad;

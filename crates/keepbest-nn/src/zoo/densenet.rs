@@ -51,6 +51,7 @@ pub(super) fn densenet121(options: &ZooOptions) -> Vec<Layer> {
                     kernel: 2.into(),
                     stride: None,
                     padding: 0.into(),
+                    dilation: 1.into(),
                     ceil_mode: false,
                     count_include_pad: true,
                 }),

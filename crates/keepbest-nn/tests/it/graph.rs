@@ -61,6 +61,7 @@ pub(crate) fn rearranging_layers() -> ModelSpec {
             {"id": "both", "from": ["crop", "larger"], "layer": {"op": "concat"}},
             {"layer": {"op": "pad2d", "left": 1, "top": 2, "mode": "reflect"}},
             {"layer": {"op": "pad2d", "right": 1, "value": 0.5}},
+            {"layer": {"op": "avg_pool2d", "kernel": 2, "stride": 1, "dilation": [2, 1], "ceil_mode": true}},
             {"layer": {"op": "conv2d", "name": "down", "out": 5, "kernel": 3, "stride": 3}},
             {"id": "small", "layer": {"op": "upsample", "scale": [1, 2]}},
             {"layer": {"op": "flatten"}},
@@ -152,6 +153,10 @@ fn what_version_2_can_say_stays_version_2() {
     );
     assert_eq!(
         version(json!({"op": "avg_pool2d", "kernel": 3, "ceil_mode": true})),
+        3
+    );
+    assert_eq!(
+        version(json!({"op": "avg_pool2d", "kernel": 3, "dilation": 2})),
         3
     );
     let inner = json!([{"op": "residual", "body": [{"op": "identity"}]}]);

@@ -399,6 +399,7 @@ fn layers(case: &Case) -> (Vec<Layer>, &'static str) {
             kernel: case.pair("kernel"),
             stride: Some(case.pair("stride")),
             padding: case.padding(),
+            dilation: 1.into(),
             ceil_mode: false,
             count_include_pad: case.flag("count_include_pad"),
         })),
