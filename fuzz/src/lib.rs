@@ -16,13 +16,14 @@ use keepbest_data::{ChannelRule, ImageShape, Preprocessing, ResizeRule, decode_i
 use keepbest_formats::model_file::ModelFile;
 use keepbest_formats::pth::{Limits, PthFile, Value};
 use keepbest_formats::{Tensor, safetensors};
+use keepbest_serve::v2::{Data, read_request};
 use keepbest_store::{Journal, RunState};
 
 /// What a target does with its bytes.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("zip", zip),
     ("pickle", pickle),
     ("legacy", legacy),
@@ -30,6 +31,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("idx", idx),
     ("image", image),
     ("journal", journal),
+    ("infer", infer),
 ];
 
 /// A PyTorch file in any form, as it comes: the archive is what is aimed at.
@@ -251,4 +253,27 @@ fn crc32(data: &[u8]) -> u32 {
         }
     }
     !crc
+}
+
+/// A request to infer: two bytes that say how long its JSON is, then the JSON and the bytes of tensors.
+pub fn infer(data: &[u8]) {
+    let Some((length, body)) = data.split_first_chunk::<2>() else {
+        return;
+    };
+    let body = Bytes::copy_from_slice(body);
+    for length in [None, Some(usize::from(u16::from_le_bytes(*length)))] {
+        let Ok(request) = read_request(&body, length) else {
+            continue;
+        };
+        for input in request.inputs {
+            // A tensor has as many elements as its shape says.
+            let elements = match &input.data {
+                Data::Fp32(values) => values.len(),
+                Data::Uint8(values) => values.len(),
+                Data::Bytes(values) => values.len(),
+            };
+            assert_eq!(elements, input.shape.iter().product::<usize>());
+            assert!(elements <= body.len());
+        }
+    }
 }

@@ -46,6 +46,7 @@ __all__ = [
     "train",
 ]
 
+_FRAMEWORKS = ("accelerate", "ignite", "keras", "lightning", "mlflow", "ray", "torch", "transformers")
 # A program that imports keepbest waits for what it uses of it, and no more.
 _MODULES = {
     "Best": "_keeper",
@@ -65,14 +66,17 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> "Any":
-    if name == "errors":
-        return import_module("keepbest.errors")
-    if name not in _MODULES:
-        raise AttributeError(f"module 'keepbest' has no attribute {name!r}")
-    value = getattr(import_module(f"keepbest.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
+# A type checker is to find names that are not there.
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        if name == "errors" or name in _FRAMEWORKS:
+            return import_module(f"keepbest.{name}")
+        if name not in _MODULES:
+            raise AttributeError(f"module 'keepbest' has no attribute {name!r}")
+        value = getattr(import_module(f"keepbest.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keepbest import _native, _rng, _tensors, _tree, errors
+from keepbest._about import Layout, layout_of
 
 STATE = "optimizer."
 """What the names of tensors beside the model begin with in a file."""
+
+RESERVED = ("python", "rng")
+"""Names of state that are keepbest's own: the structure, and the random number generators."""
+
+VERSION = 2
+"""Of the structure: 2 has the versions of modules, tied tensors, and the epoch where it is another than the file's."""
+
+BESIDE = "model/"
+"""What the names of a model's tensors begin with that are none of its spec's network: they lie with the state beside it."""
 
 Entries = list[tuple[str, str, list[int], int]]
 
@@ -18,14 +28,30 @@ Entries = list[tuple[str, str, list[int], int]]
 class Contents:
     """The tensors of a model and of the state beside it, gathered and not copied yet; ``state=None`` for the weights alone."""
 
-    def __init__(self, model: Any, state: dict[str, Any] | None, strict: bool) -> None:
+    def __init__(
+        self,
+        model: Any,
+        state: dict[str, Any] | None,
+        strict: bool,
+        layout: Layout | None = None,
+        *,
+        rng: dict[str, Any] | None = None,
+        epoch: int | None = None,
+    ) -> None:
         self.weights, self._beside = _tree.Encoder(strict), _tree.Encoder(strict)
-        tree = self.weights.encode(state_of(model), "")
+        self.tree = self.weights.encode(state_of(model), "")
         self._check()
+        if layout is not None:
+            layout.check({name: (it.dtype, it.shape) for name, it in self.weights.pieces.items()})
+            for name in [name for name in self.weights.pieces if name not in layout]:
+                self._beside.pieces[BESIDE + name] = self.weights.pieces.pop(name)
         if state is not None:
-            values = {name: state_of(value) for name, value in state.items() if value is not None}
+            for name in RESERVED:
+                if state.get(name) is not None:
+                    raise errors.InvalidOption(f"{name}= is a name of keepbest's own state: call it otherwise")
+            values = {name: state_of(value) for name, value in [*state.items(), ("rng", rng)] if value is not None}
             trees = {name: self._beside.encode(value, name) for name, value in values.items()}
-            self._add_json({"version": 1, "model": tree, "state": trees})
+            self._add_json({"version": VERSION, "model": self.tree, "state": trees, "epoch": epoch})
         self.pieces = [*self.weights.pieces.values(), *self._beside.pieces.values()]
 
     def _check(self) -> None:
@@ -37,6 +63,21 @@ class Contents:
                     f"{name} cannot be stored: names that begin with {STATE!r} are those of the state beside a model",
                     where=name,
                     type="tensor",
+                )
+
+    def check_weights_alone(self) -> None:
+        """Raises what a file of weights alone would lose: it has names, element types and shapes, and no structure beside them."""
+        for name, it in self.weights.pieces.items():
+            if it.pair is not None:
+                why = f"elements of type {it.pair} are stored in pairs, which a file of weights alone cannot say"
+                raise errors.CannotStore(f"{name} cannot be stored with save_weights_only: {why}", where=name, type=it.pair)
+        tree = self.tree.get(_tree.STATE_DICT, self.tree) if isinstance(self.tree, dict) else {}
+        for name, leaf in tree.items():
+            if not isinstance(leaf, dict) or leaf.get(_tree.TENSOR) != name:
+                raise errors.CannotStore(
+                    f"{name} cannot be stored with save_weights_only: a file of weights alone holds tensors by name, and no values or containers",
+                    where=str(name),
+                    type="value",
                 )
 
     def _add_json(self, trees: dict[str, Any]) -> None:
@@ -90,6 +131,9 @@ def save(
     step: int = 0,
     strict: bool = True,
     rng: bool = False,
+    spec: Mapping[str, Any] | None = None,
+    classes: Sequence[str] = (),
+    preprocessing: Mapping[str, Any] | None = None,
     **state: Any,
 ) -> None:
     """Writes one model file, outside of any run, as safely as in one: staged beside it, synced, read back, renamed. An older file of that name is
@@ -102,14 +146,17 @@ def save(
         step: Steps of the optimizer behind it.
         strict: Whether what cannot be stored is an error; else it is left out, with a warning.
         rng: Whether the states of the random number generators are saved with the rest.
+        spec: The network as data: the file is a full model, as of :class:`Keeper`.
+        classes: Class names, by label.
+        preprocessing: How inputs are made, as data.
         state: What is needed to go on, as of :meth:`Keeper.offer`.
 
     Raises:
         CannotStore: Something has no place in a file; ``where`` names it.
         CannotWrite: The file cannot be written. What was there is untouched.
     """
-    if rng:
-        state = {**state, "rng": _rng.state()}
-    contents = Contents(model, state, strict)
+    layout = layout_of(spec, classes, preprocessing)
+    contents = Contents(model, state, strict, layout, rng=_rng.state() if rng else None)
+    about = {"model": layout and layout.spec, "classes": list(classes), "preprocessing": preprocessing}
     arena = _native.Arena(contents.place())
-    _native.save(os.fspath(path), arena, *contents.copy(arena), step, epoch)
+    _native.save(os.path.abspath(path), arena, *contents.copy(arena), step, epoch, to_json(about, "what is said of the model"))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import sys
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from keepbest import _native, _rng, _tree, errors
+from keepbest._about import Layout, layout_of
 from keepbest._contents import Contents, to_json
-from keepbest._model import Model, load, load_into
+from keepbest._metrics import direction, numbers, with_direction
+from keepbest._model import Model, load, load_into, optimizer_state
 from keepbest._ranks import Ranks
 
 if TYPE_CHECKING:
@@ -23,10 +27,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 log = logging.getLogger("keepbest")
-
-# What torch, Lightning, Keras and scikit-learn call their metrics, where keepbest's own name does not say which way is better.
-_LESS = ("loss", "error", "err", "mse", "mae", "rmse", "nll", "perplexity", "ppl", "wer", "cer", "fid")
-_MORE = ("acc", "accuracy", "f1", "auc", "auroc", "precision", "recall", "iou", "map", "score", "r2", "psnr", "ssim", "bleu")
 
 _FAILURES = {"save failed", "also failed", "prune failed"}
 
@@ -105,8 +105,10 @@ class Keeper:
         also: ``"pth"`` keeps best as ``best.pth`` as well, for ``torch.load(weights_only=True)``.
         strict: Whether what cannot be stored is an error; else it is left out, with a warning.
         rng: Whether the states of the random number generators are saved with the rest.
+        spec: The network as data, such as :func:`keepbest.torch.spec_of` makes it of a module: what is saved are full models, which open
+            without this program: in :func:`keepbest.torch.load` and with ``keepbest predict``.
         classes: Class names, by label.
-        preprocessing: How inputs are made, as data.
+        preprocessing: How inputs are made, as data. With a spec it is that of our own runs, such as :func:`keepbest.torch.preprocessing` makes it.
         provenance: Where the model comes from, as data.
         config: Settings of the training, for the record.
         copies: How many copies of a model may lie in memory at most. With 1, an offer that is to be saved waits for the save before it.
@@ -138,6 +140,7 @@ class Keeper:
         also: Literal["pth"] | None = None,
         strict: bool = True,
         rng: bool = True,
+        spec: Mapping[str, Any] | None = None,
         classes: Sequence[str] = (),
         preprocessing: Mapping[str, Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
@@ -147,50 +150,66 @@ class Keeper:
         monitors = [monitor] if isinstance(monitor, str) else list(monitor)
         if not monitors:
             raise errors.InvalidObjective("monitor is an empty list: there is nothing to be best by")
+        for name, given in {"constraints": constraints, "keep": keep, "classes": classes}.items():
+            if isinstance(given, str):
+                raise errors.InvalidOption(f"{name} is the text {given!r}: it is to be a list, [{given!r}]")
+        if spec is not None and save_weights_only:
+            raise errors.InvalidOption("save_weights_only leaves the network out: spec is for full models")
+        layout = layout_of(spec, classes, preprocessing)
         options = {
             "monitor": monitors[0],
-            "mode": _direction(monitors[0], mode),
-            "also_monitor": [_with_direction(name) for name in monitors[1:]],
+            "mode": direction(monitors[0], mode),
+            "also_monitor": [with_direction(name) for name in monitors[1:]],
             "min_delta": min_delta,
-            "tie_break": tie_break and _with_direction(tie_break),
+            "tie_break": tie_break and with_direction(tie_break),
             "constraints": list(constraints),
             "patience": patience,
             "stop_at": stop_at,
-            "keep": [*_top_k(save_top_k), *keep],
+            "keep": [*top_k(save_top_k), *keep],
             "save_weights_only": save_weights_only,
             "save_last": save_last,
             "also": also,
+            "spec": layout and layout.spec,
             "classes": list(classes),
             "preprocessing": preprocessing,
             "provenance": provenance,
             "config": config,
         }
-        self._begin(strict, rng, copies, every_n_epochs)
-        path = os.fspath(run)
+        self._begin(strict, rng, copies, every_n_epochs, options, layout)
+        # Absolute, since a program may change its directory.
+        path = os.path.abspath(run)
         self._native: _native.Keeper | None = self._ranks.first(
-            lambda: _native.Keeper.create(path, to_json(options, "the options"), _session())
+            "Keeper()", lambda: _native.Keeper.create(path, to_json(options, "the options"), _session())
         )
         self._opened(path)
 
-    def _begin(self, strict: bool, rng: bool, copies: int, every_n_epochs: int) -> None:
+    def _begin(
+        self, strict: bool, rng: bool, copies: int, every_n_epochs: int, options: dict[str, Any], layout: Layout | None
+    ) -> None:
         if every_n_epochs < 1 or copies < 1:
             raise errors.InvalidOption("every_n_epochs and copies are at least 1")
         self._strict, self._rng, self._copies, self._every = strict, rng, copies, every_n_epochs
+        self._layout = layout
         self._ranks = Ranks.of_this_process()
         self._arenas: list[_native.Arena] = []
         self._shapes: dict[str, tuple[str, list[int]]] | None = None
         self._stop: str | None = None
         self._summary: Summary | None = None
+        self._history = "[]"
+        self._bests: tuple[dict[str, Any] | None, list[dict[str, Any]]] = (None, [])
+        self._offering: set[int] = set()
         self.epoch = -1
         """The epoch of the latest offer, or that it was resumed from; -1 before any."""
         self.step = 0
         """The step of the latest offer, or that it was resumed from."""
+        self.options = options
+        """What the run was begun with."""
         self.state: dict[str, Any] = {}
         """What lay beside the model where the run was resumed from."""
 
     def _opened(self, path: str) -> None:
-        self.path = os.path.abspath(path)
-        """The run directory."""
+        self.path = path
+        """The run directory, absolute."""
         if self._native is not None:
             _close_locks_in_children(self.path)
 
@@ -222,21 +241,27 @@ class Keeper:
             ModelDamaged: The resume point cannot be read.
         """
         keeper = cls.__new__(cls)
-        keeper._begin(strict, rng, copies, every_n_epochs)
-        path = os.fspath(run)
-        opened = keeper._ranks.first(lambda: _native.Keeper.resume(path, _session()))
+        keeper._begin(strict, rng, copies, every_n_epochs, {}, None)
+        path = os.path.abspath(run)
+        opened = keeper._ranks.first("Keeper.resume()", lambda: _native.Keeper.resume(path, _session()))
         keeper._native = opened[0] if opened is not None else None
-        found = (opened[2], opened[3]) if opened is not None else (None, [])
-        point, repairs = keeper._ranks.share(found)
+        found = opened[1:] if opened is not None else ("{}", None, [])
+        del opened
+        text, point, repairs = keeper._ranks.share("Keeper.resume()", found)
+        keeper.options = json.loads(text)
+        keeper._layout = layout_of(keeper.options.get("spec"), (), None)
         keeper._opened(path)
         for repair in repairs:
             warnings.warn(repair, errors.Repaired, stacklevel=2)
-        if point is not None:
-            file, keeper.step, keeper.epoch = point
-            keeper._load(load(file), model, objects)
-        if keeper._native is not None:
-            keeper._stop = keeper._native.should_stop()
-        keeper._stop = keeper._ranks.share(keeper._stop)
+        try:
+            if point is not None:
+                file, keeper.step, keeper.epoch = point
+                keeper._load(load(file), model, objects)
+            keeper._share("Keeper.resume()")
+        except BaseException:
+            # A traceback that is kept, as in a notebook, would keep the run locked.
+            keeper._leave()
+            raise
         return keeper
 
     @staticmethod
@@ -246,6 +271,7 @@ class Keeper:
 
     def _load(self, at: Model, model: Any, objects: dict[str, Any]) -> None:
         state = at.state()
+        self.epoch = at.resume_epoch()
         self.state = {"model": at.state_dict(), **state}
         if model is not None:
             load_into(model, at)
@@ -257,9 +283,15 @@ class Keeper:
                 raise errors.KeepbestError(f"{at.path} holds no state of {name}, only of: {have}")
             if not hasattr(value, "load_state_dict"):
                 raise errors.InvalidOption(f"{name} has no load_state_dict: find its state in keeper.state[{name!r}]")
-            value.load_state_dict(state[name])
+            value.load_state_dict(optimizer_state(value, state[name]))
         if self._rng and "rng" in state:
-            _rng.restore(state["rng"])
+            mine = _rng.of_rank(state["rng"], self._ranks.place, self._ranks.number)
+            if mine is not None:
+                _rng.restore(mine)
+            else:
+                warnings.warn(
+                    f"no states of random generators were saved for rank {self._ranks.place}: its own go on", errors.Caution, stacklevel=4
+                )
 
     @property
     def next_epoch(self) -> int:
@@ -299,39 +331,74 @@ class Keeper:
         if epoch < 0 or step < 0:
             raise errors.InvalidOption(f"epoch {epoch} and step {step} cannot be negative")
         if (epoch + 1) % self._every != 0:
+            self.epoch, self.step = epoch, step
             return Verdict("skipped", f"only every {self._every} epochs are judged")
-        values = self._ranks.reduce(_numbers(metrics), reduce)
-        verdict = self._ranks.offer(
-            lambda copy: self._checked().offer(step, epoch, list(values.items()), copy),
-            lambda wanted: self._copy(wanted, model, state),
-        )
+        measured = self._ranks.all("offer()", lambda: numbers(metrics))
+        values = list(_reduced(measured, reduce).items())
+
+        def judge(copy: Callable[[str], Any]) -> tuple[tuple[Any, str], tuple[Any, ...]]:
+            verdict = self._checked().offer(step, epoch, values, copy)
+            return verdict, self._news()
+
+        with self._alone("offer()"):
+            verdict, news = self._ranks.offer("offer()", judge, lambda wanted: self._prepare(wanted, model, state), self._copy)
         self.epoch, self.step = epoch, step
-        self._report()
+        self._take(news)
         return Verdict(*verdict)
 
     def save_last(self, model: Any, *, epoch: int | None = None, step: int | None = None, **state: Any) -> None:
         """Saves the resume point without an evaluation, as when training is interrupted in the middle of an epoch. ``epoch`` is the one
         that is over."""
-        epoch = self.epoch if epoch is None else int(epoch)
+        over = self.epoch if epoch is None else int(epoch)
         step = self.step if step is None else int(step)
-        self._ranks.offer(
-            lambda copy: self._checked().save_last(step, max(epoch, 0), copy),
-            lambda wanted: self._copy(wanted, model, state),
-        )
-        self._report()
 
-    def _copy(
-        self, wanted: str, model: Any, state: dict[str, Any]
-    ) -> tuple[_native.Arena, list[Any], list[Any]] | None:
-        """What an offer is called back with: copies what is wanted, once it is known to be saved."""
+        def judge(copy: Callable[[str], Any]) -> tuple[Any, ...]:
+            self._checked().save_last(step, max(over, 0), copy)
+            return self._news()
+
+        with self._alone("save_last()"):
+            news = self._ranks.offer("save_last()", judge, lambda wanted: self._prepare(wanted, model, state, over), self._copy)
+        self._take(news)
+
+    @contextlib.contextmanager
+    def _alone(self, call: str) -> Iterator[None]:
+        """Marks that this thread is inside of an offer, whose native part is locked: what it calls, such as a signal's handler or a hook of a
+        model, cannot use the keeper."""
+        self._not_within(call)
+        self._offering.add(threading.get_ident())
+        try:
+            yield
+        finally:
+            self._offering.discard(threading.get_ident())
+
+    def _not_within(self, call: str) -> None:
+        if threading.get_ident() in self._offering:
+            raise errors.KeepbestError(
+                f"{call} is called inside of an offer of the same keeper, as by a signal's handler or a hook of the model: nothing was done. Set a flag "
+                "there, and look at it after the offer"
+            )
+
+    def _prepare(self, wanted: str, model: Any, state: dict[str, Any], epoch: int | None = None) -> Contents | None:
+        """What is to be copied, once it is known to be saved: whole on the first rank."""
         if wanted == "nothing":
             return None
-        if self._rng and wanted == "everything" and "rng" not in state:
-            state = {**state, "rng": _rng.state()}
-        contents = Contents(model, state if wanted == "everything" else None, self._strict)
-        self._check_shapes(contents.weights)
-        self._ranks.gather(contents.pieces)
-        if not self._ranks.is_first:
+        everything = wanted == "everything"
+        rng = _rng.of_ranks(self._ranks.all("the random states", _rng.state)) if self._rng and everything else None
+        built: list[Contents] = []
+
+        def build() -> None:
+            contents = Contents(model, state if everything else None, self._strict, self._layout, rng=rng, epoch=epoch)
+            if self.options.get("save_weights_only"):
+                contents.check_weights_alone()
+            self._check_shapes(contents.weights)
+            built.append(contents)
+
+        self._ranks.all("the copy", build)
+        self._ranks.gather(built[0].pieces)
+        return built[0]
+
+    def _copy(self, contents: Contents | None) -> tuple[_native.Arena, list[Any], list[Any]] | None:
+        if contents is None:
             return None
         arena = self._arena(contents.place())
         return (arena, *contents.copy(arena))
@@ -365,12 +432,25 @@ class Keeper:
         self._saves = self._native.saves()
         return self._native
 
-    def _report(self) -> None:
-        """Tells what happened in the background, and what all ranks are to know."""
-        if self._native is not None:
-            _tell(self._native.events())
-            self._stop = self._native.should_stop()
-        self._stop = self._ranks.share(self._stop)
+    def _news(self) -> tuple[Any, ...]:
+        """Tells what happened in the background; why training should stop, and for the other ranks the bests."""
+        native = self._native
+        if native is None:
+            return ()
+        _tell(native.events())
+        bests = (native.best(), native.others()) if self._ranks.number > 1 else (None, [])
+        return native.should_stop(), bests
+
+    def _take(self, news: tuple[Any, ...]) -> None:
+        self._stop, self._bests = news
+
+    def _share(self, call: str) -> None:
+        """The news, and the history, for all ranks."""
+        native = self._native
+        news = self._news()
+        history = native.history() if native is not None and self._ranks.number > 1 else "[]"
+        news, self._history = self._ranks.share(call, (news, history))
+        self._take(news)
 
     @property
     def should_stop(self) -> bool:
@@ -384,32 +464,38 @@ class Keeper:
 
     @property
     def best(self) -> Best | None:
-        """The best on disk by the first objective. A save may still be under way: :meth:`wait` waits for it."""
+        """The best on disk by the first objective. A save may still be under way: :meth:`wait` waits for it. On ranks other than the first, as it
+        was at the latest call."""
+        self._not_within("best")
         if self._summary is not None:
             return self._summary.best
-        best = self._native.best() if self._native is not None else None
-        return _best(self._ranks.share(best))
+        return _best(self._native.best() if self._native is not None else self._bests[0])
 
     @property
     def others(self) -> list[Best]:
-        """The bests on disk by the further objectives."""
-        others = self._native.others() if self._native is not None else []
-        return [found for best in self._ranks.share(others) if (found := _best(best))]
+        """The bests on disk by the further objectives; as :attr:`best`."""
+        self._not_within("others")
+        others = self._native.others() if self._native is not None and self._summary is None else self._bests[1]
+        return [found for best in others if (found := _best(best))]
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The evaluations so far, each with its metrics, verdict and reason."""
-        history = self._native.history() if self._native is not None else "[]"
-        records: list[dict[str, Any]] = json.loads(self._ranks.share(history))
+        """The evaluations so far, each with its metrics, verdict and reason. On ranks other than the first, as it was at the latest :meth:`wait`,
+        :meth:`load_best` or :meth:`close`."""
+        self._not_within("history")
+        live = self._native is not None and self._summary is None
+        records: list[dict[str, Any]] = json.loads(self._native.history() if live and self._native is not None else self._history)
         return records
 
     def wait(self) -> None:
         """Waits until everything offered is on disk, or has failed. Ctrl-C ends the wait, not the save."""
-        if self._native is not None and self._summary is None:
+        self._not_within("wait()")
+        if self._summary is not None:
+            return
+        if self._native is not None:
             self._checked()
             self._saves.wait()
-            _tell(self._native.events())
-        self._ranks.barrier()
+        self._share("wait()")
 
     def load_best(self, model: Any = None) -> Model:
         """The best, verified byte by byte, loaded into ``model`` if there is one.
@@ -418,9 +504,10 @@ class Keeper:
             ModelMissing: There is no best yet.
         """
         self.wait()
-        if self._native is not None and self._summary is None:
-            self._native.settle()
-        self._ranks.barrier()
+        if self._summary is None:
+            if self._native is not None:
+                self._native.settle()
+            self._share("load_best()")
         best = load(self.path)
         if model is not None:
             load_into(model, best)
@@ -431,6 +518,7 @@ class Keeper:
 
         Raises:
             BestNotSaved: The best that was measured is not on disk.
+            CannotWrite: The end cannot be journalled, as on a full disk.
         """
         return self._end("finish")
 
@@ -438,18 +526,16 @@ class Keeper:
         """As :meth:`close`, for a run that was stopped and is to be resumed."""
         return self._end("interrupt")
 
-    def _end(self, how: str) -> Summary:
+    def _end(self, how: str, alone: bool = False) -> Summary:
+        """Ends the run; ``alone`` without the other ranks, as after an error of this one's, of which they know nothing."""
+        self._not_within(f"{'close' if how == 'finish' else how}()")
         if self._summary is not None:
             return self._summary
-        native = self._native
-        raw: dict[str, Any] = {}
-        if native is not None:
-            self._checked()
-            self._saves.wait()
-            stopped = json.dumps({"stopped": self._stop or "planned end"})
-            raw = native.finish(stopped) if how == "finish" else native.interrupt()
-            _tell(raw.pop("events"))
-        raw = self._ranks.share(raw)
+        raw = self._end_native(how) if alone else self._ranks.first(f"{how}()", lambda: self._end_native(how))
+        if not alone:
+            raw, self._history, self._bests = self._ranks.share(f"{how}()", (raw, self._history, self._bests))
+        if raw is None:
+            raw = {"best": self._bests[0], "last": None, "best_is_saved": True, "evaluations": 0, "failures": [], "unresolved": []}
         self._summary = Summary(
             best=_best(raw["best"]),
             last=os.fspath(raw["last"]) if raw["last"] is not None else None,
@@ -464,6 +550,25 @@ class Keeper:
             raise errors.BestNotSaved(f"the best that was measured is not on disk: {why}", summary=self._summary)
         return self._summary
 
+    def _end_native(self, how: str) -> dict[str, Any] | None:
+        native = self._native
+        if native is None:
+            return None
+        self._checked()
+        self._saves.wait()
+        self._history, self._bests = native.history(), (native.best(), native.others())
+        stopped = json.dumps({"stopped": self._stop or "planned end"})
+        raw = native.finish(stopped) if how == "finish" else native.interrupt()
+        _tell(raw.pop("events"))
+        return raw
+
+    def _leave(self) -> None:
+        """Gives the run back after an error, which is not to be hidden by another."""
+        try:
+            self._end("interrupt", alone=True)
+        except Exception as second:
+            warnings.warn(str(second), errors.SaveFailed, stacklevel=3)
+
     def __enter__(self) -> Self:
         return self
 
@@ -472,59 +577,32 @@ class Keeper:
     ) -> None:
         if kind is None:
             self.close()
-            return
-        try:
-            self.interrupt()
-        except errors.KeepbestError as second:
-            # The exception that ends the loop goes on; this one is not to hide it.
-            warnings.warn(str(second), errors.SaveFailed, stacklevel=2)
+        else:
+            # The exception that ends the loop goes on, and the other ranks may be anywhere.
+            self._leave()
 
     def __repr__(self) -> str:
         return f"<keepbest.Keeper of {self.path!r}, epoch {self.epoch}>"
+
+
+def _reduced(measured: list[dict[str, float]], how: str | None) -> dict[str, float]:
+    """The metrics that count of those of all ranks."""
+    if how is None:
+        return measured[0]
+    if how != "mean":
+        raise errors.InvalidOption(f"reduce is {how!r}, not None or 'mean'")
+    names = list(measured[0])
+    if any(list(other) != names for other in measured):
+        raise errors.InvalidMetric(f"the ranks measured different metrics: {measured}", metric="")
+    return {name: sum(of[name] for of in measured) / len(measured) for name in names}
 
 
 def _best(raw: dict[str, Any] | None) -> Best | None:
     return None if raw is None else Best(**{**raw, "path": os.fspath(raw["path"])})
 
 
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    values = {}
-    for name, value in metrics.items():
-        if not isinstance(name, str):
-            raise errors.InvalidMetric(f"the name of a metric is {name!r}, not a text", metric=repr(name))
-        try:
-            if isinstance(value, str | bytes):
-                raise TypeError("it is a text")
-            values[name] = float(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise errors.InvalidMetric(f"{name} is not one number: {error}", metric=name) from error
-    return values
-
-
-def _direction(monitor: str, mode: str) -> str | None:
-    if mode in ("max", "min"):
-        return mode
-    if mode != "auto":
-        raise errors.InvalidObjective(f"mode is {mode!r}, not 'auto', 'max' or 'min'")
-    return _usual_direction(monitor)
-
-
-def _usual_direction(monitor: str) -> str | None:
-    """By the last word of a metric's name, as other programs name theirs. ``None`` leaves it to keepbest's own rules."""
-    if not monitor.replace("/", "").replace("_", "").replace(".", "").isalnum():
-        return None
-    words = monitor.lower().replace("/", "_").split("_")
-    if any(word in _LESS for word in words):
-        return "min"
-    return "max" if any(word in _MORE for word in words) else None
-
-
-def _with_direction(monitor: str) -> str:
-    direction = None if monitor.startswith(("max:", "min:")) else _usual_direction(monitor)
-    return f"{direction}:{monitor}" if direction is not None else monitor
-
-
-def _top_k(k: int) -> list[str]:
+def top_k(k: int) -> list[str]:
+    """``save_top_k`` as policies."""
     if k == 0 or k < -1:
         raise errors.InvalidOption(f"save_top_k is {k}: 1 keeps the best alone, more keep so many, -1 keeps all")
     return [] if k == 1 else ["every:1"] if k == -1 else [f"best:{k}"]
@@ -554,7 +632,9 @@ def _close_locks_in_children(run: str) -> None:
     def close() -> None:
         if os.getppid() != parent:
             return
-        wanted = {run, os.path.join(run, "lock")}
+        # As /proc has them, without links.
+        real = os.path.realpath(run)
+        wanted = {real, os.path.join(real, "lock")}
         try:
             descriptors = [int(name) for name in os.listdir("/proc/self/fd")]
         except OSError:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import warnings
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 from keepbest import _native, _tensors, _tree, errors
+from keepbest._contents import BESIDE, VERSION
 from keepbest._data import as_source
 from keepbest._images import parts
 
@@ -74,6 +77,11 @@ class Model:
         return self._metadata.get("preprocessing")
 
     @property
+    def spec(self) -> dict[str, Any] | None:
+        """The network as data; ``None`` for weights alone."""
+        return self._metadata.get("model")
+
+    @property
     def provenance(self) -> Any:
         """Where the model comes from, as data."""
         return self._metadata.get("provenance")
@@ -97,8 +105,22 @@ class Model:
             return {
                 name: _tensors.restore(view, dtype, shape, chosen) for name, dtype, shape, view in self._file.weights()
             }
-        decoded = _tree.decode(tree, _Tensors(self._file.weights(), framework))
-        return dict(decoded)
+        tensors = self._file.weights()
+        for name, dtype, shape, view in self._file.training_state():
+            if name.startswith(BESIDE):
+                tensors.append((name[len(BESIDE) :], dtype, shape, view))
+        decoded: dict[str, Any] = _tree.decode(tree, _Tensors(tensors, framework))
+        return decoded
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether keepbest wrote the file."""
+        return bool(self._metadata)
+
+    def resume_epoch(self) -> int:
+        """The last epoch that is over; -1 before any."""
+        epoch = self._trees().get("epoch")
+        return int(epoch if epoch is not None else self.epoch or 0)
 
     def state(self) -> dict[str, Any]:
         """What was offered beside the model: ``{"optimizer": {...}, "rng": {...}}``. Empty in a file of weights alone."""
@@ -112,6 +134,10 @@ class Model:
             for name, dtype, shape, view in self._file.training_state():
                 if name == "python":
                     self._trees_ = json.loads(bytes(_tensors.restore(view, dtype, shape, "numpy")))
+                    if self._trees_.get("version", 1) > VERSION:
+                        raise errors.KeepbestError(
+                            f"{self.path} holds state of version {self._trees_['version']}, and this keepbest reads 1 to {VERSION}: install a newer one"
+                        )
         return self._trees_
 
     def verify(self) -> None:
@@ -232,8 +258,12 @@ class _Tensors:
     def __init__(self, viewed: list[tuple[str, str, list[int], _native.View]], framework: str | None) -> None:
         self._viewed = {name: (dtype, shape, view) for name, dtype, shape, view in viewed}
         self._framework = framework
+        self._made: dict[str, Any] = {}
 
     def __call__(self, leaf: dict[str, Any]) -> Any:
+        tied = self._made.get(leaf.get("tied", ""))
+        if tied is not None:
+            return tied
         dtype, shape, view = self._viewed[leaf[_tree.TENSOR]]
         framework = self._framework or leaf["as"]
         value = _tensors.restore(view, dtype, shape, framework, leaf.get("pair"))
@@ -242,6 +272,7 @@ class _Tensors:
             import torch
 
             value = torch.empty_strided(value.shape, strides, dtype=value.dtype).copy_(value)
+        self._made[leaf[_tree.TENSOR]] = value
         return value
 
 
@@ -256,7 +287,8 @@ def load(reference: str | os.PathLike[str], *, verify: bool = True) -> Model:
         ModelMissing: There is no such file, or the run has none.
         ModelDamaged: It is not what was written.
     """
-    return Model(_native.ModelFile.open(_native.resolve(os.fspath(reference)), verify))
+    # Absolute, so that a program may change its directory.
+    return Model(_native.ModelFile.open(os.path.abspath(_native.resolve(os.fspath(reference))), verify))
 
 
 def load_into(model: Any, source: Model) -> None:
@@ -265,7 +297,41 @@ def load_into(model: Any, source: Model) -> None:
         raise errors.InvalidOption(
             f"a {type(model).__qualname__} has no load_state_dict: take the tensors from keepbest.load(...).state_dict()"
         )
-    model.load_state_dict(source.state_dict())
+    values = source.state_dict()
+    torch = _tensors.loaded("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        like = model.state_dict()
+        if not hasattr(values, "_metadata") and source.is_ours:
+            # A file of weights alone has no versions of modules; torch would take it for older than all of them.
+            values = OrderedDict(values)
+            values._metadata = like._metadata  # type: ignore[attr-defined]
+        for name, tensor in like.items():
+            if hasattr(tensor, "full_tensor") and name in values:
+                values[name] = sharded(values[name], tensor)
+    model.load_state_dict(values)
+
+
+def sharded(value: Any, like: Any) -> Any:
+    """A whole tensor, distributed as ``like`` is."""
+    from torch.distributed.tensor import distribute_tensor
+
+    if tuple(value.shape) != tuple(like.shape):
+        return value
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+
+
+def optimizer_state(optimizer: Any, state: Any) -> Any:
+    """The state of an optimizer, what belongs to sharded parameters sharded as they are."""
+    groups = getattr(optimizer, "param_groups", None)
+    if "torch.distributed.tensor" not in sys.modules or groups is None or not isinstance(state, dict):
+        return state
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    for index, values in state.get("state", {}).items():
+        if isinstance(index, int) and index < len(parameters) and hasattr(parameters[index], "full_tensor"):
+            for name, value in values.items():
+                if _tensors.is_torch_tensor(value) and value.dim():
+                    values[name] = sharded(value, parameters[index])
+    return state
 
 
 def as_number(value: Any) -> float:

@@ -7,11 +7,14 @@ __all__ = [
     "Keeper",
     "ModelFile",
     "Predictor",
+    "Preprocessing",
     "Saves",
     "View",
     "__version__",
     "list_images",
     "main",
+    "network_spec",
+    "read_spec",
     "resolve",
     "run_summary",
     "save",
@@ -95,6 +98,16 @@ class Predictor:
     ) -> tuple[bytearray, list[int], str | None]: ...
     def evaluate(self, data: str | None, data_dir: str | None, split: str | None) -> str: ...
 
+@final
+class Preprocessing:
+    def __new__(cls, json: str, strict: bool) -> Preprocessing: ...
+    def apply(
+        self,
+        images: list[tuple[str, Arena, int, tuple[int, int, int]] | tuple[str, bytes] | str],
+    ) -> tuple[bytearray, str | None]: ...
+
+def network_spec(network: str, input: tuple[int, int, int] | None, classes: int | None) -> str: ...
+def read_spec(spec: str) -> tuple[str, list[tuple[str, list[int], str]]]: ...
 def list_images(folder: str) -> list[os.PathLike[str]]: ...
 def settings() -> list[tuple[str, str, str]]: ...
 def train(
@@ -113,4 +126,5 @@ def save(
     state: list[tuple[str, str, list[int], int]],
     step: int,
     epoch: int,
+    about: str,
 ) -> None: ...

@@ -22,6 +22,19 @@ def state() -> dict[str, Any]:
     return states
 
 
+def of_ranks(states: list[dict[str, Any]]) -> dict[str, Any]:
+    """The states of all ranks, of which each gets its own back."""
+    return states[0] if len(states) == 1 else {"ranks": states}
+
+
+def of_rank(states: dict[str, Any], place: int, number: int) -> dict[str, Any] | None:
+    """Those of one rank of ``number``; ``None`` where there were fewer."""
+    ranks = states.get("ranks")
+    if ranks is None:
+        return states if place == 0 else None
+    return ranks[place] if place < min(len(ranks), number) else None
+
+
 def restore(states: dict[str, Any]) -> None:
     """Sets the generators to ``states``, as far as they are there."""
     if "python" in states:

@@ -88,6 +88,15 @@ def is_tensor(value: Any) -> bool:
     return is_torch_tensor(value) or is_array(value) or isinstance(value, memoryview)
 
 
+def has_buffer(value: Any) -> bool:
+    """Whether a value gives its memory by the buffer protocol, as ``array.array``, ``ctypes`` arrays and ``mmap`` do."""
+    try:
+        memoryview(value).release()
+    except TypeError:
+        return False
+    return True
+
+
 def piece(value: Any, where: str) -> Piece:
     """What is to be copied of a tensor. Raises ``CannotStore``."""
     if is_torch_tensor(value):
@@ -106,12 +115,15 @@ _torch_names: dict[Any, str] = {}
 
 def _torch_piece(value: Any, where: str) -> Piece:
     torch: Any = loaded("torch")
+    if torch.nn.parameter.is_lazy(value):
+        raise _refuse(where, value, "it has no shape before the first forward pass")
     # Holding the tensor itself is enough where its memory is copied as it lies.
     tensor = value if not value.requires_grad else value.detach()
     if tensor.device.type == "meta":
         raise _refuse(where, value, "it is on the meta device and holds no numbers")
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
-        raise _refuse(where, value, f"it is {tensor.layout}, not a dense tensor")
+        kind = "quantized" if tensor.is_quantized else "nested" if tensor.is_nested else str(tensor.layout)
+        raise _refuse(where, value, f"it is {kind}, not a dense tensor")
     name = _torch_names.get(tensor.dtype)
     if name is None:
         name = str(tensor.dtype).removeprefix("torch.")
@@ -120,14 +132,25 @@ def _torch_piece(value: Any, where: str) -> Piece:
         _torch_names[tensor.dtype] = name
     made = Piece(tensor, "torch", name, list(tensor.shape), tensor.nbytes)
     lazy = tensor.is_conj() or tensor.is_neg()
-    if tensor.device.type == "cpu" and tensor.is_contiguous() and not lazy:
-        try:
-            made.address = tensor.data_ptr()
-        except RuntimeError as error:
-            raise _refuse(where, value, "it has no memory of its own") from error
+    sharded = hasattr(tensor, "full_tensor")
+    if not sharded and not _has_memory(tensor):
+        raise _refuse(where, value, "its memory is not there, or was given back")
+    if tensor.device.type == "cpu" and tensor.is_contiguous() and not lazy and not sharded:
+        made.address = tensor.data_ptr()
     elif not lazy and not tensor.is_contiguous() and _is_dense(tensor):
         made.strides = list(tensor.stride())
     return made
+
+
+def _has_memory(tensor: Any) -> bool:
+    """Whether the memory that a tensor's shape speaks of is there: libraries that move weights away leave tensors without."""
+    if not tensor.numel():
+        return True
+    try:
+        last = tensor.storage_offset() + sum((side - 1) * stride for side, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        return bool((last + 1) * tensor.element_size() <= tensor.untyped_storage().nbytes() and tensor.data_ptr())
+    except (RuntimeError, AssertionError, NotImplementedError):
+        return False
 
 
 def _is_dense(tensor: Any) -> bool:
@@ -143,6 +166,10 @@ def _is_dense(tensor: Any) -> bool:
 def _array_piece(value: Any, where: str) -> Piece:
     import numpy
 
+    if hasattr(value, "mask") and hasattr(value, "filled"):
+        raise _refuse(where, value, "its mask would be lost: give .filled(...), or data and mask")
+    if type(value).__module__.partition(".")[0] in ("pandas", "polars", "xarray"):
+        raise _refuse(where, value, "its labels would be lost: give its numbers, .to_numpy(), and the labels as text")
     array = value
     if not isinstance(value, numpy.ndarray):
         try:

@@ -16,7 +16,7 @@ from keepbest import _tensors
 from keepbest.errors import CannotStore, Skipped
 
 # A key that marks what JSON has no form for. A mapping with such a key is stored as pairs.
-TENSOR, TUPLE, NAMED, PAIRS, FLOAT, COMPLEX, BYTES, SET, TORCH = (
+TENSOR, TUPLE, NAMED, PAIRS, FLOAT, COMPLEX, BYTES, SET, TORCH, STATE_DICT = (
     "$tensor",
     "$tuple",
     "$named",
@@ -26,6 +26,7 @@ TENSOR, TUPLE, NAMED, PAIRS, FLOAT, COMPLEX, BYTES, SET, TORCH = (
     "$bytes",
     "$set",
     "$torch",
+    "$state_dict",
 )
 DEEPEST = 200
 _LEFT_OUT = object()
@@ -37,7 +38,7 @@ class Encoder:
     def __init__(self, strict: bool) -> None:
         self.strict = strict
         self.pieces: dict[str, _tensors.Piece] = {}
-
+        self._names: dict[tuple[Any, ...], str] = {}
     def encode(self, value: Any, where: str) -> Any:
         """The JSON of a tree. ``where`` is its path, from which the names of its tensors are made."""
         encoded = self._encode(value, where, 0)
@@ -46,7 +47,9 @@ class Encoder:
     def _encode(self, value: Any, where: str, depth: int) -> Any:
         if depth > DEEPEST:
             raise CannotStore(f"{where} is nested more than {DEEPEST} deep", where=where, type=type(value).__name__)
-        if value is None or isinstance(value, bool | str) or type(value) is int:
+        if isinstance(value, str):
+            return _checked(value, where)
+        if value is None or isinstance(value, bool) or type(value) is int:
             return value
         if type(value) is float:
             return value if math.isfinite(value) else {FLOAT: repr(value)}
@@ -55,7 +58,12 @@ class Encoder:
         if _tensors.is_torch_tensor(value):
             return self._leaf(value, where)
         if isinstance(value, Mapping):
-            return self._mapping(value, where, depth)
+            encoded = self._mapping(value, where, depth)
+            # The versions of a module's parts, which tell its code how old a state dict is.
+            versions = getattr(value, "_metadata", None)
+            if isinstance(versions, Mapping):
+                return {STATE_DICT: encoded, "metadata": self._mapping(versions, f"{where} (metadata)", depth + 1)}
+            return encoded
         if isinstance(value, list | collections.deque):
             return self._items(value, where, depth)
         if isinstance(value, tuple):
@@ -69,7 +77,7 @@ class Encoder:
         plain = True
         for key, item in value.items():
             named = type(key) is str
-            encoded_key = key if named else self._encode(key, f"{where} (a key)", depth + 1)
+            encoded_key = _checked(key, where or "a name") if named else self._encode(key, f"{where} (a key)", depth + 1)
             encoded = self._encode(item, f"{where}.{key}" if where else str(key), depth + 1)
             if encoded is not _LEFT_OUT:
                 plain = plain and named and key[:1] != "$"
@@ -94,6 +102,7 @@ class Encoder:
             made = _tensors.piece(value, where)
         except CannotStore as error:
             return self._leave_out(error)
+        tied = self._names.get(made.identity()) if made.framework == "torch" and made.nbytes else None
         name, again = where or "value", 2
         while name in self.pieces:
             name, again = f"{where}~{again}", again + 1
@@ -103,6 +112,10 @@ class Encoder:
             leaf["strides"] = made.strides
         if made.pair is not None:
             leaf["pair"] = made.pair
+        if tied is not None:
+            leaf["tied"] = tied
+        else:
+            self._names[made.identity()] = name
         return leaf
 
     def _other(self, value: Any, where: str, depth: int) -> Any:
@@ -119,20 +132,27 @@ class Encoder:
         torch = _tensors.loaded("torch")
         if torch is not None and isinstance(value, torch.dtype | torch.device | torch.memory_format):
             return {TORCH: str(value), "is": type(value).__name__}
+        if _tensors.has_buffer(value):
+            return self._leaf(memoryview(value), where)
         name = f"{type(value).__module__}.{type(value).__qualname__}"
-        return self._leave_out(
-            CannotStore(
-                f"{where} cannot be stored: it is a {name}, neither a tensor, nor a plain value, nor a container of them",
-                where=where,
-                type=name,
-            )
-        )
+        words = f"{where} cannot be stored: it is a {name}, neither a tensor, nor a plain value, nor a container of them"
+        if callable(getattr(value, "state_dict", None)):
+            words += "; give its state_dict()"
+        return self._leave_out(CannotStore(words, where=where, type=name))
 
     def _leave_out(self, error: CannotStore) -> Any:
         if self.strict:
             raise error
         warnings.warn(f"{error}; it is left out", Skipped, stacklevel=2)
         return _LEFT_OUT
+
+
+def _checked(text: str, where: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CannotStore(f"{where} cannot be stored: {text!a} is no text that can be written: {error.reason}", where=where, type="str") from error
+    return text
 
 
 def decode(tree: Any, tensor: Callable[[dict[str, Any]], Any]) -> Any:
@@ -162,6 +182,10 @@ def decode(tree: Any, tensor: Callable[[dict[str, Any]], Any]) -> Any:
         return {decode(item, tensor) for item in tree[SET]}
     if TORCH in tree:
         return _torch_value(tree)
+    if STATE_DICT in tree:
+        state = collections.OrderedDict(decode(tree[STATE_DICT], tensor))
+        state._metadata = decode(tree["metadata"], tensor)  # type: ignore[attr-defined]
+        return state
     return {key: decode(item, tensor) for key, item in tree.items()}
 
 

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keepbest
+from keepbest import errors
+from keepbest._model import load_into, optimizer_state
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["KeepBest"]
 
@@ -27,6 +32,39 @@ class KeepBest(keepbest.Keeper):
     def __init__(self, accelerator: Any, run: str | os.PathLike[str], monitor: str | Sequence[str], **options: Any) -> None:
         super().__init__(run, monitor, **options)
         self._accelerator = accelerator
+
+    @classmethod
+    def resume(  # type: ignore[override]
+        cls, accelerator: Any, run: str | os.PathLike[str], model: Any = None, **options: Any
+    ) -> Self:
+        """As of :class:`keepbest.Keeper`, with everything that was prepared put into its state: to be called after ``accelerator.prepare``."""
+        keeper = super().resume(run, None, **options)
+        keeper._accelerator = accelerator
+        try:
+            keeper._restore(model)
+        except BaseException:
+            keeper._leave()
+            raise
+        return keeper
+
+    def _restore(self, model: Any) -> None:
+        accelerator, state = self._accelerator, self.state
+        if not state:
+            return
+        if model is not None:
+            load_into(accelerator.unwrap_model(model), keepbest.load(f"{self.path}@last"))
+        prepared = {
+            "optimizer": [each.optimizer for each in accelerator._optimizers],
+            "scheduler": [each.scheduler for each in accelerator._schedulers],
+        }
+        for name, objects in prepared.items():
+            states = state.get(name, [])
+            if len(states) != len(objects):
+                raise errors.KeepbestError(f"{self.path} holds the state of {len(states)} {name}s, and {len(objects)} are prepared")
+            for each, saved in zip(objects, states, strict=True):
+                each.load_state_dict(optimizer_state(each, saved))
+        if accelerator.scaler is not None and "scaler" in state:
+            accelerator.scaler.load_state_dict(state["scaler"])
 
     def offer(self, model: Any, metrics: Mapping[str, Any], **kwargs: Any) -> keepbest.Verdict:
         """As of :class:`keepbest.Keeper`, with everything that was prepared as the state beside the model."""

@@ -31,6 +31,14 @@ class InvalidSetting(InvalidOption):
     """The setting that is meant, maybe."""
 
 
+class InvalidSpec(KeepbestError):
+    """There is no such network, or a spec is none, or its layers do not fit each other."""
+
+
+class InvalidPreprocessing(KeepbestError):
+    """What is said to make a network's input of images does not."""
+
+
 class InvalidData(KeepbestError):
     """Images or labels cannot be read, do not fit each other, or are not those that a run or model is of."""
 
@@ -181,6 +189,9 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, message: str, run: str, step: int, epoch: int) -> None:
         super().__init__(message)
         self.run, self.step, self.epoch = run, step, epoch
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.run, self.step, self.epoch)
 
 
 class RecheckFailed(KeepbestError):

@@ -14,7 +14,7 @@ from ignite.handlers.checkpoint import BaseSaveHandler
 
 import keepbest
 from keepbest import errors
-from keepbest._options import of_session
+from keepbest._options import keeper_of
 
 __all__ = ["KeepBest"]
 
@@ -36,11 +36,7 @@ class KeepBest(BaseSaveHandler):
         self, run: str | os.PathLike[str], score_name: str, *, model: str | None = None, **options: Any
     ) -> None:
         self._model, self._score = model, score_name
-        self.keeper: keepbest.Keeper
-        if keepbest.Keeper.is_run(run):
-            self.keeper = keepbest.Keeper.resume(run, **of_session(options))
-        else:
-            self.keeper = keepbest.Keeper(run, score_name, "max", **options)
+        self.keeper: keepbest.Keeper = keeper_of(run, score_name, "max", **options)
 
     def __call__(self, checkpoint: Mapping[str, Any], filename: str, metadata: Mapping[str, Any] | None = None) -> None:
         """Offers a checkpoint with its priority as the score."""

@@ -12,7 +12,7 @@ import keras
 
 import keepbest
 from keepbest import errors
-from keepbest._options import of_session
+from keepbest._options import keeper_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,23 +36,21 @@ class KeepBest(keras.callbacks.Callback):  # type: ignore[misc]
         self, run: str | os.PathLike[str], monitor: str | Sequence[str], *, load_best: bool = False, **options: Any
     ) -> None:
         super().__init__()
-        self.run = os.fspath(run)
-        self._options, self._load_best = options, load_best
+        self.run = os.path.abspath(run)
+        self._monitor, self._options, self._load_best = monitor, options, load_best
         self.summary: keepbest.Summary | None = None
-        self.keeper: keepbest.Keeper | None
-        if keepbest.Keeper.is_run(self.run):
-            self.keeper = keepbest.Keeper.resume(self.run, **of_session(options))
-        else:
-            self.keeper = keepbest.Keeper(self.run, monitor, **options)
-        self._resumed = self.keeper.state
+        self.keeper: keepbest.Keeper | None = keeper_of(self.run, monitor, **options)
+        self._resumed, self._next_epoch = self.keeper.state, self.keeper.next_epoch
 
     @property
     def next_epoch(self) -> int:
         """The epoch to go on with: ``fit(..., initial_epoch=callback.next_epoch)``."""
-        return self.keeper.next_epoch if self.keeper is not None else 0
+        return self.keeper.next_epoch if self.keeper is not None else self._next_epoch
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Puts model and optimizer into the state of the resume point, if there is one."""
+        """Puts model and optimizer into the state of the resume point, if there is one. A further ``fit`` goes on with the model as it is."""
+        if self.keeper is None:
+            self.keeper = keeper_of(self.run, self._monitor, **self._options)
         if self._resumed:
             _assign(self.model.variables, self._resumed["model"], "model")
             optimizer = self._resumed.get("optimizer")
@@ -77,6 +75,7 @@ class KeepBest(keras.callbacks.Callback):  # type: ignore[misc]
             return
         if self._load_best:
             _assign(self.model.variables, self.keeper.load_best().state_dict("numpy"), "model")
+        self._next_epoch = self.keeper.next_epoch
         self.summary = self.keeper.close()
         self.keeper = None
 
@@ -108,7 +107,11 @@ def _assign(variables: Sequence[Any], values: Mapping[str, Any], what: str) -> N
         raise errors.KeepbestError(_another(what, named, values))
     for name, variable in named.items():
         value = values[name]
-        variable.assign(value.detach().numpy() if hasattr(value, "detach") else value)
+        if hasattr(value, "detach"):
+            # numpy has no bfloat16, and float32 has all its numbers.
+            value = value.detach().float() if str(value.dtype) == "torch.bfloat16" else value.detach()
+            value = value.numpy()
+        variable.assign(value)
 
 
 def _another(what: str, named: Mapping[str, Any], values: Mapping[str, Any]) -> str:

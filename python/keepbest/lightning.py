@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 
 import keepbest
 from keepbest import errors
-from keepbest._options import of_session
+from keepbest._options import check_goes_on, keeper_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,12 +27,12 @@ class KeepBest(Callback):
     """Keeps the best model of a fit after each validation. Metrics are those that were logged, by their names.
 
     Args:
-        run: The run directory. One that exists is gone on with.
-        monitor: As of :class:`keepbest.Keeper`; so are the further options.
+        run: The run directory. One that exists is gone on with, by a trainer that does so too (``fit(ckpt_path=...)``).
+        monitor: As of :class:`keepbest.Keeper`; so are the further options. ``strict=False`` leaves out hyperparameters that are objects.
     """
 
     def __init__(self, run: str | os.PathLike[str], monitor: str | Sequence[str], **options: Any) -> None:
-        self.run = os.fspath(run)
+        self.run = os.path.abspath(run)
         self._monitor, self._options = monitor, options
         self.keeper: keepbest.Keeper | None = None
         self.summary: keepbest.Summary | None = None
@@ -41,10 +41,13 @@ class KeepBest(Callback):
         """Begins the run, or goes on with it."""
         if stage != "fit" or self.keeper is not None:
             return
-        if keepbest.Keeper.is_run(self.run):
-            self.keeper = keepbest.Keeper.resume(self.run, **of_session(self._options))
-        else:
-            self.keeper = keepbest.Keeper(self.run, self._monitor, **self._options)
+        self.keeper = keeper_of(self.run, self._monitor, **self._options)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Sees that the trainer goes on where the run is."""
+        # A further fit with the same callback goes on with the model as it is.
+        if self.keeper is not None and self.summary is None and not trainer.fast_dev_run:
+            check_goes_on(self.keeper, trainer.global_step, f"fit(ckpt_path={os.path.join(self.run, 'last.safetensors')!r}) with KeepBestIO")
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Offers what was validated."""

@@ -39,11 +39,35 @@ def main() -> None:
         assert rank == 0
     except errors.OtherRankFailed as error:
         assert rank != 0 and "MetricMissing" in str(error)
-    keeper.offer(model, {"val/accuracy": 0.1}, epoch=2)
+    # So is rank 0 of what another rank cannot do; the next call is in step again.
+    for wrong in ({"metrics": {"val/accuracy": None}}, {"metrics": {"val/accuracy": 0.1}, "state": object()}):
+        metrics = wrong["metrics"] if rank else {"val/accuracy": 0.1}
+        state = {"note": wrong["state"]} if rank and "state" in wrong else {}
+        try:
+            keeper.offer(model, metrics, epoch=2, **state)
+            raise AssertionError("rank 1 was wrong")
+        except errors.OtherRankFailed as error:
+            assert rank == 0 and "rank 1" in str(error), error
+        except (errors.InvalidMetric, errors.CannotStore):
+            assert rank == 1
+    torch.manual_seed(100 + rank)
+    keeper.offer(model, {"val/accuracy": 0.1}, epoch=2, optimizer=optimizer)
+    drawn = torch.rand(3)
     assert keeper.should_stop
-    best = keeper.load_best()
+    # One rank may ask alone.
+    assert rank or keeper.best is not None
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    best = keeper.load_best(model)
     for name, tensor in best.state_dict().items():
         assert torch.equal(tensor, whole[name]), name
+    for name, tensor in model.state_dict().items():
+        assert isinstance(tensor, DTensor) and torch.equal(tensor.full_tensor(), whole[name]), name
+    keeper.interrupt()
+    keeper = keepbest.Keeper.resume(run, model=model, optimizer=optimizer)
+    assert torch.equal(torch.rand(3), drawn), "each rank has its own random numbers back"
+    assert len(keeper.history) == 3
     summary = keeper.close()
     assert summary.best is not None and summary.best.epoch == 0 and summary.evaluations == 3
     print(f"rank {rank} agrees", flush=True)

@@ -62,9 +62,23 @@ pub(crate) fn read_image(path: &Path) -> Result<Image, DataError> {
 /// # Errors
 /// When it is not a whole image of these kinds, or takes more than 512 MiB decoded.
 pub fn decode_image(bytes: &[u8], origin: &Path) -> Result<Image, DataError> {
+    decode_image_within(bytes, origin, u64::MAX)
+}
+
+/// As [`decode_image`], for images of up to this many pixels: height times width, by the header, before any memory is taken for them.
+///
+/// # Errors
+/// As [`decode_image`]; also when there are more pixels.
+pub fn decode_image_within(bytes: &[u8], origin: &Path, pixels: u64) -> Result<Image, DataError> {
     let failed = |source| failed(origin, source);
     let image = guarded(|| {
         let mut decoder = decoder(Source::Bytes(Cursor::new(bytes)))?;
+        let (width, height) = decoder.dimensions();
+        if u64::from(width) * u64::from(height) > pixels {
+            return Err(
+                format!("{height}x{width} are more than {pixels} pixels, the limit").into(),
+            );
+        }
         if bytes.starts_with(JPEG_START) {
             check_jpeg_end(bytes)?;
         }

@@ -40,7 +40,7 @@ pub use bundle::{DataBundle, Mirrored};
 pub use cache::{CacheBudget, Cached, DEFAULT_CACHE_BYTES};
 pub use classes::{Matched, UnknownClasses};
 pub use dataset::{Dataset, MemoryDataset, Subset};
-pub use decode::{decode_image, read_image_from};
+pub use decode::{decode_image, decode_image_within, read_image_from};
 pub use error::{DataError, LoadError, PrepareError, PreprocessingError, SplitError};
 pub use fingerprint::Fingerprint;
 pub use guard::is_decoding;

@@ -10,12 +10,10 @@ mod shape;
 mod weight_gradient;
 mod winograd;
 
-use crate::batch_norm::{add_wide, sum_span};
-use crate::chunks::{PixelChunks, check_activation, check_len};
-use crate::disjoint::Disjoint;
+use crate::chunks::{check_activation, check_len};
 use crate::gemm::Element;
 use crate::simd::LANES;
-use crate::{ActShape, Context, Precision, ShapeError};
+use crate::{ActShape, Context, Precision, ShapeError, reduce};
 
 use axis::Axis;
 use depthwise::Depthwise;
@@ -153,15 +151,7 @@ impl ConvPlan {
         max_batch: usize,
         ctx: &Context,
     ) -> Result<ConvPlan, ShapeError> {
-        let precision = ctx.precision();
-        let batch = Some(max_batch);
-        let plan = ConvPlan::with_methods(
-            shape,
-            max_batch,
-            ctx,
-            precision,
-            |form, shape, src, dst, padding| Winograd::new(batch, form, shape, src, dst, padding),
-        )?;
+        let plan = ConvPlan::for_training_transposed(shape, max_batch, ctx)?;
         match Linear::new(shape) {
             Some(linear) => {
                 ctx.reserve_staging(linear.staging_len(max_batch));
@@ -173,6 +163,27 @@ impl ConvPlan {
             }
             None => Ok(plan),
         }
+    }
+
+    /// As [`for_training`](Self::for_training), for [`transposed`](Self::transposed): a kernel as large as the map packs its weights
+    /// too.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn for_training_transposed(
+        shape: &ConvShape,
+        max_batch: usize,
+        ctx: &Context,
+    ) -> Result<ConvPlan, ShapeError> {
+        let batch = Some(max_batch);
+        ConvPlan::with_methods(
+            shape,
+            max_batch,
+            ctx,
+            ctx.precision(),
+            |form, shape, src, dst, padding| Winograd::new(batch, form, shape, src, dst, padding),
+        )
     }
 
     /// A plan that asks `winograd` where it is to be used.
@@ -304,7 +315,7 @@ impl ConvPlan {
     /// Floats of scratch for [`backward_weights`](Self::backward_weights) and [`backward_bias`](Self::backward_bias) with
     /// batches up to the planned one. (The fixed chunks make it the same for every thread count.)
     pub fn weight_gradient_scratch_len(&self, _threads: usize) -> usize {
-        let bias = PixelChunks::new(self.max_batch, self.output).count() * self.output.c;
+        let bias = reduce::channel_sums_scratch_len(self.max_batch, self.output);
         let weights = match &self.kind {
             Kind::Linear(_) => 0,
             Kind::Gemm(gemm) => match &gemm.weights {
@@ -429,6 +440,47 @@ impl ConvPlan {
         packed: &[f32],
         dx: &mut [f32],
     ) {
+        self.check_data_gradient(ctx, n, dy, packed, dx);
+        match &self.kind {
+            Kind::Linear(linear) => linear.backward_data(ctx, n, dy, packed, dx),
+            Kind::Gemm(_) | Kind::Depthwise(_) => {
+                self.transposed(ctx, n, dy, packed, Epilogue::default(), dx);
+            }
+        }
+    }
+
+    /// The transposed convolution: `y`, an input of this one, from `x`, an output of it. The data gradient of `x`, and what the
+    /// epilogue says; `packed` comes from [`pack_backward`](Self::pack_backward).
+    ///
+    /// # Panics
+    ///
+    /// When a slice is too short, `n` exceeds the planned batch, or the plan is one [for training](Self::for_training) that packs no
+    /// weights.
+    pub fn transposed(
+        &self,
+        ctx: &Context,
+        n: usize,
+        x: &[f32],
+        packed: &[f32],
+        epilogue: Epilogue<'_>,
+        y: &mut [f32],
+    ) {
+        self.check_data_gradient(ctx, n, x, packed, y);
+        if let Some(bias) = epilogue.bias {
+            check_len("bias", bias, self.shape.input.c);
+        }
+        if let Some(residual) = epilogue.residual {
+            check_activation("residual", residual, n, self.shape.input);
+        }
+        match &self.kind {
+            Kind::Linear(_) => panic!("a transposed convolution needs a plan for it"),
+            Kind::Gemm(gemm) => gemm.backward.run(ctx, n, x, packed, epilogue, y),
+            Kind::Depthwise(depthwise) => depthwise.transposed(ctx, n, x, packed, epilogue, y),
+        }
+    }
+
+    #[track_caller]
+    fn check_data_gradient(&self, ctx: &Context, n: usize, dy: &[f32], packed: &[f32], dx: &[f32]) {
         self.check(ctx, n);
         check_activation("dy", dy, n, self.output);
         check_activation("dx", dx, n, self.shape.input);
@@ -437,14 +489,6 @@ impl ConvPlan {
             packed,
             self.operand_len(self.packed_backward_len()),
         );
-        match &self.kind {
-            Kind::Linear(linear) => linear.backward_data(ctx, n, dy, packed, dx),
-            Kind::Gemm(gemm) => {
-                gemm.backward
-                    .run(ctx, n, dy, packed, Epilogue::default(), dx);
-            }
-            Kind::Depthwise(depthwise) => depthwise.backward_data(ctx, n, dy, packed, dx),
-        }
     }
 
     /// Gradient with respect to the weights, `[out][in / groups][kh][kw]`. Overwrites `dw`.
@@ -494,31 +538,7 @@ impl ConvPlan {
         db: &mut [f32],
     ) {
         self.check(ctx, n);
-        let c = self.output.c;
-        check_activation("dy", dy, n, self.output);
-        check_len("db", db, c);
-        let chunks = PixelChunks::new(n, self.output);
-        check_len("scratch", scratch, chunks.count() * c);
-        let partials = Disjoint::new(scratch);
-        ctx.pool().run(chunks.count(), &|chunk, _| {
-            // SAFETY: each task takes its own chunk's part.
-            let sum = unsafe { partials.part(chunk * c, c) };
-            sum.fill(0.0);
-            for span in chunks.spans(chunk) {
-                sum_span(ctx.isa(), &dy[span], sum);
-            }
-        });
-        const WIDTH: usize = 64;
-        for first in (0..c).step_by(WIDTH) {
-            let width = WIDTH.min(c - first);
-            let mut sum = [0.0f64; WIDTH];
-            for part in scratch[..chunks.count() * c].chunks_exact(c) {
-                add_wide(ctx.isa(), &part[first..first + width], &mut sum[..width]);
-            }
-            for (db, sum) in db[first..first + width].iter_mut().zip(sum) {
-                *db = sum as f32;
-            }
-        }
+        reduce::channel_sums(ctx, n, self.output, dy, scratch, db);
     }
 
     /// Floats of weights, packed or not.

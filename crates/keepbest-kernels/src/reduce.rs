@@ -1,9 +1,10 @@
 //! Sums over whole slices, in fixed chunks.
 
-use crate::Context;
-use crate::chunks::check_len;
+use crate::batch_norm::{add_wide, sum_span};
+use crate::chunks::{PixelChunks, check_activation, check_len};
 use crate::disjoint::Disjoint;
 use crate::relu::ELEMENT_CHUNK;
+use crate::{ActShape, Context};
 
 const SUM_CHUNK: usize = 16384;
 const LANES: usize = 16;
@@ -73,4 +74,49 @@ pub fn scale(ctx: &Context, x: &mut [f32], factor: f32) {
             factor,
         );
     });
+}
+
+/// Floats of scratch that [`channel_sums`] needs for up to `n` images.
+pub fn channel_sums_scratch_len(n: usize, shape: ActShape) -> usize {
+    PixelChunks::new(n, shape).count() * shape.c
+}
+
+/// Sum of each channel over images and pixels: the gradient of a bias. Overwrites `sums`.
+///
+/// # Panics
+///
+/// When a slice is too short.
+pub fn channel_sums(
+    ctx: &Context,
+    n: usize,
+    shape: ActShape,
+    x: &[f32],
+    scratch: &mut [f32],
+    sums: &mut [f32],
+) {
+    let c = shape.c;
+    check_activation("x", x, n, shape);
+    check_len("sums", sums, c);
+    let chunks = PixelChunks::new(n, shape);
+    check_len("scratch", scratch, chunks.count() * c);
+    let partials = Disjoint::new(scratch);
+    ctx.pool().run(chunks.count(), &|chunk, _| {
+        // SAFETY: each task takes its own chunk's part.
+        let sum = unsafe { partials.part(chunk * c, c) };
+        sum.fill(0.0);
+        for span in chunks.spans(chunk) {
+            sum_span(ctx.isa(), &x[span], sum);
+        }
+    });
+    const WIDTH: usize = 64;
+    for first in (0..c).step_by(WIDTH) {
+        let width = WIDTH.min(c - first);
+        let mut sum = [0.0f64; WIDTH];
+        for part in scratch[..chunks.count() * c].chunks_exact(c) {
+            add_wide(ctx.isa(), &part[first..first + width], &mut sum[..width]);
+        }
+        for (to, sum) in sums[first..first + width].iter_mut().zip(sum) {
+            *to = sum as f32;
+        }
+    }
 }

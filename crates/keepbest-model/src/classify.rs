@@ -3,16 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use keepbest_data::{
-    DataError, Image, ImageShape, Normaliser, Preprocessing, PreprocessingError, Unrecorded,
-    load_image,
-};
+use keepbest_data::{DataError, Image, PreprocessingError, Unrecorded, load_image};
 use keepbest_nn::{ScoreError, Scorer};
-use serde::Serialize;
 
 use crate::error::ModelError;
+use crate::interpret::{Answer, AnswerError, Fitted, Interpreter, Rating};
 use crate::model::Model;
-use crate::predict::{Guess, decide, probabilities, top_k};
 
 /// Options for classifying images.
 #[derive(Debug, Clone)]
@@ -34,74 +30,6 @@ impl Default for ClassifyOptions {
             threads: None,
             top_k: 1,
             strict: false,
-        }
-    }
-}
-
-/// What the model says of an image.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Answer {
-    /// The class that is decided for, by the model's thresholds where it has some.
-    pub decision: Guess,
-    /// The likeliest classes, which thresholds leave in their order.
-    pub top: Vec<Guess>,
-    /// The image's shape.
-    #[serde(skip)]
-    pub shape: ImageShape,
-    /// In what the image is unlike all that the model has seen: it was converted without a recorded rule.
-    #[serde(skip)]
-    pub unseen: Unrecorded,
-}
-
-/// What the model says of an image, of all classes.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Rating {
-    /// Index of the class that is decided for, by the model's thresholds where it has some.
-    pub class: usize,
-    /// Softmax probability of every class, by label.
-    pub probabilities: Vec<f64>,
-    /// In what the image is unlike all that the model has seen: it was converted without a recorded rule.
-    pub unseen: Unrecorded,
-}
-
-/// What is known of an image that was made the network's input: its shape, and in what it is unlike all that the model has seen.
-type Prepared = (ImageShape, Unrecorded);
-
-/// Why there is no answer for an image.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AnswerError {
-    /// It cannot be read.
-    #[error(transparent)]
-    Read(#[from] DataError),
-    /// It cannot be made the model's input.
-    #[error("{image} does not fit the model")]
-    Unfit {
-        /// The image.
-        image: String,
-        /// Why not.
-        source: PreprocessingError,
-    },
-    /// A score is no number.
-    #[error("{image}: the network's score for {class} is {score}, which is no answer")]
-    Score {
-        /// The image.
-        image: String,
-        /// The first class with such a score.
-        class: String,
-        /// The score.
-        score: f32,
-    },
-}
-
-impl AnswerError {
-    /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Read(error) => error.hint(),
-            _ => None,
         }
     }
 }
@@ -137,11 +65,9 @@ pub enum ClassifyError {
 /// # }
 /// ```
 pub struct Classifier {
-    model: Arc<Model>,
+    interpreter: Interpreter,
     options: ClassifyOptions,
     scorer: Box<dyn Scorer>,
-    preprocessing: Preprocessing,
-    normaliser: Normaliser,
     pixels: Vec<f32>,
     logits: Vec<f32>,
 }
@@ -153,16 +79,9 @@ impl Classifier {
     /// [`ClassifyError`].
     pub fn new(model: Arc<Model>, options: ClassifyOptions) -> Result<Self, ClassifyError> {
         let scorer = model.predictor(options.batch_size, options.threads)?;
-        let recorded = model.preprocessing.clone();
-        let preprocessing = match options.strict {
-            true => recorded,
-            false => recorded.converting(),
-        };
         Ok(Self {
-            normaliser: Normaliser::new(&preprocessing)?,
-            preprocessing,
+            interpreter: Interpreter::new(model, options.strict)?,
             scorer,
-            model,
             options,
             pixels: Vec::new(),
             logits: Vec::new(),
@@ -172,13 +91,13 @@ impl Classifier {
     /// The model.
     #[must_use]
     pub fn model(&self) -> &Arc<Model> {
-        &self.model
+        self.interpreter.model()
     }
 
     /// What is done to images that differ so from all that the model has seen, in words; none when nothing differs.
     #[must_use]
     pub fn conversion_words(&self, unseen: Unrecorded) -> Option<String> {
-        self.preprocessing.conversion_words(unseen)
+        self.interpreter.conversion_words(unseen)
     }
 
     /// Answers for images in memory, in their order.
@@ -217,7 +136,10 @@ impl Classifier {
         &mut self,
         images: impl IntoIterator<Item = (String, Result<Image, DataError>)>,
     ) -> Result<Vec<Result<Answer, AnswerError>>, ClassifyError> {
-        self.ask(images, Self::answer)
+        let top_k = self.options.top_k;
+        self.ask(images, |interpreter, name, row, fitted| {
+            interpreter.answer(name, row, fitted, top_k)
+        })
     }
 
     /// As [`classify`](Self::classify), with the probabilities of all classes.
@@ -228,13 +150,13 @@ impl Classifier {
         &mut self,
         images: impl IntoIterator<Item = (String, Result<Image, DataError>)>,
     ) -> Result<Vec<Result<Rating, AnswerError>>, ClassifyError> {
-        self.ask(images, Self::rating)
+        self.ask(images, Interpreter::rating)
     }
 
     fn ask<T>(
         &mut self,
         images: impl IntoIterator<Item = (String, Result<Image, DataError>)>,
-        answer: impl Fn(&Self, String, &[f32], Prepared) -> Result<T, AnswerError>,
+        answer: impl Fn(&Interpreter, &str, &[f32], Fitted) -> Result<T, AnswerError>,
     ) -> Result<Vec<Result<T, AnswerError>>, ClassifyError> {
         let mut images = images.into_iter();
         let mut answers = Vec::new();
@@ -244,11 +166,11 @@ impl Classifier {
                 return Ok(answers);
             }
             self.scorer.logits(&self.pixels, &mut self.logits)?;
-            let mut rows = self.logits.chunks_exact(self.model.classes.len());
+            let mut rows = self.logits.chunks_exact(self.model().classes.len());
             for (name, prepared) in batch {
                 answers.push(prepared.and_then(|image| {
                     let row = rows.next().unwrap_or_default();
-                    answer(self, name, row, image)
+                    answer(&self.interpreter, &name, row, image)
                 }));
             }
         }
@@ -258,71 +180,23 @@ impl Classifier {
     fn prepare(
         &mut self,
         images: impl Iterator<Item = (String, Result<Image, DataError>)>,
-    ) -> Vec<(String, Result<Prepared, AnswerError>)> {
-        let size = self.model.preprocessing.input.size();
+    ) -> Vec<(String, Result<Fitted, AnswerError>)> {
+        let size = self.interpreter.input_len();
         self.pixels.clear();
-        let pixels = &mut self.pixels;
-        let (normaliser, recorded) = (&self.normaliser, &self.model.preprocessing);
+        let (pixels, interpreter) = (&mut self.pixels, &self.interpreter);
         images
             .take(self.options.batch_size)
             .map(|(name, image)| {
                 let start = pixels.len();
-                let prepared = image.map_err(AnswerError::from).and_then(|image| {
+                let fitted = image.map_err(AnswerError::from).and_then(|image| {
                     pixels.resize(start + size, 0.0);
-                    let fits = normaliser.apply(&image, &mut pixels[start..]);
-                    fits.map_err(|source| AnswerError::Unfit {
-                        image: name.clone(),
-                        source,
-                    })?;
-                    Ok((image.shape(), recorded.unrecorded(image.shape())))
+                    interpreter.fit(&name, &image, &mut pixels[start..])
                 });
-                if prepared.is_err() {
+                if fitted.is_err() {
                     pixels.truncate(start);
                 }
-                (name, prepared)
+                (name, fitted)
             })
             .collect()
-    }
-
-    fn answer(
-        &self,
-        image: String,
-        row: &[f32],
-        (shape, unseen): Prepared,
-    ) -> Result<Answer, AnswerError> {
-        let classes = &self.model.classes;
-        Ok(Answer {
-            decision: self.decision(image, row)?,
-            top: top_k(row, classes, self.options.top_k.min(classes.len())),
-            shape,
-            unseen,
-        })
-    }
-
-    fn rating(
-        &self,
-        image: String,
-        row: &[f32],
-        (_, unseen): Prepared,
-    ) -> Result<Rating, AnswerError> {
-        Ok(Rating {
-            class: self.decision(image, row)?.class,
-            probabilities: probabilities(row),
-            unseen,
-        })
-    }
-
-    fn decision(&self, image: String, row: &[f32]) -> Result<Guess, AnswerError> {
-        let classes = &self.model.classes;
-        let wrong = |class: usize| AnswerError::Score {
-            image,
-            class: classes.get(class).cloned().unwrap_or_default(),
-            score: row.get(class).copied().unwrap_or(f32::NAN),
-        };
-        // Scores that are no numbers are no answer.
-        if let Some(class) = row.iter().position(|score| !score.is_finite()) {
-            return Err(wrong(class));
-        }
-        decide(row, classes, self.model.decision()).ok_or_else(|| wrong(0))
     }
 }

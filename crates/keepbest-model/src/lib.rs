@@ -25,6 +25,7 @@ mod export;
 mod foreign;
 mod images;
 mod import;
+mod interpret;
 mod model;
 mod model_ref;
 mod network;
@@ -50,7 +51,7 @@ pub use architecture::{
 };
 pub use attest::{AttestError, attest};
 pub use card::{CardError, card};
-pub use classify::{Answer, AnswerError, Classifier, ClassifyError, ClassifyOptions, Rating};
+pub use classify::{Classifier, ClassifyError, ClassifyOptions};
 pub use compare::{CompareError, CompareReport, Contender, Pair, Side, compare};
 pub use costs::{Costs, LATENCY, fixed_costs, is_timed};
 pub use criterion::Criterion;
@@ -69,6 +70,7 @@ pub use images::{
 pub use import::{
     Converted, ImportError, ImportOptions, Imported, PreprocessError, Scores, import, preprocessing,
 };
+pub use interpret::{Answer, AnswerError, Fitted, Interpreter, Rating};
 pub use model::{Model, OpenReferenceError};
 pub use model_ref::{
     DEFAULT_RUNS_DIR, ModelPlace, ModelRefError, find_model, find_resumable, find_run,
@@ -79,7 +81,7 @@ pub use outcomes::{
     ClassIntervals, Comparison, Intervals, Outcomes, OutcomesError, Resampled, Wrong,
 };
 pub use place::{NotThere, Place};
-pub use predict::{Guess, decide, top_k};
+pub use predict::{Guess, decide, probabilities, top_k};
 pub use provenance::{CriterionRecord, DataRecord, Parent, Provenance, SplitRecord};
 pub use run_files::{
     FileAtHand, OpenRunError, OpenWholeRunError, RunFilesError, model_file_of, open_run,

@@ -47,7 +47,8 @@ pub fn decide(
 }
 
 /// Softmax probabilities of the scores of one image.
-pub(crate) fn probabilities(logits: &[f32]) -> Vec<f64> {
+#[must_use]
+pub fn probabilities(logits: &[f32]) -> Vec<f64> {
     let mut probabilities = vec![0.0; logits.len()];
     log_softmax(logits, &mut probabilities);
     for p in &mut probabilities {

@@ -41,7 +41,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let options = zoo::ZooOptions::new(channels, size, size, CLASSES);
         write_model(out, entry.name, &zoo::spec(entry.name, &options)?)?;
     }
-    for (name, text) in [("every-layer", EVERY_LAYER), ("one-input", ONE_INPUT)] {
+    for (name, text) in [
+        ("every-layer", EVERY_LAYER),
+        ("one-input", ONE_INPUT),
+        ("graph", GRAPH),
+    ] {
         let mut spec: serde_json::Value = serde_json::from_str(text)?;
         spec["classes"] = CLASSES.into();
         if let Some(head) = spec["layers"]
@@ -54,6 +58,59 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     Ok(())
 }
+
+/// Values that several layers read, arithmetic with broadcasts, uneven windows, and rows, columns and channels that move about.
+const GRAPH: &str = r#"{
+    "version": 3, "name": "graph", "classes": 10,
+    "input": {"channels": 3, "height": 17, "width": 14},
+    "layers": [
+        {"op": "conv2d", "out": 12, "kernel": 3, "stride": 2, "padding": "same"},
+        {"op": "graph", "name": "g", "nodes": [
+            {"layer": {"op": "conv2d", "name": "a", "out": 12, "kernel": 3, "padding": [0, 2, 2, 0]}},
+            {"layer": {"op": "batch_norm2d", "name": "bn"}},
+            {"id": "r", "layer": {"op": "relu"}},
+            {"id": "sum", "from": ["bn", "r", "input", "a"], "layer": {"op": "add"}},
+            {"layer": {"op": "global_avg_pool2d"}},
+            {"id": "gate", "layer": {"op": "sigmoid"}},
+            {"id": "gated", "from": ["gate", "sum"], "layer": {"op": "mul"}},
+            {"layer": {"op": "conv2d", "name": "s", "out": 1, "kernel": 1}},
+            {"id": "attention", "layer": {"op": "sigmoid"}},
+            {"id": "attended", "from": ["attention", "gated"], "layer": {"op": "mul"}},
+            {"id": "q", "from": ["attended", "gate"], "layer": {"op": "div"}},
+            {"id": "high", "from": ["q", "a"], "layer": {"op": "maximum"}},
+            {"id": "low", "from": ["high", "sum"], "layer": {"op": "minimum"}},
+            {"id": "d", "from": ["low", "r"], "layer": {"op": "sub"}},
+            {"id": "square", "from": ["d", "d"], "layer": {"op": "mul"}},
+            {"from": ["d", "attention", "square"], "layer": {"op": "concat"}},
+            {"layer": {"op": "channel_slice", "start": 1}},
+            {"layer": {"op": "channel_shuffle", "groups": 4}}
+        ]},
+        {"op": "pad2d", "top": 1, "left": 2, "mode": "reflect"},
+        {"op": "pad2d", "right": 1, "mode": "edge"},
+        {"op": "pad2d", "bottom": 1, "value": 0.25},
+        {"op": "max_pool2d", "kernel": [2, 3], "stride": 2, "padding": [1, 0, 0, 2], "dilation": [2, 1]},
+        {"op": "conv_transpose2d", "out": 6, "kernel": [3, 2], "stride": 2, "padding": [1, 0, 0, 1], "output_padding": [1, 0],
+            "groups": 3},
+        {"op": "max_pool2d", "kernel": 3, "stride": 2, "ceil_mode": true},
+        {"op": "upsample", "scale": [2, 1.5]},
+        {"op": "upsample", "size": [9, 7], "mode": "bilinear"},
+        {"op": "upsample", "scale": [0.8, 2], "mode": "bilinear"},
+        {"op": "upsample", "size": [9, 5], "mode": "bilinear", "align_corners": true},
+        {"op": "upsample", "size": [8, 9]},
+        {"op": "avg_pool2d", "kernel": 3, "stride": 2, "ceil_mode": true},
+        {"op": "avg_pool2d", "kernel": 2, "stride": 1, "padding": [0, 1, 1, 0], "count_include_pad": false},
+        {"op": "crop", "top": 1, "right": 1},
+        {"op": "flatten"},
+        {"op": "graph", "name": "h", "nodes": [
+            {"layer": {"op": "linear", "name": "x", "out": 24}},
+            {"layer": {"op": "unflatten", "size": [2, 3, 4]}},
+            {"id": "t", "layer": {"op": "conv2d", "name": "t", "out": 3, "kernel": 2}},
+            {"layer": {"op": "flatten"}},
+            {"from": ["3", "input"], "layer": {"op": "concat"}}
+        ]},
+        {"op": "linear", "out": 10}
+    ]
+}"#;
 
 /// What no model of the zoo has: groups, dilation, uneven adaptive pooling, group norm, sums and ReLUs of vectors.
 const EVERY_LAYER: &str = r#"{

@@ -14,7 +14,7 @@ pub(crate) mod values;
 mod version;
 
 pub use layer::*;
-pub use values::{Init, Padding, Pair, Unnamed};
+pub use values::{Factors, Init, Padding, Pair, Unnamed};
 
 use serde::{Deserialize, Serialize};
 

@@ -7,6 +7,7 @@
 //! | `Saves` | waiting for what it saves |
 //! | `ModelFile` | a model file, verified, its tensors mapped |
 //! | `Predictor` | a model that answers, for any number of threads |
+//! | `Preprocessing` | what makes a network's input of images |
 //!
 //! Python sees tensors as `(name, dtype, shape, offset)`; which object a tensor belongs to, and how containers are put into a
 //! file, is decided in Python. Whatever can block lets other threads of Python run.
@@ -17,6 +18,8 @@ mod keeper;
 mod model;
 mod options;
 mod predict;
+mod preprocessing;
+mod spec;
 mod train;
 
 use std::ffi::OsString;
@@ -43,11 +46,14 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<model::ModelFile>()?;
     module.add_class::<model::View>()?;
     module.add_class::<predict::Predictor>()?;
+    module.add_class::<preprocessing::Preprocessing>()?;
     module.add_function(wrap_pyfunction!(main, module)?)?;
     module.add_function(wrap_pyfunction!(keeper::run_summary, module)?)?;
     module.add_function(wrap_pyfunction!(model::save, module)?)?;
     module.add_function(wrap_pyfunction!(model::resolve, module)?)?;
     module.add_function(wrap_pyfunction!(predict::list_images, module)?)?;
+    module.add_function(wrap_pyfunction!(spec::network_spec, module)?)?;
+    module.add_function(wrap_pyfunction!(spec::read_spec, module)?)?;
     module.add_function(wrap_pyfunction!(train::settings, module)?)?;
     module.add_function(wrap_pyfunction!(train::train, module)?)?;
     Ok(())

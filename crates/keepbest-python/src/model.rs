@@ -6,13 +6,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use keepbest_core::text::with_causes;
-use keepbest_formats::model_file::{self, Kind, ModelMetadata};
+use keepbest_formats::model_file::{self, Attachments, Kind, ModelMetadata};
 use keepbest_formats::{StateDict, Tensor};
 use keepbest_keeper::RunView;
 use keepbest_model::{ClassifyOptions, Model, ModelPlace, find_model};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::arena::Arena;
 use crate::errors;
@@ -118,8 +119,20 @@ impl ModelFile {
     }
 }
 
-/// Writes one model file as safely as a run does: staged, synced, read back, renamed. `(arena, weights, state)` is what an offer copies.
+/// What a file says of a model beside its tensors.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    model: Option<Value>,
+    #[serde(default)]
+    classes: Vec<String>,
+    preprocessing: Option<Value>,
+}
+
+/// Writes one model file as safely as a run does: staged, synced, read back, renamed. `(arena, weights, state)` is what an offer copies;
+/// `about` is what the file says of the model, as JSON: its `model`, `classes` and `preprocessing`.
 #[pyfunction]
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn save(
     py: Python<'_>,
     path: PathBuf,
@@ -128,14 +141,26 @@ pub(crate) fn save(
     state: Vec<Entry>,
     step: u64,
     epoch: u64,
+    about: &str,
 ) -> PyResult<()> {
+    let About {
+        model,
+        classes,
+        preprocessing,
+    } = serde_json::from_str(about)
+        .map_err(|error| errors::raise_plain(py, "InvalidOption", &error.to_string()))?;
     let bytes = arena.bytes();
     let (weights, state) = (state_dict(&bytes, weights)?, state_dict(&bytes, state)?);
     let metadata = ModelMetadata {
         kind: Kind::Full,
         step,
         epoch,
-        ..ModelMetadata::default()
+        attachments: Attachments {
+            model,
+            classes,
+            preprocessing,
+            ..Attachments::default()
+        },
     };
     let saved = py.detach(|| -> Result<(), String> {
         let image =

@@ -40,6 +40,9 @@ pub(crate) struct Options {
     save_last: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     also: Option<CopyFormat>,
+    /// The model spec, for full models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    spec: Option<Value>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     classes: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,6 +129,7 @@ impl Options {
             also: self.also,
             retention: self.keep.clone(),
             constants: Attachments {
+                model: self.spec.clone(),
                 classes: self.classes.clone(),
                 preprocessing: self.preprocessing.clone(),
                 provenance: self.provenance.clone(),

@@ -31,14 +31,14 @@ pub(crate) enum Input<'py> {
 
 /// The same without a hold on Python's objects.
 #[derive(Clone)]
-enum Source {
+pub(crate) enum Source {
     Pixels(Image),
     Encoded(Bytes),
     File(PathBuf),
 }
 
 impl Input<'_> {
-    fn detached(self) -> PyResult<(String, Source)> {
+    pub(crate) fn detached(self) -> PyResult<(String, Source)> {
         Ok(match self {
             Self::Pixels(name, arena, offset, (height, width, channels)) => {
                 let shape = ImageShape::new(height, width, channels);
@@ -63,7 +63,7 @@ impl Input<'_> {
     }
 }
 
-fn read((name, source): &(String, Source)) -> (String, Result<Image, DataError>) {
+pub(crate) fn read((name, source): &(String, Source)) -> (String, Result<Image, DataError>) {
     let image = match source {
         Source::Pixels(image) => Ok(image.clone()),
         Source::Encoded(bytes) => decode_image(bytes, name.as_ref()),

@@ -55,6 +55,9 @@ pub use keepbest_kernels as kernels;
 pub use keepbest_model as model;
 #[doc(inline)]
 pub use keepbest_nn as nn;
+#[cfg(feature = "serve")]
+#[doc(inline)]
+pub use keepbest_serve as serve;
 #[doc(inline)]
 pub use keepbest_store as store;
 #[doc(inline)]

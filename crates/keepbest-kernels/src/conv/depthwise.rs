@@ -192,22 +192,23 @@ impl Depthwise {
         );
     }
 
-    pub(crate) fn backward_data(
+    pub(crate) fn transposed(
         &self,
         ctx: &Context,
         n: usize,
-        dy: &[f32],
+        x: &[f32],
         packed: &[f32],
-        dx: &mut [f32],
+        epilogue: Epilogue<'_>,
+        y: &mut [f32],
     ) {
         let last = Some(self.taps() - 1);
         self.run(
             ctx,
             n,
-            (self.output, dy),
+            (self.output, x),
             packed,
-            Epilogue::default(),
-            (self.input, dx),
+            epilogue,
+            (self.input, y),
             &self.backward,
             last,
         );

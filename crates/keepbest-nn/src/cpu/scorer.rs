@@ -131,6 +131,12 @@ impl Scorer for CpuScorer {
         self.ctx.pool().threads()
     }
 
+    fn bytes(&self) -> u64 {
+        // The weights are there once, packed as the kernels read them.
+        let weights = self.network.layout().weights_len();
+        4 * (self.plan.arena_len as u64 + weights as u64)
+    }
+
     fn load(&mut self, weights: &StateDict) -> Result<(), WeightsError> {
         let layout = self.network.layout();
         layout.check(weights)?;

@@ -13,6 +13,12 @@ pub trait Scorer: Send {
     /// Threads of this machine that it is worth making batches on.
     fn threads(&self) -> usize;
 
+    /// Bytes of memory that it takes on its device, by its plan: at least its weights.
+    fn bytes(&self) -> u64 {
+        let weights = self.network().layout().tensors().iter();
+        weights.map(|tensor| 4 * tensor.len() as u64).sum()
+    }
+
     /// Takes the weights of a state dict.
     ///
     /// # Errors

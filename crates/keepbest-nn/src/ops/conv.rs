@@ -5,6 +5,7 @@
 
 use super::batch_norm::{BatchNormOp, fixed_map};
 use super::lowering::{Current, LayerError, Lowering, Place, describe};
+use super::norm_affine::NormAffine;
 use super::onnx::{Value, Writer, ints, pads, tensor};
 use super::operation::{
     At, Backward, FixedNorm, Forward, Learned, Needs, Operation, ParamId, Planning, Predict,
@@ -187,7 +188,7 @@ pub(crate) fn lower_linear(
 /// Outputs of a layer at most.
 const MAX_OUT: usize = 1 << 24;
 
-fn check_out(place: &Place, out: usize) -> Result<(), LayerError> {
+pub(super) fn check_out(place: &Place, out: usize) -> Result<(), LayerError> {
     if out <= MAX_OUT {
         Ok(())
     } else {
@@ -196,16 +197,16 @@ fn check_out(place: &Place, out: usize) -> Result<(), LayerError> {
 }
 
 /// The values that the weights and, where there is one, the bias start with.
-struct Starts {
-    init: Init,
-    bias: bool,
-    zero_bias: bool,
-    fan_in: usize,
-    fan_out: usize,
+pub(super) struct Starts {
+    pub init: Init,
+    pub bias: bool,
+    pub zero_bias: bool,
+    pub fan_in: usize,
+    pub fan_out: usize,
 }
 
 impl Starts {
-    fn check(&self, place: &Place) -> Result<(), LayerError> {
+    pub(super) fn check(&self, place: &Place) -> Result<(), LayerError> {
         if let Init::Normal(size) | Init::Uniform(size) = self.init
             && !(size >= 0.0 && size.is_finite())
         {
@@ -214,7 +215,7 @@ impl Starts {
         Ok(())
     }
 
-    fn weight(&self) -> Start {
+    pub(super) fn weight(&self) -> Start {
         match self.init {
             Init::Default => Start::uniform_fan_in(self.fan_in),
             Init::KaimingNormalFanOut => Start::kaiming_normal(self.fan_out),
@@ -224,7 +225,7 @@ impl Starts {
         }
     }
 
-    fn bias(&self) -> Option<Start> {
+    pub(super) fn bias(&self) -> Option<Start> {
         let start = if self.zero_bias {
             Start::Constant(0.0)
         } else {
@@ -536,7 +537,7 @@ impl ConvOp {
         layer: &str,
         norm: FixedNorm,
     ) -> Result<[String; 2], OnnxError> {
-        let [gamma, beta] = norm.affine.floats(writer);
+        let [gamma, beta] = NormAffine::from(&norm).floats(writer);
         let (mean, variance) = (writer.floats(norm.mean), writer.floats(norm.variance));
         let own_bias = self.bias.map(|bias| writer.floats(bias));
         let mut weights = self.written(writer);

@@ -197,6 +197,12 @@ pub(crate) fn pads(Padding { before, after }: Padding) -> Attribute {
     ints([before, after].as_flattened())
 }
 
+pub(crate) fn int_tensor(values: impl IntoIterator<Item = i64>) -> Tensor {
+    let values: Vec<i64> = values.into_iter().collect();
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    Tensor::new(Dtype::I64, vec![values.len()], bytes).expect("eight bytes a value")
+}
+
 pub(crate) fn tensor(shape: &[usize], values: &[f32]) -> Tensor {
     Tensor::from_f32(shape, values).expect("as many values as the shape has")
 }

@@ -5,9 +5,9 @@ use crate::ops::dropout::Zeros;
 use crate::ops::lowering::{Current, LayerError, Lowering, Place};
 use crate::ops::{
     activations, adaptive_avg_pool, avg_pool, batch_norm, blocks, blur_pool, channel_conv1d,
-    channel_pool, conv, dropout, flatten, global_avg_pool, global_max_pool, global_response_norm,
-    graph, group_norm, layer_norm, layer_scale, local_response_norm, max_pool, pointwise, prelu,
-    relu, rms_norm, scale2d, softmax,
+    channel_pool, conv, conv_transpose, dropout, flatten, gather, global_avg_pool, global_max_pool,
+    global_response_norm, graph, group_norm, layer_norm, layer_scale, local_response_norm,
+    max_pool, pointwise, prelu, relu, rms_norm, scale2d, softmax, unflatten, upsample,
 };
 use keepbest_kernels::{ChannelPool, Pointwise};
 use serde::{Deserialize, Serialize};
@@ -17,10 +17,12 @@ pub use crate::ops::adaptive_avg_pool::AdaptiveAvgPool2d;
 pub use crate::ops::avg_pool::AvgPool2d;
 pub use crate::ops::batch_norm::BatchNorm2d;
 pub use crate::ops::blocks::{Branch, Gate, Repeat, Residual, Sequential};
-pub use crate::ops::blur_pool::{BlurMode, BlurPool2d};
+pub use crate::ops::blur_pool::BlurPool2d;
 pub use crate::ops::channel_conv1d::ChannelConv1d;
 pub use crate::ops::conv::{Conv2d, Linear};
+pub use crate::ops::conv_transpose::ConvTranspose2d;
 pub use crate::ops::dropout::Dropout;
+pub use crate::ops::gather::{ChannelShuffle, ChannelSlice, Crop, Pad2d, PadMode};
 pub use crate::ops::global_response_norm::GlobalResponseNorm;
 pub use crate::ops::graph::{Graph, GraphNode};
 pub use crate::ops::group_norm::{GroupNorm, InstanceNorm2d};
@@ -32,6 +34,8 @@ pub use crate::ops::prelu::Prelu;
 pub use crate::ops::rms_norm::RmsNorm2d;
 pub use crate::ops::scale2d::{ScalarAffine, Scale2d};
 pub use crate::ops::standardize::Standardize;
+pub use crate::ops::unflatten::Unflatten;
+pub use crate::ops::upsample::{Upsample, UpsampleMode};
 
 /// Defines [`Layer`] from one row a layer: what it is, its settings, its op as it is written in a spec, the version of the spec
 /// since when there is such an op (the first when absent), and what adds it to a network.
@@ -90,6 +94,8 @@ macro_rules! layers {
 layers! {
     /// 2-d convolution, `torch.nn.Conv2d`.
     Conv2d(Conv2d) = "conv2d", conv::lower_conv;
+    /// Transposed 2-d convolution, `torch.nn.ConvTranspose2d`.
+    ConvTranspose2d(ConvTranspose2d) = "conv_transpose2d" since 3, conv_transpose::lower;
     /// Batch normalisation over images and pixels, `torch.nn.BatchNorm2d`.
     BatchNorm2d(BatchNorm2d) = "batch_norm2d", batch_norm::lower;
     /// Normalisation over the channels of each pixel, torchvision's `LayerNorm2d`.
@@ -176,8 +182,20 @@ layers! {
     BlurPool2d(BlurPool2d) = "blur_pool2d" since 3, blur_pool::lower;
     /// Mean over windows that share the map out, `torch.nn.AdaptiveAvgPool2d`.
     AdaptiveAvgPool2d(AdaptiveAvgPool2d) = "adaptive_avg_pool2d", adaptive_avg_pool::lower;
+    /// Some of the channels, one after the other.
+    ChannelSlice(ChannelSlice) = "channel_slice" since 3, gather::lower_slice;
+    /// A channel of each group in turn, `torch.nn.ChannelShuffle`.
+    ChannelShuffle(ChannelShuffle) = "channel_shuffle" since 3, gather::lower_shuffle;
+    /// Without some rows and columns of its sides.
+    Crop(Crop) = "crop" since 3, gather::lower_crop;
+    /// With rows and columns around it, `torch.nn.functional.pad`.
+    Pad2d(Pad2d) = "pad2d" since 3, gather::lower_pad;
+    /// At another size, `torch.nn.Upsample`.
+    Upsample(Upsample) = "upsample" since 3, upsample::lower;
     /// `[channels, height, width]` to one vector in that order, `torch.nn.Flatten`.
     Flatten(Unnamed) = "flatten", flatten::lower;
+    /// A vector as `[channels, height, width]`, `torch.nn.Unflatten`.
+    Unflatten(Unflatten) = "unflatten" since 3, unflatten::lower;
     /// Fully connected layer, `torch.nn.Linear`.
     Linear(Linear) = "linear", conv::lower_linear;
     /// A trained factor for each channel (Touvron et al., arXiv 2103.17239).

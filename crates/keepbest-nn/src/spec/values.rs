@@ -72,6 +72,37 @@ impl From<usize> for Pair {
     }
 }
 
+/// Factors on rows and columns; written `2` when both are equal and `[2, 1.5]` otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "FactorsText", into = "FactorsText")]
+pub struct Factors(pub [f64; 2]);
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "factors are a number or [rows, columns]")]
+enum FactorsText {
+    Both(f64),
+    Each([f64; 2]),
+}
+
+impl From<FactorsText> for Factors {
+    fn from(text: FactorsText) -> Self {
+        match text {
+            FactorsText::Both(v) => Factors([v, v]),
+            FactorsText::Each(v) => Factors(v),
+        }
+    }
+}
+
+impl From<Factors> for FactorsText {
+    fn from(Factors([a, b]): Factors) -> Self {
+        if a == b {
+            FactorsText::Both(a)
+        } else {
+            FactorsText::Each([a, b])
+        }
+    }
+}
+
 /// Rows and columns around an image; written `1`, `[1, 0]` for rows and columns, `[0, 1, 0, 1]` for top, bottom, left and right,
 /// or `"same"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,6 +217,9 @@ impl Pair {
     pub(crate) fn is_one(&self) -> bool {
         self.0 == [1, 1]
     }
+    pub(crate) fn is_zero(&self) -> bool {
+        self.0 == [0, 0]
+    }
 }
 
 pub(crate) fn one() -> usize {
@@ -226,7 +260,4 @@ pub(crate) fn is_one_f64(v: &f64) -> bool {
 }
 pub(crate) fn is_zero_f64(v: &f64) -> bool {
     *v == 0.0
-}
-pub(crate) fn is_default<T: Default + PartialEq>(v: &T) -> bool {
-    *v == T::default()
 }

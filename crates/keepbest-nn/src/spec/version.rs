@@ -35,10 +35,10 @@ fn setting(op: &str, key: &str, value: &Value) -> u32 {
     match (op, key) {
         ("gelu", "approximate")
         | ("layer_scale", "flat" | "scalar")
-        | ("conv2d", "standardize")
-        | ("batch_norm2d" | "layer_norm2d" | "group_norm", "affine")
         | ("max_pool2d", "dilation" | "ceil_mode")
-        | ("avg_pool2d", "ceil_mode") => 3,
+        | ("avg_pool2d", "ceil_mode")
+        | ("conv2d", "standardize")
+        | ("batch_norm2d" | "layer_norm2d" | "group_norm", "affine") => 3,
         (_, "padding") if value.is_string() || value.as_array().is_some_and(|p| p.len() > 2) => 3,
         _ => LOWEST,
     }

@@ -512,6 +512,62 @@ def structure(cases):
     add("avg_pool2d/uneven", [spec], Padded(nn.AvgPool2d(3, 2), [0, 2, 1, 0]), (2, 5, 8, 8))
 
 
+class Calls(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def rearranged(cases):
+    """Maps with other rows, columns and channels, and transposed convolutions; each case has its spec."""
+
+    def add(name, layer, module, shape):
+        cases.add(name, {"type": "spec", "layers": [layer]}, module, shape)
+
+    def transposed(name, shape, out, **settings):
+        module = nn.Sequential()
+        module.add_module("layer", nn.ConvTranspose2d(shape[1], out, **settings))
+        spec = {key: value for key, value in settings.items() if key != "kernel_size"}
+        layer = {"op": "conv_transpose2d", "name": "layer", "out": out, "kernel": settings["kernel_size"]}
+        add(f"conv_transpose2d/{name}", layer | spec, module, shape)
+
+    maps = (2, 6, 5, 7)
+    add("graph/vectors", {"op": "graph", "name": "", "nodes": FlatMeeting.SPEC}, FlatMeeting(), (3, 5, 3, 4))
+    add("channel_slice/middle", {"op": "channel_slice", "start": 1, "end": 4}, Calls(lambda x: x[:, 1:4]), maps)
+    add("channel_shuffle/three", {"op": "channel_shuffle", "groups": 3}, nn.ChannelShuffle(3), maps)
+    crop = {"op": "crop", "top": 1, "left": 2, "right": 1}
+    add("crop/three-sides", crop, Calls(lambda x: x[:, :, 1:, 2:-1]), maps)
+    sides = {"op": "pad2d", "top": 1, "bottom": 2, "left": 3, "right": 4}
+    pads = [3, 4, 1, 2]
+    add("pad2d/constant", sides | {"value": 0.5}, nn.ConstantPad2d(pads, 0.5), maps)
+    add("pad2d/reflect", sides | {"mode": "reflect"}, nn.ReflectionPad2d(pads), maps)
+    add("pad2d/edge", sides | {"mode": "edge"}, nn.ReplicationPad2d(pads), maps)
+    for name, settings, given in [
+        ("nearest-2", {"scale": 2}, {"scale_factor": 2}),
+        ("nearest-each", {"scale": [1.7, 0.6]}, {"scale_factor": (1.7, 0.6)}),
+        ("nearest-size", {"size": [9, 3]}, {"size": (9, 3)}),
+        ("bilinear-2", {"scale": 2}, {"scale_factor": 2, "mode": "bilinear"}),
+        ("bilinear-each", {"scale": [1.7, 0.6]}, {"scale_factor": (1.7, 0.6), "mode": "bilinear"}),
+        ("bilinear-size", {"size": [9, 3]}, {"size": (9, 3), "mode": "bilinear"}),
+        ("bilinear-aligned", {"size": [8, 1]}, {"size": (8, 1), "mode": "bilinear", "align_corners": True}),
+    ]:
+        more = {key: given[key] for key in ("mode", "align_corners") if key in given}
+        add(f"upsample/{name}", {"op": "upsample"} | settings | more, nn.Upsample(**given), maps)
+    flat = {"op": "sequential", "name": "", "layers": [{"op": "flatten"}, {"op": "unflatten", "size": [7, 6, 5]}]}
+    add("unflatten/other-shape", flat, Calls(lambda x: x.flatten(1).unflatten(1, (7, 6, 5))), maps)
+    transposed("2x2-stride2", (2, 6, 4, 5), 9, kernel_size=[2, 2], stride=[2, 2])
+    transposed("3x3-wide", (2, 32, 7, 8), 20, kernel_size=[3, 3], padding=[1, 1], bias=False)
+    transposed("4x3-output-padding", (2, 5, 4, 3), 7, kernel_size=[4, 3], stride=[3, 2], padding=[1, 1], output_padding=[2, 1])
+    transposed("groups-dilation", (2, 6, 5, 4), 9, kernel_size=[3, 2], stride=[1, 2], dilation=[2, 3], groups=3)
+    transposed("depthwise", (2, 9, 5, 4), 9, kernel_size=[3, 3], stride=[2, 2], padding=[1, 0], groups=9)
+    transposed("from-one-pixel", (3, 17, 1, 1), 6, kernel_size=[4, 4])
+
+
 def linears(cases):
     for name, n, i, o, bias in [
         ("plain", 5, 12, 7, True),
@@ -561,7 +617,7 @@ def losses(cases):
 def main():
     out = out_dir(__doc__)
     cases = Cases()
-    for group in (convolutions, norms, activations, pools, linears, blocks, losses, modern, structure):
+    for group in (convolutions, norms, activations, pools, linears, blocks, losses, modern, structure, rearranged):
         group(cases)
     write_json(out / "layers.json", {"about": "PyTorch's results by layer; see make_layers.py", "cases": cases.index})
     write_tensors(out / "layers.safetensors", cases.sink)

@@ -4,7 +4,7 @@ use keepbest_formats::{WeightsDigest, weights_digest};
 use keepbest_nn::{Batch, CpuEngine, Engine, EngineConfig, Isa, ModelSpec, zoo};
 
 use crate::engine::{batch, config, every_layer, modern_layers, one_input_layers};
-use crate::graph::graph_layers;
+use crate::graph::{graph_layers, rearranging_layers};
 
 const STEPS: usize = 20;
 
@@ -62,8 +62,9 @@ fn all_machines() -> Vec<(Isa, usize)> {
 fn every_layer_dropout_among_them() {
     check(&every_layer(), 5, &all_machines());
     check(&modern_layers(), 5, &all_machines());
-    check(&one_input_layers(), 5, &all_machines());
     check(&graph_layers(), 5, &all_machines());
+    check(&rearranging_layers(), 5, &all_machines());
+    check(&one_input_layers(), 5, &all_machines());
 }
 
 #[test]

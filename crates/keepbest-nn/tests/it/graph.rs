@@ -45,6 +45,37 @@ pub(crate) fn graph_layers() -> ModelSpec {
     ]))
 }
 
+/// A small network with the layers that move rows, columns and channels about, and transposed convolutions.
+pub(crate) fn rearranging_layers() -> ModelSpec {
+    spec(json!([
+        {"op": "conv2d", "name": "first", "out": 12, "kernel": 3, "stride": 2, "padding": 1},
+        {"op": "silu"},
+        {"op": "channel_shuffle", "groups": 3},
+        {"op": "graph", "name": "", "nodes": [
+            {"id": "left", "layer": {"op": "channel_slice", "end": 6}},
+            {"id": "right", "from": ["input"], "layer": {"op": "channel_slice", "start": 6}},
+            {"layer": {"op": "conv_transpose2d", "name": "up", "out": 8, "kernel": 3, "stride": 2, "padding": [1, 0, 1, 1],
+                "output_padding": [0, 1], "groups": 2}},
+            {"id": "crop", "layer": {"op": "crop", "top": 1, "right": 1}},
+            {"id": "larger", "from": ["left"], "layer": {"op": "upsample", "size": [13, 11], "mode": "bilinear"}},
+            {"id": "both", "from": ["crop", "larger"], "layer": {"op": "concat"}},
+            {"layer": {"op": "pad2d", "left": 1, "top": 2, "mode": "reflect"}},
+            {"layer": {"op": "pad2d", "right": 1, "value": 0.5}},
+            {"layer": {"op": "conv2d", "name": "down", "out": 5, "kernel": 3, "stride": 3}},
+            {"id": "small", "layer": {"op": "upsample", "scale": [1, 2]}},
+            {"layer": {"op": "flatten"}},
+            {"layer": {"op": "linear", "name": "hidden", "out": 24}},
+            {"layer": {"op": "unflatten", "size": [2, 3, 4]}},
+            {"layer": {"op": "conv_transpose2d", "name": "last", "out": 3, "kernel": [2, 4], "bias": false}},
+            {"id": "vector", "layer": {"op": "flatten"}},
+            {"id": "means", "from": ["small"], "layer": {"op": "global_avg_pool2d"}},
+            {"id": "flat", "layer": {"op": "flatten"}},
+            {"from": ["vector", "flat"], "layer": {"op": "concat"}},
+        ]},
+        {"op": "linear", "name": "head", "out": 5, "init": {"normal": 0.5}},
+    ]))
+}
+
 fn spec(layers: Value) -> ModelSpec {
     ModelSpec::from_json(&json!({
         "version": 3, "name": "graph-layers", "classes": 5,
@@ -60,10 +91,12 @@ fn with_head(graph: Value) -> Value {
 
 #[test]
 fn a_graph_survives_its_own_text_as_version_3() {
+    for spec in [rearranging_layers(), graph_layers()] {
+        assert_eq!(spec.version, 3);
+        assert_eq!(ModelSpec::from_json(&spec.to_json()).unwrap(), spec);
+        assert_eq!(ModelSpec::from_toml(&spec.to_toml()).unwrap(), spec);
+    }
     let spec = graph_layers();
-    assert_eq!(spec.version, 3);
-    assert_eq!(ModelSpec::from_json(&spec.to_json()).unwrap(), spec);
-    assert_eq!(ModelSpec::from_toml(&spec.to_toml()).unwrap(), spec);
     assert!(
         spec.to_toml()
             .contains("{ id = \"r\", from = [\"bn\"], layer = { op = \"relu\" } },\n")
@@ -285,6 +318,89 @@ fn graphs_that_make_no_sense_are_refused_by_name() {
         for part in parts {
             assert!(error.contains(part), "{layers}: {error}");
         }
+    }
+    for (layer, part) in [
+        (
+            json!({"op": "channel_slice", "start": 2, "end": 2}),
+            "start (2) must be below end (2)",
+        ),
+        (json!({"op": "channel_slice", "end": 4}), "at most 3"),
+        (
+            json!({"op": "channel_shuffle", "groups": 2}),
+            "channels (3) must be a multiple of groups (2)",
+        ),
+        (
+            json!({"op": "crop", "top": 7, "bottom": 6}),
+            "leaves nothing of 3 channels of 13 x 12",
+        ),
+        (
+            json!({"op": "crop", "left": usize::MAX, "right": 1}),
+            "leaves nothing",
+        ),
+        (
+            json!({"op": "pad2d", "mode": "reflect", "right": 12}),
+            "right must be at most 11, found 12",
+        ),
+        (
+            json!({"op": "pad2d", "mode": "edge", "value": 1.0}),
+            "`value` is for the mode `constant`",
+        ),
+        (
+            json!({"op": "pad2d", "top": usize::MAX}),
+            "top must be at most",
+        ),
+        (
+            json!({"op": "pad2d", "top": 1 << 20, "left": 1 << 20}),
+            "its output is too large",
+        ),
+        (json!({"op": "upsample"}), "needs either `scale` or `size`"),
+        (
+            json!({"op": "upsample", "scale": 2, "size": 3}),
+            "needs either `scale` or `size`",
+        ),
+        (
+            json!({"op": "upsample", "scale": [1, -1]}),
+            "scale must be positive",
+        ),
+        (json!({"op": "upsample", "scale": 1e300}), "sides of 1 to"),
+        (json!({"op": "upsample", "scale": 0.01}), "found 0 x 0"),
+        (
+            json!({"op": "upsample", "scale": 2, "align_corners": true}),
+            "`align_corners` is for",
+        ),
+        (
+            json!({"op": "unflatten", "size": [3, 1, 1]}),
+            "needs a vector, found 3 channels",
+        ),
+        (
+            json!({"op": "conv_transpose2d", "out": 4, "kernel": 2, "stride": 2, "output_padding": 2}),
+            "output_padding (2) must be less than stride (2)",
+        ),
+        (
+            json!({"op": "conv_transpose2d", "out": 4, "kernel": 3, "padding": "same"}),
+            "no padding \"same\"",
+        ),
+        (
+            json!({"op": "conv_transpose2d", "out": 4, "kernel": 3, "groups": 2}),
+            "cannot be split into 2 groups",
+        ),
+        (
+            json!({"op": "conv_transpose2d", "out": 4, "kernel": 3, "padding": 8}),
+            "leaves nothing of 15",
+        ),
+        (
+            json!({"op": "conv_transpose2d", "out": 4, "kernel": usize::MAX}),
+            "kernel, stride and dilation",
+        ),
+        (
+            json!({"op": "conv_transpose2d", "out": 4, "kernel": 3, "groups": 0}),
+            "groups",
+        ),
+    ] {
+        let error = Network::new(&spec(with_head(layer.clone())))
+            .expect_err(&layer.to_string())
+            .to_string();
+        assert!(error.contains(part), "{layer}: {error}");
     }
     let large = with_head(json!({"op": "max_pool2d", "kernel": 16, "padding": "same"}));
     let error = Network::new(&spec(large)).unwrap_err().to_string();

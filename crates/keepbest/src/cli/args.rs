@@ -4,6 +4,7 @@ mod data;
 mod model;
 mod network;
 mod run;
+mod serve;
 mod shared;
 mod training;
 
@@ -16,6 +17,7 @@ pub(super) use model::{
 };
 pub(super) use network::{Input, ModelsArgs, ModelsVerb, NetworkArgs};
 pub(super) use run::{FsckArgs, ListArgs, PinArgs, PruneArgs, ReportArgs, RestoreArgs, RunArgs};
+pub(super) use serve::ServeArgs;
 pub(super) use shared::{Compute, Split};
 pub(super) use training::{LrFindArgs, ReproduceArgs, TrainArgs};
 
@@ -61,6 +63,11 @@ pub(super) enum Verb {
     Evaluate(EvaluateArgs),
     /// Tell what images show
     Predict(PredictArgs),
+    /// Answer over HTTP and gRPC; a run answers with its best, also with one that it finds later
+    ///
+    /// POST an image to /predict, or speak KServe's protocol (/v2) over REST or gRPC, all on one port. A best that is promoted
+    /// while this runs is verified and takes over without a request being lost. `/openapi.json` says what there is.
+    Serve(ServeArgs),
     /// Tune decision thresholds on val, and write the model with them
     ///
     /// It decides for the class with the greatest probability / threshold instead of the likeliest. The weights stay as they are.

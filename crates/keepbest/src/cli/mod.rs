@@ -39,6 +39,7 @@ mod prune;
 mod report;
 mod reproduce;
 mod runs;
+mod serve;
 mod settings_args;
 mod show;
 mod signals;
@@ -150,6 +151,7 @@ fn run(cli: &Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Train(args) => train::run(args, terminal),
         Verb::Evaluate(args) => evaluate::run(args, terminal),
         Verb::Predict(args) => predict::run(args, terminal),
+        Verb::Serve(args) => serve::run(args, terminal),
         Verb::LrFind(args) => lr_find::run(args, terminal),
         Verb::Thresholds(args) => thresholds::run(args, terminal),
         Verb::Average(args) => average::run(args, terminal),

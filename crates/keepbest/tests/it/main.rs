@@ -48,6 +48,7 @@ mod reproduce;
 mod resume;
 mod retention;
 mod seen;
+mod serve;
 mod several;
 mod support;
 mod tampered;
