@@ -127,7 +127,7 @@ def test_idioms_become_blocks(idiom: str, tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "efficientnet_b0", "regnet_y_400mf", "mnasnet0_5"]
+    "name", ["mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "mnasnet0_5"]
 )
 def test_networks_of_torchvision(name: str, tmp_path: pathlib.Path) -> None:
     net = torchvision.models.get_model(name, weights=None, num_classes=5)
@@ -138,7 +138,7 @@ def test_networks_of_torchvision(name: str, tmp_path: pathlib.Path) -> None:
     spec = keepbest.torch.spec_of(net, torch.randn(1, 3, 64, 64), name=name)
     assert spec["name"] == name and spec["classes"] == 5 and spec["input"] == {"channels": 3, "height": 64, "width": 64}
     path = tmp_path / "model.safetensors"
-    keepbest.save(path, net, spec=spec)
+    keepbest.save(path, net, spec=spec, preprocessing=keepbest.torch.preprocessing((3, 64, 64)))
     assert difference(net, path) < 1e-4
 
 
@@ -158,11 +158,12 @@ def test_everything_that_cannot_be_said_is_named() -> None:
 
 def test_what_was_not_seen_is_found_by_running_both() -> None:
     def middle(net: Any, x: torch.Tensor) -> torch.Tensor:
-        net.a.weight.data.mul_(1.5)  # a module that changes itself
-        return net.a(x)
+        found = net.a(x)
+        found.data.numpy()[...] += 1.0  # no function of PyTorch
+        return found
 
     with pytest.raises(keepbest.torch.CannotDescribe, match="differ by"):
-        keepbest.torch.spec_of(Net(lambda net, x: middle(net, net.b(net.a(x))), a=conv(), b=conv()), torch.randn(2, 3, 6, 6))
+        keepbest.torch.spec_of(Net(middle, a=conv()), torch.randn(2, 3, 6, 6))
 
 
 @pytest.mark.parametrize(

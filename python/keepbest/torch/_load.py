@@ -132,7 +132,8 @@ def load(
     module = build_checked(spec, device="meta")
     module.to_empty(device=device or torch.get_default_device())
     # Buffers that no file holds are made anew.
-    weights = model.state_dict("torch")
+    named = {name for name, *_ in model._file.weights()}
+    weights = {name: tensor for name, tensor in model.state_dict("torch").items() if name in named}
     fill_fixed(module)
     own = module.state_dict()
     for name in own.keys() - weights.keys():

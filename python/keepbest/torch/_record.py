@@ -255,6 +255,9 @@ class Recorder:
         if self._inside or not _tensors(result) or not any(self.known(value) for value in _tensors((args, kwargs))):
             return result
         key = getattr(function, "__name__", str(function)).strip("_")
+        if key == "get":
+            # An attribute, such as `x.data`.
+            key = getattr(getattr(function, "__self__", None), "__name__", key)
         call = Call(self, key, args, kwargs, result)
         handler = self.handlers.get(key)
         if handler is None:

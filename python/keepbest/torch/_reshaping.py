@@ -11,7 +11,7 @@ from keepbest.torch._functions import but, says, short
 from keepbest.torch._record import Call, CannotSay, Parameter
 from keepbest.torch._views import Side, View, whole
 
-@says("contiguous", "clone", "detach", "float", "to", "type", "type_as", "requires_grad", "alias", "positive", "identity")
+@says("contiguous", "clone", "data", "detach", "float", "to", "type", "type_as", "requires_grad", "alias", "positive", "identity")
 def _nothing(call: Call) -> Any:
     known = call.recorder.known(call.get(0, "input"))
     if known is None or not isinstance(call.result, Tensor):
@@ -71,10 +71,12 @@ def _permute(call: Call) -> Any:
     return view.permute([dim % len(view.sides) for dim in order])
 
 
-@says("transpose", "swapaxes", "swapdims")
+@says("transpose", "swapaxes", "swapdims", "mT")
 def _transpose(call: Call) -> Any:
     view = call.view()
     order = list(range(len(view.sides)))
+    if call.key == "mT":
+        return view.permute([*order[:-2], order[-1], order[-2]])
     a, b = call.get(1, "dim0") % len(order), call.get(2, "dim1") % len(order)
     order[a], order[b] = order[b], order[a]
     return view.permute(order)

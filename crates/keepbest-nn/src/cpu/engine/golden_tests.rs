@@ -11,7 +11,7 @@ use crate::spec::{
 };
 use keepbest_formats::OptimizerConfig;
 use keepbest_formats::{Tensor, safetensors};
-use keepbest_kernels::ActShape;
+use keepbest_kernels::{ActShape, Precision};
 use serde_json::Value;
 
 const FORWARD: f64 = 1e-5;
