@@ -81,9 +81,9 @@ impl Rates {
         }
         for node in &network.nodes {
             if let Some(norm) = node.op.fixed_norm() {
-                let affine = norm.affine.ids;
-                let still =
-                    affine.is_some_and(|(weight, bias)| rates[weight] == 0.0 && rates[bias] == 0.0);
+                let still = norm
+                    .affine
+                    .is_some_and(|(weight, bias)| rates[weight] == 0.0 && rates[bias] == 0.0);
                 if still || tuning.freeze_statistics {
                     let own = tensors[norm.mean].layer();
                     for (tensor, rate) in tensors.iter().zip(&mut rates) {

@@ -54,7 +54,7 @@ pub(crate) fn lower(
         let found = l.momentum;
         return Err(place.error(format!("momentum must be within 0 and 1, found {found}")));
     }
-    let affine = NormAffine::new(lowering, place, l.affine, shape.c)?;
+    let affine = NormAffine::new(lowering, place, l.affine, shape.c)?.ids;
     let mut buffer = |part, start| {
         let start = Start::Constant(start);
         lowering.param(place, part, &[shape.c], Role::Buffer, start)
@@ -65,6 +65,7 @@ pub(crate) fn lower(
     let op = BatchNormOp {
         norm: FixedNorm {
             affine,
+            channels: shape.c,
             mean,
             variance,
             eps: l.eps,
@@ -100,7 +101,7 @@ impl Operation for BatchNormOp {
     }
 
     fn learned(&self) -> Learned {
-        self.norm.affine.learned()
+        NormAffine::from(&self.norm).learned()
     }
 
     fn other(&self) -> Option<ValueId> {
@@ -120,7 +121,7 @@ impl Operation for BatchNormOp {
         }
         let Shapes { input, output, .. } = planning.shapes;
         // What stands for parameters that are not there comes first.
-        let spare = self.norm.affine.spare_len();
+        let spare = NormAffine::from(&self.norm).spare_len();
         let scratch = batch_norm::scratch_len(planning.batch, input);
         let indices = max_pool::indices_len(planning.batch, output);
         Ok(Needs {
@@ -150,7 +151,9 @@ impl Operation for BatchNormOp {
             scale,
             shift,
         } = pass.statistics;
-        let (spare, scratch) = pass.scratch.split_at_mut(norm.affine.spare_len());
+        let (spare, scratch) = pass
+            .scratch
+            .split_at_mut(NormAffine::from(norm).spare_len());
         if pass.rates.frozen(norm.mean) {
             mean.copy_from_slice(weights.of(norm.mean));
             variance.copy_from_slice(weights.of(norm.variance));
@@ -158,7 +161,7 @@ impl Operation for BatchNormOp {
             batch_norm::statistics(ctx, n, shapes.input, x, scratch, mean, variance);
         }
         inverse_deviation(variance, norm.eps, inv_std);
-        let [gamma, beta] = norm.affine.of(weights, spare);
+        let [gamma, beta] = NormAffine::from(norm).of(weights, spare);
         affine(mean, inv_std, gamma, beta, scale, shift);
         if let Some(pool) = &self.pool {
             max_pool::forward_normalised(ctx, n, pool, x, scale, shift, y, pass.indices);
@@ -187,11 +190,11 @@ impl Operation for BatchNormOp {
             ..
         } = pass;
         let norm = &self.norm;
-        let spare = norm.affine.spare_len();
+        let spare = NormAffine::from(norm).spare_len();
         let (of_norm, rest) = pass.scratch.split_at_mut(spare);
         let (of_gradients, scratch) = rest.split_at_mut(spare);
-        let [gamma, _] = norm.affine.of(pass.weights, of_norm);
-        let [dgamma, dbeta] = norm.affine.gradients(&mut gradients, of_gradients);
+        let [gamma, _] = NormAffine::from(norm).of(pass.weights, of_norm);
+        let [dgamma, dbeta] = NormAffine::from(norm).gradients(&mut gradients, of_gradients);
         let backward = if pass.rates.frozen(norm.mean) {
             batch_norm::backward_frozen
         } else {
@@ -242,7 +245,7 @@ impl Operation for BatchNormOp {
         let Value { name: mut x, flat } = writer.value(at.input);
         if writer.folded(at.input).is_none() {
             let mut inputs = vec![x];
-            inputs.extend(norm.affine.onnx(writer)?);
+            inputs.extend(NormAffine::from(norm).onnx(writer)?);
             for id in [norm.mean, norm.variance] {
                 inputs.push(writer.initializer(id)?);
             }
@@ -299,8 +302,8 @@ pub(super) fn fixed_map(norm: &FixedNorm, weights: Weights<'_>) -> (Vec<f32>, Ve
     let mut inv_std = vec![0.0; mean.len()];
     inverse_deviation(weights.of(norm.variance), norm.eps, &mut inv_std);
     let (mut scale, mut shift) = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
-    let mut spare = vec![0.0; norm.affine.spare_len()];
-    let [gamma, beta] = norm.affine.of(weights, &mut spare);
+    let mut spare = vec![0.0; NormAffine::from(norm).spare_len()];
+    let [gamma, beta] = NormAffine::from(norm).of(weights, &mut spare);
     affine(mean, &inv_std, gamma, beta, &mut scale, &mut shift);
     (scale, shift)
 }

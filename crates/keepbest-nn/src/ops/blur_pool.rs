@@ -1,12 +1,12 @@
 //! Blurring with a binomial filter and taking every so many pixels.
 
+use super::gather::PadMode;
 use super::lowering::{Current, LayerError, Lowering, Place};
 use super::onnx::{Value, Writer, ints, tensor};
 use super::operation::{
     At, Backward, Forward, Learned, Needs, Operation, Planning, Predict, Prepared, Preparing,
     Reads, Shapes, ValueId, Work,
 };
-use crate::spec::values;
 use keepbest_formats::onnx::{Attribute, OnnxError};
 use keepbest_kernels::{BlurPool, Border, ShapeError, blur_pool};
 use serde::{Deserialize, Serialize};
@@ -24,9 +24,9 @@ pub struct BlurPool2d {
     /// Step between windows.
     #[serde(default = "default_stride")]
     pub stride: usize,
-    /// What stands outside of the map.
-    #[serde(default, skip_serializing_if = "values::is_default")]
-    pub mode: BlurMode,
+    /// What stands outside of the map; `constant` is zeros.
+    #[serde(default = "default_mode", skip_serializing_if = "is_default_mode")]
+    pub mode: PadMode,
 }
 
 fn default_kernel() -> usize {
@@ -37,17 +37,12 @@ fn default_stride() -> usize {
     2
 }
 
-/// What stands outside of a map that is blurred.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BlurMode {
-    /// Zeros.
-    Constant,
-    /// The map mirrored at its outermost pixels, which are not repeated.
-    #[default]
-    Reflect,
-    /// The outermost pixel again and again.
-    Edge,
+fn default_mode() -> PadMode {
+    PadMode::Reflect
+}
+
+fn is_default_mode(mode: &PadMode) -> bool {
+    *mode == default_mode()
 }
 
 /// Adds a blur pooling to the network.
@@ -58,9 +53,9 @@ pub(crate) fn lower(
     x: Current,
 ) -> Result<Current, LayerError> {
     let border = match l.mode {
-        BlurMode::Constant => Border::Zero,
-        BlurMode::Reflect => Border::Reflect,
-        BlurMode::Edge => Border::Edge,
+        PadMode::Constant => Border::Zero,
+        PadMode::Reflect => Border::Reflect,
+        PadMode::Edge => Border::Edge,
     };
     let blur = BlurPool::new(lowering.map(place, x)?, l.kernel, l.stride, border);
     let blur = blur.map_err(|e| place.error(e.to_string()))?;

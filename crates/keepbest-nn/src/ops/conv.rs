@@ -5,6 +5,7 @@
 
 use super::batch_norm::{BatchNormOp, fixed_map};
 use super::lowering::{Current, LayerError, Lowering, Place, describe};
+use super::norm_affine::NormAffine;
 use super::onnx::{Value, Writer, ints, pads, tensor};
 use super::operation::{
     At, Backward, FixedNorm, Forward, Learned, Needs, Operation, ParamId, Planning, Predict,
@@ -536,7 +537,7 @@ impl ConvOp {
         layer: &str,
         norm: FixedNorm,
     ) -> Result<[String; 2], OnnxError> {
-        let [gamma, beta] = norm.affine.floats(writer);
+        let [gamma, beta] = NormAffine::from(&norm).floats(writer);
         let (mean, variance) = (writer.floats(norm.mean), writer.floats(norm.variance));
         let own_bias = self.bias.map(|bias| writer.floats(bias));
         let mut weights = self.written(writer);

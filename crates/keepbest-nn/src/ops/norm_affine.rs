@@ -2,7 +2,7 @@
 
 use super::lowering::{LayerError, Lowering, Place};
 use super::onnx::{Writer, tensor};
-use super::operation::{Gradients, Learned, ParamId, Prepared, Weights};
+use super::operation::{FixedNorm, Gradients, Learned, ParamId, Prepared, Weights};
 use keepbest_formats::onnx::OnnxError;
 
 /// `weight` and `bias` of a norm, one value a channel; ones and zeros where it has none.
@@ -11,6 +11,15 @@ pub(crate) struct NormAffine {
     /// Factors and summands.
     pub ids: Option<(ParamId, ParamId)>,
     channels: usize,
+}
+
+impl From<&FixedNorm> for NormAffine {
+    fn from(norm: &FixedNorm) -> Self {
+        NormAffine {
+            ids: norm.affine,
+            channels: norm.channels,
+        }
+    }
 }
 
 impl NormAffine {

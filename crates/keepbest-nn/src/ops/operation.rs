@@ -1,6 +1,5 @@
 //! What every operation of a network can do. An operation implements all of it in one file.
 
-use super::norm_affine::NormAffine;
 use super::onnx::{Value, Writer};
 use crate::params::ParamLayout;
 use keepbest_formats::onnx::OnnxError;
@@ -346,7 +345,9 @@ pub(crate) struct At<'a> {
 /// A norm whose statistics are among the weights: `(x - mean) / sqrt(variance + eps) * weight + bias`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FixedNorm {
-    pub affine: NormAffine,
+    /// Weight and bias; ones and zeros where there are none.
+    pub affine: Option<(ParamId, ParamId)>,
+    pub channels: usize,
     pub mean: ParamId,
     pub variance: ParamId,
     pub eps: f64,

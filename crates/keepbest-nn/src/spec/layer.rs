@@ -17,7 +17,7 @@ pub use crate::ops::adaptive_avg_pool::AdaptiveAvgPool2d;
 pub use crate::ops::avg_pool::AvgPool2d;
 pub use crate::ops::batch_norm::BatchNorm2d;
 pub use crate::ops::blocks::{Branch, Gate, Repeat, Residual, Sequential};
-pub use crate::ops::blur_pool::{BlurMode, BlurPool2d};
+pub use crate::ops::blur_pool::BlurPool2d;
 pub use crate::ops::channel_conv1d::ChannelConv1d;
 pub use crate::ops::conv::{Conv2d, Linear};
 pub use crate::ops::conv_transpose::ConvTranspose2d;

@@ -261,6 +261,3 @@ pub(crate) fn is_one_f64(v: &f64) -> bool {
 pub(crate) fn is_zero_f64(v: &f64) -> bool {
     *v == 0.0
 }
-pub(crate) fn is_default<T: Default + PartialEq>(v: &T) -> bool {
-    *v == T::default()
-}
