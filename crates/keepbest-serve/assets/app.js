@@ -490,6 +490,7 @@ async function show_page() {
   leave.abort();
   leave = new AbortController();
   const { signal } = leave;
+  said.textContent = "";
   const [, page = "", rest] = /^#\/?([^/]*)\/?(.*)$/.exec(location.hash) ?? [];
   const show = PAGES[page] ?? runs_page;
   for (const link of document.querySelectorAll("nav a")) {

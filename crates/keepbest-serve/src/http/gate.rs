@@ -186,10 +186,22 @@ fn let_in(state: &State, request: &Request) -> Result<(), Refusal> {
         None if state.options.address.ip().is_loopback() => {
             let host = request.uri().host().map(str::as_bytes);
             let host = host.or_else(|| headers.get(HOST).map(|host| host.as_bytes()));
+            let origin = headers.get(ORIGIN).map(|origin| origin.as_bytes());
+            let origin = origin.filter(|_| allowed_origin(state, headers).is_none());
+            let page = origin.map(
+                |origin| match origin.splitn(2, |byte| *byte == b'/').nth(1) {
+                    Some([b'/', host @ ..]) => host,
+                    _ => origin,
+                },
+            );
+            let forbidden = |message: &str| Err(Refusal::new(StatusCode::FORBIDDEN, message));
             if host.is_some_and(|host| !is_loopback(host)) {
-                let message =
-                    "the server is asked by another name than localhost; --host lets others ask";
-                return Err(Refusal::new(StatusCode::FORBIDDEN, message));
+                return forbidden(
+                    "the server is asked by another name than localhost; --host lets others ask",
+                );
+            }
+            if page.is_some_and(|host| !is_loopback(host)) {
+                return forbidden("pages of other origins may not ask; --cors lets one");
             }
         }
         None => {}

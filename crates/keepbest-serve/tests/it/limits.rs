@@ -186,6 +186,9 @@ fn pages_from_elsewhere_may_not_ask() {
     assert_eq!(asked(&[("host", "127.0.0.1")]).status, 200);
     let other = asked(&[("origin", "https://bad.example")]);
     assert_eq!(other.header("access-control-allow-origin"), "");
+    assert_eq!(other.status, 403);
+    assert_eq!(asked(&[("origin", "null")]).status, 403);
+    assert_eq!(asked(&[("origin", "http://localhost:3000")]).status, 200);
     let allowed = asked(&[("origin", "https://good.example")]);
     assert_eq!(
         allowed.header("access-control-allow-origin"),
