@@ -14,16 +14,18 @@ use bytes::Bytes;
 use keepbest_data::readers::idx::{parse_images, parse_labels};
 use keepbest_data::{ChannelRule, ImageShape, Preprocessing, ResizeRule, decode_image};
 use keepbest_formats::model_file::ModelFile;
+use keepbest_formats::onnx::ModelProto;
 use keepbest_formats::pth::{Limits, PthFile, Value};
 use keepbest_formats::{Tensor, safetensors};
 use keepbest_serve::v2::{Data, read_request};
+use keepbest_nn::{Network, onnx as onnx_of};
 use keepbest_store::{Journal, RunState};
 
 /// What a target does with its bytes.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("zip", zip),
     ("pickle", pickle),
     ("legacy", legacy),
@@ -32,6 +34,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("image", image),
     ("journal", journal),
     ("infer", infer),
+    ("onnx", onnx),
 ];
 
 /// A PyTorch file in any form, as it comes: the archive is what is aimed at.
@@ -203,6 +206,28 @@ fn fold(data: &[u8]) {
     let numbers = journal.entries.iter().map(|entry| entry.seq);
     assert!(numbers.eq(1..=journal.entries.len() as u64));
     let _ = RunState::from_entries(&journal.entries);
+}
+
+/// An ONNX model: read, and made a network of where it can be.
+pub fn onnx(data: &[u8]) {
+    let Ok(model) = ModelProto::parse(&Bytes::copy_from_slice(data), None) else {
+        return;
+    };
+    for (_, tensor) in &model.graph.initializers {
+        whole(tensor);
+    }
+    let options = onnx_of::ImportOptions {
+        input_size: Some([8, 8]),
+        most_bytes: 1 << 24,
+        ..Default::default()
+    };
+    if let Ok(made) = onnx_of::import(&model, &options) {
+        let network = Network::new(&made.spec).expect("the spec has been checked");
+        network
+            .layout()
+            .check(&made.weights)
+            .expect("and the weights");
+    }
 }
 
 /// A tensor has the bytes that its shape asks for.

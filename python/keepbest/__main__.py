@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -14,6 +15,10 @@ def main() -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from keepbest import _native
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
+        from keepbest.torch import _distributed
+
+        return _distributed.main(sys.argv[1:])
     return _native.main(["keepbest", *sys.argv[1:]])
 
 

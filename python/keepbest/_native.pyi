@@ -4,6 +4,8 @@ from typing import Any, final
 
 __all__ = [
     "Arena",
+    "Engine",
+    "Held",
     "Keeper",
     "ModelFile",
     "Predictor",
@@ -11,10 +13,13 @@ __all__ = [
     "Saves",
     "View",
     "__version__",
+    "follow",
+    "join_ranks",
     "list_images",
     "main",
     "network_spec",
     "read_spec",
+    "release_ranks",
     "resolve",
     "run_summary",
     "save",
@@ -25,6 +30,9 @@ __all__ = [
 __version__: str
 
 def main(arguments: list[str]) -> int: ...
+def join_ranks(rank: int, ranks: int) -> None: ...
+def follow() -> None: ...
+def release_ranks() -> bool: ...
 
 @final
 class Arena:
@@ -37,6 +45,33 @@ class Arena:
     @property
     def is_free(self) -> bool: ...
     def copy(self, pieces: list[tuple[int, int, int]]) -> None: ...
+
+_Tensors = list[tuple[str, str, list[int], "View"]]
+
+@final
+class Held: ...
+
+@final
+class Engine:
+    def __new__(
+        cls, device: str, network: tuple[str, tuple[int, int, int, int] | None], settings: str
+    ) -> Engine: ...
+    def spec(self) -> str: ...
+    def about(self) -> tuple[str, str, str | None, str]: ...
+    def step(
+        self,
+        images: Arena,
+        labels: list[int],
+        learning_rate: float,
+        mixed: tuple[list[int], list[float]] | None = None,
+        ahead: tuple[Arena, list[int]] | None = None,
+    ) -> tuple[float, int, float | None]: ...
+    def snapshot(self, averaged: bool) -> tuple[int, _Tensors, _Tensors]: ...
+    def hold(self) -> Held: ...
+    def restore_from(self, other: Engine, averaged: bool) -> None: ...
+    def average_weights(self, taken: int) -> None: ...
+    def measure_statistics(self, average: bool, images: Arena, seen: int) -> None: ...
+    def logits(self, images: Arena, averaged: bool) -> list[float]: ...
 
 @final
 class Saves:

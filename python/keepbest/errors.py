@@ -206,6 +206,10 @@ class BestNotSaved(KeepbestError):
     summary: Any
 
 
+class RankLost(KeepbestError):
+    """Another process of the same training cannot be reached any more: it ended, or says nothing."""
+
+
 class OtherRankFailed(KeepbestError):
     """The rank that keeps could not take an evaluation; its own exception says why."""
 

@@ -51,3 +51,14 @@ def test_accelerate_unwraps_and_stores_what_was_prepared(run: str) -> None:
     back = keepbest.load(f"{run}@last")
     assert set(back.state_dict()) == {"weight", "bias"}
     assert len(back.state()["optimizer"]) == 1 and len(back.state()["scheduler"]) == 1
+    state = optimizer.optimizer.state_dict()["state"][0]["exp_avg"].clone()
+    again = torch.nn.Linear(3, 2)
+    fresh = torch.optim.Adam(again.parameters())
+    steps = torch.optim.lr_scheduler.StepLR(fresh, 1)
+    accelerator = accelerate.Accelerator(cpu=True)
+    wrapped, fresh, steps = accelerator.prepare(again, fresh, steps)
+    with KeepBest.resume(accelerator, run, wrapped) as keeper:
+        assert keeper.next_epoch == 1 and steps.scheduler.last_epoch == 1
+        assert torch.equal(again.weight, back.state_dict()["weight"])
+        assert torch.equal(fresh.optimizer.state_dict()["state"][0]["exp_avg"], state)
+        assert keeper.offer(wrapped, {"val/accuracy": 0.6})

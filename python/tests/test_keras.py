@@ -56,6 +56,21 @@ CODE = """
     last, wanted = keepbest.load(run + "@last"), keepbest.load(run + "-undisturbed@last")
     assert last.digest == wanted.digest, "the resumed fit ends with the same bits"
 
+    # A second fit with the same callback goes on; a cell that was interrupted and is run again takes its run over.
+    summary = callback.summary
+    more = Says([*values, 0.91, 0.95])
+    second.fit(x, y, epochs=8, initial_epoch=callback.next_epoch, callbacks=[more, callback], **fit)
+    assert keepbest.load(run).epoch == 7 and callback.next_epoch == 8 and callback.summary is not summary
+    held = KeepBest(run + "-cell", "val_accuracy")
+    again = KeepBest(run + "-cell", "val_accuracy", strict=True)
+    assert again.keeper is not held.keeper
+    again.keeper.close()
+    try:
+        KeepBest(run, "val_loss")
+        raise SystemExit("another objective was taken")
+    except keepbest.errors.ObjectiveDiffers as error:
+        assert "val_accuracy" in str(error)
+
     # In one process the layers of another model have other names: the error names the way.
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, activation="relu"), keras.layers.Dense(1)])
     other.compile(optimizer="adam", loss="mse")

@@ -131,3 +131,12 @@ def test_a_metric_that_is_not_logged_is_named(run: str, tmp_path: pathlib.Path) 
     with pytest.raises(errors.MetricMissing, match="val/accuracy"):
         fit(Module([0.1]), 1, tmp_path, [KeepBest(run, "val/f1")])
     assert not os.path.exists(f"{run}/best.safetensors")
+
+
+def test_a_script_that_is_run_again_does_not_mix_two_trainings(run: str, tmp_path: pathlib.Path) -> None:
+    fit(Module([0.5, 0.8]), 2, tmp_path, [KeepBest(run, "val/accuracy")])
+    with pytest.raises(errors.RunExists, match="ckpt_path"):
+        fit(Module([0.9]), 1, tmp_path, [KeepBest(run, "val/accuracy")])
+    with pytest.raises(errors.ObjectiveDiffers, match="val/loss"):
+        fit(Module([0.9]), 1, tmp_path, [KeepBest(run, "val/loss")])
+    assert keepbest.load(run).metrics["val/accuracy"] == pytest.approx(0.8)

@@ -55,3 +55,29 @@ def test_patience_stops_it(run: str, tmp_path: pathlib.Path) -> None:
     callback = KeepBest(run, "eval_accuracy", patience=2)
     trainer(Net(), tmp_path, callback, [0.5, 0.4, 0.3, 0.2, 0.1, 0.0], 6).train()
     assert callback.summary is not None and callback.summary.evaluations == 3
+
+
+def test_one_of_several_evaluation_sets_has_the_metric(run: str, tmp_path: pathlib.Path) -> None:
+    callback = KeepBest(run, "eval_a_accuracy")
+    made = trainer(Net(), tmp_path, callback, [0.5, 0.1, 0.7, 0.2], 2)
+    made.eval_dataset = {"a": made.eval_dataset, "b": made.eval_dataset}
+    made.train()
+    assert callback.summary is not None and callback.summary.evaluations == 2
+    assert keepbest.load(run).metrics["eval_a_accuracy"] == 0.7
+
+
+def test_a_metric_that_no_evaluation_has_ends_the_training_at_once(run: str, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(keepbest.errors.MetricMissing, match="eval_acuracy"):
+        trainer(Net(), tmp_path, KeepBest(run, "eval_acuracy", mode="max"), [0.5] * 9, 9).train()
+
+
+def test_a_script_that_is_run_again_does_not_mix_two_trainings(run: str, tmp_path: pathlib.Path) -> None:
+    trainer(Net(), tmp_path, KeepBest(run, "eval_accuracy"), [0.5, 0.8], 2).train()
+    for _ in range(2):
+        with pytest.raises(keepbest.errors.RunExists, match="begins at step 0"):
+            trainer(Net(), tmp_path, KeepBest(run, "eval_accuracy"), [0.9], 1).train()
+    with pytest.raises(keepbest.errors.ObjectiveDiffers, match="eval_loss"):
+        trainer(Net(), tmp_path, KeepBest(run, "eval_loss"), [0.9], 1).train()
+    with pytest.raises(keepbest.errors.InvalidOption, match="patience"):
+        trainer(Net(), tmp_path, KeepBest(run, "eval_accuracy", patience=3), [0.9], 1).train()
+    assert keepbest.load(run).metrics["eval_accuracy"] == 0.8

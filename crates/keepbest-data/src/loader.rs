@@ -510,6 +510,24 @@ impl Epoch {
         }
     }
 
+    /// The next batch, if it is made already. What went wrong with it is told by [`next_while`](Self::next_while).
+    pub fn next_if_made(&mut self) -> Option<Batch> {
+        if self.failed.is_some() || self.remaining == 0 {
+            return None;
+        }
+        match self.lanes.get(self.next)?.receiver.try_recv().ok()? {
+            Ok(batch) => {
+                self.remaining -= 1;
+                self.next = (self.next + 1) % self.lanes.len();
+                Some(batch)
+            }
+            Err(error) => {
+                self.failed = Some(error);
+                None
+            }
+        }
+    }
+
     /// Ends all threads, and waits for them: each ends after the image in hand. The result is that of the
     /// first that panicked, beginning with the one whose turn it is.
     fn stop(&mut self) -> std::thread::Result<()> {

@@ -8,10 +8,11 @@
 //! - [`archive`]: several checkpoint files in one.
 //! - [`delta`]: a file as its exact difference from an earlier one.
 //! - [`OptimizerConfig`]: optimizers, their settings and the names of their state.
-//! - [`protobuf`]: protocol buffers, written only.
+//! - [`protobuf`]: protocol buffers, field by field.
 //! - [`pth`]: PyTorch's files as data, running nothing of what is in them.
 //! - [`names`]: tensors under other names, and which of them a model can take.
-//! - [`onnx`]: ONNX models, written only.
+//! - [`npz`]: NumPy's archives, read.
+//! - [`onnx`]: ONNX models, written and read.
 //! - [`sharded`]: weights in several files with an index.
 //! - [`sniff`]: what a file holds that is something else.
 
@@ -26,6 +27,7 @@ mod dtype;
 mod map;
 pub mod model_file;
 pub mod names;
+pub mod npz;
 pub mod onnx;
 mod optimizer;
 pub mod protobuf;

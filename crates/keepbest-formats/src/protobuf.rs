@@ -1,8 +1,12 @@
-//! Protocol buffers, written: fields in order, large bytes shared.
+//! Protocol buffers: written with fields in order and large bytes shared, read field by field of borrowed bytes.
 //!
 //! Reference: the encoding at <https://protobuf.dev/programming-guides/encoding/>.
 
+mod read;
+
 use bytes::Bytes;
+
+pub use read::{Field, Fields, each_double, each_float, each_number};
 
 /// A message being written. Large byte fields stay where they are: a message is a list of pieces.
 #[derive(Debug, Default)]

@@ -22,8 +22,8 @@ pub struct Gather {
 struct Line {
     sources: Vec<Option<usize>>,
     /// The coordinates of the output that are copies of each of the input, ascending: `copies[starts[i]..starts[i + 1]]`.
-    copies: Vec<usize>,
-    starts: Vec<usize>,
+    copies: Vec<u32>,
+    starts: Vec<u32>,
     /// Whether the sources follow one another.
     contiguous: bool,
 }
@@ -36,9 +36,8 @@ impl Line {
         );
         let (mut copies, mut starts) = (Vec::with_capacity(sources.len()), vec![0]);
         // Sorted by source, and stable.
-        let mut pairs: Vec<(usize, usize)> = sources
-            .iter()
-            .enumerate()
+        let mut pairs: Vec<(usize, u32)> = (0..)
+            .zip(&sources)
             .filter_map(|(at, source)| Some(((*source)?, at)))
             .collect();
         pairs.sort_unstable();
@@ -46,7 +45,7 @@ impl Line {
             while copies.len() < pairs.len() && pairs[copies.len()].0 == source {
                 copies.push(pairs[copies.len()].1);
             }
-            starts.push(copies.len());
+            starts.push(copies.len() as u32);
         }
         let follows = |pair: &[Option<usize>]| match pair {
             [Some(a), Some(b)] => *b == a + 1,
@@ -62,8 +61,9 @@ impl Line {
         }
     }
 
-    fn copies_of(&self, source: usize) -> &[usize] {
-        &self.copies[self.starts[source]..self.starts[source + 1]]
+    fn copies_of(&self, source: usize) -> impl Iterator<Item = usize> {
+        let place = self.starts[source] as usize..self.starts[source + 1] as usize;
+        self.copies[place].iter().map(|&copy| copy as usize)
     }
 }
 
@@ -94,7 +94,7 @@ impl Gather {
         let output = ActShape::new(rows.len(), columns.len(), channels.len());
         assert!(!output.is_empty(), "gather: an output without values");
         let channels = Line::new(channels, input.c);
-        let once = (0..input.c).all(|c| channels.copies_of(c).len() <= 1);
+        let once = (0..input.c).all(|c| channels.copies_of(c).count() <= 1);
         assert!(
             once && channels.sources.iter().all(Option::is_some),
             "gather: channels must be copied, once at most"
@@ -168,11 +168,11 @@ impl Gather {
             // SAFETY: rows are disjoint.
             let dx = unsafe { out.part(image * input.image_stride() + at * row, row) };
             dx.fill(0.0);
-            for &copy in self.rows.copies_of(at) {
+            for copy in self.rows.copies_of(at) {
                 let len = output.w * output.c;
                 let dy = &dy[image * output.image_stride() + copy * len..][..len];
                 for (column, dx) in dx.chunks_exact_mut(input.c).enumerate() {
-                    for &copy in self.columns.copies_of(column) {
+                    for copy in self.columns.copies_of(column) {
                         self.add(&dy[copy * output.c..][..output.c], dx);
                     }
                 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keepbest_data::{DataError, Image, PreprocessingError, Unrecorded, load_image};
-use keepbest_nn::{ScoreError, Scorer};
+use keepbest_nn::{CPU, ScoreError, Scorer};
 
 use crate::error::ModelError;
 use crate::interpret::{Answer, AnswerError, Fitted, Interpreter, Rating};
@@ -17,6 +17,8 @@ pub struct ClassifyOptions {
     pub batch_size: usize,
     /// Threads, one a core by default; answers do not depend on it.
     pub threads: Option<usize>,
+    /// What computes, the CPU by default.
+    pub device: Option<String>,
     /// Likeliest classes to give for each image.
     pub top_k: usize,
     /// Whether images of a size or kind that the model has not seen are refused instead of converted.
@@ -28,6 +30,7 @@ impl Default for ClassifyOptions {
         Self {
             batch_size: 64,
             threads: None,
+            device: None,
             top_k: 1,
             strict: false,
         }
@@ -78,7 +81,11 @@ impl Classifier {
     /// # Errors
     /// [`ClassifyError`].
     pub fn new(model: Arc<Model>, options: ClassifyOptions) -> Result<Self, ClassifyError> {
-        let scorer = model.predictor(options.batch_size, options.threads)?;
+        let scorer = model.predictor_on(
+            options.device.as_deref().unwrap_or(CPU),
+            options.batch_size,
+            options.threads,
+        )?;
         Ok(Self {
             interpreter: Interpreter::new(model, options.strict)?,
             scorer,

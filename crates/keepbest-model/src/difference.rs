@@ -6,6 +6,16 @@ use keepbest_core::Metrics;
 
 use crate::costs::{Costs, is_timed};
 
+/// What metrics of one model may differ by when two engines measured them, or one that does not promise the same bits: sums in another
+/// order decide otherwise for an image of which two classes are as likely. So it is two of the `images` at least.
+#[must_use]
+pub fn engine_tolerance(images: usize) -> f64 {
+    (2.0 / images.max(1) as f64).max(ENGINE_TOLERANCE)
+}
+
+/// What metrics may differ by from engine to engine, where it is more than two images.
+const ENGINE_TOLERANCE: f64 = 1e-3;
+
 /// What the name of a metric ends with that is another one smoothed over the evaluations.
 pub const SMOOTHED_SUFFIX: &str = "_ema";
 
@@ -26,13 +36,28 @@ impl MetricDifference {
     /// have. Times are left out: another measurement takes another time.
     #[must_use]
     pub fn first(split: &str, found: &Metrics, recorded: &Metrics) -> Option<Self> {
+        Self::first_beyond(0.0, split, found, recorded)
+    }
+
+    /// As [`first`](Self::first), of what differs by more than `tolerance`: in itself, and of values above 1 by that part of them.
+    #[must_use]
+    pub fn first_beyond(
+        tolerance: f64,
+        split: &str,
+        found: &Metrics,
+        recorded: &Metrics,
+    ) -> Option<Self> {
         let of_split = |name: &str| {
             let rest = name
                 .strip_prefix(split)
                 .and_then(|rest| rest.strip_prefix('/'));
             rest.is_some() && !is_smoothed(name, found)
         };
-        let mut all = Self::all(found, recorded);
+        let close = |it: &Self| match (it.found, it.recorded) {
+            (Some(is), Some(was)) => (is - was).abs() <= tolerance * was.abs().max(1.0),
+            _ => false,
+        };
+        let mut all = Self::all(found, recorded).filter(|it| !close(it));
         all.find(|it| of_split(&it.name) || (it.recorded.is_some() && it.found.is_some()))
     }
 

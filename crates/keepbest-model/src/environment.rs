@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use keepbest_nn::Engine;
+use keepbest_nn::{CPU, Engine};
 use serde::{Deserialize, Serialize};
 
 /// The program, the machine and the working directory of a session of training.
@@ -22,8 +22,14 @@ pub struct Environment {
     pub platform: String,
     /// What the processor can do, of what matters here.
     pub cpu_features: Vec<String>,
-    /// The instruction set in use.
+    /// The instruction set in use, or the model of the device.
     pub isa: String,
+    /// The device that computes.
+    #[serde(default = "cpu", skip_serializing_if = "is_cpu")]
+    pub device: String,
+    /// The software that computes, with its versions; absent for keepbest's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software: Option<String>,
     /// Threads in use.
     pub threads: usize,
     /// The commit that the working directory is at; absent outside of git.
@@ -44,6 +50,13 @@ pub struct Git {
 }
 
 impl Environment {
+    /// What computes, in words: `keepbest on cpu (avx512)`, `PyTorch 2.9 on cuda (NVIDIA H200)`.
+    #[must_use]
+    pub fn engine(&self) -> String {
+        let software = self.software.as_deref().unwrap_or("keepbest");
+        format!("{software} on {} ({})", self.device, self.isa)
+    }
+
     /// The environment of this process and its engine.
     #[must_use]
     pub fn of(engine: &dyn Engine) -> Self {
@@ -58,6 +71,8 @@ impl Environment {
             platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             cpu_features: cpu_features(),
             isa: engine.processor(),
+            device: engine.device().to_owned(),
+            software: engine.software(),
             threads: engine.threads(),
             git: git(),
             started_ms: SystemTime::now()
@@ -65,6 +80,14 @@ impl Environment {
                 .map_or(0, |time| time.as_millis() as u64),
         }
     }
+}
+
+fn cpu() -> String {
+    CPU.to_owned()
+}
+
+fn is_cpu(device: &str) -> bool {
+    device == CPU
 }
 
 fn command_line(mut args: impl Iterator<Item = String>, home: Option<&str>) -> Vec<String> {

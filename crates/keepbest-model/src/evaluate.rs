@@ -2,11 +2,12 @@
 
 use keepbest_core::classification::{ClassificationOptions, DecisionMetric, Tuned};
 use keepbest_core::{ClassificationAccumulator, ClassificationReport, Metrics};
-use keepbest_data::{LoadError, Loader, LoaderConfig, Preprocessing, Subset};
-use keepbest_nn::Scorer;
+use keepbest_data::{LoadError, Preprocessing, Subset};
+use keepbest_nn::{Alone, Collective, CollectiveError, Scorer};
 
 use crate::criterion::{Criterion, CriterionSum, log_softmax};
 use crate::outcomes::{Outcomes, OutcomesError};
+use crate::scores::{Part, Scores};
 
 /// What was measured on one split.
 #[derive(Debug, Clone)]
@@ -52,6 +53,9 @@ pub enum EvaluateError {
     /// The probabilities make no sense.
     #[error(transparent)]
     Metrics(#[from] keepbest_core::ClassificationError),
+    /// Another rank that was to score a part of the images is lost.
+    #[error(transparent)]
+    Ranks(#[from] CollectiveError),
     /// The images' classes are not the model's.
     #[error("the images have {found} classes, the model has {expected}")]
     Classes {
@@ -76,6 +80,8 @@ pub struct Evaluator<'a> {
     pub keep_outcomes: bool,
     /// The metric to tune thresholds for, on what is measured; they replace those of the options.
     pub tune: Option<DecisionMetric>,
+    /// The ranks that score together, each a part of the batches; this is the first, the others [`score_part`](Self::score_part).
+    pub ranks: &'a dyn Collective,
 }
 
 impl<'a> Evaluator<'a> {
@@ -88,7 +94,16 @@ impl<'a> Evaluator<'a> {
             options: ClassificationOptions::default(),
             keep_outcomes: false,
             tune: None,
+            ranks: &Alone,
         }
+    }
+
+    /// Scores this rank's part of the images with the weights in `scorer`, for the first rank, which [measures](Self::measure).
+    ///
+    /// # Errors
+    /// [`EvaluateError`] when an image cannot be read, or another rank is lost.
+    pub fn score_part(&self, scorer: &mut dyn Scorer, split: &Subset) -> Result<(), EvaluateError> {
+        Part::new(self, split, scorer.threads())?.score(scorer)
     }
 
     /// Measures the weights in `scorer` on all images of `split`: evaluation mode, in order, every image once.
@@ -112,27 +127,26 @@ impl<'a> Evaluator<'a> {
                 found: split.classes().len(),
             });
         }
-        let config = LoaderConfig::evaluation(self.batch_size).with_threads(scorer.threads());
-        let loader = Loader::new(split.clone(), self.preprocessing, config)?;
+        let mut scores = Scores::new(self, split, scorer.threads())?;
         let mut accumulator =
             ClassificationAccumulator::with_options(classes, self.options.clone());
         let mut loss = CriterionSum::default();
-        let (mut logits, mut probabilities) = (Vec::new(), Vec::new());
+        let mut probabilities = Vec::new();
         let mut log_probabilities = vec![0.0; classes];
         // Before the last image it is not known what is decided for.
         let tune = self.tune;
         let mut outcomes = (self.keep_outcomes || tune.is_some())
             .then(|| Outcomes::new(classes, self.options.clone()));
         let mut done = 0;
-        let mut batches = loader.epoch(0, 0);
-        while let Some(batch) = batches.next_while(&mut || go_on(done)) {
-            if let Err(LoadError::Interrupted) = &batch {
-                return Ok(None);
-            }
-            let batch = batch?;
-            scorer.logits(&batch.images, &mut logits)?;
+        loop {
+            let (logits, labels) = match scores.next(scorer, &mut || go_on(done)) {
+                Ok(Some(scored)) => scored,
+                Ok(None) => break,
+                Err(EvaluateError::Load(LoadError::Interrupted)) => return Ok(None),
+                Err(error) => return Err(error),
+            };
             probabilities.clear();
-            for (row, &label) in logits.chunks_exact(classes).zip(&batch.labels) {
+            for (row, &label) in logits.chunks_exact(classes).zip(labels) {
                 log_softmax(row, &mut log_probabilities);
                 let mut of_image = CriterionSum::default();
                 self.criterion.add(&mut of_image, &log_probabilities, label);
@@ -143,12 +157,12 @@ impl<'a> Evaluator<'a> {
                 probabilities.extend(log_probabilities.iter().map(|&log| libm::exp(log)));
             }
             if tune.is_none() {
-                accumulator.update(&probabilities, &batch.labels)?;
+                accumulator.update(&probabilities, labels)?;
             }
             if let Some(outcomes) = &mut outcomes {
                 outcomes.extend(&probabilities);
             }
-            done += batch.labels.len();
+            done += labels.len();
             if !go_on(done) {
                 return Ok(None);
             }

@@ -28,6 +28,8 @@ pub struct EvaluateOptions {
     pub batch_size: Option<usize>,
     /// Threads, one a core by default; figures do not depend on it.
     pub threads: Option<usize>,
+    /// What computes, the CPU by default.
+    pub device: Option<String>,
 }
 
 impl EvaluateOptions {
@@ -35,6 +37,7 @@ impl EvaluateOptions {
         MeasureOptions {
             batch_size: self.batch_size,
             threads: self.threads,
+            device: self.device.clone(),
             classification: self.classification.clone(),
             keep_outcomes: true,
             tune: None,

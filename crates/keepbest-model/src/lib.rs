@@ -37,6 +37,7 @@ mod predict;
 mod provenance;
 mod run_files;
 mod run_summary;
+mod scores;
 mod seen;
 mod thresholds;
 mod tune;
@@ -55,7 +56,7 @@ pub use classify::{Classifier, ClassifyError, ClassifyOptions};
 pub use compare::{CompareError, CompareReport, Contender, Pair, Side, compare};
 pub use costs::{Costs, LATENCY, fixed_costs, is_timed};
 pub use criterion::Criterion;
-pub use difference::{MetricDifference, SMOOTHED_SUFFIX};
+pub use difference::{MetricDifference, SMOOTHED_SUFFIX, engine_tolerance};
 pub use environment::{Environment, Git};
 pub use error::ModelError;
 pub use evaluate::{EvaluateError, Evaluator, Measured};
@@ -68,7 +69,8 @@ pub use images::{
     Part, RecordedImages, SameImagesError, check_scores, measure,
 };
 pub use import::{
-    Converted, ImportError, ImportOptions, Imported, PreprocessError, Scores, import, preprocessing,
+    Checked, Converted, ImportError, ImportOptions, Imported, PreprocessError, ReferenceError,
+    Scores, TOLERANCE, import, preprocessing,
 };
 pub use interpret::{Answer, AnswerError, Fitted, Interpreter, Rating};
 pub use model::{Model, OpenReferenceError};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use keepbest_core::classification::Thresholds;
 use keepbest_data::{ImageShape, Preprocessing};
 use keepbest_formats::model_file::{Kind, ModelFile, ModelMetadata};
-use keepbest_nn::{DEVICES, ModelSpec, Network, Scorer, build_scorer};
+use keepbest_nn::{CPU, ModelSpec, Network, Scorer, build_scorer};
 use keepbest_store::InUse;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -233,7 +233,7 @@ impl Model {
         ))
     }
 
-    /// A predictor with the weights loaded, for batches of up to `batch_size` images.
+    /// A predictor on the CPU with the weights loaded, for batches of up to `batch_size` images.
     ///
     /// # Errors
     /// [`ModelError::Engine`] and [`ModelError::Weights`].
@@ -242,7 +242,20 @@ impl Model {
         batch_size: usize,
         threads: Option<usize>,
     ) -> Result<Box<dyn Scorer>, ModelError> {
-        let mut predictor = build_scorer(DEVICES[0], &self.spec, batch_size, threads)?;
+        self.predictor_on(CPU, batch_size, threads)
+    }
+
+    /// The same on one of the [`DEVICES`](keepbest_nn::DEVICES).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn predictor_on(
+        &self,
+        device: &str,
+        batch_size: usize,
+        threads: Option<usize>,
+    ) -> Result<Box<dyn Scorer>, ModelError> {
+        let mut predictor = build_scorer(device, &self.spec, batch_size, threads)?;
         predictor
             .load(&self.file.weights)
             .map_err(|source| ModelError::Weights {

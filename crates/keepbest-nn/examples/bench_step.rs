@@ -21,7 +21,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--steps" => steps = value()?.parse()?,
             "--threads" => threads = Some(value()?.parse()?),
             "--infer" => infer = true,
-            "--precision" => precision = value()?.parse()?,
+            "--precision" => {
+                let name = value()?;
+                let named = Precision::ALL.iter().find(|it| it.name() == name);
+                precision = *named.ok_or("--precision is f32 or bf16")?;
+            }
             "--snapshots" => snapshots = true,
             "--profile" => profile = true,
             other => return Err(format!("unknown argument {other}").into()),

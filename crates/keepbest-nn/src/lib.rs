@@ -26,16 +26,18 @@ pub mod zoo;
 
 pub use cpu::{CpuEngine, CpuScorer};
 pub use engine::{
-    Alone, Averaging, Batch, Collective, CollectiveError, DEVICES, Determinism, Engine,
-    EngineConfig, EngineError, LossConfig, ScoreError, Scorer, StepError, StepOutput, Tuning,
-    WhichWeights, build_engine, build_scorer,
+    Alone, Averaging, Batch, CPU, Collective, CollectiveError, DEVICES, Determinism,
+    DeviceProvider, Engine, EngineConfig, EngineError, LossConfig, Precision, ScoreError, Scorer,
+    StepError, StepOutput, Tuning, WhichWeights, build_engine, build_scorer, check_device,
+    collective, devices, is_device_name, provide_devices,
 };
 pub use keepbest_formats::{OptimizerConfig, OptimizerDefaults, OptimizerKind, SettingError};
+pub use keepbest_kernels::Isa;
 pub use keepbest_kernels::loss::{Labels, SecondLabels};
-pub use keepbest_kernels::{Isa, Precision};
 pub use network::{LayerError, LayerSummary, Network};
 pub use params::{
-    Mismatch, ParamLayout, ParamTensor, RNG_PREFIX, Role, WeightsError, optimizer_state,
+    AVERAGE_PREFIX, Mismatch, ParamLayout, ParamTensor, RAW_PREFIX, RNG_PREFIX, Role,
+    SCALER_PREFIX, WeightsError, average_share, optimizer_state, trained_first,
 };
 pub use profile::{Phase, Profile, ProfileEntry};
 pub use spec::*;

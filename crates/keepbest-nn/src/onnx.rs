@@ -1,14 +1,19 @@
-//! Networks as ONNX models, for onnxruntime and whatever else reads them.
+//! Networks as ONNX models, for onnxruntime and whatever else reads them, and ONNX models as networks.
 //!
 //! Parameters keep PyTorch's names, shapes and layouts. The batch dimension is dynamic (`N`); the output is
 //! `logits`, `[N, classes]`. Dropout is not there: a trained network passes everything.
 
 mod graph;
+mod import;
 
 use crate::network::Network;
 use crate::params::WeightsError;
 use keepbest_formats::StateDict;
 use keepbest_formats::onnx::{Model, OnnxError};
+
+pub use import::{
+    Ending, GraphInput, ImportError, ImportOptions, Imported, OPSETS, Unsupported, import,
+};
 
 /// Key in the model's metadata of the class names, a JSON array in the order of the logits.
 pub const CLASSES_KEY: &str = "classes";

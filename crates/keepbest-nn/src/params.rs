@@ -6,14 +6,16 @@ mod names;
 mod start;
 mod state;
 
+pub use average::{average_share, trained_first};
 pub(crate) use load::{copy_f32, copy_weights, start};
-pub use names::{RNG_PREFIX, optimizer_state};
+pub use names::{AVERAGE_PREFIX, RAW_PREFIX, RNG_PREFIX, SCALER_PREFIX, optimizer_state};
 pub(crate) use start::Start;
 pub(crate) use state::{CpuSnapshot, StateCell, StateNames, TrainState};
 
-use keepbest_formats::{Dtype, StateDict};
+use keepbest_formats::{Dtype, Snapshot as _, StateDict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What a tensor of the state dict is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +145,17 @@ impl ParamLayout {
             }
         }
         self
+    }
+
+    /// The values that training starts from with a seed: the same on every device.
+    pub fn starting_values(&self, seed: u64) -> StateDict {
+        let mut state = TrainState::new(self, 0, false);
+        start(self, seed, &mut state);
+        let names = Arc::new(StateNames {
+            layout: self.clone(),
+            slots: &[],
+        });
+        StateCell::new(state).snapshot(&names).weights()
     }
 
     /// The tensors, in PyTorch's order.

@@ -3,6 +3,7 @@
 //! | class | is |
 //! |---|---|
 //! | `Arena` | memory that a model is copied into, and read from by the writer thread |
+//! | `Engine` | an engine of any device, step by step: for tests and benchmarks |
 //! | `Keeper` | the Rust keeper of a run |
 //! | `Saves` | waiting for what it saves |
 //! | `ModelFile` | a model file, verified, its tensors mapped |
@@ -13,6 +14,7 @@
 //! file, is decided in Python. Whatever can block lets other threads of Python run.
 
 mod arena;
+mod engine;
 mod errors;
 mod keeper;
 mod model;
@@ -20,6 +22,7 @@ mod options;
 mod predict;
 mod preprocessing;
 mod spec;
+mod torch;
 mod train;
 
 use std::ffi::OsString;
@@ -39,8 +42,11 @@ fn main(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
 
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    torch::provide();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<arena::Arena>()?;
+    module.add_class::<engine::Engine>()?;
+    module.add_class::<engine::Held>()?;
     module.add_class::<keeper::Keeper>()?;
     module.add_class::<keeper::Saves>()?;
     module.add_class::<model::ModelFile>()?;
@@ -54,6 +60,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(predict::list_images, module)?)?;
     module.add_function(wrap_pyfunction!(spec::network_spec, module)?)?;
     module.add_function(wrap_pyfunction!(spec::read_spec, module)?)?;
+    module.add_function(wrap_pyfunction!(torch::join_ranks, module)?)?;
+    module.add_function(wrap_pyfunction!(train::follow, module)?)?;
+    module.add_function(wrap_pyfunction!(train::release_ranks, module)?)?;
     module.add_function(wrap_pyfunction!(train::settings, module)?)?;
     module.add_function(wrap_pyfunction!(train::train, module)?)?;
     Ok(())

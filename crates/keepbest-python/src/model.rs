@@ -21,7 +21,7 @@ use crate::keeper::{Entry, state_dict};
 use crate::predict::Predictor;
 
 /// `(name, dtype, shape, view)`.
-type Viewed = (String, &'static str, Vec<usize>, View);
+pub(crate) type Viewed = (String, &'static str, Vec<usize>, View);
 
 /// A model file: metadata, and tensors as they are mapped.
 #[pyclass(frozen, module = "keepbest._native")]
@@ -107,6 +107,7 @@ impl ModelFile {
         let options = ClassifyOptions {
             batch_size: batch_size.max(1),
             threads,
+            device: None,
             top_k: 1,
             strict,
         };
@@ -213,7 +214,7 @@ impl View {
     }
 }
 
-fn views(tensors: &StateDict) -> Vec<Viewed> {
+pub(crate) fn views(tensors: &StateDict) -> Vec<Viewed> {
     let view = |(name, tensor): (&str, &Tensor)| {
         (
             name.to_owned(),

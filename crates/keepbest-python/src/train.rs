@@ -150,6 +150,19 @@ pub(crate) fn train(
     Ok((ended.to_string(), raised))
 }
 
+/// Does the part of a rank that is not the first, until that one's run is over.
+#[pyfunction]
+pub(crate) fn follow(py: Python<'_>) -> PyResult<()> {
+    let done = py.detach(keepbest_train::follow);
+    done.map_err(|error| errors::training(py, &error))
+}
+
+/// Says to the other ranks that there is nothing more to do; whether they are still there.
+#[pyfunction]
+pub(crate) fn release_ranks(py: Python<'_>) -> bool {
+    py.detach(|| keepbest_train::release_ranks().is_ok())
+}
+
 /// Every setting: its name as a keyword, its value in help, and what it is.
 #[pyfunction]
 pub(crate) fn settings() -> Vec<(String, &'static str, &'static str)> {

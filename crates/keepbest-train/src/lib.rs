@@ -38,5 +38,5 @@ pub use settle::{settle_above, settle_places, use_own_model};
 pub use trainer::{
     Carried, Ending, EpochsFitted, Event, Example, Finished, Judged, Observer, Outcome, Overview,
     Profiled, Progress, RangeTest, RatePoint, RateRange, Recheck, ResumedFrom, Running, TimeSpent,
-    TrainError, TrainerState, Wish, lr_find, resume, train,
+    TrainError, TrainerState, Wish, follow, lr_find, release_ranks, resume, train,
 };

@@ -1,4 +1,4 @@
-//! Writing ONNX models: a small graph builder and its encoding, without generated code.
+//! ONNX models without generated code: a small graph builder and its encoding, and a reader of what others wrote.
 //!
 //! ```
 //! use keepbest_formats::{Tensor, onnx::{Attribute, ElementType, Graph, Model, Side, ValueInfo}};
@@ -23,10 +23,14 @@
 
 mod encode;
 mod graph;
+mod read;
 mod summary;
 
 pub use encode::OnnxImage;
 pub use graph::{Attribute, ElementType, Graph, Model, Node, OnnxError, Side, ValueInfo};
+pub use read::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, ReadError, ValueProto, read_tensor,
+};
 pub use summary::{Summary, summary};
 
 /// The operator set that models are written for. onnxruntime has it since 1.20.

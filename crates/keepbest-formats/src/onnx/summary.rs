@@ -1,5 +1,7 @@
 //! What an ONNX model says about itself, without its graph.
 
+use crate::protobuf::{Field, Fields};
+
 /// The head of an ONNX model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -17,13 +19,6 @@ pub struct Summary {
     pub graph_bytes: u64,
 }
 
-/// A field of a message.
-enum Field<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-    Other,
-}
-
 /// Operator sets and entries of metadata that are told, each; models have fewer.
 const TOLD: usize = 1000;
 /// Longest text that is told, in bytes.
@@ -38,7 +33,7 @@ pub fn summary(file: &[u8]) -> Option<Summary> {
         let told = &bytes[..bytes.len().min(LONGEST_TEXT)];
         String::from_utf8_lossy(told).into_owned()
     };
-    for field in (Fields { rest: file }) {
+    for field in Fields::of(file) {
         match field? {
             (1, Field::Number(version)) => summary.ir_version = version,
             (2, Field::Bytes(name)) => summary.producer = text(name),
@@ -46,7 +41,7 @@ pub fn summary(file: &[u8]) -> Option<Summary> {
             (7, Field::Bytes(graph)) => summary.graph_bytes = graph.len() as u64,
             (8, Field::Bytes(set)) if summary.operator_sets.len() < TOLD => {
                 let mut entry = (String::new(), 0);
-                for field in (Fields { rest: set }) {
+                for field in Fields::of(set) {
                     match field? {
                         (1, Field::Bytes(domain)) => entry.0 = text(domain),
                         (2, Field::Number(version)) => entry.1 = version,
@@ -57,7 +52,7 @@ pub fn summary(file: &[u8]) -> Option<Summary> {
             }
             (14, Field::Bytes(pair)) if summary.metadata.len() < TOLD => {
                 let mut entry = (String::new(), String::new());
-                for field in (Fields { rest: pair }) {
+                for field in Fields::of(pair) {
                     match field? {
                         (1, Field::Bytes(key)) => entry.0 = text(key),
                         (2, Field::Bytes(value)) => entry.1 = text(value),
@@ -70,62 +65,6 @@ pub fn summary(file: &[u8]) -> Option<Summary> {
         }
     }
     (summary.ir_version > 0 && summary.graph_bytes > 0).then_some(summary)
-}
-
-/// The fields of a protobuf message; `None` for what is no field, after which there are no more.
-struct Fields<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Fields<'a> {
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let (&byte, rest) = self.rest.split_first()?;
-            self.rest = rest;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn take(&mut self, length: u64) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(usize::try_from(length).ok()?)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
-    fn field(&mut self) -> Option<(u64, Field<'a>)> {
-        let key = self.varint()?;
-        let field = match key & 7 {
-            0 => Field::Number(self.varint()?),
-            1 => self.take(8).map(|_| Field::Other)?,
-            2 => {
-                let length = self.varint()?;
-                Field::Bytes(self.take(length)?)
-            }
-            5 => self.take(4).map(|_| Field::Other)?,
-            _ => return None,
-        };
-        Some((key >> 3, field))
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Option<(u64, Field<'a>)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let field = self.field();
-        if field.is_none() {
-            self.rest = &[];
-        }
-        Some(field)
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod folder;
 mod golden;
 mod interop_table;
 mod malformed;
+mod onnx_read;
 mod other_kinds;
 mod pickles;
 mod pth;

@@ -3,7 +3,7 @@
 use keepbest_core::{Metrics, Objective, ObjectiveError};
 use keepbest_data::{Epoch, LoadError, Loader, LoaderConfig, Prepared};
 use keepbest_formats::{Dtype, StateDict, Tensor, TensorError};
-use keepbest_nn::{DEVICES, Engine, EngineConfig, ModelSpec, Scorer, WhichWeights, build_engine};
+use keepbest_nn::{CPU, Engine, EngineConfig, ModelSpec, Scorer, WhichWeights, build_engine};
 
 use crate::criterion::Criterion;
 use crate::evaluate::{EvaluateError, Evaluator};
@@ -74,7 +74,7 @@ impl<'a> Averager<'a> {
             threads,
             ..EngineConfig::default()
         };
-        let engine = build_engine(DEVICES[0], spec, config)?;
+        let engine = build_engine(CPU, spec, config)?;
         let scorer = engine.scorer(BATCH)?;
         Ok(Self {
             data,

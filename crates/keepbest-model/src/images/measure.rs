@@ -7,6 +7,7 @@ use keepbest_core::classification::{ClassificationOptions, DecisionMetric};
 use keepbest_data::{
     DataBundle, DataError, Matched, PrepareError, PreprocessingError, Subset, UnknownClasses,
 };
+use keepbest_nn::CPU;
 
 use super::changed::ChangedSplit;
 use super::choice::{ImageSource, Part};
@@ -26,6 +27,8 @@ pub struct MeasureOptions {
     pub batch_size: Option<usize>,
     /// Threads, one a core by default; figures do not depend on it.
     pub threads: Option<usize>,
+    /// What computes, the CPU by default.
+    pub device: Option<String>,
     /// Metrics beside the standard ones.
     pub classification: ClassificationOptions,
     /// Whether to keep how each image came out, for intervals and tests.
@@ -195,7 +198,11 @@ pub fn measure(
         .unwrap_or_default();
     // Memory is taken for a whole batch, also where there are fewer images.
     let batch_size = options.batch_size.unwrap_or(64).min(images.len().max(1));
-    let mut predictor = model.predictor(batch_size, options.threads)?;
+    let mut predictor = model.predictor_on(
+        options.device.as_deref().unwrap_or(CPU),
+        batch_size,
+        options.threads,
+    )?;
     let preprocessing = model.preprocessing.clone().converting();
     let evaluator = Evaluator {
         batch_size,

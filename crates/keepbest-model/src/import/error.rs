@@ -7,6 +7,7 @@ use keepbest_formats::names::{Comparison, Misshaped, NameMapError};
 use keepbest_formats::sharded::is_index;
 use keepbest_store::names_in;
 
+use super::onnx::{Checked, ReferenceError};
 use super::preprocess::PreprocessError;
 use crate::error::{ModelError, is_shard};
 use crate::words::{count, few};
@@ -72,6 +73,49 @@ pub enum ImportError {
         /// The score that it gives.
         score: f32,
     },
+    /// A flag that an ONNX model has no use for.
+    #[error("{flag} is not for an ONNX model, which brings its network")]
+    NotForOnnx {
+        /// The flag.
+        flag: &'static str,
+    },
+    /// The ONNX file cannot be read.
+    #[error("{} cannot be read as ONNX", file.display())]
+    OnnxFile {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: keepbest_formats::onnx::ReadError,
+    },
+    /// No network can be made of the ONNX model.
+    #[error("no network can be made of {}", file.display())]
+    Onnx {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: keepbest_nn::onnx::ImportError,
+    },
+    /// What the graph does to its bytes is no preprocessing.
+    #[error("the graph of {} takes bytes, and does not make them numbers by a mean and a standard deviation of each channel", file.display())]
+    Normalisation {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Reference outputs are for ONNX models.
+    #[error("--check is for ONNX models")]
+    CheckNeedsOnnx,
+    /// The reference cannot be compared.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// Our outputs are not those of the reference.
+    #[error(
+        "the outputs differ from those of {} by up to {:.3e}, with outputs up to {:.3e}: more than {:.0e} of that",
+        checked.reference, checked.greatest_difference, checked.greatest_output, checked.tolerance
+    )]
+    Disagrees {
+        /// In what they were compared.
+        checked: Checked,
+    },
     /// The model cannot be written.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -106,6 +150,14 @@ impl ImportError {
             Self::Classes { .. } => {
                 Some("--classes takes names parted by commas, or a file with one a line".into())
             }
+            Self::Onnx {
+                source: keepbest_nn::onnx::ImportError::Size { .. },
+                ..
+            } => Some("--input-size 224 or --input-size 224x320 says it".into()),
+            Self::Onnx {
+                source: keepbest_nn::onnx::ImportError::Form(why),
+                ..
+            } if why.contains("outputs") => Some("--output NAME takes one of them".into()),
             Self::NotFinite { .. } => {
                 Some("`keepbest inspect` shows which tensors hold NaN".into())
             }
@@ -113,11 +165,18 @@ impl ImportError {
         }
     }
 
-    /// In what file and network differ, a line each.
+    /// In what file and network differ, or what of an ONNX model has no layer, a line each.
     #[must_use]
     pub fn differences(&self) -> Vec<String> {
         match self {
             Self::Unfit { comparison, .. } => differences(comparison),
+            Self::Onnx {
+                source: keepbest_nn::onnx::ImportError::Unsupported { nodes },
+                ..
+            } => nodes
+                .iter()
+                .map(|node| format!("{} `{}`: {}", node.op, node.node, node.why))
+                .collect(),
             _ => Vec::new(),
         }
     }

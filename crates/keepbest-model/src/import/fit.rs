@@ -4,7 +4,7 @@ use std::path::Path;
 
 use keepbest_formats::StateDict;
 use keepbest_formats::names::{Comparison, Wanted, compare};
-use keepbest_nn::{DEVICES, EngineConfig, ModelSpec, Network, Role, build_engine};
+use keepbest_nn::{CPU, EngineConfig, ModelSpec, Network, Role, build_engine};
 
 use super::error::ImportError;
 use crate::network::guess_network;
@@ -44,7 +44,7 @@ pub(super) fn fit(
         });
     }
     // In the order of the network; what the file lacks is as a new network has it.
-    let fresh = build_engine(DEVICES[0], spec, EngineConfig::default())?
+    let fresh = build_engine(CPU, spec, EngineConfig::default())?
         .snapshot()
         .weights();
     let matched = comparison.matched_of(found);

@@ -3,6 +3,7 @@
 mod dropped;
 mod error;
 mod fit;
+mod onnx;
 mod preprocess;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use dropped::Dropped;
 use fit::fit;
 
 pub use error::ImportError;
+pub use onnx::{Checked, ReferenceError, TOLERANCE};
 pub use preprocess::{PreprocessError, preprocessing};
 
 /// What a file from elsewhere does not say of itself, and what to take of it.
@@ -47,6 +49,12 @@ pub struct ImportOptions {
     pub partial: bool,
     /// The state dict to take, in a checkpoint of several.
     pub key: Option<String>,
+    /// Rows and columns of the input, where an ONNX model leaves them open.
+    pub input_size: Option<[usize; 2]>,
+    /// The output to take, in an ONNX model of several.
+    pub output: Option<String>,
+    /// Reference outputs to compare with: an archive of NumPy, or a folder of ONNX's test data.
+    pub check: Option<PathBuf>,
 }
 
 /// Least and greatest score of a forward pass.
@@ -95,6 +103,8 @@ pub struct Imported {
     pub converted: Vec<Converted>,
     /// What a forward pass gives.
     pub forward: Scores,
+    /// The reference outputs that ours agree with.
+    pub checked: Option<Checked>,
     /// The tensors that were left out.
     pub dropped: Vec<String>,
     /// What was done to make it so, a line each.
@@ -109,7 +119,13 @@ pub struct Imported {
 /// # Errors
 /// [`ImportError`].
 pub fn import(file: &Path, to: &Path, options: &ImportOptions) -> Result<Imported, ImportError> {
-    let read = read(file, options)?;
+    let (read, origin) = match onnx::is_onnx(file) {
+        true => {
+            let (read, origin) = onnx::read(file, options)?;
+            (read, Some(origin))
+        }
+        false => (read(file, options)?, None),
+    };
     let Read { own, weights, .. } = &read;
     let mut notes = read.notes.clone();
     let spec = spec_of(file, options, own, weights)?;
@@ -154,8 +170,19 @@ pub fn import(file: &Path, to: &Path, options: &ImportOptions) -> Result<Importe
         true => read.training,
         false => StateDict::new(),
     };
+    let mut metadata = metadata;
+    let model = model_of(to, &weights, &training, &metadata)?;
+    let checked = match (&options.check, &origin) {
+        (Some(reference), Some(origin)) => Some(agreement(reference, origin, &model)?),
+        (Some(_), None) => return Err(ImportError::CheckNeedsOnnx),
+        (None, _) => None,
+    };
+    // Outputs that agree are as they are meant to be, whatever noise gives.
+    let forward = forward(&model, checked.is_some())?;
+    if let Some(origin) = &origin {
+        metadata.attachments.provenance = Some(origin.record(checked.as_ref()));
+    }
     let image = model_file::encode(&weights, &training, &metadata)?;
-    let forward = forward(to, &weights, &training, &metadata)?;
     let converted = read.converted.iter().map(|(dtype, count)| Converted {
         dtype: dtype.to_string(),
         tensors: *count,
@@ -172,6 +199,7 @@ pub fn import(file: &Path, to: &Path, options: &ImportOptions) -> Result<Importe
         renamed: read.renamed,
         converted: converted.collect(),
         forward,
+        checked,
         dropped: read.dropped,
         notes,
         image,
@@ -331,13 +359,13 @@ fn own_name(own: &ModelMetadata) -> Option<&str> {
     own.model.as_ref()?.get("name")?.as_str()
 }
 
-/// Runs the model on an image of noise, as it will be used: least and greatest score.
-fn forward(
+/// The model that is being made, as it will be opened.
+fn model_of(
     path: &Path,
     weights: &StateDict,
     training: &StateDict,
     metadata: &ModelMetadata,
-) -> Result<Scores, ImportError> {
+) -> Result<Model, ImportError> {
     let file = ModelFile {
         metadata: Some(metadata.clone()),
         seal: None,
@@ -345,7 +373,26 @@ fn forward(
         training: training.clone(),
         other: Default::default(),
     };
-    let model = Model::from_file(path, file, None)?;
+    Ok(Model::from_file(path, file, None)?)
+}
+
+/// Compares the model with a reference, and refuses it where they differ.
+fn agreement(
+    reference: &Path,
+    origin: &onnx::Origin,
+    model: &Model,
+) -> Result<Checked, ImportError> {
+    let mut predictor = model.predictor(1, None)?;
+    let checked = onnx::check(reference, origin, predictor.as_mut())?;
+    match checked.agrees() {
+        true => Ok(checked),
+        false => Err(ImportError::Disagrees { checked }),
+    }
+}
+
+/// Runs the model on an image of noise, as it will be used: least and greatest score. Scores that are no numbers are refused unless
+/// the model is known to be right.
+fn forward(model: &Model, known: bool) -> Result<Scores, ImportError> {
     let mut predictor = model.predictor(1, None)?;
     let mut state = 1u32;
     let pixels: Vec<f32> = (0..model.preprocessing.input.size())
@@ -356,7 +403,7 @@ fn forward(
         .collect();
     let mut scores = Vec::new();
     predictor.logits(&pixels, &mut scores)?;
-    if let Some(&score) = scores.iter().find(|score| !score.is_finite()) {
+    if !known && let Some(&score) = scores.iter().find(|score| !score.is_finite()) {
         return Err(ImportError::NotFinite { score });
     }
     let least = scores.iter().copied().fold(f32::INFINITY, f32::min);

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use keepbest_core::statistics::Interval;
 use keepbest_core::{EvaluationRecord, Metrics};
-use keepbest_data::DataError;
-use keepbest_nn::Network;
+use keepbest_data::{DataError, Subset};
+use keepbest_nn::{CPU, Network};
 use serde_json::Value;
 
 use super::record::Record;
 use super::report::{Findings, VerifyError, VerifyOptions};
 use crate::costs::{fixed_costs, is_timed};
-use crate::difference::MetricDifference;
+use crate::difference::{MetricDifference, engine_tolerance};
+use crate::environment::Environment;
 use crate::images::{MeasureError, MeasureOptions, RecordedImages, locate, resample};
 use crate::model::Model;
 use crate::provenance::DataRecord;
@@ -143,9 +144,11 @@ fn val(
         .collect();
     let how = MeasureOptions {
         threads: options.threads,
+        device: options.device.clone(),
         ..MeasureOptions::default()
     };
     let mut found = images.measure("val", how, watch)?.metrics("val");
+    let engines = Engines::of(options, images.model, images.split("val")?);
     let own = count(found.len() as u64, "val metric");
     let names: String = costs
         .iter()
@@ -159,12 +162,9 @@ fn val(
         [] => String::new(),
         _ => format!("; {}, a time, is not compared", times.join(", ")),
     };
-    match MetricDifference::first("val", &found, recorded) {
-        Some(difference) => findings.check("metrics", false, difference.to_string()),
-        None => {
-            let told = format!("{own}{names} are equal to the last bit{timed}");
-            findings.check("metrics", true, told);
-        }
+    match engines.agree("val", &found, recorded) {
+        Err(differs) => findings.check("metrics", false, differs),
+        Ok(how) => findings.check("metrics", true, format!("{own}{names} {how}{timed}")),
     }
     if !others.is_empty() {
         let others = others.join(", ");
@@ -205,20 +205,23 @@ fn test(
 ) -> Result<(), VerifyError> {
     let how = MeasureOptions {
         threads: options.threads,
+        device: options.device.clone(),
         keep_outcomes: true,
         ..MeasureOptions::default()
     };
     let measured = images.measure("test", how, watch)?;
     let found = measured.metrics("test");
-    if let Some(difference) = MetricDifference::first("test", &found, recorded) {
-        findings.check("test", false, difference.to_string());
-        return Ok(());
-    }
-    let mut told = format!(
-        "{} are equal to the last bit",
-        count(found.len() as u64, "test metric")
-    );
-    if !intervals.is_empty()
+    let engines = Engines::of(options, images.model, images.split("test")?);
+    let how = match engines.agree("test", &found, recorded) {
+        Ok(how) => how,
+        Err(differs) => {
+            findings.check("test", false, differs);
+            return Ok(());
+        }
+    };
+    let mut told = format!("{} {how}", count(found.len() as u64, "test metric"));
+    if engines.same_bits
+        && !intervals.is_empty()
         && let Some(outcomes) = &measured.outcomes
     {
         let again = resample(outcomes, "test", watch)?.intervals().metrics;
@@ -236,4 +239,62 @@ fn test(
     }
     findings.check("test", true, told);
     Ok(())
+}
+
+/// What measured what was recorded, and what measures it again.
+struct Engines {
+    /// Whether both are keepbest's own on the CPU, which promises the same bits.
+    same_bits: bool,
+    recorded: String,
+    found: String,
+    images: usize,
+}
+
+impl Engines {
+    fn of(options: &VerifyOptions<'_>, model: &Model, images: &Subset) -> Self {
+        let device = options.device.as_deref().unwrap_or(CPU);
+        let recorded = model.provenance.as_ref();
+        let recorded = recorded.and_then(|of| of.environment.as_ref());
+        let own = recorded.is_none_or(|on| on.device == CPU);
+        Self {
+            same_bits: own && device == CPU,
+            recorded: recorded.map_or_else(|| "keepbest on cpu".into(), Environment::engine),
+            found: match device {
+                CPU => "keepbest on cpu".into(),
+                _ => format!("PyTorch on {device}"),
+            },
+            images: images.len(),
+        }
+    }
+
+    /// How far the figures agree, or the first that does not, in words.
+    fn agree(&self, split: &str, found: &Metrics, recorded: &Metrics) -> Result<String, String> {
+        let Some(difference) = MetricDifference::first(split, found, recorded) else {
+            return Ok(match self.same_bits {
+                true => "are equal to the last bit".into(),
+                false => format!("are equal to the last bit, {}", self.words()),
+            });
+        };
+        if self.same_bits {
+            return Err(difference.to_string());
+        }
+        let tolerance = engine_tolerance(self.images);
+        match MetricDifference::first_beyond(tolerance, split, found, recorded) {
+            None => Ok(format!(
+                "agree to {tolerance:.4}, {}; another engine takes sums in another order",
+                self.words()
+            )),
+            Some(difference) => Err(format!(
+                "{difference}, which is more than {tolerance:.4} apart, {}",
+                self.words()
+            )),
+        }
+    }
+
+    fn words(&self) -> String {
+        format!(
+            "measured by {} where {} had measured",
+            self.found, self.recorded
+        )
+    }
 }

@@ -50,6 +50,8 @@ pub struct VerifyOptions<'a> {
     pub images: ImageSource,
     /// Threads, one a core by default.
     pub threads: Option<usize>,
+    /// What measures, the CPU by default.
+    pub device: Option<String>,
     /// Compares the run's settings; they are not checked without.
     pub settings: Option<CompareSettings<'a>>,
 }

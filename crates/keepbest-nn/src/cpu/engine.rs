@@ -8,15 +8,15 @@ use super::memory::{Memory, Pass};
 use super::scorer::CpuScorer;
 use super::{backward, forward, update};
 use crate::engine::{
-    Averaging, Batch, Determinism, Engine, EngineConfig, EngineError, Rates, Scorer, StepError,
-    StepOutput, WhichWeights,
+    Averaging, Batch, CPU, Determinism, Engine, EngineConfig, EngineError, Precision, Rates,
+    Scorer, StepError, StepOutput, WhichWeights,
 };
 use crate::memory;
 use crate::network::Network;
 use crate::ops::operation::Weights;
 use crate::params::{
     CpuSnapshot, Role, StateCell, StateNames, TrainState, WeightsError, average, copy_f32,
-    copy_weights, start,
+    copy_weights, start, trained_first,
 };
 use crate::plan::{Plan, Purpose};
 use crate::profile::{Part, Profile, Profiler};
@@ -24,7 +24,7 @@ use crate::random;
 use crate::spec::ModelSpec;
 use keepbest_formats::{Snapshot as _, SnapshotHandle, StateDict};
 use keepbest_kernels::loss::{self, Labels};
-use keepbest_kernels::{Context, Isa, Precision, activation};
+use keepbest_kernels::{Context, Isa, activation};
 use std::sync::Arc;
 
 /// Purpose of the random keys of dropout.
@@ -79,7 +79,12 @@ impl CpuEngine {
             });
         }
         memory::check_batch(&network, batch)?;
-        let ctx = context(config.threads, config.isa, config.precision)?;
+        let precision = config.precision;
+        let precision = precision.kernels().ok_or(EngineError::Precision {
+            precision: precision.name(),
+            device: CPU.to_owned(),
+        })?;
+        let ctx = context(config.threads, config.isa, precision)?;
         let rates = Rates::new(&network, &config.tuning)?;
         let plan = Plan::new(&network, batch, Purpose::Training(&rates), &ctx)?;
         let layout = network.layout();
@@ -320,7 +325,7 @@ impl Engine for CpuEngine {
     fn determinism(&self) -> Determinism {
         match self.config.precision {
             Precision::F32 => Determinism::Everywhere,
-            Precision::Bf16 => Determinism::SameMachine,
+            Precision::Bf16 | Precision::F16 => Determinism::SameMachine,
         }
     }
 
@@ -353,6 +358,7 @@ impl Engine for CpuEngine {
         Ok(StepOutput {
             loss: loss.loss,
             correct: loss.correct,
+            images: n,
             grad_norm,
         })
     }
@@ -388,7 +394,7 @@ impl Engine for CpuEngine {
         training: &StateDict,
         steps: u64,
     ) -> Result<(), WeightsError> {
-        let (weights, training) = average::raw_first(weights, training);
+        let (weights, training) = trained_first(weights, training);
         self.load_weights(&weights)?;
         self.load_training_state(&training, steps)
     }

@@ -26,6 +26,31 @@ pub trait Collective: fmt::Debug + Send + Sync {
     /// # Errors
     /// As there.
     fn sum_f64(&self, values: &mut [f64]) -> Result<(), CollectiveError>;
+
+    /// Says something to all others, who [hear](Self::hear) it. The first rank's to call. By default there is nobody.
+    ///
+    /// # Errors
+    /// As of [`sum`](Self::sum).
+    fn tell(&self, _message: &[u8]) -> Result<(), CollectiveError> {
+        Ok(())
+    }
+
+    /// What the first rank says next. The others' to call.
+    ///
+    /// # Errors
+    /// As of [`sum`](Self::sum); by default there is nobody to hear.
+    fn hear(&self) -> Result<Vec<u8>, CollectiveError> {
+        Err(CollectiveError::new(self.rank(), "nobody speaks".into()))
+    }
+
+    /// The values of every rank, in order, at the first one; nothing at the others. Each brings as many as it has. By default there is
+    /// one rank.
+    ///
+    /// # Errors
+    /// As of [`sum`](Self::sum).
+    fn gather(&self, values: &[f32]) -> Result<Vec<Vec<f32>>, CollectiveError> {
+        Ok(vec![values.to_vec()])
+    }
 }
 
 /// Another rank cannot be reached any more.
@@ -37,6 +62,13 @@ pub struct CollectiveError {
     pub rank: usize,
     /// What its network says.
     pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl CollectiveError {
+    /// What `rank` found out, by what its network says.
+    pub fn new(rank: usize, source: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        CollectiveError { rank, source }
+    }
 }
 
 /// One rank, with nobody to wait for.

@@ -2,10 +2,11 @@
 
 use super::collective::{Alone, Collective};
 use super::error::EngineError;
+use super::precision::Precision;
 use super::tuning::Tuning;
 use crate::network::Network;
 use keepbest_formats::{OptimizerConfig, check_setting};
-use keepbest_kernels::{Isa, Precision};
+use keepbest_kernels::Isa;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -33,6 +34,10 @@ pub struct EngineConfig {
     pub clip_grad_norm: Option<f64>,
     /// An average of the weights, kept beside them; `None` keeps none.
     pub averaging: Option<Averaging>,
+    /// Whether an engine that can compile a network's code does; where kernels are compiled already, nothing changes.
+    pub compile: bool,
+    /// Whether an engine keeps to algorithms that give the same bits each time, as far as its device has them.
+    pub deterministic: bool,
     /// The ranks that train together, of which this engine is one.
     pub collective: Arc<dyn Collective>,
 }
@@ -61,6 +66,8 @@ impl Default for EngineConfig {
             tuning: Tuning::default(),
             clip_grad_norm: None,
             averaging: None,
+            compile: false,
+            deterministic: true,
             collective: Arc::new(Alone),
         }
     }

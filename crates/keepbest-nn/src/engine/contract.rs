@@ -1,6 +1,7 @@
 //! The contract of a training engine.
 
 use super::batch::Batch;
+use super::device::CPU;
 use super::error::{EngineError, StepError};
 use super::scorer::Scorer;
 use crate::network::Network;
@@ -15,6 +16,8 @@ pub struct StepOutput {
     pub loss: f64,
     /// Images whose highest score was their label's.
     pub correct: u32,
+    /// Images of the batch, of all ranks together.
+    pub images: usize,
     /// 2-norm of the gradient before clipping, when clipping is on.
     pub grad_norm: Option<f64>,
 }
@@ -54,6 +57,16 @@ pub trait Engine: Send {
     /// What it computes with, for the record: an instruction set, or the model of a device.
     fn processor(&self) -> String;
 
+    /// The device, as [`DEVICES`](crate::DEVICES) names it.
+    fn device(&self) -> &str {
+        CPU
+    }
+
+    /// The software that computes, with its versions, for the record: `PyTorch 2.9 (CUDA 12.9, cuDNN 9.1)`; `None` for code of ours.
+    fn software(&self) -> Option<String> {
+        None
+    }
+
     /// Threads of this machine that it is worth making batches on.
     fn threads(&self) -> usize;
 
@@ -68,6 +81,25 @@ pub trait Engine: Send {
     /// # Errors
     /// [`StepError`]; the weights are then those from before the step.
     fn step(&mut self, batch: Batch<'_>, learning_rate: f64) -> Result<StepOutput, StepError>;
+
+    /// [`step`](Self::step), with the batch of the step after it where that is made already: an engine whose device has memory of its own
+    /// brings it there meanwhile. The next step then is on that batch, which stays where it is.
+    ///
+    /// # Errors
+    /// As of [`step`](Self::step).
+    fn step_before(
+        &mut self,
+        batch: Batch<'_>,
+        learning_rate: f64,
+        _next: Option<Batch<'_>>,
+    ) -> Result<StepOutput, StepError> {
+        self.step(batch, learning_rate)
+    }
+
+    /// Whether it makes use of knowing the next batch.
+    fn looks_ahead(&self) -> bool {
+        false
+    }
 
     /// An immutable handle on the weights and training state as they are now.
     fn snapshot(&self) -> SnapshotHandle;

@@ -70,6 +70,24 @@ pub enum EngineError {
     NoDevice {
         /// The device.
         device: String,
+        /// Whether it is one that the Python package computes on.
+        known: bool,
+    },
+    /// The device is not on this machine, or what computes on it is not installed.
+    #[error("nothing computes on {device} here: {problem}")]
+    NotHere {
+        /// The device.
+        device: String,
+        /// What is missing, in words.
+        problem: String,
+    },
+    /// A number format that the engine does not multiply in.
+    #[error("{precision} is no number format of {device}")]
+    Precision {
+        /// The format.
+        precision: &'static str,
+        /// The device.
+        device: String,
     },
     /// The engine cannot train together with others.
     #[error("the engine trains alone, not as one of {ranks} ranks")]
@@ -87,6 +105,26 @@ pub enum EngineError {
         layer: String,
     },
 }
+
+impl EngineError {
+    /// What to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoDevice { known: true, .. } => Some(PACKAGE.to_owned()),
+            Self::Ranks { .. } => {
+                Some("--device torch:cpu and those of GPUs train together".to_owned())
+            }
+            Self::Precision { precision, .. } => Some(format!(
+                "--device torch:cpu and those of GPUs have {precision}"
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// The way to the devices of PyTorch.
+const PACKAGE: &str =
+    "pip install \"keepbest[torch]\" brings a keepbest that computes there, with PyTorch";
 
 /// Why a step was not taken. The weights are those from before it.
 #[derive(Debug, thiserror::Error)]

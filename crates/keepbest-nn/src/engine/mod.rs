@@ -9,6 +9,7 @@ mod config;
 mod contract;
 mod device;
 mod error;
+mod precision;
 mod scorer;
 mod tuning;
 
@@ -16,8 +17,12 @@ pub use batch::Batch;
 pub use collective::{Alone, Collective, CollectiveError};
 pub use config::{Averaging, EngineConfig, LossConfig};
 pub use contract::{Determinism, Engine, StepOutput, WhichWeights};
-pub use device::{DEVICES, build_engine, build_scorer};
+pub use device::{
+    CPU, DEVICES, DeviceProvider, build_engine, build_scorer, check_device, collective, devices,
+    is_device_name, provide_devices,
+};
 pub use error::{EngineError, ScoreError, StepError};
+pub use precision::Precision;
 pub use scorer::Scorer;
 pub(crate) use tuning::Rates;
 pub use tuning::Tuning;

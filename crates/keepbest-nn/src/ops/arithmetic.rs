@@ -33,6 +33,7 @@ pub(crate) fn join(
     }
     let mut joined = inputs[0];
     for other in &inputs[1..] {
+        lowering.count(place)?;
         joined = pair(lowering, place, kind, joined, *other)?;
     }
     Ok(joined)

@@ -29,6 +29,7 @@ pub(crate) fn join(
         return Err(place.error("takes two or more values, found 1".to_owned()));
     }
     for end in rest {
+        lowering.count(place)?;
         let (a, b) = two_values(lowering, place, joined, *end)?;
         let (x, y) = (lowering.shape(a), lowering.shape(b));
         if (x.h, x.w) != (y.h, y.w) {
@@ -38,6 +39,9 @@ pub(crate) fn join(
                 describe(y, false)
             )));
         }
+        concat::joined(x, y)
+            .check("its output")
+            .map_err(|e| place.error(e.to_string()))?;
         joined = match known.get(&(a.value, b.value)) {
             Some(&both) => {
                 lowering.share(both);

@@ -131,6 +131,8 @@ pub(crate) fn lower_slice(
     } else {
         x
     };
+    let ActShape { h, w, .. } = lowering.shape(x);
+    lowering.list(place, ActShape::new(h, w, end - start))?;
     let [rows, columns, _] = all(lowering.shape(x));
     let channels = (start..end).map(Some).collect();
     let how = How::Slice {
@@ -163,6 +165,7 @@ pub(crate) fn lower_shuffle(
             shape.c
         )));
     }
+    lowering.list(place, shape)?;
     let each = shape.c / groups;
     let channels = (0..shape.c).map(|c| Some(c % groups * each + c / groups));
     let [rows, columns, _] = all(shape);
@@ -195,6 +198,7 @@ pub(crate) fn lower_crop(
             l.right
         )));
     };
+    lowering.list(place, ActShape::new(rows.len(), columns.len(), shape.c))?;
     let how = How::Slice {
         axes: vec![2, 3],
         starts: vec![rows.start, columns.start],
@@ -238,9 +242,7 @@ pub(crate) fn lower_pad(
         l.left + shape.w + l.right,
         shape.c,
     );
-    padded
-        .check("its output")
-        .map_err(|e| place.error(e.to_string()))?;
+    lowering.list(place, padded)?;
     let along = |before: usize, size: usize, padded: usize| -> Vec<Option<usize>> {
         let source = |at: usize| match l.mode {
             PadMode::Constant => at.checked_sub(before).filter(|&source| source < size),

@@ -11,6 +11,9 @@ pub(crate) const MAX_LAYERS: usize = 4096;
 /// Bytes of a layer's name with those of the blocks around it.
 const MAX_NAME: usize = 512;
 
+/// Rows, columns and channels that the layers of a network list one by one, together.
+const MAX_LISTED: usize = 1 << 22;
+
 /// A layer that does not fit what comes before it.
 #[derive(Debug, thiserror::Error)]
 #[error("layer `{layer}` ({op}): {problem}")]
@@ -77,6 +80,8 @@ pub(crate) struct Lowering {
     dropouts: u64,
     /// Layers and copies of layers seen so far.
     seen: usize,
+    /// Rows, columns and channels listed so far.
+    listed: usize,
 }
 
 impl Lowering {
@@ -88,6 +93,7 @@ impl Lowering {
             shared: BTreeSet::new(),
             dropouts: 0,
             seen: 0,
+            listed: 0,
         }
     }
 
@@ -106,6 +112,20 @@ impl Lowering {
         }
         if self.seen > MAX_LAYERS {
             return Err(place.error(format!("the network has more than {MAX_LAYERS} layers")));
+        }
+        Ok(())
+    }
+
+    /// Counts the rows, columns and channels of an output that an operation has a list of, before the list is made.
+    pub(crate) fn list(&mut self, place: &Place, output: ActShape) -> Result<(), LayerError> {
+        output
+            .check("its output")
+            .map_err(|e| place.error(e.to_string()))?;
+        self.listed += output.h + output.w + output.c;
+        if self.listed > MAX_LISTED {
+            return Err(place.error(format!(
+                "the layers of the network rearrange more than {MAX_LISTED} rows, columns and channels"
+            )));
         }
         Ok(())
     }

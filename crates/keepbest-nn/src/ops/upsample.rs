@@ -98,8 +98,7 @@ pub(crate) fn lower(
         return Err(place.error(problem));
     }
     let out = ActShape::new(h, w, shape.c);
-    out.check("its output")
-        .map_err(|e| place.error(e.to_string()))?;
+    lowering.list(place, out)?;
     let step = |axis: usize| match target {
         Target::Scale(scale) => (1.0 / scale[axis]) as f32,
         Target::Size(size) => input[axis] as f32 / size[axis] as f32,

@@ -4,15 +4,15 @@
 //! or the average with the weights there (`raw.*`). Either file brings both back.
 
 use super::load::copy_f32;
-use super::names::{AVERAGE, RAW};
+use super::names::{AVERAGE_PREFIX, RAW_PREFIX};
 use super::state::TrainState;
 use super::{ParamLayout, Role};
 use keepbest_formats::StateDict;
 use keepbest_kernels::{Context, optim};
 
-/// What the average takes over of the weights after step `step` (from 1): `1 - decay`, but `9 / (10 + step)` in the first
+/// What a moving average takes over of the weights after step `step` (from 1): `1 - decay`, but `9 / (10 + step)` in the first
 /// steps, so that it is not held back by where it started (as TensorFlow's `ExponentialMovingAverage` with `num_updates`).
-fn share(decay: f64, step: u64) -> f64 {
+pub fn average_share(decay: f64, step: u64) -> f64 {
     (1.0 - decay).max(9.0 / (10.0 + step as f64))
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn follow(ctx: &Context, decay: f64, next: &mut TrainState, old: Opti
         Some(old) => optim::Update::Copy { old, new: average },
         None => optim::Update::InPlace(average),
     };
-    optim::average(ctx, share(decay, *step) as f32, weights, update);
+    optim::average(ctx, average_share(decay, *step) as f32, weights, update);
 }
 
 /// Keeps the average as it is over a step.
@@ -62,21 +62,25 @@ pub(crate) fn take(ctx: &Context, taken: u64, state: &mut TrainState) {
     }
 }
 
-/// The weights and training state of a file of either face, the weights' own first: what an engine takes up.
-pub(crate) fn raw_first(weights: &StateDict, training: &StateDict) -> (StateDict, StateDict) {
-    if !training.names().any(|name| name.starts_with(RAW)) {
+/// The trained weights and the training state, of a snapshot of either face ([`Engine::snapshot`](crate::Engine::snapshot) or
+/// [`Engine::averaged`](crate::Engine::averaged)): what an engine takes up.
+pub fn trained_first(weights: &StateDict, training: &StateDict) -> (StateDict, StateDict) {
+    if !training.names().any(|name| name.starts_with(RAW_PREFIX)) {
         return (weights.clone(), training.clone());
     }
     let mut raw = StateDict::new();
     let mut rest = StateDict::new();
-    for (name, tensor) in training.iter().filter(|(name, _)| !name.starts_with(RAW)) {
+    for (name, tensor) in training
+        .iter()
+        .filter(|(name, _)| !name.starts_with(RAW_PREFIX))
+    {
         insert(&mut rest, name, tensor);
     }
     for (name, average) in weights.iter() {
-        match training.get(&format!("{RAW}{name}")) {
+        match training.get(&format!("{RAW_PREFIX}{name}")) {
             Some(own) => {
                 insert(&mut raw, name, own);
-                insert(&mut rest, &format!("{AVERAGE}{name}"), average);
+                insert(&mut rest, &format!("{AVERAGE_PREFIX}{name}"), average);
             }
             // Counters are not averaged.
             None => insert(&mut raw, name, average),
@@ -93,19 +97,19 @@ fn insert(dict: &mut StateDict, name: &str, tensor: &keepbest_formats::Tensor) {
 /// Reads the averages of a checked training state.
 pub(crate) fn read(layout: &ParamLayout, training: &StateDict, average: &mut [f32]) {
     for tensor in layout.tensors().iter().filter(|t| t.role != Role::Counter) {
-        let found = training.get(&format!("{AVERAGE}{}", tensor.name));
+        let found = training.get(&format!("{AVERAGE_PREFIX}{}", tensor.name));
         copy_f32(found, &mut average[tensor.range()]);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::share;
+    use super::average_share;
 
     #[test]
     fn the_first_steps_count_more() {
-        assert_eq!(share(0.999, 1), 9.0 / 11.0);
-        assert_eq!(share(0.9, 1_000), 1.0 - 0.9);
-        assert!(share(0.999, 100) > 0.08);
+        assert_eq!(average_share(0.999, 1), 9.0 / 11.0);
+        assert_eq!(average_share(0.9, 1_000), 1.0 - 0.9);
+        assert!(average_share(0.999, 100) > 0.08);
     }
 }

@@ -3,7 +3,7 @@
 //! A snapshot is a reference count on the block. The next optimizer step sees that the block is shared and
 //! writes its results to another one, so a snapshot costs nothing and never changes.
 
-use super::names::{AVERAGE, RAW};
+use super::names::{AVERAGE_PREFIX, RAW_PREFIX};
 use super::{ParamLayout, Role};
 use bytes::Bytes;
 use keepbest_formats::{Dtype, Snapshot, StateDict, Tensor};
@@ -232,8 +232,8 @@ impl CpuSnapshot {
     /// What it shows as weights, and what else there is of their length.
     fn faces(&self) -> (Part, Option<(&'static str, Part)>) {
         match (self.averaged, &self.leased.state().average) {
-            (true, _) => (Part::Average, Some((RAW, Part::Weights))),
-            (false, Some(_)) => (Part::Weights, Some((AVERAGE, Part::Average))),
+            (true, _) => (Part::Average, Some((RAW_PREFIX, Part::Weights))),
+            (false, Some(_)) => (Part::Weights, Some((AVERAGE_PREFIX, Part::Average))),
             (false, None) => (Part::Weights, None),
         }
     }

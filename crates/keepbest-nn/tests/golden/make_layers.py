@@ -469,7 +469,7 @@ def structure(cases):
     """Graphs, and windows over uneven padding; each case has its spec."""
 
     def add(name, layers, module, shape, **more):
-        cases.add(name, {"type": "spec", "layers": layers}, module, shape, **more)
+        cases.add(name, {"type": "spec", "prefix": "", "layers": layers}, module, shape, **more)
 
     def conv(name, shape, out, padding, sides=None, **settings):
         kernel = settings["kernel_size"]
@@ -527,7 +527,7 @@ def rearranged(cases):
     """Maps with other rows, columns and channels, and transposed convolutions; each case has its spec."""
 
     def add(name, layer, module, shape):
-        cases.add(name, {"type": "spec", "layers": [layer]}, module, shape)
+        cases.add(name, {"type": "spec", "prefix": "", "layers": [layer]}, module, shape)
 
     def transposed(name, shape, out, **settings):
         module = nn.Sequential()

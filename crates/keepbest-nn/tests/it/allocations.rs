@@ -9,6 +9,7 @@ use keepbest_formats::Dtype;
 use keepbest_nn::{Batch, CpuEngine, Engine, EngineConfig, Isa, Precision, zoo};
 
 use crate::engine::{batch, config, every_layer, modern_layers, one_input_layers};
+use crate::graph::{graph_layers, rearranging_layers};
 
 /// Counts the allocations of each thread.
 struct Counting;
@@ -38,10 +39,17 @@ static ALLOCATOR: Counting = Counting;
 fn a_step_allocates_nothing() {
     let simple = zoo::spec("simple-cnn", &zoo::ZooOptions::new(1, 28, 28, 10)).unwrap();
     let precisions = [Precision::F32, Precision::Bf16];
-    for (spec, precision) in [every_layer(), modern_layers(), one_input_layers(), simple]
-        .iter()
-        .flat_map(|spec| precisions.map(|precision| (spec, precision)))
-        .filter(|(_, precision)| precision.is_available(Isa::fastest()))
+    for (spec, precision) in [
+        every_layer(),
+        modern_layers(),
+        one_input_layers(),
+        graph_layers(),
+        rearranging_layers(),
+        simple,
+    ]
+    .iter()
+    .flat_map(|spec| precisions.map(|precision| (spec, precision)))
+    .filter(|(_, precision)| precision.is_available(Isa::fastest()))
     {
         // One thread, so that all the work is done on the one that counts.
         let config = EngineConfig {

@@ -147,6 +147,7 @@ impl Engine for Linear {
         Ok(StepOutput {
             loss: loss / n as f64,
             correct,
+            images: n,
             grad_norm: None,
         })
     }

@@ -402,6 +402,12 @@ fn graphs_that_make_no_sense_are_refused_by_name() {
             .to_string();
         assert!(error.contains(part), "{layer}: {error}");
     }
+    let many = json!([
+        {"op": "conv2d", "out": 1 << 21, "kernel": 1},
+        {"op": "channel_shuffle", "groups": 2}, {"op": "channel_shuffle", "groups": 2},
+    ]);
+    let error = Network::new(&spec(many)).unwrap_err().to_string();
+    assert!(error.contains("rearrange more than 4194304"), "{error}");
     let large = with_head(json!({"op": "max_pool2d", "kernel": 16, "padding": "same"}));
     let error = Network::new(&spec(large)).unwrap_err().to_string();
     assert!(error.contains("a pooling window of 256 cells"), "{error}");

@@ -15,6 +15,7 @@ mod engine;
 mod gradients;
 mod graph;
 mod onnx;
+mod onnx_import;
 mod precision;
 mod profile;
 mod schedules;

@@ -4,6 +4,7 @@ use keepbest_nn::{CpuEngine, EngineConfig, EngineError, Isa, Precision, zoo};
 
 use crate::bits::train;
 use crate::engine::{config, every_layer, modern_layers};
+use crate::graph::rearranging_layers;
 
 /// Whether this processor multiplies in bf16; says so where it does not.
 pub(crate) fn is_here() -> bool {
@@ -20,7 +21,13 @@ fn bits_do_not_depend_on_threads_and_differ_from_those_of_f32() {
         return;
     }
     let resnet = zoo::spec("resnet18", &zoo::ZooOptions::new(3, 32, 32, 10)).unwrap();
-    for (spec, n) in [(every_layer(), 5), (modern_layers(), 5), (resnet, 3)] {
+    let rearranging = rearranging_layers();
+    for (spec, n) in [
+        (every_layer(), 5),
+        (modern_layers(), 5),
+        (rearranging, 5),
+        (resnet, 3),
+    ] {
         let in_bf16 = |threads| EngineConfig {
             precision: Precision::Bf16,
             ..config(n, threads, Isa::fastest())

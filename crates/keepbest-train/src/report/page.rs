@@ -267,7 +267,10 @@ fn provenance(out: &mut String, report: &Report) {
                     "{}, {} build, {} on {}",
                     environment.platform,
                     environment.build,
-                    environment.isa,
+                    match &environment.software {
+                        Some(_) => environment.engine(),
+                        None => environment.isa.clone(),
+                    },
                     count(environment.threads as u64, "thread")
                 ),
             );

@@ -55,8 +55,10 @@ choice! {
     PrecisionKind {
         /// Single precision: the same model on every machine.
         F32 = "f32",
-        /// Half the bits, with sums and weights in `f32`: faster, and only where the processor has AVX-512 BF16.
+        /// Half the bits, with sums and weights in `f32`: faster. On the CPU only where it has AVX-512 BF16.
         Bf16 = "bf16",
+        /// IEEE half precision with a scaled loss, with PyTorch alone.
+        F16 = "f16",
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::{Config, DataDefaults, SaveKind, Settings, SettingsError, to_toml};
 use keepbest_core::suggest::nearest;
-use keepbest_nn::DEVICES;
+use keepbest_core::text::with_causes;
+use keepbest_nn::{CPU, DEVICES, EngineError, devices};
 
 impl Config {
     /// Decides every setting that is not given. `name` and `runs-dir` say where a run is, not what: they are left out.
@@ -21,9 +22,13 @@ impl Config {
             {
                 let (name, owner) = (key.name, owner());
                 let (optimizer, schedule) = (config.optimizer, config.schedule);
+                let device = match config.device.as_str() {
+                    CPU => String::new(),
+                    device => format!(" on device {device}"),
+                };
                 return Err(SettingsError::Conflict {
                     message: format!(
-                        "{name} is a setting of {owner}; this run has optimizer {optimizer} and schedule {schedule}"
+                        "{name} is a setting of {owner}; this run has optimizer {optimizer} and schedule {schedule}{device}"
                     ),
                     hint: None,
                 });
@@ -91,25 +96,30 @@ fn with_recipe(given: Settings, data: &DataDefaults) -> Settings {
     }
 }
 
-/// Accepts the devices that this build has.
+/// Accepts the devices that can be computed on here.
 ///
 /// # Errors
-/// [`SettingsError::Conflict`] listing them.
+/// [`SettingsError::Conflict`], which lists those of this build or says what the machine lacks.
 pub fn check_device(device: &str) -> Result<(), SettingsError> {
-    if DEVICES.contains(&device) {
+    let Err(error) = keepbest_nn::check_device(device) else {
         return Ok(());
-    }
-    let hint = match nearest(device, DEVICES.iter().copied()) {
-        Some(near) => format!("did you mean {near}?"),
-        None => format!("this build computes on: {}", DEVICES.join(", ")),
     };
-    Err(SettingsError::Conflict {
-        message: format!(
-            "no device {device} in this build; it has: {}",
-            DEVICES.join(", ")
-        ),
-        hint: Some(hint),
-    })
+    let (message, hint) = match &error {
+        EngineError::NoDevice { known, .. } => {
+            let there = devices().join(", ");
+            let near = nearest(device, DEVICES.iter().copied()).filter(|_| !known);
+            let hint = match near {
+                Some(near) => Some(format!("did you mean {near}?")),
+                None => error
+                    .hint()
+                    .or(Some(format!("this build computes on: {there}"))),
+            };
+            let message = format!("no device {device} in this build; it has: {there}");
+            (message, hint)
+        }
+        _ => (with_causes(&error), error.hint()),
+    };
+    Err(SettingsError::Conflict { message, hint })
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use keepbest_core::suggest::nearest;
 use super::key;
 use super::{Key, Origin, Settings, SettingsError};
 
+const DEVICE: &str = Settings::known("device").name;
+
 impl Settings {
     /// The setting of this name.
     pub fn find(name: &str) -> Option<&'static Key> {
@@ -52,6 +54,14 @@ impl Settings {
             below.epochs = None;
         } else if self.epochs.is_some() {
             below.time_budget = None;
+        }
+        // What one device has, another may not.
+        if self.device.is_some() && self.device != below.device {
+            for key in Self::KEYS.iter().filter(|key| key.only.is_some()) {
+                if key.follows.contains(&DEVICE) {
+                    (key.access.forget)(&mut below);
+                }
+            }
         }
         self.or(below)
     }

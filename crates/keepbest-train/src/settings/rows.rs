@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use keepbest_core::classification::DecisionMetric;
 use keepbest_data::Augmentation;
-use keepbest_nn::DEVICES;
+use keepbest_nn::CPU;
 
 use super::key::{self, Access};
 use super::table::{decided, decided_type, given, named, settings};
@@ -179,11 +179,20 @@ settings! {
         .may_change_on_resume(),
         default None;
     device: String = "device" "NAME"
-        "What computes",
-        default DEVICES[0].into();
+        "What computes: cpu, or with PyTorch (pip install \"keepbest[torch]\") cuda, cuda:1, mps, xpu or torch:cpu"
+        .may_change_on_resume(),
+        default CPU.into();
     precision: PrecisionKind = "precision" "NAME"
-        "What training multiplies in: f32, or bf16, which is faster and needs AVX-512 BF16; evaluation is f32",
+        "What training multiplies in: f32; bf16, which is faster and on the CPU needs AVX-512 BF16; or f16, which cpu does not have; evaluation is f32",
         default PrecisionKind::F32;
+    compile: bool = "compile" "BOOL"
+        "Compile the network with torch.compile: the first steps take longer, the others less"
+        .follows(&["device"]),
+        default false, only if device != CPU => "PyTorch's devices";
+    deterministic: bool = "deterministic" "BOOL"
+        "Keep to algorithms that give the same bits on the same kind of device each time, as far as it has them, true or false"
+        .follows(&["device"]),
+        default true, only if device != CPU => "PyTorch's devices";
 
     [Best]
     monitor: Monitors = "monitor" "METRIC"

@@ -38,15 +38,16 @@ impl Run {
             }
             None => Some("ema"),
         };
+        self.share_state()?;
         let snapshot = self.setup.engine.snapshot();
         let averaged = averages.and_then(|which| Some((which, self.setup.engine.averaged()?)));
-        let Some(mut raw) = self.measured(snapshot, observer, stop)? else {
+        let Some(mut raw) = self.measured(snapshot, false, observer, stop)? else {
             return Ok(None);
         };
         let Some((which, averaged)) = averaged else {
             return Ok(Some(raw));
         };
-        let Some(mut averaged) = self.measured(averaged, observer, stop)? else {
+        let Some(mut averaged) = self.measured(averaged, true, observer, stop)? else {
             return Ok(None);
         };
         raw.evaluation = raw.evaluation.of_weights("raw");
@@ -61,6 +62,8 @@ impl Run {
 
     /// Takes the weights into the average and measures its batch norm's statistics anew. `false` when told to stop in between.
     fn average(&mut self, stop: &AtomicBool) -> Result<bool, TrainError> {
+        // What comes is of this rank alone.
+        self.is_shared = false;
         let engine = &mut self.setup.engine;
         if let Some(taken) = self.state.average() {
             engine.average_weights(taken);
@@ -88,9 +91,12 @@ impl Run {
     fn measured(
         &mut self,
         snapshot: SnapshotHandle,
+        averaged: bool,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Option<Candidate>, TrainError> {
+        self.share_scoring(averaged)?;
+        let ranks = self.setup.ranks();
         let setup = &mut self.setup;
         let scorer = &mut *setup.scorer;
         scorer
@@ -104,6 +110,7 @@ impl Run {
         let evaluator = Evaluator {
             keep_outcomes: true,
             tune: setup.config.thresholds,
+            ranks: &*ranks,
             ..Evaluator::new(&criterion, &setup.data.preprocessing)
         };
         let of = setup.data.val.len();

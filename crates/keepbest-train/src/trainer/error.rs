@@ -96,6 +96,9 @@ pub enum TrainError {
     /// A step could not be taken.
     #[error(transparent)]
     Step(keepbest_nn::StepError),
+    /// Other ranks that train the same network are lost.
+    #[error(transparent)]
+    Ranks(#[from] keepbest_nn::CollectiveError),
     /// Training went out of the range of numbers. The best is kept.
     #[error("training diverged in epoch {epoch}: {problem}")]
     Diverged {
@@ -234,6 +237,7 @@ impl TrainError {
             ) => {
                 Some("take a smaller --batch-size, --image-size or --model".into())
             }
+            Self::Engine(error) => error.hint(),
             Self::Data(DataError::Image { .. })
             | Self::Prepare(PrepareError::Data(DataError::Image { .. })) => {
                 Some("mend or remove it, or leave out what cannot be read: --skip-corrupt".into())
@@ -298,7 +302,9 @@ impl TrainError {
                 keepbest_nn::EngineError::ClassWeights { .. }
                 | keepbest_nn::EngineError::SingleValue { .. }
                 | keepbest_nn::EngineError::NothingToFreeze { .. }
-                | keepbest_nn::EngineError::AllFrozen,
+                | keepbest_nn::EngineError::AllFrozen
+                | keepbest_nn::EngineError::NoDevice { .. }
+                | keepbest_nn::EngineError::Precision { .. },
             ) => true,
             _ => false,
         }

@@ -8,6 +8,7 @@ use keepbest_data::Dataset as _;
 use keepbest_keeper::{BestRecord, FinishError, RunView, store};
 use keepbest_model::{
     EvaluateError, Evaluator, Measured, MetricDifference, Model, RunSummary, decide,
+    engine_tolerance,
 };
 use keepbest_nn::{Scorer, StepError};
 
@@ -119,14 +120,19 @@ impl Run {
         if let Some(best) = &best {
             // From disk, every byte verified: what is tested is what the user has.
             let model = Model::open_trained(&best.path)?;
-            let mut scorer = model.predictor(64, self.setup.config.threads)?;
+            let mut scorer = self.predictor(&model)?;
             let Some(measured) = measure_again(self, &model, &mut *scorer, "val", observer, stop)?
             else {
                 return Ok(None);
             };
             let metrics = measured.metrics("val");
             let again = Recheck {
-                difference: MetricDifference::first("val", &metrics, &best.metrics),
+                difference: MetricDifference::first_beyond(
+                    self.tolerance(),
+                    "val",
+                    &metrics,
+                    &best.metrics,
+                ),
                 metrics,
             };
             self.reporting.closeups.clear();
@@ -161,6 +167,20 @@ impl Run {
             test,
             examples,
         }))
+    }
+
+    /// What answers for a model that was read back from disk, on the run's device.
+    fn predictor(&self, model: &Model) -> Result<Box<dyn Scorer>, TrainError> {
+        let config = &self.setup.config;
+        Ok(model.predictor_on(&config.device, 64, config.threads)?)
+    }
+
+    /// What a second measurement may differ by: nothing, by an engine of ours.
+    fn tolerance(&self) -> f64 {
+        match self.setup.engine.software() {
+            None => 0.0,
+            Some(_) => engine_tolerance(self.setup.data.val.len()),
+        }
     }
 
     /// Ends a run whose numbers went out of range.
@@ -216,7 +236,7 @@ impl Run {
         };
         let mut measure = || -> Result<(), TrainError> {
             let model = Model::open_trained(&best.path)?;
-            let mut scorer = model.predictor(64, self.setup.config.threads)?;
+            let mut scorer = self.predictor(&model)?;
             let tested = RunView::open(&self.path)
                 .is_ok_and(|view| was_tested(&view))
                 .then_some("test")

@@ -21,6 +21,7 @@ mod measure;
 mod outcome;
 mod parent;
 mod position;
+mod ranks;
 mod rate;
 mod reporting;
 mod resume;
@@ -40,6 +41,7 @@ pub use events::{Event, Judged, Observer, Overview, Progress, Wish};
 pub use lr_find::{RangeTest, RatePoint, RateRange, lr_find};
 pub use outcome::{Ending, Example, Finished, Outcome, Recheck};
 pub use position::{ResumedFrom, Running, TrainerState};
+pub use ranks::{follow, release_ranks};
 pub use time_spent::{Profiled, TimeSpent};
 
 use crate::settings::Settings;

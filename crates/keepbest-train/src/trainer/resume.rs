@@ -241,7 +241,15 @@ fn unfit(path: &Path, what: String) -> TrainError {
 fn take_over(setup: &mut Setup, provenance: Provenance, epochs: u64) {
     let dir = setup.config.data_dir.clone();
     let recipe = setup.provenance.recipe.clone();
+    // The figures from here on are those of the device that measures them.
+    let environment = match (&setup.provenance.environment, &provenance.environment) {
+        (Some(here), Some(there)) if here.device != there.device => {
+            setup.provenance.environment.take()
+        }
+        _ => provenance.environment,
+    };
     setup.provenance = Provenance {
+        environment,
         data: DataRecord {
             dir,
             ..provenance.data

@@ -24,6 +24,8 @@ pub(super) struct Run {
     /// The bests that were found lost when it was taken up.
     pub lost: Vec<String>,
     pub reporting: Reporting,
+    /// Whether the other ranks have the weights as they are.
+    pub is_shared: bool,
     pub loggers: Loggers,
     pub significance: Significance,
     pub throughput: Throughput,
@@ -49,6 +51,7 @@ impl Run {
             resumed: None,
             lost: Vec::new(),
             reporting: Reporting::default(),
+            is_shared: false,
             loggers: Loggers::default(),
             significance: Significance::default(),
             throughput: Throughput::default(),

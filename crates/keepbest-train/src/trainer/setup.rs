@@ -5,11 +5,12 @@ mod images;
 mod learner;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use keepbest_data::{Loader, LoaderConfig, Order, Prepared, Preprocessing, Shard, Watch};
 use keepbest_model::{Costs, DataRecord, Environment, Model, Place, Provenance, Seen};
-use keepbest_nn::{Engine, ModelSpec, Scorer};
+use keepbest_nn::{Collective, Engine, ModelSpec, Scorer};
 
 use super::budget::{self, EpochsFitted, SpeedTrial};
 use super::carry::Carried;
@@ -33,6 +34,7 @@ pub(super) struct Setup {
     pub spec: ModelSpec,
     pub engine: Box<dyn Engine>,
     pub scorer: Box<dyn Scorer>,
+    collective: Arc<dyn Collective>,
     pub loader: Loader,
     pub goals: Goals,
     pub costs: Costs,
@@ -112,6 +114,7 @@ impl Setup {
             spec: learner.spec,
             engine: learner.engine,
             scorer: learner.scorer,
+            collective: learner.config.collective,
             loader,
             goals: decided.goals,
             costs,
@@ -123,6 +126,11 @@ impl Setup {
             notes,
             from_images: decided.given.following_images(),
         })
+    }
+
+    /// The ranks that train together.
+    pub(super) fn ranks(&self) -> Arc<dyn Collective> {
+        Arc::clone(&self.collective)
     }
 
     /// The learning rates of so many epochs.

@@ -19,7 +19,11 @@ use crate::log::Loggers;
 
 /// The batches of the epoch under way.
 #[derive(Default)]
-struct Batches(Option<(u64, Epoch)>);
+struct Batches {
+    under_way: Option<(u64, Epoch)>,
+    /// The batch after the one that is stepped on, where the engine wants to know it.
+    ahead: Option<Batch>,
+}
 
 impl Run {
     /// Trains to the end, or until told to stop.
@@ -36,6 +40,9 @@ impl Run {
         self.loggers = Loggers::start(&self.setup.log, self.session_start());
         self.significance = Significance::of(&self.keeper, self.setup.config.significant);
         self.show_best(observer, stop);
+        if let Err(error) = self.lead() {
+            return Err(self.failed(error, observer));
+        }
         if observer.wants_profile() {
             self.setup.engine.start_profile();
         }
@@ -133,18 +140,27 @@ impl Run {
         stop: &AtomicBool,
     ) -> Result<Option<Option<Wish>>, TrainError> {
         let begun = Instant::now();
-        let Some(batch) = self.next_batch(batches, stop)? else {
+        let batch = match batches.ahead.take() {
+            Some(batch) => Some(batch),
+            None => self.next_batch(batches, stop)?,
+        };
+        let Some(batch) = batch else {
             return Ok(None);
         };
+        if let Some((_, epoch)) = &mut batches.under_way
+            && self.setup.engine.looks_ahead()
+        {
+            batches.ahead = epoch.next_if_made();
+        }
         self.clock.lap(|spent| &mut spent.loading);
         let rate = self.rates.at(self.state.step, self.state.plateau.as_ref());
-        let out = self
-            .setup
-            .engine
-            .step(as_taken(&batch), rate)
-            .map_err(TrainError::Step)?;
+        self.share_step(rate)?;
+        let ahead = batches.ahead.as_ref().map(as_taken);
+        let engine = &mut self.setup.engine;
+        let out = engine.step_before(as_taken(&batch), rate, ahead);
+        let out = out.map_err(TrainError::Step)?;
         self.clock.lap(|spent| &mut spent.steps);
-        let images = batch.len();
+        let images = out.images;
         drop(batch);
         self.state
             .stepped(out.loss, images as u64, u64::from(out.correct));
@@ -166,16 +182,17 @@ impl Run {
     /// The next batch of the epoch under way; `None` when told to stop while it was waited for.
     fn next_batch(
         &self,
-        Batches(batches): &mut Batches,
+        batches: &mut Batches,
         stop: &AtomicBool,
     ) -> Result<Option<Batch>, TrainError> {
         let epoch = self.state.epoch;
-        let batches = match batches {
+        let under_way = &mut batches.under_way;
+        let batches = match under_way {
             Some((of, batches)) if *of == epoch => batches,
             _ => {
                 let skip = usize::try_from(self.state.batch).unwrap_or(usize::MAX);
                 let fresh = self.setup.loader.epoch(epoch, skip);
-                &mut batches.insert((epoch, fresh)).1
+                &mut under_way.insert((epoch, fresh)).1
             }
         };
         match batches.next_while(&mut || !stop.load(Ordering::Relaxed)) {

@@ -48,7 +48,7 @@ pub(super) fn run(args: &CompareArgs, terminal: &Terminal) -> Result<Exit, Failu
         write::refuse_no_page(file)?;
     }
     let curves = args.html.as_ref().map(|_| curves(args)).transpose()?;
-    check_device(&args.compute.device)?;
+    check_device(&args.compute.on.device)?;
     let open = |name: &String| -> Result<Contender, Failure> {
         let network = args.compute.network.as_deref();
         let contender = Contender::open(name, &args.runs.runs_dir, network)?;

@@ -188,7 +188,7 @@ fn sources(from: &[String]) -> Vec<String> {
 /// A layer of its own, or one more line in the box of the layer it follows.
 fn add_leaf(items: &mut Vec<Item>, layer: &Layer, name: &str, shape: Option<&[usize; 3]>) {
     let colour = match layer {
-        Layer::Conv2d(_) => CONVOLUTION,
+        Layer::Conv2d(_) | Layer::ConvTranspose2d(_) => CONVOLUTION,
         Layer::Linear(_) => LINEAR,
         Layer::MaxPool2d(_)
         | Layer::AvgPool2d(_)

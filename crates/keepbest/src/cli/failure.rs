@@ -340,7 +340,8 @@ impl From<keepbest_model::ImportError> for Failure {
             ImportError::Model(error) => return error.into(),
             ImportError::Rules(_) => Exit::Usage,
             ImportError::Preprocess(ref error) if error.is_usage() => Exit::Usage,
-            ImportError::NotFinite { .. } => Exit::CheckFailed,
+            ImportError::NotForOnnx { .. } | ImportError::CheckNeedsOnnx => Exit::Usage,
+            ImportError::NotFinite { .. } | ImportError::Disagrees { .. } => Exit::CheckFailed,
             _ => Exit::Failed,
         };
         let mut failure = Self::of(exit, &error).with_hint(error.hint());

@@ -2,7 +2,7 @@
 
 use keepbest_formats::names::{Comparison, Misshaped};
 use keepbest_model::words::count;
-use keepbest_model::{ImportOptions, import, write};
+use keepbest_model::{Checked, ImportOptions, import, write};
 
 use crate::cli::args::ImportArgs;
 use crate::cli::class_names::class_names;
@@ -27,6 +27,9 @@ pub(super) fn run(args: &ImportArgs, terminal: &Terminal) -> Result<Exit, Failur
         ignore_calls: args.ignore_calls,
         partial: args.partial,
         key: args.key.clone(),
+        input_size: args.input_size,
+        output: args.output.clone(),
+        check: args.check.clone(),
     };
     let made = import(&args.file, &args.to, &options)?;
     write::write_model(&args.to, args.force, &made.image)?;
@@ -55,7 +58,21 @@ pub(super) fn run(args: &ImportArgs, terminal: &Terminal) -> Result<Exit, Failur
         made.forward.least,
         made.forward.most
     ))?;
+    if let Some(checked) = &made.checked {
+        output::line(format!("checked: {}", agreement(checked)))?;
+    }
     Ok(Exit::Done)
+}
+
+/// How far a model agrees with a reference, in words.
+pub(super) fn agreement(checked: &Checked) -> String {
+    format!(
+        "{} of {}, greatest difference {:.1e} with outputs up to {:.3}",
+        count(checked.images as u64, "image"),
+        checked.reference,
+        checked.greatest_difference,
+        checked.greatest_output
+    )
 }
 
 /// The table of a file that fits in part.

@@ -35,7 +35,7 @@ pub(super) fn open(
     compute: &Compute,
     terminal: &Terminal,
 ) -> Result<Model, Failure> {
-    check_device(&compute.device)?;
+    check_device(&compute.on.device)?;
     let place = find_model(text, runs_dir)?;
     let model = Model::open_place(&place, compute.network.as_deref())?;
     warn_of_run(&place, terminal);
@@ -50,6 +50,7 @@ pub(super) fn measuring(compute: &Compute) -> EvaluateOptions {
     EvaluateOptions {
         batch_size: Some(compute.batch_size.into()),
         threads: compute.threads.count(),
+        device: Some(compute.on.device.clone()),
         ..EvaluateOptions::default()
     }
 }

@@ -39,6 +39,7 @@ pub(super) fn run(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, Failu
     let options = ClassifyOptions {
         batch_size,
         threads: args.compute.threads.count(),
+        device: Some(args.compute.on.device.clone()),
         top_k: args.top_k.into(),
         strict: args.strict,
     };

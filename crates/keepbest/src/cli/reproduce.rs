@@ -54,6 +54,11 @@ pub(super) fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Fai
             found.told = format!("{}; {by_time}", found.told);
         }
     }
+    let engine = promised(&model);
+    if let (Some(found), Some(promised)) = (&mut difference, &engine) {
+        found.told = format!("{}; {promised}", found.told);
+    }
+    let held = engine.map_or_else(String::new, |promised| format!("; {promised}"));
     if args.of.json {
         output::json(&json!({
             "run": path,
@@ -70,13 +75,13 @@ pub(super) fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Fai
         match &difference {
             None if chosen_by_time(&view) => output::line(format!(
                 "{}reproduced{:#}  {} are the same to the last bit; {LATENCY}, a time, is not compared, nor is the best \
-                 that it decides",
+                 that it decides{held}",
                 style.good,
                 style.good,
                 count(view.history().len() as u64, "evaluation"),
             ))?,
             None => output::line(format!(
-                "{}reproduced{:#}  {} and the best of epoch {} are the same to the last bit; weights {}",
+                "{}reproduced{:#}  {} and the best of epoch {} are the same to the last bit; weights {}{held}",
                 style.good,
                 style.good,
                 count(view.history().len() as u64, "evaluation"),
@@ -94,6 +99,16 @@ pub(super) fn run(args: &ReproduceArgs, terminal: &Terminal) -> Result<Exit, Fai
     } else {
         Exit::CheckFailed
     })
+}
+
+/// What is promised of the bits, where the engine does not promise the same ones everywhere.
+fn promised(model: &Model) -> Option<String> {
+    let environment = model.provenance.as_ref()?.environment.as_ref()?;
+    environment.software.as_ref()?;
+    Some(format!(
+        "the run was trained by {}, which gives the same bits on the same kind of device with the same software at most",
+        environment.engine()
+    ))
 }
 
 /// What can be seen before training: settings, images and the model it starts from must be those recorded.

@@ -1,7 +1,7 @@
 //! `keepbest verify`: a model against what was recorded about it.
 
 use keepbest_model::{Check, VerifyOptions, VerifyReport};
-use keepbest_train::compare_settings;
+use keepbest_train::{check_device, compare_settings};
 
 use crate::cli::args::VerifyArgs;
 use crate::cli::failure::{Exit, Failure};
@@ -10,12 +10,14 @@ use crate::cli::output;
 use crate::cli::terminal::Terminal;
 
 pub(super) fn run(args: &VerifyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    check_device(&args.on.device)?;
     let options = VerifyOptions {
         digest_only: args.digest_only,
         test: args.test,
         against: args.against.clone(),
         images: args.of.images.source(),
         threads: args.of.threads.count(),
+        device: Some(args.on.device.clone()),
         settings: Some(&|run, weights, recorded| Ok(compare_settings(run, weights, recorded)?)),
     };
     let report = watched(terminal, |watch| {

@@ -61,7 +61,10 @@ fn settings() {
         &place,
         "--device cuda",
         2,
-        &["no device cuda in this build; it has: cpu"],
+        &[
+            "no device cuda in this build; it has: cpu",
+            "keepbest[torch]",
+        ],
     );
     refused(&place, "--monitor val/acc --data data", 2, &["val/acc"]);
     refused(&place, "--monitor mine --data data", 2, &["mine"]);

@@ -11,7 +11,7 @@ use crate::spec::{
 };
 use keepbest_formats::OptimizerConfig;
 use keepbest_formats::{Tensor, safetensors};
-use keepbest_kernels::ActShape;
+use keepbest_kernels::{ActShape, Precision};
 use serde_json::Value;
 
 const FORWARD: f64 = 1e-5;
@@ -310,8 +310,6 @@ fn modern(case: &Case) -> Option<(Value, &'static str)> {
                 "",
             )
         }
-        // What the script wrote is a spec already.
-        "spec" => (case.layer["layers"].clone(), ""),
         "stochastic_depth" => (json!([{"op": kind, "p": case.field("p")}]), ""),
         "convnext_block" => {
             let c = case.count("channels");
@@ -347,6 +345,12 @@ fn layers(case: &Case) -> (Vec<Layer>, &'static str) {
     if kind == "spec" {
         let more = case.layer["layers"].clone();
         layers.extend(serde_json::from_value::<Vec<Layer>>(more).unwrap());
+        // Modules of several layers have the names of the spec.
+        let prefix = if case.layer["prefix"] == "" {
+            ""
+        } else {
+            prefix
+        };
         return (layers, prefix);
     }
     if let Some((more, prefix)) = modern(case) {

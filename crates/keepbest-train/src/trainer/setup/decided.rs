@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use keepbest_model::{Model, SplitRecord, check_architecture};
+use keepbest_nn::collective;
 
 use crate::log::LogTo;
 use crate::settings::{Config, DataDefaults};
@@ -31,6 +32,14 @@ impl Decided {
     pub(super) fn of(given: &Settings, runs_dir: &Path) -> Result<Self, TrainError> {
         let mut given = given.clone();
         let budget = given.time_budget.take();
+        if let (Some(budget), ranks @ 2..) = (budget, collective().ranks()) {
+            return Err(TrainError::Settings(SettingsError::Conflict {
+                message: format!(
+                    "time-budget {budget} is measured by one process, and {ranks} train together"
+                ),
+                hint: Some("say how long with epochs".into()),
+            }));
+        }
         if let Some(budget) = budget {
             if let Some(epochs) = given.epochs {
                 return Err(TrainError::Settings(SettingsError::Conflict {

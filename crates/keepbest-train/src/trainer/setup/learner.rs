@@ -5,7 +5,7 @@ use keepbest_model::{Costs, CriterionRecord, architecture, is_model_file};
 use keepbest_nn::zoo::ZooOptions;
 use keepbest_nn::{
     Averaging, Engine, EngineConfig, EngineError, LossConfig, ModelSpec, Precision, Scorer, Tuning,
-    build_engine,
+    build_engine, collective,
 };
 
 use super::decided::Decided;
@@ -140,7 +140,10 @@ fn engine_config(config: &Config, class_weights: Option<&[f64]>) -> EngineConfig
         precision: match config.precision {
             PrecisionKind::F32 => Precision::F32,
             PrecisionKind::Bf16 => Precision::Bf16,
+            PrecisionKind::F16 => Precision::F16,
         },
+        compile: config.compile.unwrap_or(false),
+        deterministic: config.deterministic.unwrap_or(true),
         seed: config.seed,
         optimizer: config
             .optimizer
@@ -161,6 +164,7 @@ fn engine_config(config: &Config, class_weights: Option<&[f64]>) -> EngineConfig
             body_rate: config.body_rate,
             freeze_statistics: config.freeze_statistics,
         },
+        collective: collective(),
         ..EngineConfig::default()
     }
 }

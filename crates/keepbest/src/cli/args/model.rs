@@ -6,7 +6,7 @@ use clap::Args;
 use keepbest_core::classification::DecisionMetric;
 use keepbest_store::Attestation;
 
-use super::shared::{Compute, Images, Part, RunsDir, Threads, Unlike};
+use super::shared::{Compute, Images, OnDevice, Part, RunsDir, Threads, Unlike};
 
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateArgs {
@@ -117,6 +117,8 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "LINE")]
     pub against: Option<Attestation>,
     #[command(flatten)]
+    pub on: OnDevice,
+    #[command(flatten)]
     pub of: TrainedArgs,
 }
 
@@ -200,9 +202,18 @@ pub(crate) struct CardArgs {
     pub runs: RunsDir,
 }
 
+/// Rows and columns: `224`, or `224x320`.
+fn input_size(text: &str) -> Result<[usize; 2], String> {
+    let (rows, columns) = text.split_once('x').unwrap_or((text, text));
+    match (rows.parse(), columns.parse()) {
+        (Ok(rows), Ok(columns)) if rows > 0 && columns > 0 => Ok([rows, columns]),
+        _ => Err("expected 224, or rows and columns as 224x320".to_owned()),
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// The file: safetensors, .pth, .pt, .ckpt, .pkl, or the .index.json of several
+    /// The file: safetensors, .pth, .pt, .ckpt, .pkl, the .index.json of several, or .onnx with its network
     pub file: PathBuf,
     /// Network that the weights belong to (`keepbest models` lists them)
     #[arg(long = "model", value_name = "NAME")]
@@ -232,6 +243,18 @@ pub(crate) struct ImportArgs {
     /// State dict to take, in a checkpoint of several
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
+    /// ONNX: rows and columns of the input, where the model leaves them open: 224 or 224x320
+    #[arg(long, value_name = "SIZE", value_parser = input_size)]
+    pub input_size: Option<[usize; 2]>,
+    /// ONNX: output to take, of several
+    #[arg(long, value_name = "NAME")]
+    pub output: Option<String>,
+    /// ONNX: outputs that ours must agree with: .npz with inputs and outputs, or a folder of input_0.pb and output_0.pb
+    ///
+    /// The inputs are as the graph takes them. What was compared, and how far it agrees, is recorded in the model; exit code 3
+    /// says that it does not.
+    #[arg(long, value_name = "REFERENCE")]
+    pub check: Option<PathBuf>,
     /// File to write, .safetensors
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,

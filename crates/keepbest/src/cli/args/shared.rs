@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use keepbest_model::{DEFAULT_RUNS_DIR, ImageChoice, ImageSource};
+use keepbest_nn::{CPU, DEVICES};
 
 /// Where runs are looked up.
 #[derive(Debug, Args)]
@@ -24,9 +25,20 @@ pub(crate) struct Compute {
     pub batch_size: u16,
     #[command(flatten)]
     pub threads: Threads,
-    /// What computes
-    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    #[command(flatten)]
+    pub on: OnDevice,
+}
+
+/// What computes.
+#[derive(Debug, Args)]
+pub(crate) struct OnDevice {
+    #[arg(long, value_name = "NAME", default_value = CPU, help = device_help())]
     pub device: String,
+}
+
+/// The devices, in words.
+fn device_help() -> String {
+    format!("What computes: {}", DEVICES.join(", "))
 }
 
 /// How many threads compute.

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use keepbest_formats::model_file::{Kind, ModelFile, ModelMetadata};
 use keepbest_formats::sharded;
-use keepbest_model::OtherLoop;
 use keepbest_model::words::count;
+use keepbest_model::{Checked, OtherLoop};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::{Facts, tensors};
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::import::agreement;
 use crate::cli::output;
 use crate::cli::thresholds;
 use crate::cli::words::bytes;
@@ -163,6 +165,22 @@ fn recorded(path: &Path, metadata: &ModelMetadata, fact: &mut impl FnMut(&str, S
         if let Some(words) = provenance.and_then(|own| own.pointer(pointer)?.as_str()) {
             fact(name, words.to_owned());
         }
+    }
+    if let Some(imported) = provenance.and_then(|own| own.get("imported")) {
+        let text = |key: &str| imported[key].as_str().unwrap_or_default().to_owned();
+        let (format, producer) = (text("format"), text("producer"));
+        fact(
+            "imported",
+            format!("from {} ({format} of {producer})", text("file")),
+        );
+        let checked = Checked::deserialize(&imported["checked"]);
+        fact(
+            "checked",
+            checked.map_or_else(
+                |_| "against nothing".to_owned(),
+                |checked| agreement(&checked),
+            ),
+        );
     }
     if metadata.model.is_none()
         && let Some(by) = OtherLoop::around(path)
