@@ -17,15 +17,15 @@ use keepbest_formats::model_file::ModelFile;
 use keepbest_formats::onnx::ModelProto;
 use keepbest_formats::pth::{Limits, PthFile, Value};
 use keepbest_formats::{Tensor, safetensors};
-use keepbest_serve::v2::{Data, read_request};
 use keepbest_nn::{Network, onnx as onnx_of};
+use keepbest_serve::v2::{Data, read_request};
 use keepbest_store::{Journal, RunState};
 
 /// What a target does with its bytes.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("zip", zip),
     ("pickle", pickle),
     ("legacy", legacy),

@@ -1,5 +1,6 @@
 //! Batch normalisation over images and pixels.
 
+use super::flatten;
 use super::lowering::{Current, LayerError, Lowering, Place, check_eps};
 use super::max_pool::MaxPoolOp;
 use super::norm_affine::NormAffine;
@@ -46,7 +47,7 @@ pub(crate) fn lower(
     l: &BatchNorm2d,
     x: Current,
 ) -> Result<Current, LayerError> {
-    let x = lowering.with_channels(place, x)?;
+    let x = flatten::with_channels(lowering, place, x);
     let shape = lowering.shape(x);
     check_eps(place, l.eps)?;
     if !(0.0..=1.0).contains(&l.momentum) {

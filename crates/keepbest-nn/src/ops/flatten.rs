@@ -30,6 +30,15 @@ pub(crate) fn one_pixel(lowering: &mut Lowering, place: &Place, x: Current) -> C
     lowering.node(place, FlattenOp, x.value, flatten::flat(shape), true)
 }
 
+/// A value whose channels have parameters of their own: a map, or a vector as one pixel.
+pub(crate) fn with_channels(lowering: &mut Lowering, place: &Place, x: Current) -> Current {
+    if x.flat {
+        one_pixel(lowering, place, x)
+    } else {
+        x
+    }
+}
+
 /// A map as a vector of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct FlattenOp;

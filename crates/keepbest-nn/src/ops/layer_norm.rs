@@ -1,5 +1,6 @@
 //! Normalisation over the channels of each pixel, or over a vector.
 
+use super::flatten;
 use super::lowering::{Current, LayerError, Lowering, Place, check_eps, describe};
 use super::norm_affine::NormAffine;
 use super::onnx::{Value, Writer, ints};
@@ -54,7 +55,7 @@ pub(crate) fn lower_flat(
             describe(lowering.shape(x), false)
         )));
     }
-    let x = lowering.with_channels(place, x)?;
+    let x = flatten::with_channels(lowering, place, x);
     add(lowering, place, l, x)
 }
 

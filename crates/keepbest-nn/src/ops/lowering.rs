@@ -175,18 +175,6 @@ impl Lowering {
         Ok(shape)
     }
 
-    /// A value whose channels have parameters of their own: a map, or a vector of one pixel.
-    pub(crate) fn with_channels(&self, place: &Place, x: Current) -> Result<Current, LayerError> {
-        let shape = self.shape(x);
-        if x.flat && shape.pixels() > 1 {
-            return Err(place.error(format!(
-                "needs a map of channels or a vector of one pixel, found {}; put it before the flatten layer",
-                describe(shape, true)
-            )));
-        }
-        Ok(x)
-    }
-
     /// Declares a tensor of the layer, `part` of its name.
     pub(crate) fn param(
         &mut self,

@@ -1,5 +1,6 @@
 //! The rectifier with a trained slope below 0.
 
+use super::flatten;
 use super::lowering::{Current, LayerError, Lowering, Place};
 use super::onnx::{Value, Writer};
 use super::operation::{
@@ -36,7 +37,7 @@ pub(crate) fn lower(
     mut x: Current,
 ) -> Result<Current, LayerError> {
     if l.channels != 1 {
-        x = lowering.with_channels(place, x)?;
+        x = flatten::with_channels(lowering, place, x);
         let c = lowering.shape(x).c;
         if l.channels != c {
             let found = l.channels;

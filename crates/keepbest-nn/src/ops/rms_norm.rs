@@ -1,5 +1,6 @@
 //! Division of each pixel's channels by their root mean square.
 
+use super::flatten;
 use super::lowering::{Current, LayerError, Lowering, Place, check_eps};
 use super::onnx::{Value, Writer};
 use super::operation::{
@@ -38,7 +39,7 @@ pub(crate) fn lower(
     l: &RmsNorm2d,
     x: Current,
 ) -> Result<Current, LayerError> {
-    let x = lowering.with_channels(place, x)?;
+    let x = flatten::with_channels(lowering, place, x);
     check_eps(place, l.eps)?;
     let channels = lowering.shape(x).c;
     let weight = if l.affine {

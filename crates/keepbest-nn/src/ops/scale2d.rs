@@ -1,5 +1,6 @@
 //! Trained factors and summands: one of each a channel, or one for all.
 
+use super::flatten;
 use super::lowering::{Current, LayerError, Lowering, Place, number};
 use super::scale::ScaleOp;
 use crate::params::{Role, Start};
@@ -53,7 +54,7 @@ pub(crate) fn lower(
     l: &Scale2d,
     x: Current,
 ) -> Result<Current, LayerError> {
-    let x = lowering.with_channels(place, x)?;
+    let x = flatten::with_channels(lowering, place, x);
     let channels = lowering.shape(x).c;
     let parts = [("weight", l.weight, 1.0), ("bias", l.bias, 0.0)];
     add(lowering, place, x, parts, channels)

@@ -2,7 +2,7 @@
 """Writes one_input.json and one_input.safetensors: what PyTorch computes for the layers of one input that make_layers.py has not.
 
 Files and tensors are as make_layers.py says. Here `layer` is {"type": "spec", "layers": [...]}: the layers as a model spec
-has them, whose parameters are called `layer.` and the module's name.
+has them; our names of parameters begin with the `prefix`, and go on as the module's.
 """
 
 import math
@@ -139,7 +139,7 @@ class OneInput(Cases):
     def layer(self, name, settings, module, shape, **more):
         """One case of one layer; a name of its own where it has parameters."""
         named = {"name": "layer"} if module.state_dict() else {}
-        layer = {"type": "spec", "layers": [settings | named]}
+        layer = {"type": "spec", "prefix": "layer.", "layers": [settings | named]}
         if more.get("train") is False:
             layer["training"] = False
         self.add(f"{settings['op']}/{name}", layer, module, shape, **more)
@@ -231,6 +231,14 @@ def norms(cases):
     cases.layer("plain", {"op": "instance_norm2d"}, nn.InstanceNorm2d(7), MAPS, offset=2.0)
     cases.layer("affine", {"op": "instance_norm2d", "eps": 1e-3, "affine": True}, nn.InstanceNorm2d(35, 1e-3, affine=True), WIDE)
     cases.layer("vectors", {"op": "layer_norm"}, nn.LayerNorm(19), VECTORS)
+    # In the order of PyTorch's vector, [channel][row][column].
+    for op, module in [("layer_norm", nn.LayerNorm(42)), ("batch_norm2d", nn.BatchNorm1d(42)), ("scale2d", Scale(weight=(42,)))]:
+        flattened = nn.Sequential()
+        flattened.add_module("flatten", nn.Flatten())
+        flattened.add_module("layer", module)
+        settings = {"op": op, "name": "layer"} | ({"bias": False} if op == "scale2d" else {})
+        layers = [{"op": "flatten"}, settings]
+        cases.add(f"{op}/flattened", {"type": "spec", "layers": layers}, flattened, (4, 7, 3, 2))
     cases.layer("plain", {"op": "layer_norm", "eps": 1e-3} | plain, nn.LayerNorm(40, 1e-3, False), (3, 40))
     cases.layer("maps", {"op": "rms_norm2d", "eps": 1e-4}, OnChannels(nn.RMSNorm(35, 1e-4)), WIDE)
     cases.layer("vectors", {"op": "rms_norm2d"}, nn.RMSNorm(19, 1e-5), VECTORS)

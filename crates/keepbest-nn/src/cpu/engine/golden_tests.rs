@@ -310,6 +310,14 @@ fn modern(case: &Case) -> Option<(Value, &'static str)> {
                 "",
             )
         }
+        // What the script wrote is a spec already.
+        "spec" => {
+            let named = case.layer["prefix"] == "layer.";
+            (
+                case.layer["layers"].clone(),
+                if named { "layer." } else { "" },
+            )
+        }
         "stochastic_depth" => (json!([{"op": kind, "p": case.field("p")}]), ""),
         "convnext_block" => {
             let c = case.count("channels");
@@ -342,17 +350,6 @@ fn layers(case: &Case) -> (Vec<Layer>, &'static str) {
         vec![]
     };
     let mut prefix = "layer.";
-    if kind == "spec" {
-        let more = case.layer["layers"].clone();
-        layers.extend(serde_json::from_value::<Vec<Layer>>(more).unwrap());
-        // Modules of several layers have the names of the spec.
-        let prefix = if case.layer["prefix"] == "" {
-            ""
-        } else {
-            prefix
-        };
-        return (layers, prefix);
-    }
     if let Some((more, prefix)) = modern(case) {
         layers.extend(serde_json::from_value::<Vec<Layer>>(more).unwrap());
         return (layers, prefix);
