@@ -35,7 +35,7 @@ efficientnet_cc_b0_4e efficientnet_es efficientnet_lite0 efficientnet_h_b5 effic
 mnasnet_small mobilenet_edgetpu_v2_xs mobilenetv1_100 mobilenetv2_035 mobilenetv2_110d semnasnet_050 spnasnet_100 test_efficientnet_ln tf_efficientnet_b0
 tf_efficientnet_lite0 tf_efficientnetv2_b0 tf_mixnet_s tinynet_e fasternet_t0 fastvit_t8 focalnet_tiny_srf ghostnet_050 ghostnetv2_100 ghostnetv3_050 hardcorenas_a
 hgnet_tiny hgnetv2_b0 hrnet_w18_small inception_next_atto inception_resnet_v2 inception_v3 inception_v4 lcnetv2_small mambaout_femto convformer_s18
-poolformer_s12 poolformerv2_s12 mixer_s32_224 resmlp_12_224 fbnetv3_b lcnet_035 mobilenetv3_rw mobilenetv3_small_050 mobilenetv4_conv_small_035
+poolformer_s12 poolformerv2_s12 fbnetv3_b lcnet_035 mobilenetv3_rw mobilenetv3_small_050 mobilenetv4_conv_small_035
 mobilenetv4_conv_blur_medium mobilenetv4_conv_aa_medium tf_mobilenetv3_small_075 tf_mobilenetv3_small_minimal_100 mobilenetv5_300m nasnetalarge dm_nfnet_f0
 eca_nfnet_l0 nf_regnet_b0 nf_resnet26 nf_seresnet26 nf_ecaresnet26 nfnet_l0 pnasnet5large rdnet_tiny regnetv_040 regnetx_002 regnety_002 regnety_040_sgn
 regnetz_005 repghostnet_050 repvit_m1 res2net50_14w_8s res2net50d res2next50 resnest14d resnest26d ecaresnet26t ecaresnext26t_32x4d resnet10t resnet18 resnet18d
@@ -47,8 +47,8 @@ legacy_xception xception41 xception41p efficientvit_b0 shvit_s1 csatv2 cpubone_n
 
 # Those that do not take small images.
 SIZES = {"inception_v3": 128, "inception_v4": 128, "inception_resnet_v2": 128, "nasnetalarge": 96, "pnasnet5large": 96, "googlenet": 96}
-SIZES |= {name: 224 for name in ("mixer_s32_224", "resmlp_12_224", "vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14", "maxvit_t", "visformer_tiny")}
-SIZES |= {name: 256 for name in ("csatv2",)}
+SIZES |= {name: 224 for name in ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14", "maxvit_t", "visformer_tiny")}
+SIZES |= {name: 256 for name in ("csatv2", "bat_resnext26ts")}
 SIZE = 64
 TOLERANCE = 1e-4
 

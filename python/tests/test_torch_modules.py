@@ -77,7 +77,7 @@ def test_nothing_goes_to_the_host_and_back(name: str) -> None:
     module(torch.empty(2, 3, 32, 32, device="meta")).sum().backward()
 
 
-@pytest.mark.parametrize("name", ["simple-cnn", "default", "resnet18", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny"])
+@pytest.mark.parametrize("name", ["default", "resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny"])
 def test_answers_are_those_of_our_engine(name: str, tmp_path: pathlib.Path) -> None:
     size = (1, 28, 28) if name in ("simple-cnn", "default") else (3, 32, 32)
     module = lively(keepbest.torch.build(name, input=size, classes=10), size)
@@ -87,7 +87,6 @@ def test_answers_are_those_of_our_engine(name: str, tmp_path: pathlib.Path) -> N
     loaded = keepbest.torch.load(path)
     assert not loaded.training and loaded.classes[3] == "class 3" and loaded.spec == module.spec
     assert difference(loaded, path) < 1e-4
-    assert keepbest.torch.spec_of(loaded, torch.randn(2, *size))["classes"] == 10
 
 
 @pytest.mark.parametrize("name", ["resnet18-imagenet", "mobilenet_v3_small", "convnext_tiny", "efficientnet_b0", "densenet121"])
@@ -104,9 +103,56 @@ def test_starting_values_are_drawn_from_torchvisions_distributions(name: str) ->
         assert abs(float(ours[key].mean() - tensor.mean())) <= 8 * expected / tensor.numel() ** 0.5 + 1e-12, key
 
 
-def test_copies_and_other_forms_compute_the_same() -> None:
-    module = keepbest.torch.build("mobilenet_v3_small", input=(3, 32, 32), classes=5).eval()
-    images = torch.randn(2, 3, 32, 32)
+MANY: list[dict[str, Any]] = [
+    {"op": "conv2d", "name": "a", "out": 8, "kernel": 3, "stride": 2, "padding": "same"},
+    {"op": "prelu", "name": "p", "channels": 8},
+    {"op": "upsample", "scale": 2, "mode": "bilinear"},
+    {"op": "avg_pool2d", "kernel": 3, "stride": 2, "padding": [0, 1, 0, 1], "count_include_pad": False},
+    {"op": "max_pool2d", "kernel": 3, "stride": 2, "padding": "same"},
+    {"op": "channel_shuffle", "groups": 4},
+    {
+        "op": "graph",
+        "name": "g",
+        "nodes": [
+            {"id": "one", "layer": {"op": "channel_slice", "start": 0, "end": 4}},
+            {"id": "other", "from": ["input"], "layer": {"op": "channel_slice", "start": 4, "end": 8}},
+            {"id": "conv", "layer": {"op": "conv2d", "name": "conv", "out": 4, "kernel": [1, 3], "padding": [0, 1]}},
+            {"from": ["one", "conv"], "layer": {"op": "mul"}},
+        ],
+    },
+    {"op": "gate", "name": "gate", "body": [{"op": "global_avg_pool2d"}, {"op": "channel_conv1d", "kernel": 3, "name": "eca", "bias": True}, {"op": "sigmoid"}]},
+    {"op": "layer_norm2d", "name": "norm"},
+    {"op": "gelu", "approximate": "tanh"},
+    {"op": "clip", "min": -3.0},
+    {"op": "softplus", "beta": 2.0},
+    {"op": "blur_pool2d", "kernel": 3, "stride": 1},
+    {"op": "scale2d", "name": "scale"},
+    {"op": "scalar_affine", "name": "star", "scale_init": 0.5},
+    {"op": "pad2d", "top": 1, "mode": "edge"},
+    {"op": "crop", "top": 1},
+    {"op": "conv_transpose2d", "name": "up", "out": 4, "kernel": 2, "stride": 2},
+    {"op": "layer_scale", "name": "gamma", "init": 0.5, "flat": True},
+    {"op": "softmax"},
+    {"op": "pow", "exponent": 2.0},
+    {"op": "affine", "scale": 2.0, "shift": 1.0},
+    {"op": "log"},
+    {"op": "flatten"},
+    {"op": "dropout", "p": 0.1},
+    {"op": "linear", "name": "fc", "out": 5},
+]
+
+
+def test_a_network_of_many_layers(tmp_path: pathlib.Path) -> None:
+    size = (3, 16, 16)
+    spec = {"version": 3, "name": "many", "input": {"channels": 3, "height": 16, "width": 16}, "classes": 5, "layers": MANY}
+    module = lively(keepbest.torch.build(spec), size)
+    path = tmp_path / "model.safetensors"
+    keepbest.save(path, module, spec=spec, preprocessing=keepbest.torch.preprocessing(size))
+    assert difference(module, path) < 1e-4
+    said = keepbest.torch.spec_of(module, torch.randn(2, *size))
+    assert sorted(keepbest.torch.build(said).state_dict()) == sorted(module.state_dict())
+
+    images = torch.randn(2, *size)
     expected = module(images)
     copied, pickled = copy.deepcopy(module), pickle.loads(pickle.dumps(module))
     for form in (copied, pickled):
@@ -115,16 +161,18 @@ def test_copies_and_other_forms_compute_the_same() -> None:
     assert torch.equal(torch.export.export(module, (images,)).module()(images), expected)
     last = copied.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
     torch.testing.assert_close(last, expected)
-    module.classifier.add_module("3", torch.nn.Linear(1024, 7))
+    module.fc = torch.nn.Linear(module.fc.in_features, 7)
     assert module(images).shape == (2, 7)
 
 
 def test_stochastic_depth_zeroes_images_and_scales_the_rest() -> None:
     spec = {"version": 2, "name": "x", "input": {"channels": 1, "height": 4, "width": 4}, "classes": 16}
-    module = keepbest.torch.build({**spec, "layers": [{"op": "stochastic_depth", "p": 0.25}, {"op": "flatten"}]})
+    head = {"op": "linear", "name": "fc", "out": 16, "bias": False}
+    module = keepbest.torch.build({**spec, "layers": [{"op": "stochastic_depth", "p": 0.25}, {"op": "flatten"}, head]})
+    module.load_state_dict({"fc.weight": torch.eye(16)})
     images = torch.ones(4000, 1, 4, 4)
     found = module(images)
-    assert set(found.unique().tolist()) == {0.0, pytest.approx(1 / 0.75)}
+    assert found.unique().tolist() == [0.0, pytest.approx(1 / 0.75)]
     assert all(len(set(row.tolist())) == 1 for row in found[:50]) and 0.22 < float((found[:, 0] == 0).float().mean()) < 0.28
     assert torch.equal(module.eval()(images), images.flatten(1))
 

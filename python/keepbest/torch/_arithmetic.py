@@ -11,13 +11,22 @@ from keepbest.torch._functions import but, says
 from keepbest.torch._record import Call, CannotSay, Parameter
 from keepbest.torch._views import View, broadcast
 
-@says("add", "iadd", "radd", "sub", "isub", "rsub", "mul", "imul", "rmul", "multiply", "div", "truediv", "itruediv", "true_divide", "divide", "maximum", "minimum", "subtract", "pow", "rtruediv", "rdiv")
+_OPS = {
+    **{key: "add" for key in ("add", "iadd", "radd")},
+    **{key: "sub" for key in ("sub", "isub", "subtract", "rsub")},
+    **{key: "mul" for key in ("mul", "imul", "rmul", "multiply")},
+    **{key: "div" for key in ("div", "truediv", "itruediv", "true_divide", "divide", "rtruediv", "rdiv")},
+    **{key: key for key in ("maximum", "minimum", "pow")},
+}
+_REVERSED = ("radd", "rsub", "rmul", "rtruediv", "rdiv")
+
+
+@says(*_OPS)
 def _arithmetic(call: Call) -> Any:
     a, b = call.get(0, "input"), call.get(1, "other", call.kwargs.get("exponent"))
-    op = {"multiply": "mul", "true_divide": "div", "divide": "div", "truediv": "div", "itruediv": "div", "subtract": "sub"}.get(call.key, call.key)
-    op = op.removeprefix("i") if op in ("iadd", "isub", "imul") else op
-    if op in ("rsub", "radd", "rmul", "rtruediv", "rdiv"):
-        op, a, b = {"rtruediv": "div", "rdiv": "div"}.get(op, op[1:]), b, a
+    op = _OPS[call.key]
+    if call.key in _REVERSED:
+        a, b = b, a
     alpha = call.kwargs.get("alpha", 1)
     known_a, known_b = call.recorder.known(a), call.recorder.known(b)
     if isinstance(known_a, Parameter) and isinstance(known_b, Parameter):

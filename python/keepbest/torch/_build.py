@@ -268,7 +268,8 @@ class _Builder:
 
     def _channel_slice(self, _place: str, layer: Layer, value: Value) -> Value:
         value = self.first(value)
-        start, length = layer["start"], layer["end"] - layer["start"]
+        start = layer.get("start", 0)
+        length = layer.get("end", value.channels) - start
         node = self.graph.call_method("narrow", (value.node, 1, start, length))
         return Value(node, value.sample.narrow(1, start, length))
 

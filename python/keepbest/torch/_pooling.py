@@ -143,9 +143,19 @@ def _pad(call: Call) -> Any:
             raise CannotSay("it adds channels, and not of zeros alone")
         return _pad_channels(call, call.recorder.as_map(view), amounts[4], amounts[5])
     left, right, top, bottom = [*amounts, 0, 0][:4] if len(amounts) == 2 else amounts[:4]
-    settings = but({"top": top, "bottom": bottom, "left": left, "right": right}, top=0, bottom=0, left=0, right=0)
-    settings.update(but({"mode": mode, "value": float(value)}, mode="constant", value=0.0))
-    return call.map_of("pad2d", [call.map()], settings)
+    sides = {"top": top, "bottom": bottom, "left": left, "right": right}
+    x = call.map()
+    if min(sides.values()) < 0:
+        # What is less than none is cut off.
+        away = {side: max(-amount, 0) for side, amount in sides.items()}
+        sides = {side: max(amount, 0) for side, amount in sides.items()}
+        channels, height, width = x.shape
+        shape = (channels, height - away["top"] - away["bottom"], width - away["left"] - away["right"])
+        x = call.recorder.node("crop", [x], shape, but(away, top=0, bottom=0, left=0, right=0))
+        if not any(sides.values()):
+            return View.of_map(x, call.recorder.batch)
+    settings = but(sides, top=0, bottom=0, left=0, right=0)
+    return call.map_of("pad2d", [x], {**settings, **but({"mode": mode, "value": float(value)}, mode="constant", value=0.0)})
 
 
 def _pad_channels(call: Call, node: Node, before: int, after: int) -> Any:

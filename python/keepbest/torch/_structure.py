@@ -39,6 +39,11 @@ def _pad_inside(nodes: list[Node]) -> None:
         if not fits.get(node.op, False) or node.settings.get("ceil_mode", False):
             continue
         sides = [before.settings.get(side, 0) for side in ("top", "bottom", "left", "right")]
+        kernel = node.settings["kernel"]
+        rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel
+        if node.op != "conv2d" and (max(sides[:2]) >= rows or max(sides[2:]) >= columns):
+            # A window of a pooling never lies in padding alone.
+            continue
         node.inputs = before.inputs
         even = sides[0] == sides[1] and sides[2] == sides[3]
         node.settings["padding"] = sides[0] if len(set(sides)) == 1 else [sides[0], sides[2]] if even else sides
