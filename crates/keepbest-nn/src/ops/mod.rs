@@ -23,7 +23,6 @@ pub(crate) mod gather;
 pub(crate) mod global_avg_pool;
 pub(crate) mod global_max_pool;
 pub(crate) mod global_response_norm;
-pub(crate) mod graph;
 pub(crate) mod group_norm;
 pub(crate) mod layer_norm;
 pub(crate) mod layer_scale;

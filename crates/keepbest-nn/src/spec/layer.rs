@@ -6,8 +6,8 @@ use crate::ops::lowering::{Current, LayerError, Lowering, Place};
 use crate::ops::{
     activations, adaptive_avg_pool, avg_pool, batch_norm, blocks, blur_pool, channel_conv1d,
     channel_pool, conv, conv_transpose, dropout, flatten, gather, global_avg_pool, global_max_pool,
-    global_response_norm, graph, group_norm, layer_norm, layer_scale, local_response_norm,
-    max_pool, pointwise, prelu, relu, rms_norm, scale2d, softmax, unflatten, upsample,
+    global_response_norm, group_norm, layer_norm, layer_scale, local_response_norm, max_pool,
+    pointwise, prelu, relu, rms_norm, scale2d, softmax, unflatten, upsample,
 };
 use keepbest_kernels::{ChannelPool, Pointwise};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ pub use crate::ops::activations::{Affine, Approximate, Clip, Elu, Gelu, LeakyRel
 pub use crate::ops::adaptive_avg_pool::AdaptiveAvgPool2d;
 pub use crate::ops::avg_pool::AvgPool2d;
 pub use crate::ops::batch_norm::BatchNorm2d;
-pub use crate::ops::blocks::{Branch, Gate, Repeat, Residual, Sequential};
+pub use crate::ops::blocks::{Branch, Gate, Graph, GraphNode, Repeat, Residual, Sequential};
 pub use crate::ops::blur_pool::BlurPool2d;
 pub use crate::ops::channel_conv1d::ChannelConv1d;
 pub use crate::ops::conv::{Conv2d, Linear};
@@ -24,7 +24,6 @@ pub use crate::ops::conv_transpose::ConvTranspose2d;
 pub use crate::ops::dropout::Dropout;
 pub use crate::ops::gather::{ChannelShuffle, ChannelSlice, Crop, Pad2d, PadMode};
 pub use crate::ops::global_response_norm::GlobalResponseNorm;
-pub use crate::ops::graph::{Graph, GraphNode};
 pub use crate::ops::group_norm::{GroupNorm, InstanceNorm2d};
 pub use crate::ops::layer_norm::LayerNorm2d;
 pub use crate::ops::layer_scale::LayerScale;
@@ -222,22 +221,22 @@ layers! {
     /// The channels of several branches of `x` one after the other; an empty branch is the identity.
     Branch(Branch) = "branch", blocks::lower_branch;
     /// A graph of layers: each says which values it reads.
-    Graph(Graph) = "graph" since 3, graph::lower;
-    /// The sum of two values or more; in a graph, as all that follow. One row, column or channel stands for all of the other
+    Graph(Graph) = "graph" since 3, blocks::lower_graph;
+    /// The sum of two values or more; in a as all that follow. One row, column or channel stands for all of the other
     /// value's.
-    Add(Unnamed) = "add" since 3, graph::alone;
+    Add(Unnamed) = "add" since 3, blocks::alone;
     /// The first value minus the second.
-    Sub(Unnamed) = "sub" since 3, graph::alone;
+    Sub(Unnamed) = "sub" since 3, blocks::alone;
     /// The product of two values or more.
-    Mul(Unnamed) = "mul" since 3, graph::alone;
+    Mul(Unnamed) = "mul" since 3, blocks::alone;
     /// The first value divided by the second.
-    Div(Unnamed) = "div" since 3, graph::alone;
+    Div(Unnamed) = "div" since 3, blocks::alone;
     /// The larger of two values or more, `torch.maximum`.
-    Maximum(Unnamed) = "maximum" since 3, graph::alone;
+    Maximum(Unnamed) = "maximum" since 3, blocks::alone;
     /// The smaller of two values or more, `torch.minimum`.
-    Minimum(Unnamed) = "minimum" since 3, graph::alone;
+    Minimum(Unnamed) = "minimum" since 3, blocks::alone;
     /// The channels of two values or more, one after the other, or the features of vectors.
-    Concat(Unnamed) = "concat" since 3, graph::alone;
+    Concat(Unnamed) = "concat" since 3, blocks::alone;
     /// The value itself, `torch.nn.Identity`.
     Identity(Unnamed) = "identity" since 3, blocks::lower_identity;
 }
