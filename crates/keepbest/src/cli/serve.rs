@@ -9,7 +9,8 @@ use crate::cli::terminal::Terminal;
 pub(super) fn run(_: &ServeArgs, _: &Terminal) -> Result<Exit, Failure> {
     let failure = Failure::new(Exit::Failed, "this build of keepbest has no server");
     Err(failure.with_hint(
-        "`pip install keepbest` has it, and `cargo install keepbest --features serve`".to_owned(),
+        "build it with one: cargo install --locked --path crates/keepbest --features serve"
+            .to_owned(),
     ))
 }
 
