@@ -142,14 +142,13 @@ impl BlurPool {
 
 /// The coefficients of `(1/2 + x/2)^(len - 1)`.
 fn binomial(len: usize) -> Vec<f32> {
-    let mut taps = vec![1.0f32];
-    for _ in 1..len {
-        let before = taps.clone();
-        taps.push(0.0);
-        for (i, tap) in taps.iter_mut().enumerate() {
-            let left = if i > 0 { before[i - 1] } else { 0.0 };
-            *tap = (before.get(i).copied().unwrap_or(0.0) + left) / 2.0;
+    let mut taps = vec![0.0f32; len];
+    taps[0] = 1.0;
+    for last in 1..len {
+        for i in (1..=last).rev() {
+            taps[i] = (taps[i] + taps[i - 1]) / 2.0;
         }
+        taps[0] /= 2.0;
     }
     taps
 }

@@ -29,6 +29,9 @@ pub(crate) fn for_images(
     });
 }
 
+/// What is done with an image: its place, its part of the output, its scratch.
+type WithSums<'a> = dyn Fn(usize, &mut [f32], &mut [f32]) + Sync + 'a;
+
 /// [`for_images`] with `len` floats of scratch for each image, [`merge`]d over the images into the first `len`.
 pub(crate) fn for_images_with_sums(
     ctx: &Context,
@@ -37,7 +40,7 @@ pub(crate) fn for_images_with_sums(
     y: &mut [f32],
     scratch: &mut [f32],
     len: usize,
-    body: &(dyn Fn(usize, &mut [f32], &mut [f32]) + Sync),
+    body: &WithSums<'_>,
 ) {
     let partials = Disjoint::new(&mut scratch[..n * len]);
     for_images(ctx, n, shape, y, &|index, y| {

@@ -41,7 +41,7 @@ pub(crate) async fn follow(catalogue: Arc<Catalogue>) {
     loop {
         tokio::time::sleep(LOOK).await;
         ticks = ticks.wrapping_add(1);
-        if ticks % 8 == 0 {
+        if ticks.is_multiple_of(8) {
             let catalogue = Arc::clone(&catalogue);
             let looked = tokio::task::spawn_blocking(move || catalogue.look_for_runs());
             // What looks does not panic; if it does, the next look comes.

@@ -148,7 +148,7 @@ pub(super) fn mish_slope(x: f32) -> f32 {
 }
 
 /// sqrt(8 / pi): twice the factor in [`gelu_tanh`], for `(1 + tanh(u)) / 2 = sigmoid(2 u)`.
-const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_1;
+const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
 const CUBIC: f32 = 0.044_715;
 
 /// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.

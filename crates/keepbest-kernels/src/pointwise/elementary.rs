@@ -79,7 +79,7 @@ pub(super) fn tanh(x: f32) -> f32 {
     let far = (1.0 - 2.0 / (exp(size + size) + 1.0)).copysign(x);
     let s = x * x;
     let mut near = -5.704_988_7e-3;
-    near = s.mul_add(near, 2.063_908_9e-2);
+    near = s.mul_add(near, 2.063_909e-2);
     near = s.mul_add(near, -5.373_971_5e-2);
     near = s.mul_add(near, 1.333_144_2e-1);
     near = s.mul_add(near, -3.333_328e-1);

@@ -111,6 +111,16 @@ fn layers_that_do_not_fit_are_named_with_their_sizes() {
             json!([flatten, {"op": "linear", "name": "a", "out": 3}, {"op": "linear", "name": "a", "out": 10}]),
             ["already", "a.weight"],
         ),
+    ] {
+        is_refused(&layers, parts);
+    }
+}
+
+#[test]
+fn blocks_and_settings_that_do_not_fit_are_named() {
+    let linear = json!({"op": "linear", "out": 10});
+    let flatten = json!({"op": "flatten"});
+    for (layers, parts) in [
         (
             json!([{"op": "residual", "name": "r", "body": []}, flatten, linear]),
             ["`r`", "the input itself"],
@@ -198,12 +208,16 @@ fn layers_that_do_not_fit_are_named_with_their_sizes() {
             ["exponent", "finite"],
         ),
     ] {
-        let error = Network::new(&spec(layers.clone()))
-            .expect_err(&layers.to_string())
-            .to_string();
-        for part in parts {
-            assert!(error.contains(part), "{layers}: {error}");
-        }
+        is_refused(&layers, parts);
+    }
+}
+
+fn is_refused(layers: &Value, parts: [&str; 2]) {
+    let error = Network::new(&spec(layers.clone()))
+        .expect_err(&layers.to_string())
+        .to_string();
+    for part in parts {
+        assert!(error.contains(part), "{layers}: {error}");
     }
 }
 

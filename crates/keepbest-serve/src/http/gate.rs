@@ -176,11 +176,10 @@ fn allowed_origin(state: &State, headers: &HeaderMap) -> Option<HeaderValue> {
 fn let_in(state: &State, request: &Request) -> Result<(), Refusal> {
     let headers = request.headers();
     match &state.options.keys {
-        Some(keys) => {
-            if !is_open(request.uri().path()) && !keys.let_in(headers) {
-                let message = "a key is needed: Authorization: Bearer KEY";
-                return Err(Refusal::new(StatusCode::UNAUTHORIZED, message));
-            }
+        Some(keys) if is_open(request.uri().path()) || keys.let_in(headers) => {}
+        Some(_) => {
+            let message = "a key is needed: Authorization: Bearer KEY";
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, message));
         }
         // Without keys, whoever is on this machine may ask; a page from elsewhere whose name leads here may not.
         None if state.options.address.ip().is_loopback() => {

@@ -67,7 +67,8 @@ fn bent_requests_get_no_5xx() {
     ]
     .concat();
     let infer = "/v2/models/one/infer";
-    let cases: [(&str, &[(&str, &str)], &[u8]); 5] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8]);
+    let cases: [Case<'_>; 5] = [
         (
             infer,
             &[("inference-header-content-length", &length)],
