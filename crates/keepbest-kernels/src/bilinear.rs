@@ -106,8 +106,8 @@ multiversion! {
             let above = (&rows.0[low..low + c], &rows.0[high..high + c]);
             let below = (&rows.1[low..low + c], &rows.1[high..high + c]);
             let (rest, up) = (1.0 - share, 1.0 - down);
-            for channel in 0..c {
-                y[channel] = up * (rest * above.0[channel] + share * above.1[channel])
+            for (channel, y) in y.iter_mut().enumerate() {
+                *y = up * (rest * above.0[channel] + share * above.1[channel])
                     + down * (rest * below.0[channel] + share * below.1[channel]);
             }
         }

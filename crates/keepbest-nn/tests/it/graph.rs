@@ -324,6 +324,10 @@ fn graphs_that_make_no_sense_are_refused_by_name() {
             assert!(error.contains(part), "{layers}: {error}");
         }
     }
+}
+
+#[test]
+fn settings_that_do_not_fit_are_named() {
     for (layer, part) in [
         (
             json!({"op": "channel_slice", "start": 2, "end": 2}),
