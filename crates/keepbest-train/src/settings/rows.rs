@@ -179,7 +179,7 @@ settings! {
         .may_change_on_resume(),
         default None;
     device: String = "device" "NAME"
-        "What computes: cpu, or with PyTorch (pip install \"keepbest[torch]\") cuda, cuda:1, mps, xpu or torch:cpu"
+        "What computes: cpu, or with PyTorch, in the Python package, cuda, cuda:1, mps, xpu or torch:cpu"
         .may_change_on_resume(),
         default CPU.into();
     precision: PrecisionKind = "precision" "NAME"

@@ -1,12 +1,13 @@
 //! `keepbest serve`: models behind HTTP and gRPC.
 
-use crate::cli::args::ServeArgs;
-use crate::cli::failure::{Exit, Failure};
-use crate::cli::terminal::Terminal;
-
 /// Says how to come by a program that serves.
 #[cfg(not(feature = "serve"))]
-pub(super) fn run(_: &ServeArgs, _: &Terminal) -> Result<Exit, Failure> {
+pub(super) fn run(
+    _: &crate::cli::args::ServeArgs,
+    _: &crate::cli::terminal::Terminal,
+) -> Result<crate::cli::failure::Exit, crate::cli::failure::Failure> {
+    use crate::cli::failure::{Exit, Failure};
+
     let failure = Failure::new(Exit::Failed, "this build of keepbest has no server");
     Err(failure.with_hint(
         "build it with one: cargo install --locked --path crates/keepbest --features serve"

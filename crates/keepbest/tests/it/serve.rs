@@ -19,7 +19,7 @@ fn what_is_no_time_or_size_is_told() {
     let place = Place::new();
     for (args, words) in [
         ("--max-delay 5", "2ms"),
-        ("--timeout -1s", "--timeout"),
+        ("--timeout=-1s", "--timeout"),
         ("--timeout 2000m", "up to a day"),
         ("--memory 0", "2GiB"),
         ("--port 70000", "70000"),

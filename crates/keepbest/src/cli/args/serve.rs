@@ -69,7 +69,7 @@ pub(crate) struct ServeArgs {
     /// Its private key, PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Let pages of this origin ask, such as https://example.org; may be given several times
+    /// Let pages of this origin ask, with its scheme (https://...); may be given several times
     #[arg(long, value_name = "ORIGIN")]
     pub cors: Vec<String>,
     /// Let clients load and unload models
